@@ -1,0 +1,1 @@
+"""The compiled, data-parallel training loop."""

@@ -1,0 +1,90 @@
+"""Learning-rate schedules: functions of the step, stated in shares of the run.
+
+Each is a small dataclass that `conf/schedule/*.yaml` constructs; `over(peak, steps)` gives the
+optax schedule.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import optax
+
+from deeper.errors import UserError
+
+
+def _warmed_up(after: optax.Schedule, peak: float, warmup_steps: int) -> optax.Schedule:
+    """Rise linearly from zero to the peak, then follow ``after``."""
+    if warmup_steps == 0:
+        return after
+    rise = optax.linear_schedule(0.0, peak, warmup_steps)
+    return optax.join_schedules([rise, after], [warmup_steps])
+
+
+def _checked_share(name: str, share: float) -> float:
+    if not 0.0 <= share < 1.0:
+        raise UserError(f"schedule.{name} is {share}: give a share of the run from 0 to below 1.")
+    return share
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from the peak to zero after a linear warm-up (Loshchilov and Hutter 2016).
+
+    Attributes:
+        warmup: share of the steps that the linear rise takes (Goyal et al. 2017).
+    """
+
+    warmup: float
+
+    def over(self, peak: float, steps: int) -> optax.Schedule:
+        """Return the schedule of a run of so many steps."""
+        warmup_steps = round(_checked_share("warmup", self.warmup) * steps)
+        fall = optax.cosine_decay_schedule(peak, max(1, steps - warmup_steps))
+        return _warmed_up(fall, peak, warmup_steps)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The peak, multiplied by ``factor`` at each milestone: the papers' schedule.
+
+    Attributes:
+        milestones: shares of the run at which the rate drops. He et al. 2015 drop at 32k and 48k
+            of 64k steps on CIFAR-10: 0.5 and 0.75.
+        factor: multiplier at each milestone, 0.1 in the papers.
+        warmup: share of the steps that a linear rise takes.
+    """
+
+    milestones: tuple[float, ...]
+    factor: float
+    warmup: float
+
+    def over(self, peak: float, steps: int) -> optax.Schedule:
+        """Return the schedule of a run of so many steps."""
+        warmup_steps = round(_checked_share("warmup", self.warmup) * steps)
+        shares = [_checked_share("milestones", share) for share in self.milestones]
+        if any(a >= b for a, b in pairwise([self.warmup, *shares])):
+            raise UserError(
+                f"schedule.milestones are {list(self.milestones)} after a warm-up of "
+                f"{self.warmup}: they have to rise, and to begin after the warm-up."
+            )
+        drops = {round(share * steps) - warmup_steps: self.factor for share in shares}
+        return _warmed_up(optax.piecewise_constant_schedule(peak, drops), peak, warmup_steps)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The peak throughout, after a linear warm-up.
+
+    Attributes:
+        warmup: share of the steps that the linear rise takes.
+    """
+
+    warmup: float
+
+    def over(self, peak: float, steps: int) -> optax.Schedule:
+        """Return the schedule of a run of so many steps."""
+        warmup_steps = round(_checked_share("warmup", self.warmup) * steps)
+        return _warmed_up(optax.constant_schedule(peak), peak, warmup_steps)
+
+
+Schedule = Cosine | Steps | Constant

@@ -1,0 +1,158 @@
+"""One step of training: a pure function of one device's share of a batch.
+
+The step is ``(state, batch) -> (state, metrics)`` and knows only the name of the data axis.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, Key, UInt8
+
+from deeper.train import losses, parallel
+from deeper.train.state import State
+
+Batch = dict[str, jax.Array]  # image uint8 (B, H, W, C), label int32 (B,), mask bool (B,)
+Metrics = dict[str, jax.Array]  # float32 scalars
+Prepare = Callable[
+    [Key[Array, ""], Int[Array, " batch"], UInt8[Array, "batch height width channels"]],
+    Float[Array, "batch height width channels"],
+]
+
+# Purposes of random keys. A number, once given, is never given to anything else.
+AUGMENT, DROPOUT = 0, 1
+
+
+def make_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    prepare: Prepare,
+    *,
+    label_smoothing: float,
+    accumulate: int,
+    ema_decay: float | None,
+) -> Callable[[State, Batch], tuple[State, Metrics]]:
+    """Return the step for a net, an optimizer and an augmentation.
+
+    Args:
+        model: the net; in training it may sow logits of auxiliary heads.
+        optimizer: turns mean gradients into updates.
+        prepare: (key, rows, stored images) -> augmented and normalised float32 images.
+        label_smoothing: see `losses.cross_entropy`.
+        accumulate: number of micro-batches that this device's rows are worked off in.
+        ema_decay: decay a step of the moving averages, or None where the run keeps none.
+
+    Returns:
+        The step. Its metrics are means over the global batch: loss in nats, error as a share.
+    """
+
+    def loss_of(params, batch_stats, images, labels, dropout_key):
+        logits, updated = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            images,
+            train=True,
+            rngs={"dropout": dropout_key},
+            mutable=["batch_stats", "auxiliary"],
+        )
+        loss = losses.cross_entropy(logits, labels, label_smoothing).mean()
+        total = loss
+        for head in jax.tree.leaves(updated.get("auxiliary", {})):
+            auxiliary = losses.cross_entropy(head, labels, label_smoothing).mean()
+            total += losses.AUXILIARY_WEIGHT * auxiliary
+        error = 1.0 - losses.in_top(logits, labels, 1).mean()
+        return total, (updated.get("batch_stats", {}), {"loss": loss, "error": error})
+
+    gradient_of = jax.grad(loss_of, has_aux=True)
+
+    def gradients(state: State, images, labels, dropout_key):
+        if accumulate == 1:
+            grads, (stats, metrics) = gradient_of(
+                state.params, state.batch_stats, images, labels, dropout_key
+            )
+            return grads, stats, metrics
+
+        def one(carry, inputs):
+            total, stats = carry
+            number, image, label = inputs
+            key = jax.random.fold_in(dropout_key, number)
+            grads, (stats, metrics) = gradient_of(state.params, stats, image, label, key)
+            return (jax.tree.map(jnp.add, total, grads), stats), metrics
+
+        def split(rows):
+            return rows.reshape(accumulate, -1, *rows.shape[1:])
+
+        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        (total, stats), metrics = jax.lax.scan(
+            one, (zeros, state.batch_stats), (jnp.arange(accumulate), split(images), split(labels))
+        )
+        grads = jax.tree.map(lambda leaf: leaf / accumulate, total)
+        return grads, stats, jax.tree.map(jnp.mean, metrics)
+
+    def step(state: State, batch: Batch) -> tuple[State, Metrics]:
+        rows = parallel.first_row(len(batch["label"])) + jnp.arange(len(batch["label"]))
+        images = prepare(random_key(state, AUGMENT), rows, batch["image"])
+        grads, batch_stats, metrics = gradients(
+            state, images, batch["label"], random_key(state, DROPOUT)
+        )
+        # The one all-reduce of a step. Running statistics are linear in the batches' statistics,
+        # so their mean over devices, taken at every step, is what averaging at the end gives.
+        grads, batch_stats, metrics = parallel.mean_over_devices((grads, batch_stats, metrics))
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if ema is not None:
+            ema = optax.incremental_update((params, batch_stats), ema, 1.0 - ema_decay)
+        return state.replace(
+            step=state.step + 1,
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            ema=ema,
+        ), metrics
+
+    return step
+
+
+def random_key(state: State, purpose: int) -> Key[Array, ""]:
+    """Return the key of (seed, purpose, step); the caller folds in the example's row."""
+    key = jax.random.fold_in(jax.random.key(state.seed), purpose)
+    return jax.random.fold_in(key, state.step)
+
+
+def many_steps(
+    step: Callable[[State, Batch], tuple[State, Metrics]],
+    take: Callable[[Any, Any], Batch],
+) -> Callable[[State, Any, Any, Int[Array, ""]], tuple[State, Metrics]]:
+    """Put many steps under one compiled loop, so that a small net never waits for Python.
+
+    The number of steps is an argument, not a shape: a run that is cut at any step goes on with
+    the very program it was cut in, and so with the same bits.
+
+    Args:
+        step: from `make_step`.
+        take: (source, one step's feed) -> batch; gathers from data on the device.
+
+    Returns:
+        A function of (state, source, feed, count). Each leaf of feed is (capacity, rows, ...), of
+        which the first ``count`` are trained on; each metric comes back as (capacity,).
+    """
+
+    def call(state, source, feed, count):
+        def batch_of(number):
+            return take(source, jax.tree.map(lambda leaf: leaf[number], feed))
+
+        def body(number, carry):
+            state, log = carry
+            state, metrics = step(state, batch_of(number))
+            log = jax.tree.map(lambda all_, one: all_.at[number].set(one), log, metrics)
+            return state, log
+
+        capacity = len(jax.tree.leaves(feed)[0])
+        _, metrics = jax.eval_shape(lambda state: step(state, batch_of(0)), state)
+        log = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), metrics)
+        return jax.lax.fori_loop(0, count, body, (state, log))
+
+    return call
