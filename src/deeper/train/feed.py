@@ -5,7 +5,6 @@ for a number of steps (``steps``), and how one step's share of it becomes a batc
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -18,53 +17,40 @@ from deeper.train import parallel
 from deeper.train.step import Batch
 
 
-@dataclass(frozen=True)
-class Images:
-    """A split's images and labels on the host.
-
-    Attributes:
-        images: uint8, possibly memory-mapped.
-        labels: int32.
-    """
-
-    images: UInt8[np.ndarray, "n height width channels"]
-    labels: Int32[np.ndarray, " n"]
-
-    def __len__(self) -> int:
-        """Return the number of examples."""
-        return len(self.labels)
-
-
 class Resident:
-    """The whole split lives on every device; only the examples' numbers are sent.
+    """The examples live on every device; only their numbers are sent, -1 for padding.
 
     Args:
-        split: the examples.
-        mesh: the devices.
-        order: step -> the examples' numbers in that step's batch; a pure function.
+        source: from `on_device`; several feeds may share one.
+        numbers: step -> the examples' numbers in that step's batch; a pure function.
     """
 
-    def __init__(
-        self, split: Images, mesh: Mesh, order: Callable[[int], Int32[np.ndarray, " batch"]]
-    ):
-        self.source = parallel.replicate(
-            {"image": np.ascontiguousarray(split.images), "label": split.labels}, mesh
-        )
-        self._order = order
+    def __init__(self, source: Any, numbers: Callable[[int], Int32[np.ndarray, " batch"]]):
+        self.source = source
+        self._numbers = numbers
 
     def steps(self, first: int, count: int, capacity: int) -> Any:
         """Return the feed of ``count`` steps from ``first`` on, filled up to ``capacity``."""
-        orders = [self._order(first + i) for i in range(count)]
-        return np.stack(orders + [np.zeros_like(orders[0])] * (capacity - count))
+        rows = [self._numbers(first + i) for i in range(count)]
+        return np.stack(rows + [np.full_like(rows[0], -1)] * (capacity - count))
 
     @staticmethod
     def take(source: Any, numbers: jax.Array) -> Batch:
         """Gather one batch on the device."""
         batch = jax.tree.map(lambda leaf: jnp.take(leaf, numbers, axis=0, mode="clip"), source)
-        return batch | {"mask": jnp.ones(numbers.shape, bool)}
+        return batch | {"mask": numbers >= 0}
 
     def close(self) -> None:
         """Nothing runs in the background."""
+
+
+def on_device(
+    images: UInt8[np.ndarray, "n height width channels"],
+    labels: Int32[np.ndarray, " n"],
+    mesh: Mesh,
+) -> dict[str, jax.Array]:
+    """Put examples whole on every device, as the source that `Resident` feeds gather from."""
+    return parallel.replicate({"image": images, "label": labels}, mesh)
 
 
 class Streamed:

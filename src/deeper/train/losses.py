@@ -11,9 +11,7 @@ Labels = Int[Array, " batch"]
 AUXILIARY_WEIGHT = 0.3
 
 
-def cross_entropy(
-    logits: Logits, labels: Labels, smoothing: float = 0.0
-) -> Float[Array, " batch"]:
+def cross_entropy(logits: Logits, labels: Labels, smoothing: float = 0.0) -> Float[Array, " batch"]:
     """Cross-entropy of each example in nats.
 
     Args:

@@ -22,6 +22,8 @@ Prepare = Callable[
     Float[Array, "batch height width channels"],
 ]
 
+METRICS = ("loss", "error")
+
 # Purposes of random keys. A number, once given, is never given to anything else.
 AUGMENT, DROPOUT = 0, 1
 
@@ -151,8 +153,7 @@ def many_steps(
             return state, log
 
         capacity = len(jax.tree.leaves(feed)[0])
-        _, metrics = jax.eval_shape(lambda state: step(state, batch_of(0)), state)
-        log = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), metrics)
+        log = {name: jnp.zeros(capacity) for name in METRICS}
         return jax.lax.fori_loop(0, count, body, (state, log))
 
     return call

@@ -1,0 +1,156 @@
+"""Checkpoints: asynchronous, atomic, the last two and the best one (Orbax)."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P  # noqa: N817 - JAX's own convention
+
+from deeper.errors import UserError
+from deeper.train.state import State
+
+_ERROR = "validation_error"
+_UNKNOWN_ERROR = 1e9  # a checkpoint made between evaluations is never the best
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        directory: where they are; made if missing.
+        mesh: the devices that a restored state goes to.
+    """
+
+    def __init__(self, directory: Path, mesh: Mesh):
+        logging.getLogger("absl").setLevel(logging.WARNING)
+        self.directory = directory.absolute()
+        self._sharding = NamedSharding(mesh, P())
+        policies = ocp.checkpoint_managers
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            options=ocp.CheckpointManagerOptions(
+                best_fn=lambda metrics: metrics[_ERROR],
+                best_mode="min",
+                preservation_policy=policies.AnyPreservationPolicy(
+                    [
+                        policies.LatestN(2),
+                        policies.BestN(
+                            get_metric_fn=lambda metrics: metrics[_ERROR], reverse=True, n=1
+                        ),
+                    ]
+                ),
+                cleanup_tmp_directories=True,
+            ),
+        )
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of the checkpoint with the lowest validation error, if there is one."""
+        return self._manager.best_step()
+
+    def save(self, state: State, validation_error: float | None) -> None:
+        """Begin to write a checkpoint; it appears whole, later, or not at all.
+
+        Args:
+            state: copied before this returns.
+            validation_error: in per cent, if just measured.
+
+        Raises:
+            UserError: this write, or the one before it, failed (a full disk, say).
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        error = _UNKNOWN_ERROR if validation_error is None else validation_error
+        with _disk_errors(self.directory):
+            self._manager.save(
+                step, args=ocp.args.StandardSave(_as_dict(state)), metrics={_ERROR: error}
+            )
+
+    def restore(self, template: State, step: int | None = None) -> State:
+        """Read a checkpoint.
+
+        Args:
+            template: a state of the same shapes.
+            step: which one; the last by default.
+
+        Raises:
+            ValueError: it does not exist or cannot be read.
+        """
+        step = self._manager.latest_step() if step is None else step
+        abstract = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._sharding),
+            _as_dict(template),
+        )
+        restored = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        return template.replace(**restored)
+
+    def restore_last_good(self, template: State, warn: Callable[[str], None]) -> State | None:
+        """Read the newest checkpoint that can be read; None if there is none.
+
+        A damaged one is moved aside to ``checkpoints-damaged/`` and reported.
+        """
+        for step in reversed(self.steps):
+            try:
+                return self.restore(template, step)
+            except Exception as error:  # whatever the readers below make of damaged bytes
+                aside = self.directory.with_name(self.directory.name + "-damaged")
+                aside.mkdir(exist_ok=True)
+                target = aside / str(step)
+                number = 1
+                while target.exists():
+                    number += 1
+                    target = aside / f"{step}-{number}"
+                (self.directory / str(step)).rename(target)
+                self._manager.reload()
+                reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
+                warn(
+                    f"The checkpoint of step {step} cannot be read and was moved to {target}; "
+                    f"going back to the one before ({type(error).__name__}: {reason})"
+                )
+        return None
+
+    def wait(self) -> None:
+        """Wait for the write under way and raise what went wrong with it as a UserError."""
+        with _disk_errors(self.directory):
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Wait, and release the manager's threads."""
+        self._manager.close()
+
+
+def _as_dict(state: State) -> dict[str, Any]:
+    """Return the state as a tree of arrays; a run without averages stores none."""
+    tree = {name: getattr(state, name) for name in state.__dataclass_fields__}
+    return {name: value for name, value in tree.items() if value is not None}
+
+
+class _disk_errors:  # noqa: N801 - a context manager, used like a function
+    """Turn a failed write into a sentence; the previous checkpoints are untouched by it."""
+
+    def __init__(self, directory: Path):
+        self._directory = directory
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        text = str(error)
+        full = "No space left" in text or "ENOSPC" in text or "RESOURCE_EXHAUSTED" in text
+        if error is not None and (isinstance(error, OSError) or full):
+            reason = "the disk is full" if full else text.strip().splitlines()[0][:200]
+            raise UserError(
+                f"A checkpoint could not be written to {self._directory}: {reason}. The previous "
+                "one is good; make room and repeat the command to go on from it."
+            ) from error
+        return False

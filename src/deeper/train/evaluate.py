@@ -1,0 +1,175 @@
+"""Exact evaluation: every example of a split once, padding masked, sums taken on the host.
+
+The devices answer example by example; what is added up, and in which order, is the same on any
+number of devices.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Float32, Int32, UInt8
+
+from deeper.train import losses, parallel
+from deeper.train.feed import Feed
+
+Normalise = Callable[
+    [UInt8[Array, "batch height width channels"]], Float[Array, "batch height width channels"]
+]
+
+
+@dataclass(frozen=True)
+class Split:
+    """What is evaluated.
+
+    Attributes:
+        name: train, validation or test.
+        feed: its batches, in the split's order, the last one padded.
+        size: its number of examples.
+        batches: its number of batches.
+    """
+
+    name: str
+    feed: Feed
+    size: int
+    batches: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a net does on a split, example by example, in the split's order.
+
+    Attributes:
+        loss: cross-entropy in nats, without label smoothing.
+        correct: whether the first answer is right.
+        correct_top5: whether the label is among the first five.
+        prediction: the first answer.
+        confidence: its probability.
+        label: the true class.
+    """
+
+    loss: Float32[np.ndarray, " n"]
+    correct: Float32[np.ndarray, " n"]
+    correct_top5: Float32[np.ndarray, " n"]
+    prediction: Int32[np.ndarray, " n"]
+    confidence: Float32[np.ndarray, " n"]
+    label: Int32[np.ndarray, " n"]
+
+    def metrics(self, split: str) -> dict[str, float | int]:
+        """Means over the split, errors in per cent, by names such as ``test/error``."""
+
+        def percent_wrong(correct):
+            return 100.0 * (1.0 - float(np.mean(correct, dtype=np.float64)))
+
+        return {
+            f"{split}/loss": float(np.mean(self.loss, dtype=np.float64)),
+            f"{split}/error": percent_wrong(self.correct),
+            f"{split}/error_top5": percent_wrong(self.correct_top5),
+            f"{split}/n_seen": len(self.label),
+        }
+
+    def confusion(self, classes: int) -> Int32[np.ndarray, "classes classes"]:
+        """Counts of (true class, answer)."""
+        counts = np.zeros((classes, classes), np.int32)
+        np.add.at(counts, (self.label, self.prediction), 1)
+        return counts
+
+
+class Evaluator:
+    """Compiled evaluation of a net on any split.
+
+    Args:
+        model: the net.
+        normalise: stored images -> what the net takes.
+        mesh: the devices.
+        form: see `parallel.parallelise`.
+        take: a feed's ``take``; every split that is evaluated has to use the same.
+        batches_per_call: how many batches one compiled call works off.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        normalise: Normalise,
+        mesh: Mesh,
+        form: parallel.Form,
+        take: Callable[[Any, Any], dict[str, jax.Array]],
+        batches_per_call: int,
+    ):
+        def one_batch(variables, batch):
+            logits = model.apply(variables, normalise(batch["image"]), train=False)
+            label = batch["label"]
+            answer = {
+                "loss": losses.cross_entropy(logits, label),
+                "correct": losses.in_top(logits, label, 1),
+                "correct_top5": losses.in_top(logits, label, 5),
+                "prediction": logits.argmax(axis=-1).astype(jnp.float32),
+                "confidence": jax.nn.softmax(logits).max(axis=-1),
+                "label": label.astype(jnp.float32),
+                "mask": batch["mask"].astype(jnp.float32),
+            }
+            rows = jnp.stack([answer[name] for name in ANSWER], axis=-1)
+            return jax.lax.all_gather(rows, parallel.DATA_AXIS, tiled=True)
+
+        def many_batches(variables, source, feed, count):
+            def batch_of(number):
+                return take(source, jax.tree.map(lambda leaf: leaf[number], feed))
+
+            capacity, rows = jax.tree.leaves(feed)[0].shape[:2]
+            rows *= jax.lax.axis_size(parallel.DATA_AXIS)
+            return jax.lax.fori_loop(
+                0,
+                count,
+                lambda i, out: out.at[i].set(one_batch(variables, batch_of(i))),
+                jnp.zeros((capacity, rows, len(ANSWER))),
+            )
+
+        self._call = parallel.parallelise(many_batches, mesh, form, donate_first=False)
+        self._capacity = batches_per_call
+
+    def __call__(
+        self,
+        variables: Any,
+        split: Split,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Evaluation:
+        """Evaluate a split.
+
+        Args:
+            variables: params and batch_stats.
+            split: what to evaluate.
+            progress: told of (batches done, batches in all).
+
+        Raises:
+            RuntimeError: the feed did not deliver every example exactly once.
+        """
+        parts = []
+        for first in range(0, split.batches, self._capacity):
+            count = min(self._capacity, split.batches - first)
+            feed = split.feed.steps(first, count, self._capacity)
+            rows = self._call(variables, split.feed.source, feed, np.int32(count))
+            parts.append(np.asarray(rows)[:count].reshape(-1, len(ANSWER)))
+            progress(first + count, split.batches)
+        rows = np.concatenate(parts)
+        rows = rows[rows[:, ANSWER.index("mask")] > 0]
+        if len(rows) != split.size:
+            raise RuntimeError(
+                f"evaluation of {split.name} saw {len(rows)} of {split.size} examples"
+            )
+        answer = {name: rows[:, i] for i, name in enumerate(ANSWER)}
+        return Evaluation(
+            loss=answer["loss"],
+            correct=answer["correct"],
+            correct_top5=answer["correct_top5"],
+            prediction=answer["prediction"].astype(np.int32),
+            confidence=answer["confidence"],
+            label=answer["label"].astype(np.int32),
+        )
+
+
+ANSWER = ("loss", "correct", "correct_top5", "prediction", "confidence", "label", "mask")

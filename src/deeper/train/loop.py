@@ -1,0 +1,348 @@
+"""The training loop: feed, step, log, evaluate, checkpoint, and go on after a cut."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from deeper.train import parallel
+from deeper.train.checkpoint import Checkpoints
+from deeper.train.evaluate import Evaluation, Evaluator, Normalise, Split
+from deeper.train.feed import Feed
+from deeper.train.state import State
+from deeper.train.step import Prepare, make_step, many_steps
+
+
+class Record(Protocol):
+    """Where the numbers of a run go; see `deeper.track`."""
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Add a row."""
+
+    def fsync(self) -> None:
+        """Make the rows so far survive a crash."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The numbers of a run; all periods are in steps.
+
+    Attributes:
+        batch_size: examples a step, over all devices.
+        steps: length of the run.
+        parallel: shard_map or pmap.
+        steps_per_call: steps under one compiled loop.
+        accumulate: micro-batches a step.
+        label_smoothing: share of the target spread over all classes.
+        ema_decay: decay a step of the moving averages, or None.
+        log_every: period of the training rows.
+        evaluate_every: period of the evaluations on the validation split.
+        checkpoint_every: period of the checkpoints.
+    """
+
+    batch_size: int
+    steps: int
+    parallel: parallel.Form
+    steps_per_call: int
+    accumulate: int
+    label_smoothing: float
+    ema_decay: float | None
+    log_every: int
+    evaluate_every: int
+    checkpoint_every: int
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that training needs, built by the command line.
+
+    Attributes:
+        model: the net.
+        optimizer: gradients -> updates.
+        learning_rate: the schedule inside it, for the record.
+        prepare: stored images -> augmented and normalised ones.
+        normalise: stored images -> normalised ones, for evaluation.
+        feed: batches of the training split, a function of the step.
+        train_size: examples in the training split.
+        validation: the held-out split, or None.
+        final: splits that are evaluated once, at the end.
+        mesh: the devices.
+        settings: the numbers.
+    """
+
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    learning_rate: optax.Schedule
+    prepare: Prepare
+    normalise: Normalise
+    feed: Feed
+    train_size: int
+    validation: Split | None
+    final: tuple[Split, ...]
+    mesh: Mesh
+    settings: Settings
+
+    def compiled_steps(self) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
+        """Return the function of (state, source, feed, count) that the loop calls."""
+        step = make_step(
+            self.model,
+            self.optimizer,
+            self.prepare,
+            label_smoothing=self.settings.label_smoothing,
+            accumulate=self.settings.accumulate,
+            ema_decay=self.settings.ema_decay,
+        )
+        return parallel.parallelise(
+            many_steps(step, self.feed.take), self.mesh, self.settings.parallel, donate_first=True
+        )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the loop tells whoever watches it.
+
+    Attributes:
+        phase: compiling, training, validating, testing.
+        step: steps done.
+        steps: steps in all.
+        loss: mean training loss since the row before, once there is one.
+        images_per_second: in training, without compilation and evaluation.
+    """
+
+    phase: str
+    step: int
+    steps: int
+    loss: float | None
+    images_per_second: float | None
+
+
+@dataclass
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        status: finished, interrupted or diverged.
+        state: the last state.
+        step: its step; of a diverged run the first step with a non-finite loss.
+        metrics: of the final evaluations and the last one on the validation split.
+        evaluations: example by example, by the name of the split.
+        seconds: training and evaluation, over all legs.
+        compile_seconds: until the first step ran, over all legs.
+        images_per_second: in training, without compilation and evaluation, of this leg.
+    """
+
+    status: str
+    state: State
+    step: int
+    metrics: dict[str, float | int] = field(default_factory=dict)
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+    images_per_second: float = 0.0
+
+
+class NonFiniteLoss(Exception):
+    """The loss became infinite or not a number at a step."""
+
+    def __init__(self, step: int):
+        super().__init__(f"the loss is not finite at step {step}")
+        self.step = step
+
+
+def train(
+    experiment: Experiment,
+    state: State,
+    record: Record,
+    checkpoints: Checkpoints,
+    *,
+    seconds_before: float = 0.0,
+    watch: Callable[[Progress], None] = lambda progress: None,
+    stop_asked: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Train from a state to the end, or to where a stop is asked for.
+
+    Args:
+        experiment: what to train, on what, and how.
+        state: new, or restored from a checkpoint; its step says where in the run it stands.
+        record: takes the rows.
+        checkpoints: takes the states.
+        seconds_before: what earlier legs of the run took, for the time axis.
+        watch: told of progress at every call of the compiled loop.
+        stop_asked: polled between calls; then a checkpoint is made and the loop returns.
+
+    Returns:
+        The outcome. A diverged run keeps its last good checkpoint.
+    """
+    leg = _Leg(experiment, state, record, checkpoints, seconds_before, watch)
+    try:
+        status = leg.run(stop_asked)
+    except NonFiniteLoss as error:
+        checkpoints.wait()
+        return leg.outcome("diverged", error.step)
+    checkpoints.wait()
+    return leg.outcome(status, leg.step)
+
+
+class _Leg:
+    """One uninterrupted stretch of a run."""
+
+    def __init__(self, experiment, state, record, checkpoints, seconds_before, watch):
+        settings = experiment.settings
+        self.experiment, self.settings = experiment, settings
+        self.record, self.checkpoints, self.watch = record, checkpoints, watch
+        self.state = parallel.replicate(state, experiment.mesh)
+        self.step = int(state.step)
+        self.call = experiment.compiled_steps()
+        splits = [s for s in (experiment.validation, *experiment.final) if s is not None]
+        self.evaluator = Evaluator(
+            experiment.model,
+            experiment.normalise,
+            experiment.mesh,
+            settings.parallel,
+            experiment.feed.take,
+            batches_per_call=min(16, max((s.batches for s in splits), default=1)),
+        )
+        self.began = time.monotonic() - seconds_before
+        self.training_seconds = 0.0
+        self.trained_images = 0
+        self.compile_seconds = 0.0
+        self.loss: float | None = None
+        self.pending: list[tuple[int, dict[str, jax.Array]]] = []  # (steps, metrics) since a row
+        self.metrics: dict[str, float | int] = {}
+        self.evaluations: dict[str, Evaluation] = {}
+
+    def run(self, stop_asked: Callable[[], bool]) -> str:
+        """Go through the steps, then the final evaluations."""
+        settings = self.settings
+        validation_error = None
+        while self.step < settings.steps:
+            self._advance()
+            ends = self.step == settings.steps
+            if ends or self.step % settings.log_every == 0:
+                self._log_training()
+            if self.experiment.validation and (ends or self.step % settings.evaluate_every == 0):
+                self._log_training()
+                validation_error = self._validate(self.experiment.validation)
+            if ends or self.step % settings.checkpoint_every == 0:
+                self._checkpoint(validation_error)
+                validation_error = None
+            if not ends and stop_asked():
+                self._log_training()
+                self._checkpoint(validation_error)
+                return "interrupted"
+        for split in self.experiment.final:
+            self._evaluate(split, "testing")
+        return "finished"
+
+    def _next_event(self) -> int:
+        """Return the step at which the loop has something else to do, at most one call away."""
+        settings = self.settings
+        periods = [settings.log_every, settings.checkpoint_every]
+        if self.experiment.validation:
+            periods.append(settings.evaluate_every)
+        ahead = min(period - self.step % period for period in periods)
+        return min(self.step + min(ahead, settings.steps_per_call), settings.steps)
+
+    def _advance(self) -> None:
+        """Call the compiled loop once, at most one call ahead of the device."""
+        first_call = not self.trained_images and not self.compile_seconds
+        if first_call:
+            self._report("compiling")
+        start = time.monotonic()
+        feed = self.experiment.feed
+        count = self._next_event() - self.step
+        inputs = feed.steps(self.step, count, self.settings.steps_per_call)
+        self.state, metrics = self.call(self.state, feed.source, inputs, np.int32(count))
+        if first_call:
+            self.compile_seconds = time.monotonic() - start
+            start = time.monotonic()
+        if self.pending:
+            jax.block_until_ready(self.pending[-1][1])
+        self.pending.append((count, metrics))
+        self.step += count
+        self.trained_images += count * self.settings.batch_size
+        self.training_seconds += time.monotonic() - start
+        self._report("training")
+
+    def _log_training(self) -> None:
+        """Fetch the metrics since the row before and add a row of their means."""
+        if not self.pending:
+            return
+        start = time.monotonic()
+        fetched = {
+            name: np.concatenate([np.asarray(m[name])[:count] for count, m in self.pending])
+            for name in self.pending[0][1]
+        }
+        self.training_seconds += time.monotonic() - start
+        first = self.step - sum(count for count, _ in self.pending)
+        self.pending = []
+        finite = np.isfinite(fetched["loss"])
+        if not finite.all():
+            raise NonFiniteLoss(first + int(np.argmin(finite)) + 1)
+        self.loss = float(np.mean(fetched["loss"], dtype=np.float64))
+        self._row(
+            {
+                "train/loss": self.loss,
+                "train/error": 100.0 * float(np.mean(fetched["error"], dtype=np.float64)),
+                "lr": float(self.experiment.learning_rate(self.step - 1)),
+                "images_per_second": self._images_per_second(),
+            }
+        )
+
+    def _validate(self, split: Split) -> float:
+        evaluation = self._evaluate(split, "validating")
+        self._row(evaluation.metrics(split.name))
+        return float(evaluation.metrics(split.name)[f"{split.name}/error"])
+
+    def _evaluate(self, split: Split, phase: str) -> Evaluation:
+        self._report(phase)
+        evaluation = self.evaluator(self.state.evaluated, split)
+        self.metrics |= evaluation.metrics(split.name)
+        self.evaluations[split.name] = evaluation
+        return evaluation
+
+    def _checkpoint(self, validation_error: float | None) -> None:
+        # Rows up to a checkpoint are on the disk before it is: none is lost by a crash after it.
+        self.record.fsync()
+        self.checkpoints.save(self.state, validation_error)
+
+    def _row(self, values: dict[str, float | int]) -> None:
+        examples = self.step * self.settings.batch_size
+        self.record.log(
+            {
+                "step": self.step,
+                "epoch": examples / self.experiment.train_size,
+                "examples": examples,
+                "time": self._seconds(),
+                **values,
+            }
+        )
+
+    def _report(self, phase: str) -> None:
+        self.watch(
+            Progress(phase, self.step, self.settings.steps, self.loss, self._images_per_second())
+        )
+
+    def _images_per_second(self) -> float | None:
+        return self.trained_images / self.training_seconds if self.training_seconds else None
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def outcome(self, status: str, step: int) -> Outcome:
+        return Outcome(
+            status=status,
+            state=self.state,
+            step=step,
+            metrics=self.metrics,
+            evaluations=self.evaluations,
+            seconds=self._seconds(),
+            compile_seconds=self.compile_seconds,
+            images_per_second=self._images_per_second() or 0.0,
+        )
