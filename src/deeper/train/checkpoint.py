@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P  # noqa: N817 - JAX's own convention
+from jax.sharding import PartitionSpec as P
 
 from deeper.errors import UserError
 from deeper.train.state import State

@@ -133,7 +133,7 @@ class Outcome:
         metrics: of the final evaluations and the last one on the validation split.
         evaluations: example by example, by the name of the split.
         seconds: training and evaluation, over all legs.
-        compile_seconds: until the first step ran, over all legs.
+        compile_seconds: of this leg, until its first call was under way.
         images_per_second: in training, without compilation and evaluation, of this leg.
     """
 
@@ -147,7 +147,7 @@ class Outcome:
     images_per_second: float = 0.0
 
 
-class NonFiniteLoss(Exception):
+class NonFiniteLossError(Exception):
     """The loss became infinite or not a number at a step."""
 
     def __init__(self, step: int):
@@ -182,7 +182,7 @@ def train(
     leg = _Leg(experiment, state, record, checkpoints, seconds_before, watch)
     try:
         status = leg.run(stop_asked)
-    except NonFiniteLoss as error:
+    except NonFiniteLossError as error:
         checkpoints.wait()
         return leg.outcome("diverged", error.step)
     checkpoints.wait()
@@ -236,6 +236,8 @@ class _Leg:
                 self._log_training()
                 self._checkpoint(validation_error)
                 return "interrupted"
+        if self.experiment.validation and not self.metrics:  # cut after the last step, before here
+            self._evaluate(self.experiment.validation, "validating")
         for split in self.experiment.final:
             self._evaluate(split, "testing")
         return "finished"
@@ -284,7 +286,7 @@ class _Leg:
         self.pending = []
         finite = np.isfinite(fetched["loss"])
         if not finite.all():
-            raise NonFiniteLoss(first + int(np.argmin(finite)) + 1)
+            raise NonFiniteLossError(first + int(np.argmin(finite)) + 1)
         self.loss = float(np.mean(fetched["loss"], dtype=np.float64))
         self._row(
             {

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P  # noqa: N817 - JAX's own convention
+from jax.sharding import PartitionSpec as P
 
 from deeper.errors import UserError
 

@@ -1,0 +1,56 @@
+"""What has to be said to JAX before it starts, and what it says of the machine."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from deeper.errors import UserError
+from deeper.models import cpu
+from deeper.train.parallel import data_mesh
+
+
+def start_jax(cpu_kernels: bool) -> None:
+    """Make JAX quiet, choose the CPU formulations and open the compilation cache.
+
+    The cache is in ``$DEEPER_CACHE``, by default the user's cache directory; a second run of the
+    same net finds its compiled step there.
+    """
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    logging.getLogger("orbax").setLevel(logging.WARNING)
+    cpu.use(cpu_kernels)
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    cache = os.environ.get("DEEPER_CACHE") or str(Path(base) / "deeper" / "xla")
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def mesh_of(count: int | None) -> Mesh:
+    """Return the data mesh over the first ``count`` devices, by default all."""
+    devices = jax.devices()
+    if count is not None and not 1 <= count <= len(devices):
+        raise UserError(
+            f"train.devices={count} but there {_are(len(devices))} {devices[0].platform}: "
+            f"take 1 to {len(devices)}."
+        )
+    return data_mesh(devices[:count])
+
+
+def _are(number: int) -> str:
+    return "is 1 device of platform" if number == 1 else f"are {number} devices of platform"
+
+
+def facts(mesh: Mesh) -> dict[str, Any]:
+    """Return what `environment.json` says of the devices."""
+    devices = list(mesh.devices.flat)
+    return {
+        "platform": devices[0].platform,
+        "device_kind": devices[0].device_kind,
+        "device_count": len(devices),
+        "cores": len(os.sched_getaffinity(0)),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }

@@ -1,0 +1,167 @@
+"""The command ``deeper VERB [overrides]``: one small Hydra app a verb."""
+
+import difflib
+import importlib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from deeper.cli.xla_flags import set_cpu_flags
+from deeper.errors import UserError
+
+VERBS = {
+    "train": "train a net, or with -m a sweep of them",
+    "report": "make a study's tables, figures and page from its run directories",
+    "evaluate": "evaluate a run's checkpoint on a split",
+    "inspect": "count a net's parameters, multiply-accumulates and memory",
+    "prepare": "prepare a data set",
+    "sync": "send the records of runs to Weights & Biases",
+    "doctor": "say what this machine has and what is missing",
+}
+
+FINISHED, FAILED, USER_ERROR, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 75
+
+
+def main() -> int:
+    """Run a verb and return the exit status.
+
+    0: done. 1: something broke. 2: a mistake in the command, said in a sentence. 3: the loss
+    became infinite or not a number. 75: stopped on request; the same command goes on from there.
+    """
+    verb, *rest = sys.argv[1:] or ["--help"]
+    if verb in ("-h", "--help", "help"):
+        print(_usage())
+        return FINISHED
+    if verb not in VERBS:
+        close = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        print(f"deeper: there is no verb {verb!r}.{hint}\n\n{_usage()}", file=sys.stderr)
+        return USER_ERROR
+    set_cpu_flags()
+    # Keeps XLA's C++ log to errors; a warning there has no line number that a reader could use.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    module = importlib.import_module(f"deeper.cli.{verb}")
+    return _run_app(verb, module.run, rest)
+
+
+def conf_directory() -> Path:
+    """Return where the YAML files are: in the checkout, or inside an installed package."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parents[1] / "conf"
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())
+    return (
+        "usage: deeper VERB [key=value ...]\n\n"
+        f"{verbs}\n\n"
+        "deeper VERB --help shows what can be set; deeper VERB --cfg job shows what is set."
+    )
+
+
+def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) -> int:
+    import hydra
+    from hydra.core.plugins import Plugins
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from deeper.cli.launcher import LocalLauncher
+
+    Plugins.instance().register(LocalLauncher)
+    OmegaConf.register_new_resolver("sweep", _sweep, replace=True)
+    # Hydra's own handling of errors drops what a reader needs; they are told below.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.argv = [f"deeper {verb}", *arguments]
+
+    def app(config: Any) -> None:
+        sys.exit(run(config) or FINISHED)
+
+    decorate = hydra.main(
+        version_base="1.3", config_path=str(conf_directory()), config_name=verb
+    )
+    try:
+        decorate(app)()
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else FAILED
+    except KeyboardInterrupt:
+        print("\ndeeper: stopped.", file=sys.stderr)
+        return INTERRUPTED
+    except BaseException as error:
+        for cause in _causes(error):
+            if isinstance(cause, UserError):
+                print(f"deeper: {cause}", file=sys.stderr)
+                return USER_ERROR
+        if isinstance(error, hydra.errors.HydraException | OmegaConfBaseException):
+            print(f"deeper: {_explain(error)}", file=sys.stderr)
+            return USER_ERROR
+        traceback.print_exc()
+        return FAILED
+    return FINISHED
+
+
+def _sweep(values: Any) -> str:
+    """Write a list as Hydra's sweeper reads it: ``[0, 1]`` becomes ``0,1``."""
+    return ",".join(str(value).lower() if isinstance(value, bool) else str(value) for value in values)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _explain(error: BaseException) -> str:
+    """Say what is wrong with an override, and what would be right."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=")))
+    cause = "; ".join(str(c).splitlines()[0] for c in _causes(error) if c is not error and str(c))
+    if cause and cause.split(" full_key")[0] not in text:
+        text = f"{text} ({cause})"
+    unknown = re.search(r"Could not override '([\w.@/]+)'", text)
+    if unknown:
+        known = _known_keys(unknown[1])
+        close = difflib.get_close_matches(unknown[1], known, n=3, cutoff=0.6)
+        parent = unknown[1].rpartition(".")[0]
+        if close:
+            text += f" Did you mean {' or '.join(close)}?"
+        siblings = [key for key in known if key.rpartition(".")[0] == parent]
+        if siblings:
+            text += f" {parent or 'The config'} has: {', '.join(siblings)}."
+    return text
+
+
+def _known_keys(key: str) -> list[str]:
+    """Return the dotted keys of the composed config, as far as it composes without overrides."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import DictConfig, OmegaConf
+
+    GlobalHydra.instance().clear()
+    verb = sys.argv[0].split()[-1]
+    # Keep the groups that the user chose: their keys differ.
+    chosen = [a for a in sys.argv[1:] if re.fullmatch(r"\w+=\w+", a) and not a.startswith(key)]
+    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+        for overrides in (chosen, []):
+            try:
+                config = compose(verb, overrides=overrides)
+                break
+            except Exception:  # an override of no group, or wrong itself: try without
+                continue
+        else:
+            return []
+
+    def walk(node: DictConfig, prefix: str) -> Iterator[str]:
+        for name in node:
+            yield prefix + str(name)
+            child = OmegaConf.to_container(node, resolve=False).get(name)
+            if isinstance(child, dict):
+                yield from walk(node._get_node(name), f"{prefix}{name}.")
+
+    return list(walk(config, ""))
