@@ -1,0 +1,344 @@
+"""From a composed config to the objects that training works with."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+import optax
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from jax.sharding import Mesh
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from deeper.augment.ops import Normalise, augment
+from deeper.data.batches import stream
+from deeper.data.order import batch_indices, padded_batches
+from deeper.data.sources import Dataset, Split, hold_out, open_dataset
+from deeper.errors import UserError
+from deeper.inspect.arithmetic import Summary, summarise
+from deeper.train import parallel
+from deeper.train.evaluate import Split as EvaluatedSplit
+from deeper.train.feed import Feed, Resident, Streamed, on_device
+from deeper.train.loop import Experiment, Settings
+
+# A data set up to this share of a device's memory lives on the device.
+RESIDENT_SHARE = 0.25
+
+
+@dataclass
+class TrainConfig:
+    """Types of the config's ``train`` section; what each value means stands in conf/train.yaml."""
+
+    batch_size: int = MISSING
+    epochs: float | None = MISSING
+    steps: int | None = MISSING
+    accumulate: int = MISSING
+    label_smoothing: float = MISSING
+    gradient_clip: float | None = MISSING
+    ema: float | None = MISSING
+    dtype: str = MISSING
+    devices: int | None = MISSING
+    parallel: str = MISSING
+    cpu_kernels: bool = MISSING
+    steps_per_call: int = MISSING
+    log_every: int = MISSING
+    evaluate_every: float = MISSING
+    checkpoint_every: float = MISSING
+    train_error_examples: int = MISSING
+
+
+def train_config(config: DictConfig) -> TrainConfig:
+    """Return the typed ``train`` section; a value of the wrong type is an error here."""
+    merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), config.train)
+    typed: Any = OmegaConf.to_object(merged)
+    for name in ("batch_size", "accumulate", "steps_per_call", "log_every"):
+        if getattr(typed, name) < 1:
+            raise UserError(f"train.{name}={getattr(typed, name)}: give at least 1.")
+    for name in ("evaluate_every", "checkpoint_every"):
+        if getattr(typed, name) <= 0:
+            raise UserError(f"train.{name}={getattr(typed, name)}: give a number above 0.")
+    if typed.dtype not in ("float32", "bfloat16"):
+        raise UserError(f"train.dtype={typed.dtype} is unknown; choose float32 or bfloat16.")
+    if typed.steps is None and typed.epochs is None:
+        raise UserError("Give the length of the run: train.epochs or train.steps.")
+    return typed
+
+
+# --- names and places ---------------------------------------------------------------------------
+
+
+def label_of(config: DictConfig, hydra: Any = None) -> str:
+    """Return the run's label: its model group, with its depth where the net has one."""
+    choice = (hydra or HydraConfig.get()).runtime.choices["model"]
+    depth = config.model.get("depth")
+    return choice if depth is None else f"{choice}{depth}"
+
+
+def plain_config(config: DictConfig, label: str) -> dict[str, Any]:
+    """Return the resolved config as plain values, as `config.yaml` holds it."""
+    container: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    return {"label": label, **{key: value for key, value in container.items() if key != "hydra"}}
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Return 8 hex digits that differ where the numbers of two runs may differ."""
+    relevant = {
+        key: value
+        for key, value in config.items()
+        if key not in ("label", "runs", "tracker", "study", "mode")
+    }
+    relevant["data"] = {
+        key: value
+        for key, value in config["data"].items()
+        if key not in ("dir", "original_dir", "on_device")
+    }
+    text = json.dumps(relevant, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def study_directory(config: Mapping[str, Any]) -> Path:
+    """Return where a study's runs are; another mode than quick has a directory of its own."""
+    study, mode = config["study"], config["mode"]["name"]
+    if not study:
+        return Path(config["runs"]) / "single"
+    suffix = "" if mode == "quick" else f"-{mode}"
+    return Path(config["runs"]) / f"{study['name']}{suffix}"
+
+
+def run_directory(config: Mapping[str, Any]) -> Path:
+    """Return the run's directory: a function of the resolved config, never of the clock."""
+    name = f"{config['label']}-s{config['seed']}-{config_hash(config)}"
+    return study_directory(config) / name
+
+
+# --- objects ------------------------------------------------------------------------------------
+
+
+def build(section: Any, **arguments: Any) -> Any:
+    """Construct what a config section names; a UserError inside comes out as itself."""
+    try:
+        return instantiate(section, _convert_="all", **arguments)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        cause = error.__cause__
+        if isinstance(cause, TypeError):
+            raise UserError(f"{section.get('_target_')}: {cause}") from error
+        raise
+
+
+def build_model(config: DictConfig) -> nn.Module:
+    """Return the net, after checking that it has the data's classes."""
+    if config.model.classes != config.data.classes:
+        raise UserError(
+            f"model.classes={config.model.classes} but the data set {config.data.name} has "
+            f"{config.data.classes} classes: leave model.classes out, or set it to "
+            f"{config.data.classes}."
+        )
+    return build(config.model)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it is compiled: what the banner tells and what training needs.
+
+    Attributes:
+        model: the net.
+        summary: the net in numbers.
+        settings: the numbers of the run.
+        peak_rate: highest learning rate, for this batch size.
+        learning_rate: the schedule.
+        optimizer: gradients -> updates.
+        train_size: examples that are trained on.
+    """
+
+    model: nn.Module
+    summary: Summary
+    settings: Settings
+    peak_rate: float
+    learning_rate: optax.Schedule
+    optimizer: optax.GradientTransformation
+    train_size: int
+
+
+def make_plan(config: DictConfig, train_size: int) -> Plan:
+    """Work out a run's net, length and learning rate; reads no data.
+
+    Args:
+        config: the composed config.
+        train_size: examples that are trained on.
+    """
+    train = train_config(config)
+    model = build_model(config)
+    summary = summarise(model, tuple(config.data.image_shape))
+    steps_per_epoch = train_size / train.batch_size
+    steps = train.steps or max(1, math.ceil((train.epochs or 0) * steps_per_epoch - 1e-9))
+
+    def period(epochs: float) -> int:
+        return max(1, round(epochs * steps_per_epoch))
+
+    settings = Settings(
+        batch_size=train.batch_size,
+        steps=steps,
+        parallel=train.parallel,  # type: ignore[arg-type] # checked where it is used
+        steps_per_call=min(train.steps_per_call, train.log_every, steps),
+        accumulate=train.accumulate,
+        label_smoothing=train.label_smoothing,
+        ema_decay=train.ema,
+        log_every=train.log_every,
+        evaluate_every=period(train.evaluate_every),
+        checkpoint_every=period(train.checkpoint_every),
+    )
+    recipe = build(config.optimizer)
+    peak = recipe.learning_rate * train.batch_size / 256
+    schedule = build(config.schedule).over(peak, steps)
+    optimizer = recipe.transformation(schedule)
+    if train.gradient_clip is not None:
+        optimizer = optax.chain(optax.clip_by_global_norm(train.gradient_clip), optimizer)
+    return Plan(model, summary, settings, peak, schedule, optimizer, train_size)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set as a run uses it: what is trained on, what chooses, what is touched once.
+
+    Attributes:
+        dataset: names and shapes.
+        train: trained on.
+        validation: held out of the training split, or None.
+        test: evaluated once, at the end.
+    """
+
+    dataset: Dataset
+    train: Split
+    validation: Split | None
+    test: Split
+
+
+def open_splits(config: DictConfig) -> Splits:
+    """Open the data set and hold out the validation split."""
+    data = config.data
+    dataset = open_dataset(data.name, Path(data.dir))
+    if len(dataset.class_names) != data.classes:
+        raise UserError(
+            f"data.classes={data.classes} but {data.name} in {data.dir} has "
+            f"{len(dataset.class_names)} classes."
+        )
+    if tuple(data.image_shape) != tuple(dataset.image_shape):
+        raise UserError(
+            f"data.image_shape={list(data.image_shape)} but the images of {data.name} are "
+            f"{list(dataset.image_shape)}."
+        )
+    train, validation = hold_out(dataset.splits["train"], data.validation)
+    test = dataset.splits["test"]
+
+    def first(split: Split) -> Split:
+        return replace(split, images=split.images[: data.limit], labels=split.labels[: data.limit])
+
+    if data.limit is not None:
+        train, validation, test = first(train), first(validation), first(test)
+    return Splits(dataset, train, validation if len(validation.labels) else None, test)
+
+
+def assemble(config: DictConfig, plan: Plan, splits: Splits, mesh: Mesh) -> Experiment:
+    """Put the data on the devices, or open it on the host, and bind everything together."""
+    settings, seed = plan.settings, int(config.seed)
+    parallel.check_divisible(settings.batch_size, mesh.devices.size, settings.accumulate)
+    normalise = Normalise(tuple(config.data.mean), tuple(config.data.std))
+    operations = tuple(build(operation) for operation in config.augment)
+
+    def prepare(key, rows, images):
+        return normalise(augment(operations, key, rows, images))
+
+    shown = min(train_config(config).train_error_examples, len(splits.train.labels))
+    parts = {
+        "train": splits.train,
+        "validation": splits.validation,
+        "test": splits.test,
+        "shown": Split(splits.train.images[:shown], splits.train.labels[:shown]),
+    }
+    make = _resident if _fits(config, splits, mesh) else _streamed
+    feed, evaluated = make(parts, settings.batch_size, seed, mesh)
+    return Experiment(
+        model=plan.model,
+        optimizer=plan.optimizer,
+        learning_rate=plan.learning_rate,
+        prepare=prepare,
+        normalise=normalise,
+        feed=feed,
+        train_size=plan.train_size,
+        validation=evaluated.get("validation"),
+        final=(evaluated["test"], replace(evaluated["shown"], name="train")),
+        mesh=mesh,
+        settings=settings,
+    )
+
+
+def _fits(config: DictConfig, splits: Splits, mesh: Mesh) -> bool:
+    """Decide whether the examples live on the devices."""
+    wish = config.data.on_device
+    if wish not in ("auto", True, False):
+        raise UserError(f"data.on_device={wish} is unknown; choose auto, true or false.")
+    if wish != "auto":
+        return bool(wish)
+    parts = (splits.train, splits.validation, splits.test)
+    size = sum(part.images.nbytes for part in parts if part is not None)
+    memory = (mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit", 8 * 2**30)
+    return size <= RESIDENT_SHARE * memory
+
+
+def _resident(
+    parts: dict[str, Split | None], batch_size: int, seed: int, mesh: Mesh
+) -> tuple[Feed, dict[str, EvaluatedSplit]]:
+    """All splits in one array on the device, so that evaluation is compiled once for all."""
+    stored = {n: p for n, p in parts.items() if p is not None and n != "shown"}
+    source = on_device(
+        np.concatenate([part.images for part in stored.values()]),
+        np.concatenate([part.labels for part in stored.values()]),
+        mesh,
+    )
+    offsets, total = {"shown": 0}, 0
+    for name, part in stored.items():  # train is first: "shown" is its beginning
+        offsets[name] = total
+        total += len(part.labels)
+
+    train_size = len(stored["train"].labels)
+    evaluated = {}
+    for name, part in parts.items():
+        if part is None or name == "train":
+            continue
+        numbers, mask = padded_batches(len(part.labels), batch_size)
+        numbers = np.where(mask, numbers + offsets[name], -1).astype(np.int32)
+        feed = Resident(source, numbers.__getitem__)
+        evaluated[name] = EvaluatedSplit(name, feed, len(part.labels), len(numbers))
+    return Resident(source, partial(batch_indices, train_size, batch_size, seed)), evaluated
+
+
+def _streamed(
+    parts: dict[str, Split | None], batch_size: int, seed: int, mesh: Mesh
+) -> tuple[Feed, dict[str, EvaluatedSplit]]:
+    """Batches gathered on the host, computed ahead by threads."""
+    del mesh
+    train = parts["train"]
+    assert train is not None
+
+    def order(step):
+        return batch_indices(len(train.labels), batch_size, seed, step)
+
+    evaluated = {}
+    for name, part in parts.items():
+        if part is None or name == "train":
+            continue
+        numbers, mask = padded_batches(len(part.labels), batch_size)
+        numbers = np.where(mask, numbers, -1)
+        feed = Streamed(partial(stream, part, numbers.__getitem__, stop=len(numbers)))
+        evaluated[name] = EvaluatedSplit(name, feed, len(part.labels), len(numbers))
+    return Streamed(partial(stream, train, order, stop=None)), evaluated

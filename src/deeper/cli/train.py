@@ -1,0 +1,196 @@
+"""``deeper train``: one run. With -m, `launcher.py` starts this once an arm."""
+
+import shlex
+import signal
+import sys
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+from rich.console import Console
+
+from deeper.cli import build, device
+from deeper.cli.banner import banner, banner_facts
+from deeper.cli.main import DIVERGED, FINISHED, INTERRUPTED
+from deeper.cli.progress import Pipe, Watcher, watcher
+from deeper.data.sources import known_size
+from deeper.models.init import initialise
+from deeper.track.environment import environment
+from deeper.track.run_directory import RunDirectory
+from deeper.track.tracker import Examples, Tracker
+from deeper.train.checkpoint import Checkpoints
+from deeper.train.loop import Outcome, train
+from deeper.train.state import create
+
+EXAMPLES_SHOWN = 32
+
+
+def run(config: DictConfig) -> int:
+    """Train the configured net, or go on where an earlier call was cut."""
+    console = Console(width=100, highlight=False)
+    label = build.label_of(config)
+    plain = build.plain_config(config, label)
+    path = build.run_directory(plain)
+    if config.mode.dry:
+        return _dry(config, label, console)
+    stop = _StopSignals(console)
+    with RunDirectory.open(path, plain, build.config_hash(plain)) as directory:
+        if directory.finished:
+            status = directory.result()["status"]
+            console.print(f"{path} is {status} already; remove it to run it again.")
+            return FINISHED if status == "finished" else DIVERGED
+        watch = watcher(console, f"{label} s{config.seed}")
+        try:
+            return _train(config, label, directory, console, watch, stop)
+        finally:
+            watch.close()
+
+
+def _train(
+    config: DictConfig,
+    label: str,
+    directory: RunDirectory,
+    console: Console,
+    watch: Watcher,
+    stop: "_StopSignals",
+) -> int:
+    device.start_jax(config.train.cpu_kernels)
+    mesh = device.mesh_of(config.train.devices)
+    splits = build.open_splits(config)
+    plan = build.make_plan(config, len(splits.train.labels))
+    experiment = build.assemble(config, plan, splits, mesh)
+    state = create(
+        initialise(plan.model, config.seed, tuple(config.data.image_shape)),
+        plan.optimizer,
+        seed=config.seed,
+        keep_ema=config.train.ema is not None,
+    )
+    checkpoints = Checkpoints(directory.path / "checkpoints", mesh)
+    state = checkpoints.restore_last_good(state, warn=console.print) or state
+    step = int(state.step)
+    seconds_before = directory.truncate_after(step)
+    console.print(banner(label, plan, mesh, step))
+    directory.write_environment(
+        environment() | device.facts(mesh) | {"run": banner_facts(plan, mesh, step)}
+    )
+    tracker = Tracker.start(directory, config=build.plain_config(config, label))
+    outcome = None
+    try:
+        outcome = train(
+            experiment,
+            state,
+            tracker,
+            checkpoints,
+            seconds_before=seconds_before,
+            watch=watch,
+            stop_asked=lambda: stop.asked or (isinstance(watch, Pipe) and watch.broken),
+        )
+        if outcome.status == "finished":
+            tracker.summary(outcome.metrics, _examples(splits, outcome))
+        if outcome.status != "interrupted":
+            result = _result(config, label, plan, splits, outcome)
+            directory.write_result(result)
+    finally:
+        experiment.feed.close()
+        checkpoints.close()
+        tracker.finish(outcome.status if outcome else "failed")
+    return _say(outcome, directory, console)
+
+
+def _result(
+    config: DictConfig, label: str, plan: build.Plan, splits: build.Splits, outcome: Outcome
+) -> dict[str, Any]:
+    """Return what `result.json` holds."""
+    plain = build.plain_config(config, label)
+    batch = plan.settings.batch_size
+    result = {
+        "status": outcome.status,
+        "label": label,
+        "seed": config.seed,
+        "study": config.study.name if config.study else None,
+        "depth": config.model.get("depth"),
+        "residual": config.model.get("residual"),
+        "parameters": plan.summary.parameters,
+        "macs": plan.summary.macs,
+        "steps": outcome.step,
+        "epochs": outcome.step * batch / plan.train_size,
+        "train_images": plan.train_size,
+        "seconds": outcome.seconds,
+        "compile_seconds": outcome.compile_seconds,
+        "images_per_second": outcome.images_per_second,
+        "metrics": outcome.metrics,
+        "config_hash": build.config_hash(plain),
+        "git_commit": environment()["git_commit"],
+        "command": shlex.join(sys.argv),
+    }
+    if outcome.status == "diverged":
+        result |= {"step": outcome.step, "reason": f"non-finite loss at step {outcome.step}"}
+    return result
+
+
+def _examples(splits: build.Splits, outcome: Outcome) -> Examples:
+    """Return the first test images with what the net says of them, and the confusion matrix."""
+    test = outcome.evaluations["test"]
+    names = splits.dataset.class_names
+    shown = slice(0, EXAMPLES_SHOWN)
+    return Examples(
+        images=np.asarray(splits.test.images[shown]),
+        labels=test.label[shown],
+        predictions=test.prediction[shown],
+        confidences=test.confidence[shown],
+        class_names=names,
+        confusion=test.confusion(len(names)),
+    )
+
+
+def _say(outcome: Outcome, directory: RunDirectory, console: Console) -> int:
+    """Print what became of the run and return the exit status."""
+    if outcome.status == "finished":
+        metrics = outcome.metrics
+        line = f"test error {metrics['test/error']:.2f} % of {metrics['test/n_seen']:,} images"
+        if "validation/error" in metrics:
+            line += f", validation {metrics['validation/error']:.2f} %"
+        console.print(
+            f"{line}, training {metrics['train/error']:.2f} %; {outcome.seconds:.0f} s, "
+            f"{outcome.images_per_second:,.0f} img/s"
+        )
+        console.print(str(directory.path))
+        return FINISHED
+    if outcome.status == "interrupted":
+        console.print(
+            f"Stopped after step {outcome.step}; the same command goes on from there. "
+            f"{directory.path}"
+        )
+        return INTERRUPTED
+    console.print(
+        f"The loss is not finite at step {outcome.step}: try a smaller optimizer.learning_rate, a "
+        f"longer schedule.warmup or train.gradient_clip=1. {directory.path}"
+    )
+    return DIVERGED
+
+
+def _dry(config: DictConfig, label: str, console: Console) -> int:
+    """Print what a run would be; nothing is read, compiled or trained."""
+    device.start_jax(config.train.cpu_kernels)
+    mesh = device.mesh_of(config.train.devices)
+    size = known_size(config.data.name, "train") - config.data.validation
+    console.print(banner(label, build.make_plan(config, size), mesh, 0))
+    return FINISHED
+
+
+class _StopSignals:
+    """SIGINT and SIGTERM ask for a stop at the next call; a second one stops at once."""
+
+    def __init__(self, console: Console):
+        self.asked = False
+        self._console = console
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        self._console.print("Stopping after a checkpoint; once more stops at once.")
+
+

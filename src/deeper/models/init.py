@@ -1,0 +1,175 @@
+"""Initial parameters, drawn on the host leaf by leaf: nothing of a net is compiled for them.
+
+``jax.jit(model.init)`` of a deep net compiles for a minute, and without ``jit`` it runs the whole
+forward pass. Here the net is only traced with shapes. Our layers give flax an initialiser that
+returns a box with the rule inside; the boxes come out of the trace, and each rule draws its leaf
+with numpy, from a generator of (seed, path of the leaf). So the values depend neither on the
+platform nor on the order of the layers nor on how they are run (scan, remat).
+"""
+
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Every value the same."""
+
+    value: float
+
+    def draw(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
+        """Return a leaf."""
+        del rng
+        return np.full(shape, self.value, np.float32)
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Gaussian of mean zero.
+
+    Attributes:
+        std: standard deviation.
+    """
+
+    std: float
+
+    def draw(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
+        """Return a leaf."""
+        return self.std * rng.standard_normal(shape, np.float32)
+
+
+@dataclass(frozen=True)
+class TruncatedNormal:
+    """Gaussian of mean zero, drawn again beyond two standard deviations.
+
+    Attributes:
+        std: standard deviation before the truncation.
+    """
+
+    std: float
+
+    def draw(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
+        """Return a leaf."""
+        values = rng.standard_normal(shape, np.float32)
+        while (outside := np.abs(values) > 2.0).any():
+            values[outside] = rng.standard_normal(int(outside.sum()), np.float32)
+        return np.float32(self.std) * values
+
+
+@dataclass(frozen=True)
+class HeNormal:
+    """Gaussian of variance 2 / fan (He et al. 2015, "Delving deep into rectifiers", eq. 10, 14).
+
+    Attributes:
+        fan: "in" keeps the forward pass's variance, "out" the backward pass's (torchvision's).
+    """
+
+    fan: str
+
+    def draw(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
+        """Return a leaf."""
+        receptive = math.prod(shape[:-2])
+        fan = receptive * (shape[-2] if self.fan == "in" else shape[-1])
+        return np.float32(math.sqrt(2.0 / fan)) * rng.standard_normal(shape, np.float32)
+
+
+@dataclass(frozen=True)
+class FanInUniform:
+    """Uniform within 1 / sqrt(fan in) of zero: PyTorch's default, after LeCun et al. 1998.
+
+    Attributes:
+        fan_in: inputs of one output; of a bias its layer's, which its own shape does not tell.
+    """
+
+    fan_in: int
+    gain: float = 1.0
+
+    def draw(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
+        """Return a leaf."""
+        bound = self.gain / math.sqrt(self.fan_in)
+        return rng.uniform(-bound, bound, shape).astype(np.float32)
+
+
+Rule = Constant | Normal | TruncatedNormal | HeNormal | FanInUniform
+ZEROS, ONES = Constant(0.0), Constant(1.0)
+
+
+class Ruled(flax.struct.PyTreeNode, nn.meta.AxisMetadata):
+    """A leaf with the rule that draws it; flax takes the box off wherever the leaf is used."""
+
+    value: Any
+    rule: Rule = flax.struct.field(pytree_node=False)
+
+    def unbox(self) -> Any:
+        """Return the leaf."""
+        return self.value
+
+    def replace_boxed(self, val: Any) -> "Ruled":
+        """Return the box around another leaf."""
+        return self.replace(value=val)
+
+    def add_axis(self, index: int, params: dict[Any, Any]) -> "Ruled":
+        """A lifted transform adds an axis: the rule stays."""
+        del index, params
+        return self
+
+    def remove_axis(self, index: int, params: dict[Any, Any]) -> "Ruled":
+        """A lifted transform removes an axis: the rule stays."""
+        del index, params
+        return self
+
+
+def by(rule: Rule) -> Callable[..., Ruled]:
+    """Return a flax initialiser that leaves the drawing to `initialise`."""
+
+    def initialiser(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Ruled:
+        del key
+        return Ruled(jnp.zeros(shape, dtype), rule)
+
+    return initialiser
+
+
+def initialise(
+    model: nn.Module, seed: int, image_shape: tuple[int, int, int]
+) -> dict[str, Any]:
+    """Return a net's initial variables as float32 numpy arrays.
+
+    A module with flax's own initialisers is initialised by flax, which takes longer.
+
+    Args:
+        model: the net.
+        seed: of the draw.
+        image_shape: (height, width, channels).
+    """
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    shapes = jax.eval_shape(
+        lambda key, x: model.init({"params": key, "dropout": key}, x, train=False),
+        jax.random.key(0),
+        images,
+    )
+
+    def is_ruled(node: Any) -> bool:
+        return isinstance(node, Ruled)
+
+    leaves, structure = jax.tree.flatten_with_path(shapes, is_leaf=is_ruled)
+    if not all(is_ruled(leaf) for _, leaf in leaves):
+        keys = {"params": jax.random.key(seed), "dropout": jax.random.key(seed)}
+        lazy = model.lazy_init(keys, images, train=False)
+        return jax.tree.map(np.asarray, nn.meta.unbox(lazy))
+    drawn = []
+    for path, leaf in leaves:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        rng = np.random.Generator(np.random.Philox(key=[seed, zlib.crc32(name.encode())]))
+        drawn.append(leaf.rule.draw(rng, leaf.value.shape))
+    return jax.tree.unflatten(structure, drawn)

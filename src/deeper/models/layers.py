@@ -1,0 +1,258 @@
+"""The layers that the nets share. Maps are NHWC; conventions are the papers' and PyTorch's.
+
+Padding is explicit and symmetric (``kernel // 2``), never ``SAME``, which pads a stride-2 layer on
+one side more than on the other. Parameters and statistics are float32, whatever ``dtype`` a layer
+computes in.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from deeper.errors import UserError
+from deeper.models import cpu
+from deeper.models.init import ONES, ZEROS, FanInUniform, HeNormal, Rule, by
+
+Maps = Float[Array, "batch height width channels"]
+Vectors = Float[Array, "batch features"]
+DATA_AXIS = "data"
+
+
+class Conv(nn.Module):
+    """Convolution.
+
+    Attributes:
+        features: output channels.
+        kernel: side of the square kernel.
+        stride: of both axes.
+        padding: on all sides; ``kernel // 2`` by default.
+        groups: of channels, independent of each other.
+        use_bias: whether a bias is added.
+        rule: of the kernel's first values.
+        bias_rule: likewise of the bias; uniform within 1 / sqrt(fan in) by default, as PyTorch.
+        dtype: of the computation.
+    """
+
+    features: int
+    kernel: int
+    stride: int = 1
+    padding: int | None = None
+    groups: int = 1
+    use_bias: bool = False
+    rule: Rule = HeNormal("out")
+    bias_rule: Rule | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Maps) -> Maps:
+        """Return maps of ``features`` channels."""
+        k, p = self.kernel, self.kernel // 2 if self.padding is None else self.padding
+        require_size(x, k - 2 * p, "/".join(self.path))
+        shape = (k, k, x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", by(self.rule), shape).astype(self.dtype)
+        y = cpu.conv(
+            x.astype(self.dtype),
+            kernel,
+            stride=(self.stride, self.stride),
+            padding=((p, p), (p, p)),
+            groups=self.groups,
+        )
+        if self.use_bias:
+            rule = self.bias_rule or FanInUniform(k * k * shape[2])
+            y += self.param("bias", by(rule), (self.features,)).astype(self.dtype)[None, None, None]
+        return y
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe and Szegedy 2015), optionally with the rectifier after it.
+
+    The running variance takes in the unbiased one, as PyTorch's does.
+
+    Attributes:
+        relu: rectify the result.
+        axis: mesh axis over which the statistics are shared; None keeps them per device.
+        momentum: share of the old running statistics that stays (PyTorch's 0.1 is 0.9 here).
+        eps: added to the variance.
+        scale_rule: of gamma's first values.
+    """
+
+    relu: bool = False
+    axis: str | None = None
+    momentum: float = 0.9
+    eps: float = 1e-5
+    scale_rule: Rule = ONES
+
+    @nn.compact
+    def __call__(self, x: Maps, train: bool) -> Maps:
+        """Normalise by the batch's statistics in training, by the running ones otherwise."""
+        shape = (x.shape[-1],)
+        scale = self.param("scale", by(self.scale_rule), shape)
+        bias = self.param("bias", by(ZEROS), shape)
+        mean = self.variable("batch_stats", "mean", by(ZEROS), None, shape)
+        variance = self.variable("batch_stats", "var", by(ONES), None, shape)
+        if not train:
+            return cpu.normalise(
+                x, mean.value, variance.value, scale, bias, eps=self.eps, relu=self.relu
+            )
+        count = x.shape[0] * x.shape[1] * x.shape[2]
+        if self.axis is None:
+            y, batch_mean, batch_variance = cpu.batch_norm(
+                x, scale, bias, eps=self.eps, relu=self.relu
+            )
+        else:
+            count *= lax.axis_size(self.axis)
+            x32 = x.astype(jnp.float32)
+            moments = jnp.stack([x32.mean((0, 1, 2)), (x32 * x32).mean((0, 1, 2))])
+            batch_mean, square = lax.pmean(moments, self.axis)
+            batch_variance = jnp.maximum(0.0, square - batch_mean * batch_mean)
+            y = cpu.normalise(
+                x, batch_mean, batch_variance, scale, bias, eps=self.eps, relu=self.relu
+            )
+        if not self.is_initializing():
+            keep = self.momentum
+            unbiased = batch_variance * (count / max(1, count - 1))
+            mean.value = keep * mean.value + (1 - keep) * lax.stop_gradient(batch_mean)
+            variance.value = keep * variance.value + (1 - keep) * lax.stop_gradient(unbiased)
+        return y
+
+
+class Dense(nn.Module):
+    """A layer in which every output sees every input.
+
+    Attributes:
+        features: outputs.
+        rule: of the kernel's first values; uniform within 1 / sqrt(fan in) by default, as PyTorch.
+        bias_rule: likewise of the bias.
+        dtype: of the computation.
+    """
+
+    features: int
+    rule: Rule | None = None
+    bias_rule: Rule | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Vectors) -> Vectors:
+        """Return vectors of ``features`` values."""
+        default = FanInUniform(x.shape[-1])
+        shape = (x.shape[-1], self.features)
+        kernel = self.param("kernel", by(self.rule or default), shape)
+        bias = self.param("bias", by(self.bias_rule or default), (self.features,))
+        return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)[None]
+
+
+class Dropout(nn.Module):
+    """Drop values in training and scale up what stays (Srivastava et al. 2014).
+
+    Each example has a mask of its own, a function of its row in the global batch, so that the
+    number of devices changes nothing.
+
+    Attributes:
+        rate: share that is dropped.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Vectors, train: bool) -> Vectors:
+        """Return x, in training with values dropped."""
+        if not train or self.rate == 0.0:
+            return x
+        rows = jnp.arange(x.shape[0]) + _first_row(x.shape[0])
+        key = self.make_rng("dropout")
+        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+        keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1.0 - self.rate, x.shape[1:]))(keys)
+        return jnp.where(keep, x / (1.0 - self.rate), 0).astype(x.dtype)
+
+
+def _first_row(rows: int) -> Any:
+    """Return the global number of the first row: 0 outside of a data-parallel step."""
+    try:
+        return lax.axis_index(DATA_AXIS) * rows
+    except NameError:  # JAX's way to say that no such axis is bound here
+        return 0
+
+
+def max_pool(x: Maps, window: int, stride: int, padding: int = 0, ceil: bool = False) -> Maps:
+    """Largest value under a square window.
+
+    Args:
+        x: the maps.
+        window: side.
+        stride: of both axes.
+        padding: on all sides.
+        ceil: keep a last, partial window (torchvision's GoogLeNet does).
+    """
+    require_size(x, window - 2 * padding if not ceil else 1, f"{window}x{window} max pooling")
+    sides = tuple(
+        (padding, padding + (_missing(size, window, stride, padding) if ceil else 0))
+        for size in x.shape[1:3]
+    )
+    return cpu.max_pool(x, (window, window), (stride, stride), (sides[0], sides[1]))
+
+
+def _missing(size: int, window: int, stride: int, padding: int) -> int:
+    """Return what the far side lacks for a last window that begins inside the map."""
+    outputs = -(-(size + 2 * padding - window) // stride) + 1
+    if (outputs - 1) * stride >= size + padding:
+        outputs -= 1
+    return max(0, (outputs - 1) * stride + window - size - 2 * padding)
+
+
+def avg_pool(x: Maps, window: int, stride: int) -> Maps:
+    """Mean under a square window, without padding."""
+    require_size(x, window, f"{window}x{window} average pooling")
+    return nn.avg_pool(x, (window, window), (stride, stride))
+
+
+def adaptive_avg_pool(x: Maps, size: int) -> Maps:
+    """Mean over a grid of ``size`` x ``size`` cells, which overlap as PyTorch's do.
+
+    A map of just that size stays as it is; a smaller one is repeated.
+    """
+    for axis in (1, 2):
+        length = x.shape[axis]
+        if length == size:
+            continue
+        cells = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
+        means = [
+            lax.slice_in_dim(x, low, high, axis=axis).mean(axis, keepdims=True)
+            for low, high in cells
+        ]
+        x = jnp.concatenate(means, axis=axis)
+    return x
+
+
+def global_avg_pool(x: Maps) -> Vectors:
+    """Mean over each map, in float32 (Lin et al. 2013)."""
+    return x.astype(jnp.float32).mean((1, 2))
+
+
+def local_response_norm(x: Maps, size: int, k: float, alpha: float, beta: float) -> Maps:
+    """Divide by the energy of neighbouring channels (Krizhevsky et al. 2012, section 3.3).
+
+    b_i = a_i / (k + alpha * sum of a_j^2 over the ``size`` channels around i) ^ beta.
+    """
+    squares = x.astype(jnp.float32) ** 2
+    around = ((0, 0), (0, 0), (0, 0), (size // 2, size - 1 - size // 2))
+    energy = lax.reduce_window(squares, 0.0, lax.add, (1, 1, 1, size), (1, 1, 1, 1), around)
+    return (x / (k + alpha * energy) ** beta).astype(x.dtype)
+
+
+def flatten(x: Maps) -> Vectors:
+    """Return each example's values in one vector, in the order height, width, channel."""
+    return x.reshape(x.shape[0], -1)
+
+
+def require_size(x: Maps, least: int, layer: str) -> None:
+    """Raise a UserError if a map is smaller than a layer needs."""
+    if min(x.shape[1:3]) < max(1, least):
+        raise UserError(
+            f"The input is too small for this net: {layer} gets maps of "
+            f"{x.shape[1]}x{x.shape[2]} and needs {max(1, least)}x{max(1, least)}. Take larger "
+            "images, or a stem that keeps more of them where the model has the option."
+        )
