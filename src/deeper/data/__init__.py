@@ -1,0 +1,1 @@
+"""Data sets on the disk and batches in host memory; nothing here knows JAX."""

@@ -1,0 +1,49 @@
+"""Batches gathered on the host and computed ahead, for data that do not fit on the device."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from jaxtyping import Int32
+
+from deeper.data.sources import Split
+
+AHEAD, THREADS = 8, 2
+
+
+def stream(
+    split: Split,
+    numbers: Callable[[int], Int32[np.ndarray, " batch"]],
+    first: int,
+    *,
+    stop: int | None,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield batches in order, each a pure function of its number.
+
+    Args:
+        split: the examples.
+        numbers: batch number -> the examples in it, -1 for padding.
+        first: number of the first batch.
+        stop: number beyond the last; None goes on for ever.
+
+    Yields:
+        image uint8 (B, H, W, C), label int32 (B,), mask bool (B,).
+    """
+
+    def gather(batch: int) -> dict[str, np.ndarray]:
+        chosen = numbers(batch)
+        rows = np.maximum(chosen, 0)
+        return {"image": split.images[rows], "label": split.labels[rows], "mask": chosen >= 0}
+
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="batches") as pool:
+        pending = deque()
+        batch = first
+        try:
+            while stop is None or batch < stop or pending:
+                while len(pending) < AHEAD and (stop is None or batch < stop):
+                    pending.append(pool.submit(gather, batch))
+                    batch += 1
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

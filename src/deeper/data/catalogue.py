@@ -1,0 +1,144 @@
+"""The data sets that can be prepared here: shapes, class names, original files and checksums.
+
+Class names and splits are those of the TensorFlow Datasets catalogue, whose builders of the same
+name these directories stand in for, and so are addresses and checksums of the original files.
+"""
+
+from dataclasses import dataclass
+
+IDX = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+
+DIGITS = tuple("0123456789")
+
+CLOTHES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
+CIFAR10 = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A data set.
+
+    Attributes:
+        version: of the catalogue's builder.
+        image_shape: (height, width, channels).
+        class_names: None where the original files tell them.
+        classes: their number.
+        sizes: examples a split.
+        layout: of the original files: idx or cifar.
+        files: names of the original files.
+        contents: SHA-256 of a file's content once unpacked, for those that are packed anew
+            elsewhere.
+        debian: directory and name of the Debian package that has them, if one has.
+        description: one line.
+        citation: the paper.
+    """
+
+    version: str
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...] | None
+    classes: int
+    sizes: dict[str, int]
+    layout: str
+    files: tuple[str, ...]
+    contents: dict[str, str]
+    debian: tuple[str, str] | None
+    description: str
+    citation: str
+
+
+CATALOGUE = {
+    "fashion_mnist": Entry(
+        version="3.0.1",
+        image_shape=(28, 28, 1),
+        class_names=CLOTHES,
+        classes=10,
+        sizes={"train": 60_000, "test": 10_000},
+        layout="idx",
+        files=IDX,
+        # Of the files that Debian's dataset-fashion-mnist packs anew, computed from them.
+        contents={
+            "train-images-idx3-ubyte.gz": (
+                "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
+            ),
+            "train-labels-idx1-ubyte.gz": (
+                "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
+            ),
+            "t10k-images-idx3-ubyte.gz": (
+                "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"
+            ),
+            "t10k-labels-idx1-ubyte.gz": (
+                "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
+            ),
+        },
+        debian=("/usr/share/datasets/fashion-mnist", "dataset-fashion-mnist"),
+        description="70,000 grey pictures of clothes, 28x28.",
+        citation="Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747",
+    ),
+    "mnist": Entry(
+        version="3.0.1",
+        image_shape=(28, 28, 1),
+        class_names=DIGITS,
+        classes=10,
+        sizes={"train": 60_000, "test": 10_000},
+        layout="idx",
+        files=IDX,
+        contents={},
+        debian=None,
+        description="70,000 handwritten digits, 28x28, grey.",
+        citation="LeCun, Bottou, Bengio and Haffner 1998",
+    ),
+    "cifar10": Entry(
+        version="3.0.2",
+        image_shape=(32, 32, 3),
+        class_names=CIFAR10,
+        classes=10,
+        sizes={"train": 50_000, "test": 10_000},
+        layout="cifar",
+        files=("cifar-10-binary.tar.gz",),
+        contents={},
+        debian=None,
+        description="60,000 colour pictures of 10 classes, 32x32.",
+        citation="Krizhevsky 2009, Learning multiple layers of features from tiny images",
+    ),
+    "cifar100": Entry(
+        version="3.0.2",
+        image_shape=(32, 32, 3),
+        class_names=None,
+        classes=100,
+        sizes={"train": 50_000, "test": 10_000},
+        layout="cifar",
+        files=("cifar-100-binary.tar.gz",),
+        contents={},
+        debian=None,
+        description="60,000 colour pictures of 100 classes, 32x32.",
+        citation="Krizhevsky 2009, Learning multiple layers of features from tiny images",
+    ),
+}
