@@ -55,6 +55,8 @@ def banner(label: str, plan: Plan, mesh: Mesh, step: int) -> Table:
     rate = f"peak {facts['peak_learning_rate']:g} at batch {facts['batch_size']}"
     table.add_row("learning rate", rate)
     table.add_row("memory", f"about {facts['memory_estimate_bytes'] / MEGA:,.0f} MiB a device")
-    position = "the beginning" if step == 0 else f"step {step:,}, example {facts['first_example']:,}"
+    position = (
+        "the beginning" if step == 0 else f"step {step:,}, example {facts['first_example']:,}"
+    )
     table.add_row("position", position)
     return table

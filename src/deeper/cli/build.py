@@ -84,8 +84,9 @@ def label_of(config: DictConfig, hydra: Any = None) -> str:
 
 def plain_config(config: DictConfig, label: str) -> dict[str, Any]:
     """Return the resolved config as plain values, as `config.yaml` holds it."""
-    container: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    return {"label": label, **{key: value for key, value in container.items() if key != "hydra"}}
+    own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    container: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    return {"label": label, **container}
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

@@ -67,13 +67,9 @@ def _usage() -> str:
 
 def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) -> int:
     import hydra
-    from hydra.core.plugins import Plugins
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from deeper.cli.launcher import LocalLauncher
-
-    Plugins.instance().register(LocalLauncher)
     OmegaConf.register_new_resolver("sweep", _sweep, replace=True)
     # Hydra's own handling of errors drops what a reader needs; they are told below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -82,9 +78,7 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
     def app(config: Any) -> None:
         sys.exit(run(config) or FINISHED)
 
-    decorate = hydra.main(
-        version_base="1.3", config_path=str(conf_directory()), config_name=verb
-    )
+    decorate = hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name=verb)
     try:
         decorate(app)()
     except SystemExit as done:
@@ -107,7 +101,9 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
 
 def _sweep(values: Any) -> str:
     """Write a list as Hydra's sweeper reads it: ``[0, 1]`` becomes ``0,1``."""
-    return ",".join(str(value).lower() if isinstance(value, bool) else str(value) for value in values)
+    return ",".join(
+        str(value).lower() if isinstance(value, bool) else str(value) for value in values
+    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -192,5 +192,3 @@ class _StopSignals:
             raise KeyboardInterrupt
         self.asked = True
         self._console.print("Stopping after a checkpoint; once more stops at once.")
-
-

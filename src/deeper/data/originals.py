@@ -92,7 +92,9 @@ def _read_cifar(
     ten = entry.classes == 10
     folder = "cifar-10-batches-bin" if ten else "cifar-100-binary"
     if ten:
-        parts = [f"data_batch_{i}.bin" for i in range(1, 6)] if split == "train" else ["test_batch.bin"]
+        parts = (
+            [f"data_batch_{i}.bin" for i in range(1, 6)] if split == "train" else ["test_batch.bin"]
+        )
     else:
         parts = [f"{split}.bin"]
     with tarfile.open(directory / entry.files[0]) as archive:

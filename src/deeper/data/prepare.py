@@ -125,7 +125,7 @@ def _download(name: str, entry: Entry, published: dict[str, Any], scratch: Path)
     directory.mkdir()
     manager = tfds.download.DownloadManager(
         download_dir=scratch / "downloads",
-        url_infos={url: info for url, info in published.values()},
+        url_infos=dict(published.values()),
         dataset_name=name,
         force_checksums_validation=True,
     )
@@ -139,7 +139,8 @@ def _download(name: str, entry: Entry, published: dict[str, Any], scratch: Path)
         host = published[entry.files[0]][0].split("/")[2]
         raise UserError(
             f"{name} could not be fetched from {host} (is there a network?). Put "
-            f"{', '.join(entry.files)} into a directory and say data.original_dir=DIRECTORY{debian}."
+            f"{', '.join(entry.files)} into a directory and say data.original_dir=DIRECTORY"
+            f"{debian}."
         ) from error
     except tfds.download.download_manager.NonMatchingChecksumError as error:
         raise UserError(

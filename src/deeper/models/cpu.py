@@ -148,9 +148,7 @@ def _input_gradient(x, kernel, dy, stride, padding):
     # What the high side needs so that the result has the input's size.
     high = [x.shape[i + 1] - dy.shape[i + 1] - low[i] + kernel.shape[i] - 1 for i in (0, 1)]
     turned = lax.optimization_barrier(jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
-    return _plain_conv(
-        dy, turned, stride=(1, 1), padding=((low[0], high[0]), (low[1], high[1]))
-    )
+    return _plain_conv(dy, turned, stride=(1, 1), padding=((low[0], high[0]), (low[1], high[1])))
 
 
 def _kernel_gradient(x, kernel, dy, stride, padding):

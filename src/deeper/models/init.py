@@ -140,9 +140,7 @@ def by(rule: Rule) -> Callable[..., Ruled]:
     return initialiser
 
 
-def initialise(
-    model: nn.Module, seed: int, image_shape: tuple[int, int, int]
-) -> dict[str, Any]:
+def initialise(model: nn.Module, seed: int, image_shape: tuple[int, int, int]) -> dict[str, Any]:
     """Return a net's initial variables as float32 numpy arrays.
 
     A module with flax's own initialisers is initialised by flax, which takes longer.

@@ -323,5 +323,3 @@ def _table(
         )
     n = (depth - 2) // 6
     return BASIC, (n, n, n)
-
-

@@ -12,19 +12,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import TaskID
 
+from deeper.cli import build
 from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED
+from deeper.cli.progress import PIPE_VARIABLE, bar, note_of
+from deeper.cli.xla_flags import only_cpu
 
 MOST_JOBS = 8
 
@@ -63,50 +62,20 @@ class Running:
     began: float = field(default_factory=time.monotonic)
 
 
-class LocalLauncher(Launcher):
-    """Hydra's launcher interface.
-
-    Args:
-        jobs: arms at a time; None is one a core up to 8 on a CPU, and one on an accelerator.
-    """
-
-    def __init__(self, jobs: int | None):
-        self._jobs = jobs
-
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        """Take what Hydra hands over."""
-        self._context, self._config = hydra_context, config
-
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> Sequence[JobReturn]:
-        """Run the arms and leave with the sweep's exit status."""
-        arms = [self._arm(list(overrides)) for overrides in job_overrides]
-        sweep = Sweep(arms, self._jobs or _default_jobs(), Console(width=100, highlight=False))
-        status = sweep.run()
-        if status != FINISHED:
-            sys.exit(status)
-        return [JobReturn(status=JobStatus.COMPLETED, _return_value=FINISHED) for _ in arms]
-
-    def _arm(self, overrides: list[str]) -> Arm:
-        """Compose an arm's config here, to know its name and directory before it starts."""
-        from deeper.cli import build
-
-        config = self._context.config_loader.load_sweep_config(self._config, overrides)
-        hydra = config.hydra
-        with open_dict(config):
-            del config["hydra"]
-        label = build.label_of(config, hydra)
-        plain = build.plain_config(config, label)
-        return Arm(overrides, f"{label} s{config.seed}", build.run_directory(plain))
+def arm_of(config: DictConfig, overrides: list[str]) -> Arm:
+    """Return the arm of a composed config, so that its name is known before it starts."""
+    label = build.label_of(config, config.hydra)
+    plain = build.plain_config(config, label)
+    return Arm(overrides, f"{label} s{config.seed}", build.run_directory(plain))
 
 
-def _default_jobs() -> int:
-    """One arm a core on a CPU: two arms with a core each train more than one arm with both."""
-    from deeper.cli.xla_flags import only_cpu
+def run(arms: list[Arm], jobs: int | None) -> int:
+    """Run a sweep and return its exit status."""
+    return Sweep(arms, jobs or default_jobs(), Console(width=100, highlight=False)).run()
 
+
+def default_jobs() -> int:
+    """Return one job a core on a CPU: two with a core each train more than one with both."""
     return min(len(os.sched_getaffinity(0)), MOST_JOBS) if only_cpu() else 1
 
 
@@ -120,7 +89,6 @@ class Sweep:
     """
 
     def __init__(self, arms: list[Arm], jobs: int, console: Console):
-        from deeper.cli.progress import bar
 
         self._waiting = [arm for arm in arms if arm.finished() is None]
         self._skipped = [arm for arm in arms if arm.finished() is not None]
@@ -169,7 +137,6 @@ class Sweep:
         return self._close()
 
     def _start(self, arm: Arm, cores: set[int]) -> None:
-        from deeper.cli.progress import PIPE_VARIABLE
 
         arm.directory.mkdir(parents=True, exist_ok=True)
         read, write = os.pipe()
@@ -193,8 +160,6 @@ class Sweep:
 
     def _listen(self) -> None:
         """Wait a moment for messages and show them."""
-        from deeper.cli.progress import note_of
-
         pipes = {r.pipe: r for r in self._running if not r.pipe.closed}
         if not pipes:
             time.sleep(0.05)
@@ -222,7 +187,7 @@ class Sweep:
         if code == FINISHED:
             self._done.append(arm)
             outcome = _outcome(arm)
-        elif code == INTERRUPTED:
+        elif code == INTERRUPTED or (self._stopping and code == -signal.SIGTERM):
             self._interrupted.append(arm)
             outcome = "stopped at a checkpoint"
         else:
@@ -238,8 +203,10 @@ class Sweep:
             markup=True,
         )
         if self._console.is_terminal:
-            left = (time.monotonic() - self._began) / max(1, len(self._done)) * (
-                len(self._waiting) + 0.5 * len(self._running)
+            left = (
+                (time.monotonic() - self._began)
+                / max(1, len(self._done))
+                * (len(self._waiting) + 0.5 * len(self._running))
             )
             self._bar.update(
                 self._overall, completed=number, note=f"about {left / 60:.1f} min left"

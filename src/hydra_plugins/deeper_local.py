@@ -1,0 +1,45 @@
+"""Hydra's launcher ``hydra/launcher=local``. It has to be in this namespace for Hydra to find it.
+
+Every Hydra program on the machine imports this module, so it imports nothing of weight itself.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class LocalLauncher(Launcher):
+    """Runs a sweep's arms in processes of their own; see `deeper.cli.sweep`.
+
+    Args:
+        jobs: arms at a time; None is one a core up to 8 on a CPU, and one on an accelerator.
+    """
+
+    def __init__(self, jobs: int | None):
+        self._jobs = jobs
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Take what Hydra hands over."""
+        self._context, self._config = hydra_context, config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run the arms; leave with the sweep's exit status unless all of them finished."""
+        from deeper.cli import sweep
+
+        loader = self._context.config_loader
+        arms = []
+        for overrides in job_overrides:
+            config = loader.load_sweep_config(self._config, list(overrides))
+            arms.append(sweep.arm_of(config, list(overrides)))
+        status = sweep.run(arms, self._jobs)
+        if status:
+            sys.exit(status)
+        return [JobReturn(status=JobStatus.COMPLETED, _return_value=0) for _ in arms]
