@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from deeper.augment.ops import Normalise, augment
+from deeper.cli.study_directory import study_directory
 from deeper.data.batches import stream
 from deeper.data.order import batch_indices, padded_batches
 from deeper.data.sources import Dataset, Split, hold_out, open_dataset
@@ -105,19 +106,10 @@ def config_hash(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def study_directory(config: Mapping[str, Any]) -> Path:
-    """Return where a study's runs are; another mode than quick has a directory of its own."""
-    study, mode = config["study"], config["mode"]["name"]
-    if not study:
-        return Path(config["runs"]) / "single"
-    suffix = "" if mode == "quick" else f"-{mode}"
-    return Path(config["runs"]) / f"{study['name']}{suffix}"
-
-
 def run_directory(config: Mapping[str, Any]) -> Path:
     """Return the run's directory: a function of the resolved config, never of the clock."""
     name = f"{config['label']}-s{config['seed']}-{config_hash(config)}"
-    return study_directory(config) / name
+    return study_directory(config["runs"], config["study"], config["mode"]["name"]) / name
 
 
 # --- objects ------------------------------------------------------------------------------------

@@ -184,7 +184,11 @@ class Sweep:
         ended.pipe.close()
         self._bar.remove_task(ended.task)
         arm, code = ended.arm, ended.process.returncode
-        if code == FINISHED:
+        if code == FINISHED and arm.finished() is None:
+            code = FAILED
+            self._failed.append((arm, "it left no result here; was a config changed meanwhile?"))
+            outcome = "[red]no result[/red]"
+        elif code == FINISHED:
             self._done.append(arm)
             outcome = _outcome(arm)
         elif code == INTERRUPTED or (self._stopping and code == -signal.SIGTERM):

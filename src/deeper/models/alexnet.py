@@ -1,0 +1,133 @@
+"""AlexNet: the net of 2012 and the "one weird trick" form of 2014.
+
+Krizhevsky, Sutskever and Hinton 2012, "ImageNet classification with deep convolutional neural
+networks": local response normalisation, overlapping pooling, and convolutions in two groups, which
+were two GPUs. Krizhevsky 2014 (arXiv:1404.5997) is what torchvision ships.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from deeper.errors import UserError
+from deeper.models import layers
+from deeper.models.init import ONES, ZEROS, FanInUniform, Normal, Rule
+from deeper.models.layers import Conv, Dense, Dropout, Maps
+
+# (channels, kernel, stride, padding, groups, normalised, pooled)
+OWT = (
+    (64, 11, 4, 2, 1, False, True),
+    (192, 5, 1, 2, 1, False, True),
+    (384, 3, 1, 1, 1, False, False),
+    (256, 3, 1, 1, 1, False, False),
+    (256, 3, 1, 1, 1, False, True),
+)
+PAPER = (
+    (96, 11, 4, 2, 1, True, True),
+    (256, 5, 1, 2, 2, True, True),
+    (384, 3, 1, 1, 1, False, False),
+    (384, 3, 1, 1, 2, False, False),
+    (256, 3, 1, 1, 2, False, True),
+)
+# The same layers for images of 28 to 64 pixels: a 5x5 of stride 1 first, 2x2 pooling.
+SMALL_STEM = (5, 1, 2)
+# Section 5: the second, fourth and fifth convolutions and the hidden dense layers begin with
+# biases of one, which feeds the rectifiers at once.
+PAPER_BIAS_ONE = (False, True, False, True, True)
+
+
+class AlexNet(nn.Module):
+    """Five convolutions and three dense layers.
+
+    Attributes:
+        table: OWT or PAPER.
+        classes: outputs.
+        paper: the form of 2012.
+        small: the stem for small images.
+        hidden: width of the two hidden dense layers, 4096 in the papers.
+        dropout: rate in front of (one weird trick) or after (2012) the hidden layers.
+        dtype: of the computation.
+    """
+
+    table: tuple[tuple[int, int, int, int, int, bool, bool], ...]
+    classes: int
+    paper: bool
+    small: bool
+    hidden: int
+    dropout: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, images: Maps, *, train: bool) -> Float[Array, "batch classes"]:
+        """Return logits."""
+        x = images
+        for i, (channels, kernel, stride, padding, groups, norm, pool) in enumerate(self.table):
+            if i == 0 and self.small:
+                kernel, stride, padding = SMALL_STEM
+            rule: Rule = FanInUniform(kernel * kernel * x.shape[-1] // groups)
+            bias_rule: Rule = rule
+            if self.paper:
+                rule, bias_rule = Normal(0.01), ONES if PAPER_BIAS_ONE[i] else ZEROS
+            conv = Conv(
+                channels,
+                kernel,
+                stride,
+                padding,
+                groups,
+                use_bias=True,
+                rule=rule,
+                bias_rule=bias_rule,
+                dtype=self.dtype,
+                name=f"conv{i + 1}",
+            )
+            x = nn.relu(conv(x))
+            if norm:  # section 3.3
+                x = layers.local_response_norm(x, size=5, k=2.0, alpha=1e-4, beta=0.75)
+            if pool:
+                x = layers.max_pool(x, 2 if self.small else 3, 2)
+            self.sow("intermediates", f"stage{i + 1}", x)
+        x = layers.flatten(layers.adaptive_avg_pool(x, min(6, *x.shape[1:3])))
+        for i in (1, 2):
+            rules: dict[str, Rule] = {"rule": Normal(0.01), "bias_rule": ONES} if self.paper else {}
+            dense = Dense(self.hidden, **rules, dtype=self.dtype, name=f"fc{i}")
+            drop = Dropout(self.dropout, name=f"dropout{i}")
+            x = drop(nn.relu(dense(x)), train) if self.paper else nn.relu(dense(drop(x, train)))
+        last: dict[str, Rule] = {"rule": Normal(0.01), "bias_rule": ZEROS} if self.paper else {}
+        return Dense(self.classes, **last, name="fc3")(x.astype(jnp.float32))
+
+
+def alexnet(
+    classes: int,
+    *,
+    form: str = "owt",
+    stem: str = "paper",
+    hidden: int = 4096,
+    dropout: float = 0.5,
+    dtype: str = "float32",
+) -> AlexNet:
+    """Return AlexNet.
+
+    Args:
+        classes: outputs.
+        form: owt (torchvision's, 61,100,840 parameters for 1000 classes) or 2012 (60,965,224).
+        stem: paper, or small for images of 28 to 64 pixels.
+        hidden: width of the hidden dense layers.
+        dropout: share of their inputs (owt) or outputs (2012) dropped in training.
+        dtype: of the computation, float32 or bfloat16.
+    """
+    if str(form) not in ("owt", "2012"):
+        raise UserError(f"model.form={form} is unknown; choose owt or 2012.")
+    if stem not in ("paper", "small"):
+        raise UserError(f"model.stem={stem} is unknown; choose paper or small.")
+    paper = str(form) == "2012"
+    return AlexNet(
+        table=PAPER if paper else OWT,
+        classes=classes,
+        paper=paper,
+        small=stem == "small",
+        hidden=hidden,
+        dropout=dropout,
+        dtype=jnp.dtype(dtype),
+    )

@@ -1,0 +1,141 @@
+"""LeNet-5 (LeCun, Bottou, Bengio and Haffner 1998, "Gradient-based learning applied to document
+recognition", section II.B), in today's common form and in the paper's own.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from deeper.errors import UserError
+from deeper.models import cpu, layers
+from deeper.models.init import FanInUniform, by
+from deeper.models.layers import Conv, Dense, Maps
+
+# Table I: which of the six maps of S2 each of the sixteen maps of C3 sees.
+C3_INPUTS = (
+    *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (4, 5, 0), (5, 0, 1)),
+    *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (3, 4, 5, 0), (4, 5, 0, 1), (5, 0, 1, 2)),
+    *((0, 1, 3, 4), (1, 2, 4, 5), (2, 3, 5, 0)),
+    (0, 1, 2, 3, 4, 5),
+)
+
+
+class LeNet5(nn.Module):
+    """Two convolutions and two subsamplings, then dense layers of 120, 84 and the classes.
+
+    Attributes:
+        classes: outputs.
+        paper: the form of 1998: C3 sees S2 by table I, subsampling has a trained scale and bias a
+            map, and the rectifier is 1.7159 tanh(2x/3). Its radial-basis output with fixed
+            bitmaps is a dense layer here.
+        dtype: of the computation.
+    """
+
+    classes: int
+    paper: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, images: Maps, *, train: bool) -> Float[Array, "batch classes"]:
+        """Return logits."""
+        del train
+        squash = _scaled_tanh if self.paper else nn.relu
+        x = _at_least_32(images)
+        x = squash(Conv(6, 5, padding=0, **self._common(), name="conv1")(x))
+        x = self._subsample(x, "pool1")
+        self.sow("intermediates", "stage1", x)
+        if self.paper:
+            x = squash(SparseConv(C3_INPUTS, 5, dtype=self.dtype, name="conv2")(x))
+        else:
+            x = squash(Conv(16, 5, padding=0, **self._common(), name="conv2")(x))
+        x = self._subsample(x, "pool2")
+        self.sow("intermediates", "stage2", x)
+        x = layers.flatten(layers.adaptive_avg_pool(x, 5))
+        x = squash(Dense(120, dtype=self.dtype, name="fc1")(x))
+        x = squash(Dense(84, dtype=self.dtype, name="fc2")(x))
+        return Dense(self.classes, name="fc3")(x.astype(jnp.float32))
+
+    def _common(self) -> dict[str, Any]:
+        return {"use_bias": True, "rule": FanInUniform(25), "dtype": self.dtype}
+
+    def _subsample(self, x: Maps, name: str) -> Maps:
+        if not self.paper:
+            return layers.max_pool(x, 2, 2)
+        return _scaled_tanh(Subsampling(name=name)(x))
+
+
+class Subsampling(nn.Module):
+    """The sum of a 2x2 window times a trained coefficient, plus a trained bias, a map."""
+
+    @nn.compact
+    def __call__(self, x: Maps) -> Maps:
+        """Return maps of half the size."""
+        shape = (x.shape[-1],)
+        coefficient = self.param("coefficient", by(FanInUniform(4)), shape)
+        bias = self.param("bias", by(FanInUniform(4)), shape)
+        total = 4 * layers.avg_pool(x, 2, 2)
+        return (total * coefficient[None, None, None] + bias[None, None, None]).astype(x.dtype)
+
+
+class SparseConv(nn.Module):
+    """A convolution whose output maps each see some of the input maps.
+
+    The kernel holds only the connections that there are, one after the other.
+
+    Attributes:
+        inputs: for each output map the input maps that it sees.
+        kernel: side of the kernel.
+        dtype: of the computation.
+    """
+
+    inputs: tuple[tuple[int, ...], ...]
+    kernel: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Maps) -> Maps:
+        """Return a map an entry of ``inputs``."""
+        k, outputs = self.kernel, len(self.inputs)
+        layers.require_size(x, k, "conv2")
+        connections = [(i, o) for o, seen in enumerate(self.inputs) for i in seen]
+        rule = FanInUniform(k * k * len(connections) // outputs)
+        weights = self.param("kernel", by(rule), (k, k, len(connections)))
+        bias = self.param("bias", by(rule), (outputs,))
+        rows, columns = np.array(connections).T
+        dense = jnp.zeros((k, k, x.shape[-1], outputs)).at[:, :, rows, columns].set(weights)
+        y = cpu.conv(
+            x.astype(self.dtype),
+            dense.astype(self.dtype),
+            stride=(1, 1),
+            padding=((0, 0), (0, 0)),
+        )
+        return y + bias.astype(self.dtype)[None, None, None]
+
+
+def _scaled_tanh(x: Maps) -> Maps:
+    """The paper's appendix A: f(1) = 1 and f(-1) = -1."""
+    return 1.7159 * jnp.tanh(2.0 / 3.0 * x)
+
+
+def _at_least_32(x: Maps) -> Maps:
+    """Pad small images to the paper's 32x32, so that strokes can be centred under a kernel."""
+    rows, columns = (max(0, 32 - size) for size in x.shape[1:3])
+    sides = ((rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2))
+    return jnp.pad(x, ((0, 0), *sides, (0, 0)))
+
+
+def lenet5(classes: int, *, form: str = "dense", dtype: str = "float32") -> LeNet5:
+    """Return LeNet-5.
+
+    Args:
+        classes: outputs.
+        form: dense is the common form (rectifiers, max pooling, C3 sees all of S2; 61,706
+            parameters for grey images and ten classes); 1998 is the paper's.
+        dtype: of the computation, float32 or bfloat16.
+    """
+    if str(form) not in ("dense", "1998"):
+        raise UserError(f"model.form={form} is unknown; choose dense or 1998.")
+    return LeNet5(classes=classes, paper=str(form) == "1998", dtype=jnp.dtype(dtype))

@@ -1,0 +1,102 @@
+"""VGG nets: Simonyan and Zisserman 2014, "Very deep convolutional networks for large-scale image
+recognition" (arXiv:1409.1556), table 1, columns A, B, D and E; names and head as in torchvision.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from deeper.errors import UserError
+from deeper.models import layers
+from deeper.models.init import ZEROS, Normal
+from deeper.models.layers import BatchNorm, Conv, Dense, Dropout, Maps
+
+# 3x3 convolutions a stage; each stage ends with 2x2 max pooling.
+DEPTHS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+WIDTHS = (64, 128, 256, 512, 512)
+
+
+class VGG(nn.Module):
+    """Stages of 3x3 convolutions, then three dense layers.
+
+    Attributes:
+        stages: convolutions a stage.
+        classes: outputs.
+        batch_norm: normalise after each convolution (not in the paper).
+        batch_norm_axis: see `layers.BatchNorm`.
+        hidden: width of the two hidden dense layers, 4096 in the paper.
+        dropout: rate after the hidden layers.
+        dtype: of the computation.
+    """
+
+    stages: tuple[int, ...]
+    classes: int
+    batch_norm: bool
+    batch_norm_axis: str | None
+    hidden: int
+    dropout: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, images: Maps, *, train: bool) -> Float[Array, "batch classes"]:
+        """Return logits."""
+        x = images
+        for s, (convolutions, width) in enumerate(zip(self.stages, WIDTHS, strict=True), 1):
+            for c in range(1, convolutions + 1):
+                name = f"stage{s}_conv{c}"
+                x = Conv(width, 3, use_bias=True, bias_rule=ZEROS, dtype=self.dtype, name=name)(x)
+                if self.batch_norm:
+                    name = f"stage{s}_bn{c}"
+                    x = BatchNorm(relu=True, axis=self.batch_norm_axis, name=name)(x, train)
+                else:
+                    x = nn.relu(x)
+            # 28 and 30 pixels are one 2x2 pooling short of five: the last keeps a 1x1 map.
+            if min(x.shape[1:3]) > 1:
+                x = layers.max_pool(x, 2, 2)
+            self.sow("intermediates", f"stage{s}", x)
+        # Torchvision repeats a smaller map up to 7x7, which adds parameters and no information.
+        x = layers.flatten(layers.adaptive_avg_pool(x, min(7, *x.shape[1:3])))
+        for i in (1, 2):
+            dense = Dense(
+                self.hidden, rule=Normal(0.01), bias_rule=ZEROS, dtype=self.dtype, name=f"fc{i}"
+            )
+            x = Dropout(self.dropout, name=f"dropout{i}")(nn.relu(dense(x)), train)
+        last = Dense(self.classes, rule=Normal(0.01), bias_rule=ZEROS, name="fc3")
+        return last(x.astype(jnp.float32))
+
+
+def vgg(
+    depth: int,
+    classes: int,
+    *,
+    batch_norm: bool = False,
+    batch_norm_axis: str | None = None,
+    hidden: int = 4096,
+    dropout: float = 0.5,
+    dtype: str = "float32",
+) -> VGG:
+    """Return a VGG net.
+
+    Args:
+        depth: layers with weights: 11, 13, 16 or 19.
+        classes: outputs.
+        batch_norm: normalise after each convolution.
+        batch_norm_axis: "data" shares BatchNorm's statistics over the devices.
+        hidden: width of the hidden dense layers; small images do with less than the paper's 4096.
+        dropout: share of their outputs dropped in training.
+        dtype: of the computation, float32 or bfloat16.
+    """
+    if depth not in DEPTHS:
+        known = ", ".join(map(str, DEPTHS))
+        raise UserError(f"There is no VGG net of model.depth={depth}; the paper's have {known}.")
+    return VGG(
+        stages=DEPTHS[depth],
+        classes=classes,
+        batch_norm=batch_norm,
+        batch_norm_axis=batch_norm_axis,
+        hidden=hidden,
+        dropout=dropout,
+        dtype=jnp.dtype(dtype),
+    )
