@@ -17,6 +17,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from jax.sharding import Mesh
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from deeper.augment.ops import Normalise, augment
 from deeper.cli.study_directory import study_directory
@@ -58,8 +59,11 @@ class TrainConfig:
 
 def train_config(config: DictConfig) -> TrainConfig:
     """Return the typed ``train`` section; a value of the wrong type is an error here."""
-    merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), config.train)
-    typed: Any = OmegaConf.to_object(merged)
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), config.train)
+        typed: Any = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise UserError(f"train.{error.full_key}: {str(error).splitlines()[0]}") from error
     for name in ("batch_size", "accumulate", "steps_per_call", "log_every"):
         if getattr(typed, name) < 1:
             raise UserError(f"train.{name}={getattr(typed, name)}: give at least 1.")
@@ -85,7 +89,7 @@ def label_of(config: DictConfig, hydra: Any = None) -> str:
 
 def plain_config(config: DictConfig, label: str) -> dict[str, Any]:
     """Return the resolved config as plain values, as `config.yaml` holds it."""
-    own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     container: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     return {"label": label, **container}
 
@@ -252,12 +256,10 @@ def assemble(config: DictConfig, plan: Plan, splits: Splits, mesh: Mesh) -> Expe
         return normalise(augment(operations, key, rows, images))
 
     shown = min(train_config(config).train_error_examples, len(splits.train.labels))
-    parts = {
-        "train": splits.train,
-        "validation": splits.validation,
-        "test": splits.test,
-        "shown": Split(splits.train.images[:shown], splits.train.labels[:shown]),
-    }
+    parts = {"train": splits.train, "test": splits.test}
+    if splits.validation is not None:
+        parts["validation"] = splits.validation
+    parts["shown"] = Split(splits.train.images[:shown], splits.train.labels[:shown])
     make = _resident if _fits(config, splits, mesh) else _streamed
     feed, evaluated = make(parts, settings.batch_size, seed, mesh)
     return Experiment(
@@ -289,10 +291,10 @@ def _fits(config: DictConfig, splits: Splits, mesh: Mesh) -> bool:
 
 
 def _resident(
-    parts: dict[str, Split | None], batch_size: int, seed: int, mesh: Mesh
+    parts: dict[str, Split], batch_size: int, seed: int, mesh: Mesh
 ) -> tuple[Feed, dict[str, EvaluatedSplit]]:
     """All splits in one array on the device, so that evaluation is compiled once for all."""
-    stored = {n: p for n, p in parts.items() if p is not None and n != "shown"}
+    stored = {name: part for name, part in parts.items() if name != "shown"}
     source = on_device(
         np.concatenate([part.images for part in stored.values()]),
         np.concatenate([part.labels for part in stored.values()]),
@@ -306,7 +308,7 @@ def _resident(
     train_size = len(stored["train"].labels)
     evaluated = {}
     for name, part in parts.items():
-        if part is None or name == "train":
+        if name == "train":
             continue
         numbers, mask = padded_batches(len(part.labels), batch_size)
         numbers = np.where(mask, numbers + offsets[name], -1).astype(np.int32)
@@ -316,19 +318,18 @@ def _resident(
 
 
 def _streamed(
-    parts: dict[str, Split | None], batch_size: int, seed: int, mesh: Mesh
+    parts: dict[str, Split], batch_size: int, seed: int, mesh: Mesh
 ) -> tuple[Feed, dict[str, EvaluatedSplit]]:
     """Batches gathered on the host, computed ahead by threads."""
     del mesh
     train = parts["train"]
-    assert train is not None
 
     def order(step):
         return batch_indices(len(train.labels), batch_size, seed, step)
 
     evaluated = {}
     for name, part in parts.items():
-        if part is None or name == "train":
+        if name == "train":
             continue
         numbers, mask = padded_batches(len(part.labels), batch_size)
         numbers = np.where(mask, numbers, -1)

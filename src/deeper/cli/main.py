@@ -68,35 +68,51 @@ def _usage() -> str:
 def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) -> int:
     import hydra
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
     OmegaConf.register_new_resolver("sweep", _sweep, replace=True)
     # Hydra's own handling of errors drops what a reader needs; they are told below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [f"deeper {verb}", *arguments]
 
+    failures: list[Exception] = []
+
     def app(config: Any) -> None:
-        sys.exit(run(config) or FINISHED)
+        try:
+            status = run(config) or FINISHED
+        except Exception as error:  # told below; Hydra would add a line of its own
+            failures.append(error)
+            status = FAILED
+        sys.exit(status)
 
     decorate = hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name=verb)
     try:
         decorate(app)()
     except SystemExit as done:
+        if failures:
+            return _tell(failures[0])
         return done.code if isinstance(done.code, int) else FAILED
     except KeyboardInterrupt:
         print("\ndeeper: stopped.", file=sys.stderr)
         return INTERRUPTED
-    except BaseException as error:
-        for cause in _causes(error):
-            if isinstance(cause, UserError):
-                print(f"deeper: {cause}", file=sys.stderr)
-                return USER_ERROR
-        if isinstance(error, hydra.errors.HydraException | OmegaConfBaseException):
-            print(f"deeper: {_explain(error)}", file=sys.stderr)
-            return USER_ERROR
-        traceback.print_exc()
-        return FAILED
+    except Exception as error:
+        return _tell(error)
     return FINISHED
+
+
+def _tell(error: Exception) -> int:
+    """Print what went wrong: a sentence for a user's mistake, a traceback for ours."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    for cause in _causes(error):
+        if isinstance(cause, UserError):
+            print(f"deeper: {cause}", file=sys.stderr)
+            return USER_ERROR
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        print(f"deeper: {_explain(error)}", file=sys.stderr)
+        return USER_ERROR
+    traceback.print_exception(error)
+    return FAILED
 
 
 def _sweep(values: Any) -> str:
@@ -137,7 +153,7 @@ def _known_keys(key: str) -> list[str]:
     """Return the dotted keys of the composed config, as far as it composes without overrides."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
-    from omegaconf import DictConfig, OmegaConf
+    from omegaconf import OmegaConf
 
     GlobalHydra.instance().clear()
     verb = sys.argv[0].split()[-1]
@@ -153,11 +169,10 @@ def _known_keys(key: str) -> list[str]:
         else:
             return []
 
-    def walk(node: DictConfig, prefix: str) -> Iterator[str]:
-        for name in node:
-            yield prefix + str(name)
-            child = OmegaConf.to_container(node, resolve=False).get(name)
+    def walk(node: Any, prefix: str) -> Iterator[str]:
+        for name, child in node.items():
+            yield f"{prefix}{name}"
             if isinstance(child, dict):
-                yield from walk(node._get_node(name), f"{prefix}{name}.")
+                yield from walk(child, f"{prefix}{name}.")
 
-    return list(walk(config, ""))
+    return list(walk(OmegaConf.to_container(config, resolve=False), ""))

@@ -1,6 +1,7 @@
 """``deeper report study=NAME``: tables, figures and a page from the run directories alone."""
 
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -17,7 +18,7 @@ def run(config: DictConfig) -> None:
     if config.study is None:
         raise UserError("Say which study: deeper report study=depth_fashion.")
     console = Console(width=100, highlight=False)
-    study = OmegaConf.to_container(config.study, resolve=True)
+    study: Any = OmegaConf.to_container(config.study, resolve=True)
     directory = study_directory(config.runs, study, config.mode.name)
     report = make_report(directory, study)
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from jaxtyping import Int32
@@ -37,7 +37,7 @@ def stream(
         return {"image": split.images[rows], "label": split.labels[rows], "mask": chosen >= 0}
 
     with ThreadPoolExecutor(THREADS, thread_name_prefix="batches") as pool:
-        pending = deque()
+        pending: deque[Future[dict[str, np.ndarray]]] = deque()
         batch = first
         try:
             while stop is None or batch < stop or pending:

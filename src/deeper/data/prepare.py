@@ -162,7 +162,7 @@ def _build(name: str, entry: Entry, source: Path, scratch: Path, progress: Progr
         class_names = names or class_names
     assert class_names is not None
 
-    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
         VERSION = tfds.core.Version(entry.version)
 
         def _info(self) -> Any:

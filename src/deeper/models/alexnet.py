@@ -90,11 +90,11 @@ class AlexNet(nn.Module):
             self.sow("intermediates", f"stage{i + 1}", x)
         x = layers.flatten(layers.adaptive_avg_pool(x, min(6, *x.shape[1:3])))
         for i in (1, 2):
-            rules: dict[str, Rule] = {"rule": Normal(0.01), "bias_rule": ONES} if self.paper else {}
+            rules: Any = {"rule": Normal(0.01), "bias_rule": ONES} if self.paper else {}
             dense = Dense(self.hidden, **rules, dtype=self.dtype, name=f"fc{i}")
             drop = Dropout(self.dropout, name=f"dropout{i}")
             x = drop(nn.relu(dense(x)), train) if self.paper else nn.relu(dense(drop(x, train)))
-        last: dict[str, Rule] = {"rule": Normal(0.01), "bias_rule": ZEROS} if self.paper else {}
+        last: Any = {"rule": Normal(0.01), "bias_rule": ZEROS} if self.paper else {}
         return Dense(self.classes, **last, name="fc3")(x.astype(jnp.float32))
 
 

@@ -130,7 +130,7 @@ class Ruled(flax.struct.PyTreeNode, nn.meta.AxisMetadata):
         return self
 
 
-def by(rule: Rule) -> Callable[..., Ruled]:
+def by(rule: Rule) -> Callable[..., Any]:
     """Return a flax initialiser that leaves the drawing to `initialise`."""
 
     def initialiser(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Ruled:
@@ -150,12 +150,7 @@ def initialise(model: nn.Module, seed: int, image_shape: tuple[int, int, int]) -
         seed: of the draw.
         image_shape: (height, width, channels).
     """
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    shapes = jax.eval_shape(
-        lambda key, x: model.init({"params": key, "dropout": key}, x, train=False),
-        jax.random.key(0),
-        images,
-    )
+    shapes = _traced(model, image_shape)
 
     def is_ruled(node: Any) -> bool:
         return isinstance(node, Ruled)
@@ -163,6 +158,7 @@ def initialise(model: nn.Module, seed: int, image_shape: tuple[int, int, int]) -
     leaves, structure = jax.tree.flatten_with_path(shapes, is_leaf=is_ruled)
     if not all(is_ruled(leaf) for _, leaf in leaves):
         keys = {"params": jax.random.key(seed), "dropout": jax.random.key(seed)}
+        images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
         lazy = model.lazy_init(keys, images, train=False)
         return jax.tree.map(np.asarray, nn.meta.unbox(lazy))
     drawn = []
@@ -171,3 +167,17 @@ def initialise(model: nn.Module, seed: int, image_shape: tuple[int, int, int]) -
         rng = np.random.Generator(np.random.Philox(key=[seed, zlib.crc32(name.encode())]))
         drawn.append(leaf.rule.draw(rng, leaf.value.shape))
     return jax.tree.unflatten(structure, drawn)
+
+
+def shapes_of(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Return the shapes and types of a net's variables."""
+    return nn.meta.unbox(_traced(model, image_shape))
+
+
+def _traced(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Trace ``model.init`` with shapes alone; our layers' leaves come out in their boxes."""
+    return jax.eval_shape(
+        lambda key, x: model.init({"params": key, "dropout": key}, x, train=False),
+        jax.random.key(0),
+        jax.ShapeDtypeStruct((1, *image_shape), jnp.float32),
+    )

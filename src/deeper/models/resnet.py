@@ -95,7 +95,7 @@ class Block(nn.Module):
         return y if self.pre_activation else nn.relu(y)
 
     def _norm(self, name: str, relu: bool, zero: bool = False) -> BatchNorm:
-        rule = {"scale_rule": ZEROS} if zero else {}
+        rule: Any = {"scale_rule": ZEROS} if zero else {}
         return BatchNorm(relu=relu, axis=self.batch_norm_axis, name=name, **rule)
 
     def _shortcut(self, x: Maps, channels: int, changes: bool, train: bool) -> Maps:

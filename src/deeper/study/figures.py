@@ -16,7 +16,7 @@ from deeper.study.statistics import mean_of
 
 # Okabe and Ito's palette, which the colour-blind can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-STYLE = {
+STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -85,10 +85,10 @@ def _draw_line(axes: Axes, points: dict[Any, list[float]], colour: str, label: s
     axes.plot(xs, [m.mean for m in means], color=colour, marker="o", ms=5, label=label, **kw)
     for x, values in points.items():
         axes.plot([x] * len(values), values, ".", color=colour, alpha=0.35, ms=6, zorder=1)
-    low = [m.mean - (m.half_width or 0) for m in means]
-    high = [m.mean + (m.half_width or 0) for m in means]
-    if any(m.half_width for m in means):
-        axes.fill_between(xs, low, high, color=colour, alpha=0.13, lw=0)
+    for x, mean in zip(xs, means, strict=True):
+        if mean.half_width:
+            ends = (mean.mean - mean.half_width, mean.mean + mean.half_width)
+            axes.plot([x, x], ends, color=colour, lw=1.6, alpha=0.35, zorder=1)
     axes.annotate(
         label,
         (xs[-1], means[-1].mean),
@@ -161,7 +161,7 @@ def _curves(collection: Collection) -> Figure:
                 if len(epochs):
                     shown = str(depth) if metric == "validation/error" else None
                     axes.plot(epochs, means, style, color=shade, lw=width, alpha=alpha, label=shown)
-                    highest += list(means[len(means) // 8 :])
+                    highest += list(means[(len(means) + 1) // 4 :])
         axes.set_title(name, loc="left", fontsize=11)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(6))

@@ -61,7 +61,7 @@ def _plain(value: Any) -> Any:
 
 def summary_rows(collection: Collection) -> list[tuple[str, ...]]:
     """Return the summary: a row a net, means over its seeds with 95 % intervals."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for label, runs in by_label(collection).items():
         first = runs[0]
 

@@ -102,7 +102,7 @@ class Evaluator:
         batches_per_call: int,
     ):
         def one_batch(variables, batch):
-            logits = model.apply(variables, normalise(batch["image"]), train=False)
+            logits: Any = model.apply(variables, normalise(batch["image"]), train=False)
             label = batch["label"]
             answer = {
                 "loss": losses.cross_entropy(logits, label),
@@ -152,11 +152,11 @@ class Evaluator:
         for first in range(0, split.batches, self._capacity):
             count = min(self._capacity, split.batches - first)
             feed = split.feed.steps(first, count, self._capacity)
-            rows = self._call(variables, split.feed.source, feed, np.int32(count))
-            parts.append(np.asarray(rows)[:count].reshape(-1, len(ANSWER)))
+            answers = self._call(variables, split.feed.source, feed, np.int32(count))
+            parts.append(np.asarray(answers)[:count].reshape(-1, len(ANSWER)))
             progress(first + count, split.batches)
-        rows = np.concatenate(parts)
-        rows = rows[rows[:, ANSWER.index("mask")] > 0]
+        padded = np.concatenate(parts)
+        rows = padded[padded[:, ANSWER.index("mask")] > 0]
         if len(rows) != split.size:
             raise RuntimeError(
                 f"evaluation of {split.name} saw {len(rows)} of {split.size} examples"

@@ -62,9 +62,9 @@ class Streamed:
 
     source: Any = ()
 
-    def __init__(self, batches: Callable[[int], Iterator[Batch]]):
+    def __init__(self, batches: Callable[[int], Iterator[Any]]):
         self._open = batches
-        self._iterator: Iterator[Batch] | None = None
+        self._iterator: Iterator[Any] | None = None
         self._next = -1
 
     def steps(self, first: int, count: int, capacity: int) -> Any:

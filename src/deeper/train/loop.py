@@ -1,7 +1,7 @@
 """The training loop: feed, step, log, evaluate, checkpoint, and go on after a cut."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -314,7 +314,7 @@ class _Leg:
         self.record.fsync()
         self.checkpoints.save(self.state, validation_error)
 
-    def _row(self, values: dict[str, float | int]) -> None:
+    def _row(self, values: Mapping[str, float | int | None]) -> None:
         examples = self.step * self.settings.batch_size
         self.record.log(
             {

@@ -12,8 +12,7 @@ import optax
 Tree = Any  # a nested dict of arrays
 
 
-@flax.struct.dataclass
-class State:
+class State(flax.struct.PyTreeNode):
     """Everything that a run has to remember; a checkpoint holds exactly this.
 
     Attributes:
@@ -27,8 +26,8 @@ class State:
         ema: exponential moving averages of (params, batch_stats), or None.
     """
 
-    step: jax.Array
-    seed: jax.Array
+    step: Any
+    seed: Any
     params: Tree
     batch_stats: Tree
     opt_state: optax.OptState

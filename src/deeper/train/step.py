@@ -105,7 +105,7 @@ def make_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
-        if ema is not None:
+        if ema is not None and ema_decay is not None:
             ema = optax.incremental_update((params, batch_stats), ema, 1.0 - ema_decay)
         return state.replace(
             step=state.step + 1,
