@@ -3,34 +3,45 @@
 from pathlib import Path
 
 from omegaconf import DictConfig
+from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from deeper.data.prepare import known_entry, prepare
 from deeper.data.sources import open_dataset
 
+NAMES_SHOWN = 10
+
 
 def run(config: DictConfig) -> None:
     """Prepare a data set, decode it once, and say what is there."""
-    console = Console(width=100, highlight=False)
+    console = Console(highlight=False)
     name, data_dir = config.data.name, Path(config.data.dir)
     known_entry(name)
     original = Path(config.data.original_dir) if config.data.original_dir else None
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         tasks = {}
 
-        def progress(split: str, done: int, total: int) -> None:
-            if split not in tasks:
-                tasks[split] = bar.add_task(f"{name} {split}", total=total)
-            bar.update(tasks[split], completed=done)
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done)
 
         path = prepare(name, data_dir, original, progress)
         dataset = open_dataset(name, data_dir, progress)
-    sizes = ", ".join(f"{split} {len(part):,}" for split, part in dataset.splits.items())
+    shown = ", ".join(dataset.class_names[:NAMES_SHOWN])
+    if len(dataset.class_names) > NAMES_SHOWN:
+        shown += " ..."
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("split")
+    table.add_column("images", justify="right")
+    for split, part in dataset.splits.items():
+        table.add_row(split, f"{len(part):,}")
     height, width, channels = dataset.image_shape
+    console.print(f"{name} is ready in {path}", soft_wrap=True)
+    console.print(table)
     console.print(
-        f"{name} is ready in {path}: {sizes} images of {height}x{width}x{channels}, "
-        f"{len(dataset.class_names)} classes",
-        soft_wrap=True,
+        f"images of {height}x{width}x{channels}; {len(dataset.class_names)} classes: {shown}"
     )

@@ -28,18 +28,20 @@ CLOTHES = (
     "Ankle boot",
 )
 
-CIFAR10 = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+
+@dataclass(frozen=True)
+class CifarArchive:
+    """Where things are in a CIFAR archive of the binary form.
+
+    Attributes:
+        folder: of all members.
+        parts: split -> files of its images.
+        labels: feature -> file of its class names; an image's label bytes come in this order.
+    """
+
+    folder: str
+    parts: dict[str, tuple[str, ...]]
+    labels: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,9 @@ class Entry:
         class_names: None where the original files tell them.
         classes: their number.
         sizes: examples a split.
-        layout: of the original files: idx or cifar.
         files: names of the original files.
-        contents: SHA-256 of a file's content once unpacked, for those that are packed anew
-            elsewhere.
+        archive: how they are laid out, if they are CIFAR's; they are IDX files otherwise.
+        contents: file -> SHA-256 of its content once unpacked, where others pack it anew.
         debian: directory and name of the Debian package that has them, if one has.
         description: one line.
         citation: the paper.
@@ -66,8 +67,8 @@ class Entry:
     class_names: tuple[str, ...] | None
     classes: int
     sizes: dict[str, int]
-    layout: str
     files: tuple[str, ...]
+    archive: CifarArchive | None
     contents: dict[str, str]
     debian: tuple[str, str] | None
     description: str
@@ -81,9 +82,10 @@ CATALOGUE = {
         class_names=CLOTHES,
         classes=10,
         sizes={"train": 60_000, "test": 10_000},
-        layout="idx",
         files=IDX,
-        # Of the files that Debian's dataset-fashion-mnist packs anew, computed from them.
+        archive=None,
+        # Debian's dataset-fashion-mnist holds the published files' compressed data under another
+        # gzip header; with the header put back, they have the published SHA-256.
         contents={
             "train-images-idx3-ubyte.gz": (
                 "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
@@ -108,8 +110,8 @@ CATALOGUE = {
         class_names=DIGITS,
         classes=10,
         sizes={"train": 60_000, "test": 10_000},
-        layout="idx",
         files=IDX,
+        archive=None,
         contents={},
         debian=None,
         description="70,000 handwritten digits, 28x28, grey.",
@@ -118,11 +120,18 @@ CATALOGUE = {
     "cifar10": Entry(
         version="3.0.2",
         image_shape=(32, 32, 3),
-        class_names=CIFAR10,
+        class_names=None,
         classes=10,
         sizes={"train": 50_000, "test": 10_000},
-        layout="cifar",
         files=("cifar-10-binary.tar.gz",),
+        archive=CifarArchive(
+            folder="cifar-10-batches-bin",
+            parts={
+                "train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
+                "test": ("test_batch.bin",),
+            },
+            labels={"label": "batches.meta.txt"},
+        ),
         contents={},
         debian=None,
         description="60,000 colour pictures of 10 classes, 32x32.",
@@ -134,8 +143,12 @@ CATALOGUE = {
         class_names=None,
         classes=100,
         sizes={"train": 50_000, "test": 10_000},
-        layout="cifar",
         files=("cifar-100-binary.tar.gz",),
+        archive=CifarArchive(
+            folder="cifar-100-binary",
+            parts={"train": ("train.bin",), "test": ("test.bin",)},
+            labels={"coarse_label": "coarse_label_names.txt", "label": "fine_label_names.txt"},
+        ),
         contents={},
         debian=None,
         description="60,000 colour pictures of 100 classes, 32x32.",

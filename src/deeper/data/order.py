@@ -31,7 +31,9 @@ def batch_indices(n: int, batch_size: int, seed: int, step: int) -> Int32[np.nda
 def epoch_order(n: int, seed: int, epoch: int) -> Int32[np.ndarray, " n"]:
     """Return the order of an epoch: a permutation from the counter-based key (seed, epoch)."""
     rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-    return rng.permutation(n).astype(np.int32)
+    order = rng.permutation(n).astype(np.int32)
+    order.flags.writeable = False  # it is shared by all who ask for it
+    return order
 
 
 def padded_batches(

@@ -4,75 +4,99 @@ import gzip
 import hashlib
 import tarfile
 import zlib
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from deeper.data.catalogue import Entry
+from deeper.data.catalogue import CifarArchive, Entry
 from deeper.errors import UserError
 
-Arrays = tuple[UInt8[np.ndarray, "n height width channels"], Int32[np.ndarray, " n"]]
+
+@dataclass(frozen=True)
+class OriginalSplit:
+    """One split as it was published, in its order.
+
+    Attributes:
+        images: uint8 (N, H, W, C).
+        labels: feature ("label", and CIFAR-100's "coarse_label") -> int32 (N,).
+        ids: each image's name where TFDS gives it one.
+    """
+
+    images: UInt8[np.ndarray, "n height width channels"]
+    labels: dict[str, Int32[np.ndarray, " n"]]
+    ids: tuple[str, ...] | None
 
 
-def verify(path: Path, checksum: str, content: str | None) -> None:
-    """Raise a UserError unless a file is the one that was published.
+@dataclass(frozen=True)
+class Originals:
+    """A data set as it was published.
+
+    Attributes:
+        splits: name -> split.
+        class_names: feature -> names in the order of its labels.
+    """
+
+    splits: dict[str, OriginalSplit]
+    class_names: dict[str, tuple[str, ...]]
+
+
+def as_published(path: Path, checksum: str, content: str | None = None) -> bool:
+    """Tell whether a file is the one that was published.
 
     Args:
         path: the file.
         checksum: SHA-256 of the file as published.
         content: SHA-256 of what is in it, if known: another packing of the same is accepted.
     """
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found == checksum:
-        return
-    if content is not None:
-        try:
-            unpacked = hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
-        except (OSError, EOFError, zlib.error):
-            unpacked = "damaged"
-        if unpacked == content:
-            return
-    raise UserError(
-        f"{path} is not the published file: its SHA-256 begins {found[:12]}, that of the published "
-        f"one {checksum[:12]}. It may be cut off or changed; remove it and fetch it again."
-    )
+    raw = path.read_bytes()
+    if hashlib.sha256(raw).hexdigest() == checksum:
+        return True
+    if content is None:
+        return False
+    try:
+        return hashlib.sha256(gzip.decompress(raw)).hexdigest() == content
+    except (OSError, EOFError, zlib.error):
+        return False
 
 
-def read(entry: Entry, directory: Path) -> Iterator[tuple[str, Arrays, tuple[str, ...] | None]]:
+def read(entry: Entry, directory: Path) -> Originals:
     """Read the original files.
-
-    Yields:
-        Split name, its images and labels, and the class names where the files tell them.
 
     Raises:
         UserError: a file is damaged or has another size than it should.
     """
-    for split, size in entry.sizes.items():
-        try:
-            if entry.layout == "idx":
-                images, labels, names = *_read_idx(entry, directory, split), None
-            else:
-                images, labels, names = _read_cifar(entry, directory, split)
-        except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, KeyError) as error:
+    try:
+        if entry.archive is not None:
+            originals = _read_cifar(entry.archive, directory / entry.files[0])
+        else:
+            assert entry.class_names is not None
+            splits = {split: _read_idx(entry, directory, split) for split in entry.sizes}
+            originals = Originals(splits, {"label": entry.class_names})
+    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, KeyError) as error:
+        raise UserError(
+            f"The original files in {directory} cannot be read: {error}. They may be cut off; "
+            "remove them and fetch them again."
+        ) from error
+    for name, size in entry.sizes.items():
+        split = originals.splits[name]
+        counts = [len(split.images), *(len(labels) for labels in split.labels.values())]
+        if any(count != size for count in counts):
             raise UserError(
-                f"The original files in {directory} cannot be read: {error}. They may be cut off; "
-                "remove them and fetch them again."
-            ) from error
-        if len(images) != size or len(labels) != size:
-            raise UserError(
-                f"{directory} has {len(images)} images and {len(labels)} labels for the {split} "
-                f"split; there should be {size} of each."
+                f"{directory} has {counts[0]} images and {counts[1]} labels for the {name} split; "
+                f"there should be {size} of each."
             )
-        yield split, (images, labels), names
+    return originals
 
 
-def _read_idx(entry: Entry, directory: Path, split: str) -> Arrays:
+def _read_idx(entry: Entry, directory: Path, split: str) -> OriginalSplit:
     prefix = "train" if split == "train" else "t10k"
     images = _idx(directory / f"{prefix}-images-idx3-ubyte.gz", 3)
     labels = _idx(directory / f"{prefix}-labels-idx1-ubyte.gz", 1)
-    return images.reshape(-1, *entry.image_shape), labels.astype(np.int32)
+    return OriginalSplit(
+        images.reshape(-1, *entry.image_shape), {"label": labels.astype(np.int32)}, None
+    )
 
 
 def _idx(path: Path, axes: int) -> np.ndarray:
@@ -85,28 +109,33 @@ def _idx(path: Path, axes: int) -> np.ndarray:
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(shape)
 
 
-def _read_cifar(
-    entry: Entry, directory: Path, split: str
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...] | None]:
+def _read_cifar(archive: CifarArchive, path: Path) -> Originals:
     """Read CIFAR's binary form: label bytes, then the red, green and blue planes."""
-    ten = entry.classes == 10
-    folder = "cifar-10-batches-bin" if ten else "cifar-100-binary"
-    if ten:
-        parts = (
-            [f"data_batch_{i}.bin" for i in range(1, 6)] if split == "train" else ["test_batch.bin"]
-        )
-    else:
-        parts = [f"{split}.bin"]
-    with tarfile.open(directory / entry.files[0]) as archive:
+    with tarfile.open(path) as tar:
 
         def member(name: str) -> bytes:
-            stream = archive.extractfile(f"{folder}/{name}")
-            assert stream is not None
+            stream = tar.extractfile(f"{archive.folder}/{name}")
+            if stream is None:
+                raise ValueError(f"{name} in {path.name} is no file")
             return stream.read()
 
-        raw = np.frombuffer(b"".join(member(name) for name in parts), np.uint8)
-        names = None if ten else tuple(member("fine_label_names.txt").decode().split())
-    label_bytes = 1 if ten else 2  # CIFAR-100: coarse, then fine
-    rows = raw.reshape(-1, label_bytes + 3072)
-    images = rows[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return images, rows[:, label_bytes - 1].astype(np.int32), names
+        # The archive is read from its beginning: each part once, in the order of the images.
+        raw = {
+            split: np.frombuffer(b"".join(map(member, parts)), np.uint8)
+            for split, parts in archive.parts.items()
+        }
+        class_names = {
+            feature: tuple(line for line in member(file).decode().split("\n") if line)
+            for feature, file in archive.labels.items()
+        }
+    splits = {}
+    count = len(archive.labels)  # one byte each
+    for split, data in raw.items():
+        rows = data.reshape(-1, count + 3072)
+        images = rows[:, count:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        labels = {
+            feature: rows[:, byte].astype(np.int32) for byte, feature in enumerate(archive.labels)
+        }
+        ids = tuple(f"{split}_{number:05d}" for number in range(len(rows)))
+        splits[split] = OriginalSplit(images, labels, ids)
+    return Originals(splits, class_names)

@@ -1,33 +1,46 @@
 """Preparing a data set: original files in, a TFDS directory of array_record files out.
 
-Any user of TensorFlow Datasets can read the result. TensorFlow is not needed: images are handed to
-TFDS as encoded PNG bytes, which it stores as they are.
+Any user of TensorFlow Datasets can read the result.
 """
 
-import contextlib
 import errno
-import io
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from PIL import Image
+import requests
 
-from deeper.data import originals
+from deeper.data.builder import build
 from deeper.data.catalogue import CATALOGUE, Entry
-from deeper.data.sources import Progress, prepared_directory
+from deeper.data.originals import as_published, read
+from deeper.data.scratch import Progress, publish, scratch_directory
+from deeper.data.sources import prepared_directory
 from deeper.errors import UserError
+
+SECONDS = 30  # without a byte, after which a server counts as gone
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where an original file is published, and what it is.
+
+    Attributes:
+        url: its address.
+        checksum: its SHA-256.
+        size: in bytes.
+    """
+
+    url: str
+    checksum: str
+    size: int
 
 
 def prepare(
     name: str,
     data_dir: Path,
     original_dir: Path | None = None,
-    progress: Progress = lambda split, done, total: None,
+    progress: Progress = lambda what, done, total: None,
 ) -> Path:
     """Make a data set ready to be opened; does nothing if it is.
 
@@ -48,39 +61,45 @@ def prepare(
             run would find it.
     """
     entry = known_entry(name)
-    found = prepared_directory(name, data_dir)
-    if found is not None:
-        return found
-    target = data_dir / name / entry.version
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{name}-unfinished-", dir=data_dir))
-    except OSError as error:
-        raise UserError(f"{data_dir} cannot be written to: {error.strerror}.") from error
-    try:
-        source = _find_originals(name, entry, original_dir, scratch)
-        made = _build(name, entry, source, scratch, progress)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            made.rename(target)
-        except OSError:
-            # Another process was faster; what it made is as good.
-            if prepared_directory(name, data_dir) is None:
-                raise
+        found = prepared_directory(name, data_dir)
+        if found is not None:
+            return found
+        with scratch_directory(data_dir, name, progress) as scratch:
+            # Another process may have prepared it while this one waited.
+            found = prepared_directory(name, data_dir)
+            if found is not None:
+                return found
+            target = data_dir / name / entry.version
+            if target.exists():
+                raise UserError(
+                    f"{target} is there but is no prepared data set (it has no dataset_info.json): "
+                    "move it away and prepare again."
+                )
+            source = _find_originals(name, entry, original_dir, scratch, progress)
+            publish(build(name, entry, read(entry, source), scratch / "tfds", progress), target)
+            return target
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise UserError(
-                f"The disk of {data_dir} is full: {name} needs about 500 MB while it is prepared. "
+                f"The disk of {data_dir.absolute()} is full: {name} needs about {_space(entry)} MB. "
                 "Make room, or choose another disk with data.dir=DIRECTORY."
             ) from error
-        raise UserError(f"{name} could not be prepared in {data_dir}: {error}.") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return target
+        raise UserError(
+            f"{name} cannot be prepared in {data_dir.absolute()}: {error}. Mend that, or choose "
+            "another place with data.dir=DIRECTORY."
+        ) from error
+
+
+def _space(entry: Entry) -> int:
+    """Return the megabytes that the original files, the prepared ones and the decoded take."""
+    return 3 * sum(entry.sizes.values()) * math.prod(entry.image_shape) // 10**6
 
 
 def known_entry(name: str) -> Entry:
     """Return a data set's entry in the catalogue."""
+    if name == "imagenet":
+        raise UserError("Preparing ImageNet is not available yet.")
     if name not in CATALOGUE:
         raise UserError(
             f"The data set {name} cannot be prepared here; there are {', '.join(CATALOGUE)}."
@@ -88,125 +107,92 @@ def known_entry(name: str) -> Entry:
     return CATALOGUE[name]
 
 
-def _find_originals(name: str, entry: Entry, original_dir: Path | None, scratch: Path) -> Path:
-    """Return a directory with the verified original files."""
+def published_files(name: str) -> dict[str, Published]:
+    """Return the original files by name, as TFDS's own builder registers them."""
     import tensorflow_datasets as tfds
 
-    published = {
-        info.filename: (url, info) for url, info in tfds.builder_cls(name).url_infos.items()
+    return {
+        info.filename: Published(url, info.checksum, int(info.size))
+        for url, info in tfds.builder_cls(name).url_infos.items()
     }
-    places = [original_dir] if original_dir is not None else []
-    if entry.debian is not None:
-        places.append(Path(entry.debian[0]))
-    for place in places:
+
+
+def _find_originals(
+    name: str, entry: Entry, original_dir: Path | None, scratch: Path, progress: Progress
+) -> Path:
+    """Return a directory with the verified original files."""
+    published = published_files(name)
+    debian = None if entry.debian is None else Path(entry.debian[0])
+    for place in (original_dir, debian):
+        if place is None:
+            continue
         missing = [file for file in entry.files if not (place / file).is_file()]
-        if not missing:
-            for file in entry.files:
-                originals.verify(
-                    place / file, published[file][1].checksum, entry.contents.get(file)
-                )
-            return place
-        if place == original_dir:
+        if missing and place == original_dir:
             raise UserError(
                 f"data.original_dir={place} lacks {', '.join(missing)} of {name}: name the "
-                "directory that holds the files as they were published."
+                "directory that holds the files as they were published, or leave it out."
             )
-    return _download(name, entry, published, scratch)
-
-
-def _download(name: str, entry: Entry, published: dict[str, Any], scratch: Path) -> Path:
-    """Fetch the original files with TFDS's download manager, which checks them."""
-    import logging
-
-    import tensorflow_datasets as tfds
-
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
+        if missing:
+            continue
+        for file in entry.files:
+            if not as_published(place / file, published[file].checksum, entry.contents.get(file)):
+                size = (place / file).stat().st_size
+                raise UserError(
+                    f"{place / file} ({size:,} bytes) is not the published file "
+                    f"({published[file].size:,} bytes): its SHA-256 differs. It is cut off or "
+                    "changed; remove it and fetch it again."
+                )
+        return place
     directory = scratch / "originals"
     directory.mkdir()
-    manager = tfds.download.DownloadManager(
-        download_dir=scratch / "downloads",
-        url_infos=dict(published.values()),
-        dataset_name=name,
-        force_checksums_validation=True,
-    )
-    try:
-        for file in entry.files:
-            shutil.move(manager.download(published[file][0]), directory / file)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise
-        debian = f", or install the Debian package {entry.debian[1]}" if entry.debian else ""
-        host = published[entry.files[0]][0].split("/")[2]
-        raise UserError(
-            f"{name} could not be fetched from {host} (is there a network?). Put "
-            f"{', '.join(entry.files)} into a directory and say data.original_dir=DIRECTORY"
-            f"{debian}."
-        ) from error
-    except tfds.download.download_manager.NonMatchingChecksumError as error:
-        raise UserError(
-            f"A file of {name} came with another checksum than the published one: the server may "
-            "be down or the connection cut. Try again."
-        ) from error
+    _download(name, entry, published, directory, progress)
     return directory
 
 
-def _build(name: str, entry: Entry, source: Path, scratch: Path, progress: Progress) -> Path:
-    """Write the array_record files and TFDS's description of them."""
-    import tensorflow_datasets as tfds
+def _download(
+    name: str,
+    entry: Entry,
+    published: Mapping[str, Published],
+    directory: Path,
+    progress: Progress,
+) -> None:
+    """Fetch and verify the original files.
 
-    tfds.disable_progress_bar()
-    parts: dict[str, originals.Arrays] = {}
-    class_names = entry.class_names
-    for split, arrays, names in originals.read(entry, source):
-        parts[split] = arrays
-        class_names = names or class_names
-    assert class_names is not None
-
-    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-        VERSION = tfds.core.Version(entry.version)
-
-        def _info(self) -> Any:
-            return tfds.core.DatasetInfo(
-                builder=self,
-                description=entry.description,
-                citation=entry.citation,
-                features=tfds.features.FeaturesDict(
-                    {
-                        "image": tfds.features.Image(
-                            shape=entry.image_shape, dtype=np.uint8, encoding_format="png"
-                        ),
-                        "label": tfds.features.ClassLabel(names=class_names),
-                    }
-                ),
-                supervised_keys=("image", "label"),
+    TFDS's own download manager would try for minutes where there is no network, and for ever where
+    a server hangs.
+    """
+    for file in entry.files:
+        url, host = published[file].url, published[file].url.split("/")[2]
+        try:
+            with (
+                requests.get(url, stream=True, timeout=SECONDS) as answer,
+                (directory / file).open("wb") as out,
+            ):
+                answer.raise_for_status()
+                done = 0
+                for block in answer.iter_content(1 << 16):
+                    out.write(block)
+                    done += len(block)
+                    progress(f"fetch {file}", done, published[file].size)
+        except requests.RequestException as error:
+            debian = f", or install the Debian package {entry.debian[1]}" if entry.debian else ""
+            raise UserError(
+                f"{file} of {name} could not be fetched from {host} ({_reason(error)}). Try again, "
+                f"or put {', '.join(entry.files)} into a directory and say "
+                f"data.original_dir=DIRECTORY{debian}."
+            ) from error
+        if not as_published(directory / file, published[file].checksum):
+            raise UserError(
+                f"What {host} sent as {file} of {name} is not the published file: its SHA-256 "
+                "differs. Try again later, or say data.original_dir=DIRECTORY if you have the file."
             )
 
-        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-            del dl_manager
-            return {split: self._generate_examples(split) for split in parts}
 
-        def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-            images, labels = parts[split]
-            for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-                if number % 1000 == 0:
-                    progress(split, number, len(labels))
-                yield number, {"image": _png(image), "label": int(label)}
-            progress(split, len(labels), len(labels))
-
-    Builder.name = name
-    builder = Builder(data_dir=scratch / "prepared", file_format="array_record")
-    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints where it writes
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-        )
-    os.sync()  # before the rename makes it visible
-    return Path(builder.data_dir)
-
-
-def _png(image: np.ndarray) -> io.BytesIO:
-    """Encode an image as TFDS would, losslessly."""
-    stream = io.BytesIO()
-    squeezed = image[..., 0] if image.shape[-1] == 1 else image
-    Image.fromarray(np.ascontiguousarray(squeezed)).save(stream, "PNG", compress_level=1)
-    stream.seek(0)
-    return stream
+def _reason(error: requests.RequestException) -> str:
+    if error.response is not None:
+        return f"it answered {error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.Timeout):
+        return f"it did not answer within {SECONDS} seconds"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection was cut"
+    return "it cannot be reached: is there a network?"

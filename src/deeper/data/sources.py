@@ -5,26 +5,16 @@ plain arrays, which later runs map into memory: a run opens its data in a few mi
 never imports TFDS.
 """
 
-import hashlib
-import io
-import json
-import os
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, UInt8
-from PIL import Image
 
 from deeper.data.catalogue import CATALOGUE
+from deeper.data.decoded import decoded
+from deeper.data.scratch import Progress
 from deeper.errors import UserError
-
-CACHE = "decoded"
-
-Progress = Callable[[str, int, int], None]  # what is done, how many so far, of how many
 
 
 @dataclass(frozen=True)
@@ -53,7 +43,7 @@ class Dataset:
         splits: train and test.
         class_names: in the order of the labels.
         image_shape: (height, width, channels).
-        fingerprint: of the prepared files.
+        fingerprint: SHA-256 of all images and labels, the same wherever they were prepared.
     """
 
     name: str
@@ -95,28 +85,20 @@ def open_dataset(
     """
     directory = prepared_directory(name, data_dir)
     if directory is None:
-        raise UserError(
-            f"The data set {name} is not in {data_dir.absolute()}: run `deeper prepare "
-            f"data={name}`, or say data.dir=DIRECTORY."
-        )
-    fingerprint = _fingerprint(directory)
-    cache = directory / CACHE / fingerprint
-    if not (cache / "complete.json").is_file():
-        _decode(name, directory, cache, progress)
-    about = json.loads((cache / "complete.json").read_text())
-    splits = {}
-    for split in about["splits"]:
-        try:
-            images = np.load(cache / f"{split}-images.npy", mmap_mode="r")
-            labels = np.load(cache / f"{split}-labels.npy")
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"The decoded images in {cache} are damaged ({error}): remove that directory; the "
-                "next run makes it again."
-            ) from error
-        splits[split] = Split(images, labels)
-    return Dataset(
-        name, splits, tuple(about["class_names"]), tuple(about["image_shape"]), fingerprint
+        raise UserError(_missing(name, data_dir))
+    found = decoded(name, directory, progress)
+    splits = {split: Split(images, labels) for split, (images, labels) in found.arrays.items()}
+    return Dataset(name, splits, found.class_names, found.image_shape, found.fingerprint)
+
+
+def _missing(name: str, data_dir: Path) -> str:
+    if name == "imagenet":
+        return "Preparing ImageNet is not available yet; its nets can be inspected without it."
+    where = f"The data set {name} is not in {data_dir.absolute()}"
+    if name in CATALOGUE:
+        return f"{where}: run `deeper prepare data={name}`, or say data.dir=DIRECTORY."
+    return (
+        f"{where}: prepare it with TFDS and file_format='array_record', or say data.dir=DIRECTORY."
     )
 
 
@@ -151,61 +133,3 @@ def hold_out(split: Split, n: int) -> tuple[Split, Split]:
         Split(split.images[~held], split.labels[~held]),
         Split(split.images[held], split.labels[held]),
     )
-
-
-def _fingerprint(directory: Path) -> str:
-    """Return a hash of the names, sizes and times of the prepared files."""
-    facts = [
-        (path.name, path.stat().st_size, path.stat().st_mtime_ns)
-        for path in sorted(directory.iterdir())
-        if path.is_file()
-    ]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-
-
-def _decode(name: str, directory: Path, cache: Path, progress: Progress) -> None:
-    """Decode all images once; the cache appears whole or not at all."""
-    import tensorflow_datasets as tfds
-
-    builder = tfds.builder_from_directory(directory)
-    try:
-        # Pillow decodes a PNG five times faster than TFDS's own path does.
-        skip = {"image": tfds.decode.SkipDecoding()}
-        sources = {
-            split: builder.as_data_source(split, decoders=skip) for split in builder.info.splits
-        }
-    except (NotImplementedError, ModuleNotFoundError) as error:
-        raise UserError(
-            f"{directory} cannot be read without TensorFlow (its format is "
-            f"{builder.info.file_format.value}): move it away and run `deeper prepare "
-            f"data={name}`, or prepare it with file_format='array_record'."
-        ) from error
-    cache.parent.mkdir(exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=cache.parent))
-    shape: Any = builder.info.features["image"].shape
-    for split, source in sources.items():
-        images = np.lib.format.open_memmap(
-            scratch / f"{split}-images.npy", "w+", np.uint8, (len(source), *shape)
-        )
-        labels = np.empty(len(source), np.int32)
-        for number, example in enumerate(source):
-            pixels = np.asarray(Image.open(io.BytesIO(example["image"])))
-            images[number] = pixels.reshape(shape)
-            labels[number] = example["label"]
-            if number % 1000 == 999 or number + 1 == len(source):
-                progress(f"decode {split}", number + 1, len(source))
-        images.flush()
-        np.save(scratch / f"{split}-labels.npy", labels)
-    about = {
-        "splits": list(sources),
-        "class_names": builder.info.features["label"].names,
-        "image_shape": list(shape),
-    }
-    (scratch / "complete.json").write_text(json.dumps(about))
-    os.sync()
-    try:
-        scratch.rename(cache)
-    except OSError:
-        # Another process has decoded the same meanwhile; its cache is as good.
-        if not (cache / "complete.json").is_file():
-            raise
