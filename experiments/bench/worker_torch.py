@@ -1,0 +1,134 @@
+"""Training steps of PyTorch eager, timed on request: reads a number of steps, prints seconds.
+
+Run by step.py in a virtual environment of its own. The nets are those of the papers, as torchvision
+writes them; the optimizer is SGD with Nesterov momentum and weight decay.
+"""
+
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Block(nn.Module):
+    """A basic or bottleneck block."""
+
+    def __init__(self, c_in, width, stride, bottleneck, projection):
+        super().__init__()
+        c_out = width * 4 if bottleneck else width
+        if bottleneck:
+            kernels, channels, strides = (1, 3, 1), (width, width, c_out), (1, stride, 1)
+        else:
+            kernels, channels, strides = (3, 3), (width, width), (stride, 1)
+        self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
+        previous = c_in
+        for kernel, c, s in zip(kernels, channels, strides):
+            self.convs.append(nn.Conv2d(previous, c, kernel, s, kernel // 2, bias=False))
+            self.norms.append(nn.BatchNorm2d(c))
+            previous = c
+        changes = stride != 1 or c_in != c_out
+        self.stride, self.extra = stride, c_out - c_in
+        self.down = None
+        if changes and projection:
+            self.down = nn.Sequential(
+                nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out)
+            )
+
+    def forward(self, x):
+        y = x
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
+            y = norm(conv(y))
+            if i < len(self.convs) - 1:
+                y = F.relu(y, inplace=True)
+        if self.down is not None:
+            x = self.down(x)
+        elif self.extra or self.stride != 1:
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
+        return F.relu(y + x, inplace=True)
+
+
+def resnet(stages, width, bottleneck, imagenet, classes, c_in=3):
+    """An ImageNet-form or CIFAR-form residual net."""
+    if imagenet:
+        layers = [nn.Conv2d(c_in, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(True)]
+        layers.append(nn.MaxPool2d(3, 2, 1))
+    else:
+        layers = [nn.Conv2d(c_in, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(True)]
+    c = width
+    for i, blocks in enumerate(stages):
+        for b in range(blocks):
+            stride = 2 if i and not b else 1
+            layers.append(Block(c, width * 2**i, stride, bottleneck, imagenet))
+            c = width * 2**i * (4 if bottleneck else 1)
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, classes))
+
+
+def vgg16(classes):
+    """VGG-16 for 32 pixels: hidden layers of 512."""
+    layers, c = [], 3
+    for count, width in zip((2, 2, 3, 3, 3), (64, 128, 256, 512, 512)):
+        for _ in range(count):
+            layers += [nn.Conv2d(c, width, 3, padding=1), nn.ReLU(True)]
+            c = width
+        layers.append(nn.MaxPool2d(2, 2))
+    head = [nn.Linear(512, 512), nn.ReLU(True), nn.Dropout(), nn.Linear(512, 512), nn.ReLU(True)]
+    return nn.Sequential(*layers, nn.Flatten(), *head, nn.Dropout(), nn.Linear(512, classes))
+
+
+def lenet5(classes):
+    """LeNet-5 with dense C3, on 28 pixels padded to 32."""
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(True), nn.MaxPool2d(2, 2),
+        nn.Conv2d(6, 16, 5), nn.ReLU(True), nn.MaxPool2d(2, 2), nn.Flatten(),
+        nn.Linear(400, 120), nn.ReLU(True), nn.Linear(120, 84), nn.ReLU(True),
+        nn.Linear(84, classes),
+    )  # fmt: skip
+
+
+NETS = {
+    "resnet18": lambda: resnet((2, 2, 2, 2), 64, False, True, 1000),
+    "resnet50": lambda: resnet((3, 4, 6, 3), 64, True, True, 1000),
+    "vgg16": lambda: vgg16(10),
+    "resnet20": lambda: resnet((3, 3, 3), 16, False, False, 10),
+    "lenet5": lambda: lenet5(10),
+}
+
+
+def main():
+    """Serve timings of one net until the input ends."""
+    name, batch, size, channels, layout, threads = sys.argv[1:]
+    batch, size, channels = int(batch), int(size), int(channels)
+    torch.manual_seed(0)
+    torch.set_num_threads(int(threads))
+    model = NETS[name]().train()
+    stored = torch.randint(0, 255, (2 * batch, channels, size, size), dtype=torch.uint8)
+    labels = torch.randint(0, 10, (2 * batch,))
+    if layout == "channels_last":
+        model = model.to(memory_format=torch.channels_last)
+        stored = stored.contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=1e-4
+    )
+
+    def step(i):
+        low = i % 2 * batch
+        x = stored[low : low + batch].float().sub_(73.0).div_(90.0)
+        optimizer.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(model(x), labels[low : low + batch])
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    step(0).item()
+    print("ready", torch.__version__, flush=True)
+    for line in sys.stdin:
+        start = time.perf_counter()
+        for i in range(int(line)):
+            loss = step(i)
+        loss.item()
+        print(time.perf_counter() - start, flush=True)
+
+
+main()

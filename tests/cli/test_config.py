@@ -1,0 +1,132 @@
+"""Every config that can be composed builds; every mistake gets a sentence."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from deeper.cli import build
+from deeper.cli.main import _sweep, conf_directory
+from deeper.data.sources import known_size
+
+CONF = Path("conf")
+
+
+def compose_train(*overrides):
+    OmegaConf.register_new_resolver("sweep", _sweep, replace=True)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+        return compose("train", overrides=list(overrides), return_hydra_config=True)
+
+
+def names(group):
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+CHOICES = [
+    *(f"model={name}" for name in names("model")),
+    *(f"data={name}" for name in names("data")),
+    *(f"augment={name}" for name in names("augment")),
+    *(f"optimizer={name}" for name in names("optimizer")),
+    *(f"schedule={name}" for name in names("schedule")),
+    *(f"study={name}" for name in names("study")),
+    *(f"mode={name}" for name in names("mode")),
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes_and_builds_without_compiling(choice):
+    config = compose_train(choice)
+    size = known_size(config.data.name, "train") - config.data.validation
+    plan = build.make_plan(config, size)
+    assert plan.summary.parameters > 10_000
+    assert plan.summary.macs > 100_000
+    assert plan.settings.steps > 0
+    for operation in config.augment:
+        build.build(operation)
+    plain = build.plain_config(config, build.label_of(config, config.hydra))
+    assert len(build.config_hash(plain)) == 8
+
+
+def test_the_run_directory_is_a_function_of_what_changes_numbers():
+    def directory(*overrides):
+        config = compose_train(*overrides)
+        plain = build.plain_config(config, build.label_of(config, config.hydra))
+        return build.run_directory(plain)
+
+    one = directory("study=depth_fashion", "mode=quick")
+    assert one == directory("study=depth_fashion", "mode=quick", "data.dir=elsewhere")
+    assert one.parent == Path("runs/depth_fashion")
+    assert one.name.startswith("resnet20-s0-")
+    assert one != directory("study=depth_fashion", "mode=quick", "optimizer.learning_rate=0.3")
+    full = directory("study=depth_fashion")
+    assert full.parent == Path("runs/depth_fashion-full")
+
+
+def test_the_depth_study_has_twenty_arms_the_longest_first():
+    params = compose_train("study=depth_fashion").hydra.sweeper.params
+    assert params["model.depth"] == "44,32,20,14,8"
+    assert params["seed"] == "0,1"
+    assert params["model"] == "plain,resnet"
+
+
+def deeper(*arguments, cwd):
+    environment = {**os.environ, "WANDB_MODE": "disabled", "COLUMNS": "100"}
+    environment.pop("XLA_FLAGS", None)
+    return subprocess.run(
+        [sys.executable, "-m", "deeper", *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+
+
+MISTAKES = {
+    "an unknown verb": (("trian",), "Did you mean train?"),
+    "an unknown model": (("train", "model=resnett"), "lenet5"),
+    "an unknown depth": (("train", "model.depth=21"), "18, 34, 50, 101, 152"),
+    "an unknown data set": (("train", "data=cifar"), "cifar10"),
+    "a typo in an override": (("train", "model.dpth=20"), "model.depth"),
+    "a value of the wrong type": (("train", "train.batch_size=many"), "train.batch_size"),
+    "an unknown option": (("train", "model.stem=huge"), "paper, small, stride2"),
+    "a missing data directory": (
+        ("train", "data.dir=nowhere"),
+        "deeper prepare data=fashion_mnist",
+    ),
+    "another class count": (("train", "model.classes=7"), "has 10 classes"),
+    "an empty study": (("report", "study=depth_fashion"), "deeper train -m study=depth_fashion"),
+    "no study": (("report",), "study=depth_fashion"),
+    "an unknown set to prepare": (("prepare", "data=imagenet"), "fashion_mnist, mnist"),
+    "a directory that is no run": (("evaluate", "run=nowhere"), "no config.yaml"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gets_one_clear_sentence_and_no_traceback(mistake, tmp_path):
+    arguments, expected = MISTAKES[mistake]
+    done = deeper(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "Error executing" not in done.stderr
+
+
+def test_the_cpu_flag_keeps_the_users_flags_and_other_platforms_alone():
+    from deeper.cli.xla_flags import CONVOLUTION_FLAG, set_cpu_flags
+
+    environ = {"XLA_FLAGS": "--xla_dump_to=x"}
+    set_cpu_flags(environ)
+    assert environ["XLA_FLAGS"] == f"--xla_dump_to=x {CONVOLUTION_FLAG}"
+    own = {"XLA_FLAGS": "--xla_cpu_experimental_ynn_fusion_type=mine"}
+    set_cpu_flags(own)
+    assert own["XLA_FLAGS"] == "--xla_cpu_experimental_ynn_fusion_type=mine"
+    gpu = {"JAX_PLATFORMS": "cuda"}
+    set_cpu_flags(gpu)
+    assert gpu == {"JAX_PLATFORMS": "cuda"}

@@ -1,0 +1,163 @@
+"""The command line end to end, on a small data set."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+SMALL = (
+    "model.depth=8",
+    "model.width=4",
+    "model.stem=stride2",
+    "train.batch_size=16",
+    "data.validation=100",
+    "train.log_every=5",
+    "train.train_error_examples=50",
+)
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "deeper", *arguments]
+
+
+@pytest.fixture
+def start(tmp_path, data_dir):
+    """Start the command in an empty directory, on the small data set."""
+    environment = {
+        **os.environ,
+        "WANDB_MODE": "disabled",
+        "DEEPER_DATA": str(data_dir),
+        "COLUMNS": "100",
+    }
+    environment.pop("XLA_FLAGS", None)
+
+    def run(*arguments, wait=True):
+        process = subprocess.Popen(
+            command(*arguments),
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if not wait:
+            return process
+        process.output = process.communicate(timeout=240)[0]
+        return process
+
+    return run
+
+
+def test_a_run_leaves_its_whole_record_and_is_not_repeated(start, tmp_path):
+    arguments = ("train", *SMALL, "train.steps=12", "train.epochs=null")
+    done = start(*arguments)
+    assert done.returncode == 0, done.output
+    assert "parameters" in done.output
+    assert "learning rate" in done.output
+    assert all(len(line) <= 100 for line in done.output.splitlines())
+    (run,) = (tmp_path / "runs" / "single").iterdir()
+    result = json.loads((run / "result.json").read_text())
+    assert result["status"] == "finished"
+    assert result["metrics"]["test/n_seen"] == 203
+    assert result["metrics"]["validation/n_seen"] == 100
+    assert result["metrics"]["train/n_seen"] == 50
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["run"]["steps"] == 12
+    assert (run / "config.yaml").is_file()
+    again = start(*arguments)
+    assert again.returncode == 0
+    assert "finished already" in again.output
+    evaluated = start("evaluate", f"run={run}", f"out={tmp_path / 'e.json'}")
+    assert evaluated.returncode == 0, evaluated.output
+    found = json.loads((tmp_path / "e.json").read_text())
+    assert found["test/error"] == pytest.approx(result["metrics"]["test/error"])
+
+
+def test_a_stopped_run_exits_with_its_own_code_and_goes_on_to_the_same_bits(start, tmp_path):
+    arguments = ("train", *SMALL, "train.steps=400", "train.epochs=null", "train.steps_per_call=5")
+    whole = start(*arguments, "runs=whole")
+    assert whole.returncode == 0, whole.output
+    process = start(*arguments, "runs=cut", wait=False)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        rows = list((tmp_path / "cut").glob("single/*/metrics.jsonl"))
+        if rows and rows[0].read_text().count("\n") > 3:
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 75, output
+    assert "same command goes on" in output
+    resumed = start(*arguments, "runs=cut")
+    assert resumed.returncode == 0, resumed.output
+    assert "position       step" in resumed.output
+
+    def numbers(root):
+        (run,) = (tmp_path / root / "single").iterdir()
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        changing = ("time", "images_per_second")
+        kept = [{k: v for k, v in row.items() if k not in changing} for row in rows]
+        return kept, json.loads((run / "result.json").read_text())["metrics"]
+
+    whole_rows, whole_metrics = numbers("whole")
+    cut_rows, cut_metrics = numbers("cut")
+    assert whole_metrics == cut_metrics
+    steps = [(row["step"], "lr" in row) for row in cut_rows]
+    assert len(steps) == len(set(steps)), "no row twice"
+    by_step = {row["step"]: row for row in cut_rows if "validation/error" in row}
+    for row in whole_rows:
+        if "validation/error" in row:
+            assert by_step[row["step"]] == row
+
+
+def test_a_diverged_run_says_at_which_step_and_what_to_try(start, tmp_path):
+    done = start(
+        "train", *SMALL, "train.steps=20", "train.epochs=null", "optimizer.learning_rate=1e30"
+    )
+    assert done.returncode == 3, done.output
+    assert "not finite at step" in done.output
+    (run,) = (tmp_path / "runs" / "single").iterdir()
+    assert json.loads((run / "result.json").read_text())["status"] == "diverged"
+
+
+def test_a_sweep_finishes_the_others_when_an_arm_fails_and_then_runs_that_alone(start, tmp_path):
+    sweep = ("train", "-m", *SMALL[1:], "train.steps=6", "train.epochs=null", "seed=0")
+    done = start(*sweep, "model.depth=8,9,14")
+    assert done.returncode == 1, done.output
+    assert "1 of 3 runs failed" in done.output
+    assert "model.depth=9" in done.output
+    assert len(list(tmp_path.glob("runs/single/*/result.json"))) == 2
+    again = start(*sweep, "model.depth=8,14")
+    assert again.returncode == 0, again.output
+    assert "2 finished before, 0 to do" in again.output
+
+
+def test_two_processes_never_work_on_one_run(start, tmp_path):
+    arguments = ("train", *SMALL, "train.steps=400", "train.epochs=null")
+    first = start(*arguments, wait=False)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not list(tmp_path.glob("runs/single/*/config.yaml")):
+        time.sleep(0.05)
+    second = start(*arguments)
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=120)
+    assert second.returncode == 2, second.output
+    assert "being worked on by process" in second.output
+
+
+def test_a_dry_run_reads_and_writes_nothing(start, tmp_path):
+    done = start("train", "model=resnet", "model.depth=50", "data=imagenet", "mode=dry")
+    assert done.returncode == 0, done.output
+    assert "25,557,032 parameters" in done.output
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", ["inspect", "doctor"])
+def test_verbs_that_only_tell(start, verb):
+    done = start(verb)
+    assert done.returncode == 0, done.output
+    assert all(len(line) <= 100 for line in done.output.splitlines())

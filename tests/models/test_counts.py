@@ -1,0 +1,78 @@
+"""Every net has the published number of parameters and multiply-accumulates."""
+
+import pytest
+
+from deeper.errors import UserError
+from deeper.inspect.arithmetic import summarise
+from deeper.models.alexnet import alexnet
+from deeper.models.googlenet import googlenet
+from deeper.models.lenet import lenet5
+from deeper.models.resnet import resnet
+from deeper.models.vgg import vgg
+
+IMAGENET, CIFAR = (224, 224, 3), (32, 32, 3)
+
+# (net, input, parameters, GMAC). torchvision 0.29, He et al. 2015 (plain and CIFAR nets: their
+# tables' layers, computed), LeCun et al. 1998 with dense C3.
+PUBLISHED = {
+    "lenet5": (lenet5(10), (28, 28, 1), 61_706, 0.0004),
+    "alexnet_owt": (alexnet(1000), IMAGENET, 61_100_840, 0.71),
+    "vgg11": (vgg(11, 1000), IMAGENET, 132_863_336, 7.61),
+    "vgg13": (vgg(13, 1000), IMAGENET, 133_047_848, 11.31),
+    "vgg16": (vgg(16, 1000), IMAGENET, 138_357_544, 15.47),
+    "vgg19": (vgg(19, 1000), IMAGENET, 143_667_240, 19.63),
+    "vgg16_bn": (vgg(16, 1000, batch_norm=True), IMAGENET, 138_365_992, 15.47),
+    "googlenet_bn": (googlenet(1000, auxiliary=False), IMAGENET, 6_624_904, 1.50),
+    "resnet18": (resnet(18, 1000), IMAGENET, 11_689_512, 1.81),
+    "resnet34": (resnet(34, 1000), IMAGENET, 21_797_672, 3.66),
+    "plain18": (resnet(18, 1000, residual=False), IMAGENET, 11_515_688, None),
+    "plain34": (resnet(34, 1000, residual=False), IMAGENET, 21_623_848, None),
+    "resnet50": (resnet(50, 1000), IMAGENET, 25_557_032, 4.09),
+    "resnet101": (resnet(101, 1000), IMAGENET, 44_549_160, 7.80),
+    "resnet152": (resnet(152, 1000), IMAGENET, 60_192_808, 11.51),
+    "resnet20_cifar": (resnet(20, 10), CIFAR, 269_722, 0.04055),
+    "resnet32_cifar": (resnet(32, 10), CIFAR, 464_154, 0.06886),
+    "resnet44_cifar": (resnet(44, 10), CIFAR, 658_586, 0.09717),
+    "resnet56_cifar": (resnet(56, 10), CIFAR, 853_018, 0.12549),
+    "resnet110_cifar": (resnet(110, 10, scan=True), CIFAR, 1_727_962, 0.25289),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_net_has_the_published_parameters_and_macs(name):
+    model, image_shape, parameters, gmacs = PUBLISHED[name]
+    summary = summarise(model, image_shape)
+    assert summary.parameters == parameters
+    if gmacs is not None:
+        # The published figure is rounded to its last digit.
+        digits = len(str(gmacs).split(".")[1])
+        assert round(summary.macs / 1e9, digits) == pytest.approx(gmacs, abs=10.0**-digits / 2)
+
+
+def test_alexnet_of_2012_has_the_two_group_parameters():
+    # Krizhevsky et al. 2012, figure 2, layer by layer, with biases.
+    convolutions = (
+        (11 * 11 * 3 + 1) * 96
+        + (5 * 5 * 48 + 1) * 256
+        + (3 * 3 * 256 + 1) * 384
+        + (3 * 3 * 192 + 1) * 384
+        + (3 * 3 * 192 + 1) * 256
+    )
+    dense = (6 * 6 * 256 + 1) * 4096 + (4096 + 1) * 4096 + (4096 + 1) * 1000
+    assert summarise(alexnet(1000, form="2012"), IMAGENET).parameters == convolutions + dense
+
+
+def test_lenet_of_1998_has_the_papers_trained_parameters():
+    # LeCun et al. 1998, section II.B: C1 156, S2 12, C3 1516, S4 32, C5 48120, F6 10164; the
+    # fixed radial-basis output is a dense layer of 850 here.
+    total = 156 + 12 + 1516 + 32 + 48_120 + 10_164 + 850
+    assert summarise(lenet5(10, form="1998"), (28, 28, 1)).parameters == total
+
+
+def test_an_unknown_depth_lists_the_known_ones():
+    with pytest.raises(UserError, match="18, 34, 50, 101, 152"):
+        resnet(21, 10)
+    with pytest.raises(UserError, match="18, 34, 50, 101, 152"):
+        resnet(20, 10, form="imagenet")
+    with pytest.raises(UserError, match="11, 13, 16, 19"):
+        vgg(12, 10)

@@ -1,0 +1,115 @@
+"""A small experiment to train in tests: patterns of ten classes, a residual net of eight layers."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from deeper.augment.ops import Flip, Normalise, RandomCrop, augment
+from deeper.data.order import batch_indices, padded_batches
+from deeper.models.init import initialise
+from deeper.models.resnet import resnet
+from deeper.train.evaluate import Split
+from deeper.train.feed import Resident, on_device
+from deeper.train.loop import Experiment, Settings
+from deeper.train.parallel import data_mesh
+from deeper.train.state import create
+
+N, EVALUATED = 96, 37
+
+
+@dataclass
+class Rows:
+    """A record in memory."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def log(self, row):
+        self.rows.append(row)
+
+    def fsync(self):
+        pass
+
+
+def patterns(n):
+    rng = np.random.default_rng(0)
+    labels = (np.arange(n) % 10).astype(np.int32)
+    images = rng.integers(0, 60, (n, 12, 12, 1)).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[label : label + 2] += 150
+    return images, labels
+
+
+def build(devices=1, *, model=None, optimizer=None, rate=0.1, seed=0, operations=None, **changes):
+    """Return (experiment, first state)."""
+    values = {
+        "batch_size": 16,
+        "steps": 8,
+        "parallel": "shard_map",
+        "steps_per_call": 4,
+        "accumulate": 1,
+        "label_smoothing": 0.0,
+        "ema_decay": None,
+        "log_every": 4,
+        "evaluate_every": 4,
+        "checkpoint_every": 4,
+        **changes,
+    }
+    settings = Settings(**values)
+    mesh = data_mesh(jax.devices()[:devices])
+    model = model or resnet(8, 10, width=4)
+    images, labels = patterns(N + EVALUATED)
+    source = on_device(images, labels, mesh)
+    normalise = Normalise((0.3,), (0.3,))
+    operations = (RandomCrop(1), Flip()) if operations is None else operations
+
+    def prepare(key, rows, images):
+        return normalise(augment(operations, key, rows, images))
+
+    numbers, mask = padded_batches(EVALUATED, settings.batch_size)
+    numbers = np.where(mask, numbers + N, -1).astype(np.int32)
+
+    def split(name):
+        return Split(name, Resident(source, numbers.__getitem__), EVALUATED, len(numbers))
+
+    schedule = optax.constant_schedule(rate)
+    optimizer = optimizer or optax.sgd(schedule, momentum=0.9, nesterov=True)
+    experiment = Experiment(
+        model=model,
+        optimizer=optimizer,
+        learning_rate=schedule,
+        prepare=prepare,
+        normalise=normalise,
+        feed=Resident(source, partial(batch_indices, N, settings.batch_size, seed)),
+        train_size=N,
+        validation=split("validation"),
+        final=(split("test"),),
+        mesh=mesh,
+        settings=settings,
+    )
+    variables = initialise(model, seed, (12, 12, 1))
+    state = create(variables, optimizer, seed=seed, keep_ema=settings.ema_decay is not None)
+    return experiment, state
+
+
+def losses_and_state(experiment, state, steps=None):
+    """Run the compiled steps alone."""
+    settings = experiment.settings
+    call = experiment.compiled_steps()
+    steps = steps or settings.steps
+    feed = experiment.feed.steps(0, steps, max(steps, settings.steps_per_call))
+    from deeper.train.parallel import replicate
+
+    state, metrics = call(
+        replicate(state, experiment.mesh), experiment.feed.source, feed, np.int32(steps)
+    )
+    return np.asarray(metrics["loss"])[:steps], jax.tree.map(np.asarray, state)
+
+
+@pytest.fixture
+def rows():
+    return Rows()

@@ -1,0 +1,187 @@
+"""The loop: it learns, it can be cut anywhere, it evaluates exactly, it notices divergence."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from deeper.train.checkpoint import Checkpoints
+from deeper.train.evaluate import Evaluator
+from deeper.train.loop import train
+from tests.train.conftest import EVALUATED, Rows, build
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    made = []
+
+    def open_(experiment, name="checkpoints"):
+        made.append(Checkpoints(tmp_path / name, experiment.mesh))
+        return made[-1]
+
+    yield open_
+    for one in made:
+        one.close()
+
+
+def test_one_batch_is_learned_by_heart(checkpoints, rows):
+    experiment, state = build(
+        steps=60, operations=(), log_every=20, evaluate_every=60, checkpoint_every=60
+    )
+    experiment.feed._numbers = lambda step: np.arange(16, dtype=np.int32)
+    train(experiment, state, rows, checkpoints(experiment))
+    assert rows.rows[-2]["train/loss"] < 0.02
+    assert rows.rows[-2]["train/error"] == 0.0
+
+
+@pytest.mark.parametrize("cut", [1, 4, 6])
+def test_a_run_that_is_cut_and_resumed_equals_the_uncut_one_to_the_bit(checkpoints, cut):
+    experiment, state = build(ema_decay=0.9, steps_per_call=1 if cut == 1 else 4)
+    uncut = train(experiment, state, Rows(), checkpoints(experiment, "uncut"))
+
+    calls = iter(range(100))
+    first = train(
+        experiment,
+        state,
+        Rows(),
+        checkpoints(experiment, "cut"),
+        stop_asked=lambda: next(calls) >= (0 if cut <= 4 else 1),
+    )
+    assert first.status == "interrupted"
+    again = checkpoints(experiment, "cut")
+    restored = again.restore_last_good(state, warn=pytest.fail)
+    assert int(restored.step) == first.step < 8
+    second = train(experiment, restored, Rows(), again)
+    assert second.status == "finished"
+    jax.tree.map(np.testing.assert_array_equal, uncut.state, second.state)
+    assert uncut.metrics == second.metrics
+
+
+def test_every_example_is_evaluated_exactly_once():
+    experiment, state = build(2)
+    split = experiment.final[0]
+    assert EVALUATED % experiment.settings.batch_size  # the last batch is partial
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+
+    def evaluate(devices):
+        experiment, _ = build(devices)
+        split = experiment.final[0]
+        evaluator = Evaluator(
+            experiment.model,
+            experiment.normalise,
+            experiment.mesh,
+            "shard_map",
+            experiment.feed.take,
+            batches_per_call=2,
+        )
+        return evaluator(variables, split)
+
+    one, two = evaluate(1), evaluate(2)
+    assert one.metrics("test")["test/n_seen"] == EVALUATED
+    np.testing.assert_array_equal(one.label, np.asarray(split.feed.source["label"])[96:])
+    np.testing.assert_array_equal(one.prediction, two.prediction)
+    assert one.confusion(10).sum() == EVALUATED
+    # Against the plain formula, without batches.
+    images = experiment.normalise(split.feed.source["image"][96:])
+    logits = np.asarray(experiment.model.apply(variables, images, train=False))
+    np.testing.assert_array_equal(one.prediction, logits.argmax(-1))
+    error = 100 * (logits.argmax(-1) != one.label).mean()
+    assert one.metrics("test")["test/error"] == pytest.approx(error)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(checkpoints, rows):
+    experiment, state = build(optimizer=optax.sgd(1e18), rate=1e18)
+    outcome = train(experiment, state, rows, checkpoints(experiment))
+    assert outcome.status == "diverged"
+    assert 1 < outcome.step <= 4
+    assert not rows.rows
+
+
+def test_a_damaged_checkpoint_is_put_aside_for_the_one_before(checkpoints):
+    experiment, state = build()
+    made = checkpoints(experiment)
+    train(experiment, state, Rows(), made)
+    assert made.steps == [4, 8]
+    newest = made.directory / "8"
+    for path in newest.rglob("*"):
+        if path.is_file() and path.stat().st_size > 2000:
+            path.write_bytes(path.read_bytes()[:100])
+    told = []
+    again = checkpoints(experiment)
+    restored = again.restore_last_good(state, warn=told.append)
+    assert int(restored.step) == 4
+    assert "step 8 cannot be read" in told[0]
+    assert (made.directory.parent / "checkpoints-damaged" / "8").is_dir()
+    second = train(experiment, restored, Rows(), again)
+    assert second.status == "finished"
+    assert again.steps == [4, 8]
+
+
+def test_rows_carry_step_epoch_examples_and_time(checkpoints, rows):
+    experiment, state = build()
+    train(experiment, state, rows, checkpoints(experiment), seconds_before=100.0)
+    training = [row for row in rows.rows if "train/loss" in row]
+    validation = [row for row in rows.rows if "validation/error" in row]
+    assert [row["step"] for row in training] == [4, 8]
+    assert [row["step"] for row in validation] == [4, 8]
+    assert training[-1]["examples"] == 8 * 16
+    assert training[-1]["epoch"] == pytest.approx(8 * 16 / 96)
+    assert all(row["time"] >= 100.0 for row in rows.rows)
+    assert {"train/error", "lr", "images_per_second"} <= set(training[0])
+    assert validation[0]["validation/n_seen"] == EVALUATED
+
+
+RUN = """
+import sys, jax, numpy as np
+from pathlib import Path
+from tests.train.conftest import Rows, build
+from deeper.train.checkpoint import Checkpoints
+from deeper.train.loop import train
+experiment, state = build(steps=24, steps_per_call=1, checkpoint_every=1, log_every=8,
+                          evaluate_every=24)
+checkpoints = Checkpoints(Path(sys.argv[1]), experiment.mesh)
+state = checkpoints.restore_last_good(state, warn=print) or state
+def watch(progress):
+    print(progress.step, flush=True)
+outcome = train(experiment, state, Rows(), checkpoints, watch=watch)
+checkpoints.close()
+leaves = jax.tree.leaves(jax.tree.map(np.asarray, outcome.state))
+np.savez(sys.argv[2], *leaves)
+"""
+
+
+def test_a_run_killed_while_it_writes_checkpoints_ends_with_the_uninterrupted_bits(tmp_path):
+    def start(name):
+        return subprocess.Popen(
+            [sys.executable, "-c", RUN, str(tmp_path / name), str(tmp_path / f"{name}.npz")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        )
+
+    with start("undisturbed") as process:
+        process.communicate(timeout=120)
+    assert process.returncode == 0
+    for kill_after in (6, 13):
+        with start("killed") as process:
+            for line in process.stdout:
+                if int(line) >= kill_after:
+                    time.sleep(0.01 * kill_after)  # into the asynchronous write
+                    process.send_signal(signal.SIGKILL)
+                    break
+    with start("killed") as process:
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert int(output.split()[0]) > 0, "it began anew instead of resuming"
+    one, other = (np.load(tmp_path / f"{name}.npz") for name in ("undisturbed", "killed"))
+    assert one.files == other.files
+    for name in one.files:
+        np.testing.assert_array_equal(one[name], other[name])
