@@ -77,7 +77,7 @@ def test_an_input_that_is_too_small_is_said_to_be():
 def test_stage_maps_halve_as_the_paper_says():
     # He et al. 2015, table 1: 56, 28, 14, 7 for 224 pixels.
     _, updated = train_shapes(resnet(18, 10), (224, 224, 3))
-    sizes = [updated["intermediates"][f"stage{i}"][0].shape[1:] for i in (1, 2, 3, 4)]
+    sizes = [updated["intermediates"][f"stage{i}_out"][0].shape[1:] for i in (1, 2, 3, 4)]
     assert sizes == [(56, 56, 64), (28, 28, 128), (14, 14, 256), (7, 7, 512)]
 
 
@@ -154,7 +154,7 @@ def test_a_zero_last_scale_makes_residual_blocks_the_identity():
         None,
     )
     bn1 = stem[1]["intermediates"]["bn1"]["__call__"][0]
-    np.testing.assert_allclose(state["intermediates"]["stage1"][0], bn1, atol=1e-6)
+    np.testing.assert_allclose(state["intermediates"]["stage1_out"][0], bn1, atol=1e-6)
 
 
 def test_initialisation_is_a_function_of_the_seed_and_the_leaf():

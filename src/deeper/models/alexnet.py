@@ -87,7 +87,7 @@ class AlexNet(nn.Module):
                 x = layers.local_response_norm(x, size=5, k=2.0, alpha=1e-4, beta=0.75)
             if pool:
                 x = layers.max_pool(x, 2 if self.small else 3, 2)
-            self.sow("intermediates", f"stage{i + 1}", x)
+            self.sow("intermediates", f"stage{i + 1}_out", x)
         x = layers.flatten(layers.adaptive_avg_pool(x, min(6, *x.shape[1:3])))
         for i in (1, 2):
             rules: Any = {"rule": Normal(0.01), "bias_rule": ONES} if self.paper else {}

@@ -156,7 +156,7 @@ class GoogLeNet(nn.Module):
     def __call__(self, images: Maps, *, train: bool) -> Float[Array, "batch classes"]:
         """Return logits."""
         x = self._stem(images, train)
-        self.sow("intermediates", "stage1", x)
+        self.sow("intermediates", "stage1_out", x)
         for name, widths in INCEPTION.items():
             kernel = 3 if self.batch_norm else 5
             x = Inception(widths, kernel, self.unit, name=f"inception{name}")(x, train)
@@ -169,7 +169,7 @@ class GoogLeNet(nn.Module):
                 window = POOLED_AFTER[name] if self.batch_norm else 3
                 x = layers.max_pool(x, window, 2, ceil=True)
             if name in ("3b", "4e", "5b"):
-                self.sow("intermediates", f"stage{name[0]}", x)
+                self.sow("intermediates", f"stage{name[0]}_out", x)
         x = Dropout(self.dropout, name="dropout")(layers.global_avg_pool(x), train)
         return Dense(self.classes, name="fc")(x)
 

@@ -46,13 +46,13 @@ class LeNet5(nn.Module):
         x = _at_least_32(images)
         x = squash(Conv(6, 5, padding=0, **self._common(), name="conv1")(x))
         x = self._subsample(x, "pool1")
-        self.sow("intermediates", "stage1", x)
+        self.sow("intermediates", "stage1_out", x)
         if self.paper:
             x = squash(SparseConv(C3_INPUTS, 5, dtype=self.dtype, name="conv2")(x))
         else:
             x = squash(Conv(16, 5, padding=0, **self._common(), name="conv2")(x))
         x = self._subsample(x, "pool2")
-        self.sow("intermediates", "stage2", x)
+        self.sow("intermediates", "stage2_out", x)
         x = layers.flatten(layers.adaptive_avg_pool(x, 5))
         x = squash(Dense(120, dtype=self.dtype, name="fc1")(x))
         x = squash(Dense(84, dtype=self.dtype, name="fc2")(x))

@@ -204,7 +204,7 @@ class ResNet(nn.Module):
             attributes = (*self.block, ("width", width), ("inner_width", inner))
             stage = Stage(blocks, min(i, 2), attributes, self.scan, self.remat, name=f"stage{i}")
             x = stage(x, train)
-            self.sow("intermediates", f"stage{i}", x)
+            self.sow("intermediates", f"stage{i}_out", x)
         if pre_activation:
             x = BatchNorm(relu=True, axis=axis, name="bn_last")(x, train)
         return Dense(self.classes, name="fc")(layers.global_avg_pool(x))

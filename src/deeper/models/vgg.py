@@ -55,7 +55,7 @@ class VGG(nn.Module):
             # 28 and 30 pixels are one 2x2 pooling short of five: the last keeps a 1x1 map.
             if min(x.shape[1:3]) > 1:
                 x = layers.max_pool(x, 2, 2)
-            self.sow("intermediates", f"stage{s}", x)
+            self.sow("intermediates", f"stage{s}_out", x)
         # Torchvision repeats a smaller map up to 7x7, which adds parameters and no information.
         x = layers.flatten(layers.adaptive_avg_pool(x, min(7, *x.shape[1:3])))
         for i in (1, 2):
