@@ -23,3 +23,8 @@ def run(config: DictConfig) -> None:
     for path, rows in fresh.items():
         console.print(f"{path}: {rows} rows", soft_wrap=True)
     console.print(f"{len(paths)} runs, {len(fresh)} of them with something new")
+    if len(sent) < len(paths):
+        raise UserError(
+            f"{len(paths) - len(sent)} of {len(paths)} runs could not be sent, for the reasons "
+            "above. Repeat the command for them."
+        )

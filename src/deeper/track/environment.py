@@ -1,6 +1,7 @@
 """What a run runs on: versions, machine, code."""
 
 import datetime
+import functools
 import importlib.metadata
 import os
 import platform
@@ -17,35 +18,52 @@ LONGEST_DIFF = 1_000_000
 
 def environment() -> dict[str, Any]:
     """Return what `environment.json` holds, but for the devices."""
-    versions = {name: importlib.metadata.version(name) for name in (*PACKAGES, "deeper")}
     return {
         "python": platform.python_version(),
-        **versions,
+        **{name: _version(name) for name in (*PACKAGES, "deeper")},
+        "system": platform.platform(),
         "hostname": socket.gethostname(),
         "cpu": _cpu(),
-        "cpu_count": os.cpu_count(),
-        **code_version(),
+        "cpu_count": len(os.sched_getaffinity(0)),
+        **code_version(Path(__file__).resolve().parents[3]),
         "command": shlex.join(sys.argv),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 
-def code_version() -> dict[str, Any]:
-    """Return the commit of the checkout that this package is in, and what differs from it."""
-    root = Path(__file__).resolve().parents[3]
+@functools.cache  # as it was at the first call: what is edited while a run goes on is not in it
+def code_version(root: Path) -> dict[str, Any]:
+    """Return the commit of a checkout and what differs from it; None for each outside one.
+
+    Args:
+        root: of the checkout.
+    """
     commit = _git(root, "rev-parse", "HEAD") if (root / ".git").exists() else None
     if commit is None:
         return {"git_commit": None, "git_dirty": None, "git_diff": None}
-    diff = _git(root, "diff", "HEAD") or ""
+    diff = _git(root, "diff", "--no-ext-diff", "HEAD") or ""
     if len(diff) > LONGEST_DIFF:
         diff = diff[:LONGEST_DIFF] + f"\n... {len(diff) - LONGEST_DIFF} characters more\n"
-    return {"git_commit": commit.strip(), "git_dirty": bool(diff), "git_diff": diff or None}
+    # New files are in no diff, but they make the tree another one all the same.
+    dirty = bool(_git(root, "status", "--porcelain"))
+    return {"git_commit": commit.strip(), "git_dirty": dirty, "git_diff": diff or None}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _git(root: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, timeout=20, check=True
+            ["git", "--no-optional-locks", "-C", str(root), *arguments],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=20,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

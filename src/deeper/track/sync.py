@@ -1,27 +1,33 @@
 """Sending the records of runs to W&B, as often as one likes.
 
-The record is the truth: also the rows of a run that was killed, whose offline file lost its tail.
-What W&B has taken is noted in ``synced.json``; a later call sends only the rows after it.
+The record is the truth, also of a run that was killed, whose W&B file may lack its end. What W&B
+has already is not sent again: see `upload`.
 """
 
-import json
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from deeper.errors import UserError
+from deeper.track.files import read_json, take_lock
 from deeper.track.mirror import Mirror, has_api_key
-from deeper.track.run_directory import CONFIG, RESULT, ROWS
+from deeper.track.run_directory import CONFIG, RESULT
+from deeper.track.upload import uploaded
 
-MARK = "synced.json"
+RUN_SECONDS = 600.0  # for the upload of one run
 
 
 def find_runs(root: Path) -> list[Path]:
-    """Return the run directories under a directory, or the directory itself if it is one."""
-    found = sorted(path.parent for path in [*root.glob(f"{CONFIG}"), *root.glob(f"*/{CONFIG}")])
-    found += sorted(path.parent for path in root.glob(f"*/*/{CONFIG}"))
+    """Return the run directories under a directory, or the directory itself if it is one.
+
+    Args:
+        root: a run's directory, a study's, or the one of all the runs.
+
+    Raises:
+        UserError: there is none.
+    """
+    patterns = (CONFIG, f"*/{CONFIG}", f"*/*/{CONFIG}")
+    found = sorted(file.parent for pattern in patterns for file in root.glob(pattern))
     if not found:
         raise UserError(f"There is no run under {root}: name a run, a study's directory or runs.")
     return found
@@ -34,11 +40,11 @@ def sync(
 
     Args:
         paths: run directories.
-        mode: online, or offline to write W&B's own offline files.
-        warn: told of failures.
+        mode: online, or offline to write a file of W&B's own, of all the rows.
+        warn: told of a run that is going on, and so is left out, and of each failure.
 
     Returns:
-        Rows sent, by run directory.
+        Rows sent, by run directory; one that failed is not in it.
 
     Raises:
         UserError: there is no API key.
@@ -47,45 +53,26 @@ def sync(
         raise UserError(
             "There is no W&B API key: run `wandb login`, or set WANDB_API_KEY, and repeat."
         )
-    return {path: _sync_one(path, mode, warn) for path in paths}
+    sent: dict[Path, int] = {}
+    for path in paths:
+        try:
+            lock = take_lock(path)
+        except UserError as error:
+            warn(f"left out: {error}")
+            sent[path] = 0
+            continue
+        try:
+            rows = _send(path, mode, warn)
+        finally:
+            os.close(lock)
+        if rows is not None:
+            sent[path] = rows
+    return sent
 
 
-def _sync_one(path: Path, mode: str, warn: Callable[[str], None]) -> int:
-    config = yaml.safe_load((path / CONFIG).read_text())
-    rows = _rows(path)
-    mark = _mark(path)
-    fresh = [row for row in rows if row["step"] > mark["step"] or mark["rows"] == 0]
-    result = json.loads((path / RESULT).read_text()) if (path / RESULT).is_file() else None
-    if not fresh and (result is None or mark["finished"]):
+def _send(path: Path, mode: str, warn: Callable[[str], None]) -> int | None:
+    """Return the number of rows sent of a run; None if W&B failed."""
+    if uploaded(path, mode):
         return 0
-    settings = {**config["tracker"], "mode": mode}
-    mirror = Mirror.start(path, config, settings, warn)
-    if mirror is None:
-        return 0
-    for row in fresh:
-        mirror.log(row)
-    if result is not None:
-        mirror.summary(result.get("metrics", {}), None)
-    mirror.finish("finished")
-    if mirror.failed:
-        return 0
-    noted = {
-        "rows": len(rows),
-        "step": rows[-1]["step"] if rows else 0,
-        "finished": result is not None,
-    }
-    (path / MARK).write_text(json.dumps(noted) + "\n")
-    return len(fresh)
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    file = path / ROWS
-    lines = file.read_text().splitlines(keepends=True) if file.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
-def _mark(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads((path / MARK).read_text())
-    except (OSError, ValueError):
-        return {"rows": 0, "step": -1, "finished": False}
+    status = (read_json(path / RESULT) or {}).get("status", "interrupted")
+    return Mirror(path, mode, lambda text: warn(f"{path}: {text}")).finish(status, RUN_SECONDS)

@@ -1,0 +1,121 @@
+"""Files that survive crashes, full disks and a second process."""
+
+import errno
+import fcntl
+import json
+import math
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from deeper.errors import UserError
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, also after a crash.
+
+    Raises:
+        UserError: the disk refuses; a file that was there is as it was.
+    """
+    aside = file.with_name(f".{file.name}.unfinished")
+    try:
+        with disk_errors(file.parent):
+            with aside.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            aside.replace(file)
+            _fsync_directory(file.parent)
+    except UserError:
+        with suppress(OSError):
+            aside.unlink()
+        raise
+
+
+def read_json(file: Path) -> dict[str, Any] | None:
+    """Return the object in a file; None if there is none that can be read."""
+    try:
+        value = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def to_json(value: Mapping[str, Any], indent: int | None = None) -> bytes:
+    """Return a line of strict JSON, or an indented text of it."""
+    return (json.dumps(finite(value), indent=indent, allow_nan=False) + "\n").encode()
+
+
+def finite(value: Any) -> Any:
+    """Return plain values that strict JSON has: what is not finite becomes None."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    if hasattr(value, "tolist"):  # NumPy's numbers and arrays
+        return finite(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def take_lock(path: Path) -> int:
+    """Hold a run directory for this process; the system lets go of it when the process ends.
+
+    The lock is on the open file, not the file itself: one that a crash left stops nobody, and what
+    it says serves the message alone.
+
+    Returns:
+        A descriptor; closing it releases the lock.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    with disk_errors(path):
+        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(lock, 1000, 0).decode(errors="replace").strip()
+        os.close(lock)
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            raise UserError(
+                f"{path} is being worked on by {holder or 'another process'}. Wait for it, or "
+                "stop it."
+            ) from error
+        raise UserError(
+            f"{path} cannot be locked: {error.strerror}. Choose another file system with "
+            "runs=DIRECTORY."
+        ) from error
+    with suppress(OSError):  # a full disk costs only the words
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    return lock
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Say in a sentence what a disk refuses."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"The disk of {path} is full. What is there is good; make room and repeat the "
+                "command to go on."
+            ) from error
+        raise UserError(
+            f"{path} cannot be written to: {error.strerror or error}. What is there is good; "
+            "mend that and repeat the command to go on."
+        ) from error
+
+
+def _fsync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,42 @@
+"""A run directory to record into, and W&B as a user without an account has it."""
+
+import pytest
+
+from deeper.track.run_directory import RunDirectory
+
+
+def config_of(mode: str = "auto", learning_rate: float = 0.1) -> dict:
+    return {
+        "label": "resnet20",
+        "seed": 0,
+        "model": {"_target_": "deeper.models.resnet.resnet", "depth": 20},
+        "optimizer": {"learning_rate": learning_rate},
+        "tracker": {"mode": mode, "project": "deeper", "entity": None},
+        "study": {"name": "depth_fashion"},
+        "mode": {"name": "quick"},
+    }
+
+
+def row(step: int) -> dict:
+    return {"step": step, "epoch": step / 10, "time": step / 100, "train/loss": 1 / (1 + step)}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "depth_fashion" / "resnet20-s0-0123abcd"
+
+
+@pytest.fixture
+def directory(path):
+    with RunDirectory.open(path, config_of(), "0123abcd") as directory:
+        yield directory
+
+
+@pytest.fixture
+def no_account(tmp_path, monkeypatch):
+    """W&B is on, and nobody is logged in."""
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "wandb-config"))

@@ -1,0 +1,69 @@
+import json
+import subprocess
+import sys
+
+from deeper.track import environment as module
+from deeper.track.environment import code_version, environment
+
+
+def git(root, *arguments):
+    identity = ["-c", "user.name=someone", "-c", "user.email=someone@example.com"]
+    subprocess.run(["git", "-C", root, *identity, *arguments], check=True, capture_output=True)
+
+
+def test_environment_names_versions_machine_and_command_as_json():
+    known = json.loads(json.dumps(environment()))
+    for key in (
+        "python",
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "hostname",
+        "cpu",
+        "command",
+        "started",
+    ):
+        assert isinstance(known[key], str), key
+        assert known[key], key
+    assert known["cpu_count"] >= 1
+    assert known["started"].endswith("+00:00")
+
+
+def test_environment_does_not_import_jax():
+    code = "import sys, deeper.track.environment as e; e.environment(); print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_commit_and_changes_of_a_checkout_are_known(tmp_path):
+    git(tmp_path, "init", "-q")
+    (tmp_path / "net.py").write_text("depth = 20\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "first")
+    clean = code_version(tmp_path)
+    assert len(clean["git_commit"]) == 40
+    assert (clean["git_dirty"], clean["git_diff"]) == (False, None)
+
+    code_version.cache_clear()
+    (tmp_path / "net.py").write_text("depth = 56\n")
+    changed = code_version(tmp_path)
+    assert changed["git_commit"] == clean["git_commit"]
+    assert changed["git_dirty"]
+    assert "-depth = 20\n+depth = 56" in changed["git_diff"]
+
+
+def test_long_diff_is_cut_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LONGEST_DIFF", 100)
+    git(tmp_path, "init", "-q")
+    (tmp_path / "net.py").write_text("")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "first")
+    (tmp_path / "net.py").write_text("x\n" * 1000)
+    diff = code_version(tmp_path)["git_diff"]
+    assert len(diff) < 200
+    assert diff.endswith("characters more\n")
+
+
+def test_outside_a_checkout_there_is_no_commit(tmp_path):
+    assert code_version(tmp_path) == {"git_commit": None, "git_dirty": None, "git_diff": None}

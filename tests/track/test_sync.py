@@ -1,0 +1,135 @@
+import fcntl
+import os
+import subprocess
+import sys
+
+import pytest
+
+from deeper.errors import UserError
+from deeper.track.run_directory import RunDirectory
+from deeper.track.sync import find_runs, sync
+from deeper.track.tracker import Tracker
+from tests.track.conftest import config_of, row
+from tests.track.wandb_server import offline_rows, serving
+
+ID = "depth_fashion-resnet20-s0-0123abcd"
+
+KILLED = """
+import os, signal, sys, time
+from deeper.track.run_directory import RunDirectory
+from deeper.track.tracker import Tracker
+from tests.track.conftest import config_of, row
+config = config_of("offline")
+with RunDirectory.open(sys.argv[1], config, "0123abcd") as directory:
+    tracker = Tracker.start(directory, config)
+    for step in range(300):
+        tracker.log(row(step))
+    time.sleep(2)  # let W&B take some of them
+    os.killpg(tracker._mirror._process.pid, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def online(no_account, monkeypatch):
+    with serving() as server:
+        monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        yield server
+
+
+def leg(path, steps, resumed_from=0, mode="disabled", status="interrupted"):
+    """Record the steps of one leg of a run."""
+    config = config_of(mode)
+    with RunDirectory.open(path, config, "0123abcd") as directory:
+        directory.truncate_after(resumed_from)
+        tracker = Tracker.start(directory, config, pytest.fail)
+        for step in steps:
+            tracker.log(row(step))
+        if status == "finished":
+            directory.write_result({"status": "finished", "metrics": {"test/error": 13.5}})
+        tracker.finish(status)
+
+
+def test_all_rows_of_a_killed_run_come_back(path, no_account):
+    environment = {**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path))}
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], env=environment, check=False)
+    assert killed.returncode == -9
+    assert sync([path], mode="offline", warn=pytest.fail) == {path: 300}
+    assert [r["step"] for r in offline_rows(path)] == list(range(300))
+    assert sync([path], mode="offline", warn=pytest.fail) == {path: 0}
+
+
+def test_mirror_of_a_killed_run_sends_what_was_recorded(path, online):
+    environment = {**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path))}
+    script = KILLED.replace("os.killpg", "# os.killpg").replace("offline", "online")
+    subprocess.run([sys.executable, "-c", script, str(path)], env=environment, check=False)
+    with (path / "wandb" / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the mirror is done
+    assert [r["step"] for r in online.rows(ID)] == list(range(300))
+
+
+def test_syncing_again_sends_nothing_twice(path, online):
+    leg(path, range(1, 21), status="finished")
+    said = []
+    assert sync([path], warn=said.append) == {path: 20}
+    assert [r["step"] for r in online.rows(ID)] == list(range(1, 21))
+    assert online.runs[ID]["summary"]["test/error"] == 13.5
+    assert online.runs[ID]["variables"]["groupName"] == "depth_fashion"
+
+    before = online.requests
+    assert sync([path], warn=said.append) == {path: 0}
+    assert online.requests == before
+    assert said == []
+
+    (path / "synced.json").unlink()  # as after a kill: now the server has to know
+    assert sync([path], warn=said.append) == {path: 0}
+    assert len(online.rows(ID)) == 20
+
+
+def test_legs_of_a_run_are_one_run_at_wandb(path, online):
+    leg(path, range(1, 11), mode="auto")
+    leg(path, range(6, 21), resumed_from=5, mode="auto", status="finished")
+    rows = online.rows(ID)
+    assert [r["step"] for r in rows] == list(range(1, 21))
+    assert [r["_step"] for r in rows] == list(range(20))
+    assert sync([path], warn=pytest.fail) == {path: 0}
+
+
+def test_rows_that_a_mirror_missed_are_sent_by_the_next_leg(path, online):
+    leg(path, range(1, 6), mode="auto")
+    leg(path, range(6, 11), resumed_from=5, mode="disabled")
+    leg(path, range(11, 16), resumed_from=10, mode="auto")
+    assert [r["step"] for r in online.rows(ID)] == list(range(1, 16))
+
+
+def test_sync_without_a_key_says_what_to_do(path, no_account):
+    leg(path, [1])
+    with pytest.raises(UserError, match="no W&B API key: run `wandb login`"):
+        sync([path])
+
+
+def test_running_run_is_left_out(path, online):
+    said = []
+    with RunDirectory.open(path, config_of(), "0123abcd"):
+        assert sync([path], warn=said.append) == {path: 0}
+    assert said[0].startswith("left out: ")
+
+
+def test_failed_run_is_said_and_the_others_are_sent(path, online):
+    leg(path, [1, 2])
+    other = path.with_name("damaged")
+    other.mkdir()
+    (other / "config.yaml").write_text("label: x")
+    said = []
+    assert sync([other, path], warn=said.append) == {path: 2}
+    assert len(said) == 1
+    assert said[0].startswith(f"{other}: Weights & Biases failed (KeyError: ")
+    assert len(online.rows(ID)) == 2
+
+
+def test_runs_are_found_from_any_level(path):
+    leg(path, [1])
+    assert find_runs(path) == find_runs(path.parent) == find_runs(path.parent.parent) == [path]
+    with pytest.raises(UserError, match="no run under"):
+        find_runs(path / "checkpoints")

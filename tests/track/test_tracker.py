@@ -1,0 +1,178 @@
+import json
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from deeper.errors import UserError
+from deeper.track import mirror
+from deeper.track.mirror import chosen_mode, has_api_key
+from deeper.track.run_directory import RunDirectory
+from deeper.track.tracker import Examples, Tracker
+from tests.track.conftest import config_of, row
+from tests.track.wandb_server import offline_records, offline_rows
+
+# A module of the name wandb that breaks where the environment says.
+BROKEN = """
+import os, sys, time
+def fail(place):
+    kind, where = os.environ["BREAKS"].split()
+    if where == place:
+        print("noise"); print("noise", file=sys.stderr)
+        if kind == "raises": raise RuntimeError("wandb is broken")
+        if kind == "hangs": time.sleep(60)
+        if kind == "exits": os._exit(7)
+fail("import")
+def Settings(**k): return None
+class Run:
+    starting_step = 0
+    summary = {}
+    def define_metric(self, *a, **k): pass
+    def log(self, *a, **k): fail("log")
+    def finish(self, **k): fail("finish")
+def init(**k):
+    fail("init")
+    return Run()
+"""
+
+
+def examples(count=4):
+    images = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 1), dtype=np.uint8)
+    labels = np.arange(count, dtype=np.int32) % 3
+    confusion = np.array([[5, 1, 0], [0, 6, 0], [2, 0, 4]])
+    return Examples(images, labels, labels[::-1], np.full(count, 0.5), ("a", "b", "c"), confusion)
+
+
+def record(path, config, warn, rows=3, shown=True):
+    """Make a whole run."""
+    with RunDirectory.open(path, config, "0123abcd") as directory:
+        tracker = Tracker.start(directory, config, warn)
+        for step in range(1, rows + 1):
+            tracker.log(row(step))
+        tracker.fsync()
+        if shown:
+            tracker.summary({}, examples())
+        directory.write_result({"status": "finished", "metrics": {"test/error": 13.5}})
+        tracker.finish("finished")
+
+
+def test_disabled_mirror_leaves_the_record_alone(path, no_account):
+    record(path, config_of("disabled"), pytest.fail)
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        row(1),
+        row(2),
+        row(3),
+    ]
+    assert not (path / "wandb").exists()
+
+
+def test_unknown_mode_names_the_known_ones(directory):
+    with pytest.raises(UserError, match=r"tracker\.mode=on is unknown; choose one of auto, online"):
+        Tracker.start(directory, config_of("on"))
+
+
+def test_offline_mirror_holds_rows_config_summary_and_tables_and_prints_nothing(
+    path, no_account, capfd
+):
+    record(path, config_of("auto"), pytest.fail, rows=30)
+    assert capfd.readouterr() == ("", "")
+
+    rows = offline_rows(path)
+    assert [r["step"] for r in rows[:30]] == list(range(1, 31))
+    assert rows[4]["train/loss"] == row(5)["train/loss"]
+    assert rows[30]["examples/nrows"] == 4
+    assert rows[30]["confusion_table/nrows"] == 9
+
+    records = offline_records(path)
+    run = next(r.run for r in records if r.WhichOneof("record_type") == "run")
+    assert run.run_id == "depth_fashion-resnet20-s0-0123abcd"
+    assert run.run_group == "depth_fashion"
+    assert set(run.tags) == {"depth_fashion", "resnet20", "quick"}
+    assert {u.key: u.value_json for u in run.config.update}["model.depth"] == "20"
+    metrics = [r.metric for r in records if r.WhichOneof("record_type") == "metric"]
+    assert any(m.glob_name == "*" and m.step_metric == "step" for m in metrics)
+    summary = {}
+    for r in records:
+        if r.WhichOneof("record_type") == "summary":
+            summary |= {i.key or "/".join(i.nested_key): i.value_json for i in r.summary.update}
+    assert summary["test/error"] == "13.5"
+
+
+@pytest.mark.parametrize(
+    "breaks",
+    [
+        "raises import",
+        "raises init",
+        "raises log",
+        "raises finish",
+        "exits log",
+        "hangs init",
+        "hangs finish",
+    ],
+)
+def test_broken_wandb_costs_one_warning(breaks, path, no_account, tmp_path, monkeypatch, capfd):
+    (tmp_path / "broken" / "wandb").mkdir(parents=True)
+    (tmp_path / "broken" / "wandb" / "__init__.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(tmp_path / "broken")
+    monkeypatch.setenv("PYTHONPATH", ":".join([str(tmp_path / "broken"), *filter(None, sys.path)]))
+    monkeypatch.setenv("BREAKS", breaks)
+    if "hangs" in breaks:
+        monkeypatch.setattr(mirror, "FINISH_SECONDS", 2.0)
+    warnings = []
+    began = time.monotonic()
+    record(path, config_of("offline"), warnings.append, shown=False)
+    assert time.monotonic() - began < 20
+    assert len(warnings) == 1, warnings
+    assert "Weights & Biases failed" in warnings[0]
+    assert "deeper sync" in warnings[0]
+    if "raises" in breaks:
+        assert "RuntimeError: wandb is broken" in warnings[0]
+    assert len((path / "metrics.jsonl").read_text().splitlines()) == 3
+    assert capfd.readouterr() == ("", "")
+
+
+def test_wandb_that_is_missing_costs_one_warning(path, no_account, tmp_path, monkeypatch):
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "wandb.py").write_text("raise ModuleNotFoundError(\"No module named 'wandb'\")")
+    monkeypatch.setenv("PYTHONPATH", ":".join([str(hidden), *filter(None, sys.path)]))
+    warnings = []
+    record(path, config_of("offline"), warnings.append)
+    assert len(warnings) == 1
+    assert "No module named 'wandb'" in warnings[0]
+
+
+def test_dead_network_costs_one_warning(path, no_account, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(mirror, "FINISH_SECONDS", 1.5)
+    warnings = []
+    record(path, config_of("auto"), warnings.append)
+    assert len(warnings) == 1
+    assert "no answer for 2 s" in warnings[0]
+
+
+def test_auto_is_online_with_a_key_and_offline_without(no_account, tmp_path, monkeypatch):
+    assert chosen_mode("auto") == "offline"
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    assert chosen_mode("auto") == "online"
+    assert chosen_mode("offline") == "offline"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert chosen_mode("auto") == "offline"
+    assert chosen_mode("online") == "online"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert chosen_mode("online") == "disabled"
+
+
+def test_key_of_a_login_is_found_for_its_server(no_account, tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password secret\n")
+    assert has_api_key()
+    (tmp_path / "wandb-config").mkdir()
+    (tmp_path / "wandb-config" / "settings").write_text(
+        "[default]\nbase_url = https://wandb.lab.org:80\n"
+    )
+    assert not has_api_key()
+    (tmp_path / "netrc").write_text("machine wandb.lab.org login user password secret\n")
+    assert has_api_key()
