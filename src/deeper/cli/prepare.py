@@ -1,5 +1,6 @@
 """``deeper prepare data=NAME``: make a data set ready."""
 
+import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -16,7 +17,8 @@ NAMES_SHOWN = 10
 
 def run(config: DictConfig) -> None:
     """Prepare a data set, decode it once, and say what is there."""
-    console = Console(highlight=False)
+    # The file is named because it is written to while TFDS's own output is held back.
+    console = Console(file=sys.stdout, highlight=False)
     name, data_dir = config.data.name, Path(config.data.dir)
     known_entry(name)
     original = Path(config.data.original_dir) if config.data.original_dir else None

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import io
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,12 @@ def build(
     """
     import tensorflow_datasets as tfds
 
+    stdout = sys.stdout
+
+    def tell(split: str, done: int) -> None:
+        with contextlib.redirect_stdout(stdout):  # see below
+            progress(f"write {split}", done, len(originals.splits[split].images))
+
     tfds.disable_progress_bar()
     features: dict[str, Any] = {
         feature: tfds.features.ClassLabel(names=names)
@@ -72,14 +79,14 @@ def build(
             split = originals.splits[name]
             for number, image in enumerate(split.images):
                 if number % 1000 == 0:
-                    progress(f"write {name}", number, len(split.images))
+                    tell(name, number)
                 example: dict[str, Any] = {"image": _png(image)}
                 for feature, values in split.labels.items():
                     example[feature] = int(values[number])
                 if split.ids is not None:
                     example["id"] = split.ids[number]
                 yield number, example
-            progress(f"write {name}", len(split.images), len(split.images))
+            tell(name, len(split.images))
 
     Builder.name = name
     builder = Builder(data_dir=directory, file_format="array_record")

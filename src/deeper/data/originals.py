@@ -61,6 +61,17 @@ def as_published(path: Path, checksum: str, content: str | None = None) -> bool:
         return False
 
 
+def verify(path: Path, checksum: str, content: str | None = None) -> None:
+    """Raise a UserError unless a file is the one that was published; see `as_published`."""
+    if not as_published(path, checksum, content):
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        raise UserError(
+            f"{path} ({path.stat().st_size:,} bytes) is not the published file: its SHA-256 begins "
+            f"{found[:12]}, that of the published one {checksum[:12]}. It is cut off or changed; "
+            "remove it and fetch it again."
+        )
+
+
 def read(entry: Entry, directory: Path) -> Originals:
     """Read the original files.
 

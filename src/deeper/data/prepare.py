@@ -11,9 +11,9 @@ from pathlib import Path
 
 import requests
 
+from deeper.data import originals
 from deeper.data.builder import build
 from deeper.data.catalogue import CATALOGUE, Entry
-from deeper.data.originals import as_published, read
 from deeper.data.scratch import Progress, publish, scratch_directory
 from deeper.data.sources import prepared_directory
 from deeper.errors import UserError
@@ -77,13 +77,14 @@ def prepare(
                     "move it away and prepare again."
                 )
             source = _find_originals(name, entry, original_dir, scratch, progress)
-            publish(build(name, entry, read(entry, source), scratch / "tfds", progress), target)
+            contents = originals.read(entry, source)
+            publish(build(name, entry, contents, scratch / "tfds", progress), target)
             return target
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise UserError(
-                f"The disk of {data_dir.absolute()} is full: {name} needs about {_space(entry)} MB. "
-                "Make room, or choose another disk with data.dir=DIRECTORY."
+                f"The disk of {data_dir.absolute()} is full: {name} needs about {_space(entry)} "
+                "MB. Make room, or choose another disk with data.dir=DIRECTORY."
             ) from error
         raise UserError(
             f"{name} cannot be prepared in {data_dir.absolute()}: {error}. Mend that, or choose "
@@ -135,13 +136,7 @@ def _find_originals(
         if missing:
             continue
         for file in entry.files:
-            if not as_published(place / file, published[file].checksum, entry.contents.get(file)):
-                size = (place / file).stat().st_size
-                raise UserError(
-                    f"{place / file} ({size:,} bytes) is not the published file "
-                    f"({published[file].size:,} bytes): its SHA-256 differs. It is cut off or "
-                    "changed; remove it and fetch it again."
-                )
+            originals.verify(place / file, published[file].checksum, entry.contents.get(file))
         return place
     directory = scratch / "originals"
     directory.mkdir()
@@ -181,7 +176,7 @@ def _download(
                 f"or put {', '.join(entry.files)} into a directory and say "
                 f"data.original_dir=DIRECTORY{debian}."
             ) from error
-        if not as_published(directory / file, published[file].checksum):
+        if not originals.as_published(directory / file, published[file].checksum):
             raise UserError(
                 f"What {host} sent as {file} of {name} is not the published file: its SHA-256 "
                 "differs. Try again later, or say data.original_dir=DIRECTORY if you have the file."

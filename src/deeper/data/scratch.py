@@ -32,8 +32,8 @@ def scratch_directory(parent: Path, name: str, progress: Progress) -> Iterator[P
     """
     parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{name}-unfinished-"
-    with (parent / f".{name}.lock").open("a") as lock:
-        if _locked(lock.fileno(), lambda: progress("wait for another process", 0, 1)):
+    with _alone(parent / f".{name}.lock", progress) as alone:
+        if alone:
             for old in parent.glob(f"{prefix}*"):
                 shutil.rmtree(old, ignore_errors=True)
         scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
@@ -59,19 +59,35 @@ def publish(made: Path, target: Path) -> None:
     _flush(target.parent)
 
 
-def _locked(file: int, waiting: Callable[[], None]) -> bool:
-    """Lock a file, which ends with the process at the latest; False where there are no locks."""
-    try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waiting()
-            fcntl.flock(file, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        return False
-    return True
+@contextmanager
+def _alone(path: Path, progress: Progress) -> Iterator[bool]:
+    """Hold a lock, which ends with the process at the latest; yield False where there are none."""
+    while True:
+        with path.open("a") as file:
+            try:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    progress("wait for another process", 0, 1)
+                    fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                yield False
+                path.unlink(missing_ok=True)
+                return
+            # Whoever held it before has removed the file, and a third may hold a new one.
+            try:
+                current = os.path.samestat(path.stat(), os.fstat(file.fileno()))
+            except FileNotFoundError:
+                current = False
+            if not current:
+                continue
+            try:
+                yield True
+            finally:
+                path.unlink(missing_ok=True)
+            return
 
 
 def _flush(path: Path) -> None:
