@@ -99,12 +99,11 @@ def _space(entry: Entry) -> int:
 
 def known_entry(name: str) -> Entry:
     """Return a data set's entry in the catalogue."""
+    known = ", ".join(CATALOGUE)
     if name == "imagenet":
-        raise UserError("Preparing ImageNet is not available yet.")
+        raise UserError(f"Preparing ImageNet is not available yet; there are {known}.")
     if name not in CATALOGUE:
-        raise UserError(
-            f"The data set {name} cannot be prepared here; there are {', '.join(CATALOGUE)}."
-        )
+        raise UserError(f"The data set {name} cannot be prepared here; there are {known}.")
     return CATALOGUE[name]
 
 
