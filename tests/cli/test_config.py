@@ -103,7 +103,7 @@ MISTAKES = {
     "another class count": (("train", "model.classes=7"), "has 10 classes"),
     "an empty study": (("report", "study=depth_fashion"), "deeper train -m study=depth_fashion"),
     "no study": (("report",), "study=depth_fashion"),
-    "an unknown set to prepare": (("prepare", "data=imagenet"), "fashion_mnist, mnist"),
+    "a set that cannot be prepared": (("prepare", "data=imagenet"), "not available yet"),
     "a directory that is no run": (("evaluate", "run=nowhere"), "no config.yaml"),
 }
 

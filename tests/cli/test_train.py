@@ -137,7 +137,7 @@ def test_a_sweep_finishes_the_others_when_an_arm_fails_and_then_runs_that_alone(
 
 
 def test_two_processes_never_work_on_one_run(start, tmp_path):
-    arguments = ("train", *SMALL, "train.steps=400", "train.epochs=null")
+    arguments = ("train", *SMALL, "train.steps=20000", "train.epochs=null")
     first = start(*arguments, wait=False)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not list(tmp_path.glob("runs/single/*/config.yaml")):

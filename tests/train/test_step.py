@@ -21,7 +21,7 @@ SYNC = {"model": resnet(8, 10, width=4, batch_norm_axis="data")}
 NO_NORM = {"model": lenet5(10)}  # pads its input: 12 pixels will do
 
 # Recorded from this configuration; a change that moves them has to be meant.
-GOLDEN = [2.6283, 2.3434, 2.2096, 2.0394, 1.7788]
+GOLDEN = [2.4749, 2.3391, 2.2729, 2.2939, 2.1854]
 
 
 def test_the_first_five_losses_are_the_golden_ones():

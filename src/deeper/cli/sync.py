@@ -12,13 +12,13 @@ from deeper.track.sync import find_runs, sync
 
 def run(config: DictConfig) -> None:
     """Send what W&B does not have yet, and say how much that was."""
-    if config.mode not in ("online", "offline"):
-        raise UserError(f"mode={config.mode} is unknown; choose online or offline.")
+    if config.upload not in ("online", "offline"):
+        raise UserError(f"upload={config.upload} is unknown; choose online or offline.")
     console = Console(width=100, highlight=False)
     paths = find_runs(Path(config.runs))
     sent: dict[Path, int] = {}
     for path in track(paths, "sending", console=console, transient=True):
-        sent |= sync([path], mode=config.mode, warn=console.print)
+        sent |= sync([path], mode=config.upload, warn=console.print)
     fresh = {path: rows for path, rows in sent.items() if rows}
     for path, rows in fresh.items():
         console.print(f"{path}: {rows} rows", soft_wrap=True)

@@ -33,6 +33,9 @@ def run(config: DictConfig) -> int:
     path = build.run_directory(plain)
     if config.mode.dry:
         return _dry(config, label, console)
+    # Mistakes in the config come out before anything is written.
+    build.train_config(config)
+    build.build_model(config)
     stop = _StopSignals(console)
     with RunDirectory.open(path, plain, build.config_hash(plain)) as directory:
         if directory.finished:
