@@ -1,24 +1,31 @@
 """Synthetic studies: run directories as training leaves them, without the training."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from deeper.study.report import make_report
+
 DEPTHS = (8, 14, 20, 32, 44)
-ERRORS = {True: (13.5, 13.3, 13.1, 12.8, 12.6), False: (13.8, 14.0, 14.5, 19.0, 25.2)}
+RESIDUAL, PLAIN = (13.5, 13.3, 13.1, 12.8, 12.5), (13.8, 14.0, 14.5, 19.0, 25.2)
+SEEDS = (0, 1, 2)
 
 DEFINITION = {
     "name": "depth_test",
+    "title": "Depth, tested",
     "claim": "Deeper is better, but only with shortcuts.",
     "metric": "test/error",
+    "metric_label": "test error (%)",
     "x": "depth",
     "x_label": "depth (layers)",
     "line": "residual",
     "line_names": {"true": "residual", "false": "plain"},
+    "depths": list(DEPTHS),
     "arms": {"model": ["plain", "resnet"], "model.depth": list(DEPTHS)},
-    "seeds": [0, 1, 2],
+    "seeds": list(SEEDS),
     "published": {"dataset": "cifar10"},
     "tests": [
         {
@@ -27,32 +34,49 @@ DEFINITION = {
             "worse": {"residual": False, "depth": 44},
         },
         {
-            "claim": "Residual-44 is better than residual-8.",
-            "better": {"residual": True, "depth": 44},
-            "worse": {"residual": True, "depth": 8},
+            "claim": "With shortcuts, depth helps.",
+            "among": {"residual": True},
+            "trend": "falls",
         },
     ],
 }
 
 
-def write_run(root, residual, depth, seed, error, status="finished", definition=None):
-    label = f"{'resnet' if residual else 'plain'}{depth}"
-    path = root / f"{label}-s{seed}-0123abcd"
+def write_run(
+    root, label, seed, error, *, depth=None, residual=None, status="finished", study=None,
+    macs=None, config=None, environment=None, name="0123abcd", overrides="",
+) -> Path:  # fmt: skip
+    """Write one run directory; ``status`` is finished, diverged or unfinished."""
+    path = root / f"{label}-s{seed}-{name}"
     path.mkdir(parents=True)
-    config = {
+    command = f"'deeper train' seed={seed} {overrides} study=depth_test mode=quick"
+    stated = {
         "label": label,
         "seed": seed,
+        "model": {"depth": depth, "residual": residual},
+        "optimizer": {"learning_rate": 0.1},
         "mode": {"name": "quick"},
-        "study": definition or DEFINITION,
+        "study": DEFINITION if study is None else study,
+        **(config or {}),
     }
-    (path / "config.yaml").write_text(yaml.safe_dump(config))
-    environment = {"git_commit": "c0ffee", "jax": "0.12", "cpu": "A", "run": {"steps": 100}}
-    (path / "environment.json").write_text(json.dumps(environment))
+    (path / "config.yaml").write_text(yaml.safe_dump(stated))
+    facts = {
+        "git_commit": "c0ffee0123456789",
+        "git_dirty": False,
+        "jax": "0.12.0",
+        "platform": "cpu",
+        "cpu": "A processor",
+        "started": "2026-01-01T00:00:00+00:00",
+        "command": command,
+        "run": {"steps": 100},
+        **(environment or {}),
+    }
+    (path / "environment.json").write_text(json.dumps(facts))
     rows = []
     for step in range(10, 101, 10):
         at = {"step": step, "epoch": step / 100, "examples": step * 8, "time": float(step)}
-        rows.append({**at, "train/loss": 1.0, "train/error": error + 900 / step})
-        rows.append({**at, "validation/loss": 1.0, "validation/error": error + 950 / step})
+        rows.append({**at, "train/loss": 1.0, "train/error": min(90, error + 400 / step)})
+        rows.append({**at, "validation/loss": 1.0, "validation/error": error + 300 / step})
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if status == "unfinished":
         return path
@@ -62,8 +86,8 @@ def write_run(root, residual, depth, seed, error, status="finished", definition=
         "seed": seed,
         "depth": depth,
         "residual": residual,
-        "parameters": 1000 * depth,
-        "macs": 100_000 * depth,
+        "parameters": 1500 * (depth or 20),
+        "macs": macs or 120_000 * (depth or 20),
         "steps": 100,
         "epochs": 1.0,
         "train_images": 800,
@@ -71,21 +95,40 @@ def write_run(root, residual, depth, seed, error, status="finished", definition=
         "compile_seconds": 1.0,
         "images_per_second": 80.0,
         "metrics": {"test/error": error, "train/error": error - 1.5, "test/n_seen": 10_000},
-        "config_hash": "0123abcd",
-        "git_commit": "c0ffee",
-        "reason": "non-finite loss at step 7" if status == "diverged" else "",
+        "config_hash": name,
+        "git_commit": facts["git_commit"],
+        "command": command,
     }
+    if status == "diverged":
+        result |= {"metrics": {}, "step": 7, "reason": "non-finite loss at step 7"}
     (path / "result.json").write_text(json.dumps(result))
     return path
+
+
+def write_net(root, residual, depth, seed, error, **more) -> Path:
+    """Write a run of a plain or residual net."""
+    label = f"{'resnet' if residual else 'plain'}{depth}"
+    return write_run(root, label, seed, error, depth=depth, residual=residual, **more)
+
+
+def write_study(root, residual=RESIDUAL, plain=PLAIN, seeds=SEEDS, jitter=0.1, **more) -> Path:
+    """Write a study of all depths and seeds."""
+    draw = np.random.default_rng(1)
+    for shortcuts, errors in ((True, residual), (False, plain)):
+        for depth, error in zip(DEPTHS, errors, strict=True):
+            for seed in seeds:
+                near = round(error + float(draw.normal(0, jitter)), 2)
+                write_net(root, shortcuts, depth, seed, near, **more)
+    return root
 
 
 @pytest.fixture
 def study(tmp_path):
     """A complete study of three seeds."""
-    rng = np.random.default_rng(0)
-    root = tmp_path / "depth_test"
-    for residual, errors in ERRORS.items():
-        for depth, error in zip(DEPTHS, errors, strict=True):
-            for seed in (0, 1, 2):
-                write_run(root, residual, depth, seed, error + float(rng.normal(0, 0.1)))
-    return root
+    return write_study(tmp_path / "depth_test")
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The report of a complete study; not to be changed."""
+    return make_report(write_study(tmp_path_factory.mktemp("runs") / "depth_test"))

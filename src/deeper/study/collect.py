@@ -1,7 +1,8 @@
-"""Reading a study's run directories."""
+"""Reading a study's run directories, whatever state they are in."""
 
-import itertools
 import json
+import shlex
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,11 @@ from typing import Any
 import yaml
 
 from deeper.errors import UserError
+from deeper.study.definition import Study
+
+RECORDS = ("config.yaml", "environment.json", "metrics.jsonl", "result.json")
+IN_LABEL = ("model", "model.depth")  # the arms' keys that a run's label already tells
+STATES = ("finished", "diverged", "unfinished", "damaged", "superseded")
 
 
 @dataclass
@@ -18,12 +24,13 @@ class Run:
 
     Attributes:
         path: the directory.
-        status: finished, diverged, unfinished or damaged.
+        status: one of `STATES`. A superseded run has a newer one of the same arm and seed.
         config: as `config.yaml` has it.
         result: as `result.json` has it; empty where there is none.
         environment: as `environment.json` has it.
         rows: of `metrics.jsonl`.
-        note: of an unfinished run how far it is, of a damaged one what is wrong.
+        note: how far an unfinished run is, what is wrong with a damaged one.
+        arm: its name among the study's arms, the same for all seeds.
     """
 
     path: Path
@@ -33,21 +40,47 @@ class Run:
     environment: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     note: str = ""
+    arm: str = ""
 
     @property
     def label(self) -> str:
         """Return the run's label, from its directory's name if need be."""
-        return self.config.get("label") or self.path.name.rsplit("-s", 1)[0]
+        return str(self.config.get("label") or self.path.name.rsplit("-s", 1)[0])
 
     @property
     def seed(self) -> int | None:
         """Return the run's seed."""
         return self.config.get("seed")
 
+    @property
+    def depth(self) -> float:
+        """Return the net's depth, 0 where it has none, to sort by."""
+        return self.number("depth") or nested(self.config, "model.depth") or 0
+
     def value(self, key: str) -> Any:
-        """Return a fact of the result: a metric by its name, or a top-level entry."""
-        metrics = self.result.get("metrics", {})
-        return metrics[key] if key in metrics else self.result.get(key)
+        """Return a metric, an entry of the result, or else of the config by its dotted key."""
+        metrics = self.result.get("metrics") or {}
+        if key in metrics:
+            return metrics[key]
+        if key in self.result:
+            return self.result[key]
+        return self.label if key == "label" else nested(self.config, key)
+
+    def number(self, key: str) -> float | None:
+        """Return a value as a number, or None where there is none."""
+        value = self.value(key)
+        return None if value is None or isinstance(value, str) else float(value)
+
+    def setting(self, key: str) -> Any:
+        """Return what the run was given for an override of the sweep, None if it cannot be told."""
+        words = self.result.get("command") or self.environment.get("command") or ""
+        given = _overrides(words)
+        if key in given:
+            return given[key]
+        if key == "model":
+            return self.label.removesuffix(str(nested(self.config, "model.depth") or ""))
+        value = nested(self.config, key)
+        return None if isinstance(value, list | dict) else value
 
 
 @dataclass
@@ -56,13 +89,15 @@ class Collection:
 
     Attributes:
         directory: where they are.
-        definition: the study as its runs' configs state it.
-        runs: all directories, finished ones first, by label and seed.
-        missing: (arm, seed) of the study that have no directory.
+        study: its definition.
+        mode: that the runs were made in.
+        runs: all of them, by state, arm and seed.
+        missing: name of the arm and seed, of runs that have no directory.
     """
 
     directory: Path
-    definition: dict[str, Any]
+    study: Study
+    mode: str
     runs: list[Run]
     missing: list[tuple[str, int]]
 
@@ -71,82 +106,179 @@ class Collection:
         """Return the runs with a result that counts."""
         return [run for run in self.runs if run.status == "finished"]
 
+    @property
+    def complete(self) -> bool:
+        """Whether every run of the study is finished."""
+        return not self.missing and not any(
+            run.status in ("diverged", "unfinished", "damaged") for run in self.runs
+        )
 
-def collect(directory: Path, definition: Mapping[str, Any] | None = None) -> Collection:
+    def command(self) -> str:
+        """Return the command that makes the runs, or those that lack."""
+        return f"deeper train -m study={self.study.name} mode={self.mode}"
+
+    def absences(self) -> str:
+        """Say in words how many of the study's runs do not count, and why; empty if all do."""
+        counts = Counter(run.status for run in self.runs)
+        words = [f"{counts[state]} {state}" for state in STATES[1:4] if counts[state]]
+        if self.missing:
+            words.append(f"{len(self.missing)} not begun")
+        return ", ".join(words)
+
+
+def collect(
+    directory: Path, definition: Mapping[str, Any] | None = None, mode: str | None = None
+) -> Collection:
     """Read every run directory of a study.
 
     Args:
         directory: the study's directory.
-        definition: the study; by default as its runs state it.
+        definition: the study; by default as the first readable run states it.
+        mode: for the command that is recommended; by default as the runs state it.
 
     Raises:
-        UserError: no run is finished.
+        UserError: no run is finished, or the definition cannot be understood.
     """
-    runs = [read_run(path.parent) for path in sorted(directory.glob("*/config.yaml"))]
-    runs += [
-        Run(path, "damaged", note="it has no config.yaml")
-        for path in sorted(directory.glob("*/"))
-        if (path / "metrics.jsonl").exists() and not (path / "config.yaml").exists()
-    ]
+    held = [p for p in sorted(directory.glob("*/")) if any((p / name).exists() for name in RECORDS)]
+    runs = [read_run(path) for path in held]
+    stated = [run.config["study"] for run in runs if isinstance(run.config.get("study"), dict)]
+    definition = definition or next(iter(stated), None)
+    modes = [run.config["mode"]["name"] for run in runs if "name" in (run.config.get("mode") or {})]
+    mode = mode or next(iter(modes), "quick")
     if definition is None:
-        definition = next((r.config["study"] for r in runs if r.config.get("study")), None)
-    if not any(run.status == "finished" for run in runs) or definition is None:
-        name = definition["name"] if definition else directory.name
-        state = f"{len(runs)} runs there are unfinished" if runs else "there are none"
-        raise UserError(
-            f"{directory} has no finished run ({state}): run `deeper train -m study={name} "
-            "mode=quick` first, or name the mode whose runs are meant."
-        )
-    order = {"finished": 0, "diverged": 1, "unfinished": 2, "damaged": 3}
-    runs.sort(key=lambda r: (order[r.status], r.value("depth") or 0, r.label, r.seed or 0))
-    return Collection(directory, dict(definition), runs, _missing(definition, runs))
+        raise UserError(_nothing(directory, directory.name, mode, runs))
+    study = Study.of(definition)
+    for run in runs:
+        if run.status == "finished" and run.number(study.metric) is None:
+            run.status, run.note = "damaged", f"result.json has no number {study.metric}"
+        rest = [key for key in study.arms if key not in IN_LABEL]
+        run.arm = _arm_name(run.label, {key: run.setting(key) for key in rest})
+    _supersede(runs)
+    collection = Collection(directory, study, mode, runs, _missing(study, runs))
+    if not collection.finished:
+        raise UserError(_nothing(directory, study.name, mode, runs))
+    runs.sort(key=lambda r: (STATES.index(r.status), r.depth, r.arm, r.seed or 0, r.path))
+    return collection
+
+
+def _nothing(directory: Path, name: str, mode: str, runs: list[Run]) -> str:
+    counts = Counter(run.status for run in runs)
+    found = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    return (
+        f"{directory} has no finished run ({found or 'it holds no run at all'}), so there is "
+        f"nothing to report. Run `deeper train -m study={name} mode={mode}` first; runs of another "
+        "mode are reported with its mode=..."
+    )
 
 
 def read_run(path: Path) -> Run:
     """Read one run directory; whatever is wrong with it is noted, not raised."""
     run = Run(path, "unfinished")
+    reading = "config.yaml"
     try:
-        run.config = yaml.safe_load((path / "config.yaml").read_text()) or {}
-        run.rows = _rows(path / "metrics.jsonl")
-        if (path / "environment.json").exists():
-            run.environment = json.loads((path / "environment.json").read_text())
-        if (path / "result.json").exists():
-            run.result = json.loads((path / "result.json").read_text())
+        run.config = _mapping(yaml.safe_load((path / reading).read_text(encoding="utf-8")))
+        reading = "environment.json"
+        if (path / reading).exists():
+            run.environment = _mapping(json.loads((path / reading).read_text(encoding="utf-8")))
+        reading = "metrics.jsonl"
+        run.rows = _rows(path / reading)
+        reading = "result.json"
+        if (path / reading).exists():
+            run.result = _mapping(json.loads((path / reading).read_text(encoding="utf-8")))
             run.status = run.result["status"]
-            if run.status == "finished":
-                run.result["metrics"]["test/error"]
-            else:
-                run.note = run.result.get("reason", "")
+            if run.status not in ("finished", "diverged"):
+                raise ValueError(f"status {run.status!r}")
+            run.note = run.result.get("reason") or ""
             return run
+    except FileNotFoundError:
+        run.status, run.note = "damaged", f"it has no {reading}"
+        return run
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        run.status, run.note = "damaged", f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        what = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        run.status, run.note = "damaged", f"{reading} cannot be read ({what})"
+        run.result = {}
         return run
     step = run.rows[-1]["step"] if run.rows else 0
-    steps = run.environment.get("run", {}).get("steps")
+    steps = nested(run.environment, "run.steps") or nested(run.config, "train.steps")
     run.note = f"at step {step}" + (f" of {steps}" if steps else "")
     return run
+
+
+def nested(mapping: Mapping[str, Any], key: str) -> Any:
+    """Return the entry with a dotted key, or None."""
+    found: Any = mapping
+    for part in key.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return None
+        found = found[part]
+    return found
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("it holds no mapping")
+    return value
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows; a last line that was cut off is left out."""
     if not path.exists():
         return []
-    lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = [_mapping(json.loads(line)) for line in lines if line.endswith("\n")]
+    if any("step" not in row for row in rows):
+        raise ValueError("a row has no step")
+    return rows
 
 
-def _missing(definition: Mapping[str, Any], runs: list[Run]) -> list[tuple[str, int]]:
-    """Return the arms, as overrides, and seeds that no run directory stands for."""
-    arms = definition.get("arms") or {}
-    there = {(run.label, run.seed) for run in runs}
+def _overrides(command: str) -> dict[str, str]:
+    """Return what a command line overrides; nothing where it states a sweep of several runs."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return {}
+    if "-m" in words or "--multirun" in words:
+        return {}
+    return dict(word.lstrip("+").split("=", 1) for word in words if "=" in word)
+
+
+def _arm_name(label: str, rest: Mapping[str, Any]) -> str:
+    return " ".join([label, *(f"{k}={v}" for k, v in rest.items() if v is not None)])
+
+
+def _missing(study: Study, runs: list[Run]) -> list[tuple[str, int]]:
+    """Return the arms and seeds that no run directory stands for."""
+
+    def stands_for(run: Run, arm: Mapping[str, Any]) -> bool:
+        return all(
+            run.setting(key) is None or str(run.setting(key)).lower() == str(value).lower()
+            for key, value in arm.items()
+        )
+
     missing = []
-    for values in itertools.product(*arms.values()):
-        arm = dict(zip(arms, values, strict=True))
-        label = f"{arm.get('model', '')}{arm.get('model.depth', '')}"
-        for seed in definition.get("seeds", []):
-            known = {where for where, at in there if at == seed}
-            # An arm may leave out the depth that its model has by default.
-            exact = "model.depth" in arm or not label
-            if not any(k == label or (not exact and k.startswith(label)) for k in known):
-                missing.append((label, seed))
+    for arm, seed in study.expected():
+        if not any(run.seed == seed and stands_for(run, arm) for run in runs if run.config):
+            label = f"{arm.get('model', '')}{arm.get('model.depth', '')}"
+            rest = {key: value for key, value in arm.items() if key not in IN_LABEL}
+            missing.append((_arm_name(label, rest).strip(), seed))
     return missing
+
+
+def _supersede(runs: list[Run]) -> None:
+    """Let one run count for an arm and seed: the newest finished one.
+
+    A changed config gives a run a directory of its own, so an old one may lie beside the new.
+    """
+    groups: dict[tuple[str, int | None], list[Run]] = {}
+    for run in runs:
+        if run.status != "damaged":
+            groups.setdefault((run.arm, run.seed), []).append(run)
+    for same in groups.values():
+        finished = [run for run in same if run.status == "finished"]
+        if len(same) < 2 or not finished:
+            continue
+        newest = max(finished, key=lambda run: (run.environment.get("started") or "", run.path))
+        for run in same:
+            if run is not newest:
+                was = f"{run.status}, " if run.status != "finished" else ""
+                run.status, run.note = "superseded", f"{was}{newest.path.name} counts instead"

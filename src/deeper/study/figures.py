@@ -1,223 +1,269 @@
 """A study's figures, as SVG and PNG, the same bytes for the same numbers."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
+from deeper.study import curves
 from deeper.study.collect import Collection, Run
-from deeper.study.statistics import mean_of
+from deeper.study.labels import place_beside, spread
+from deeper.study.statistics import Mean, mean_of
+from deeper.study.tables import by_arm
 
 # Okabe and Ito's palette, which the colour-blind can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # a label stops the grid
+INK, SOFT = "#1b1f24", "#5b6570"
 STYLE: Any = {
     "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#9aa3ac",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.7,
+    "axes.grid.axis": "y",
     "axes.axisbelow": True,
+    "grid.color": "#e6e9ec",
+    "grid.linewidth": 0.8,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
     "legend.frameon": False,
+    "figure.dpi": 160,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
     "svg.hashsalt": "deeper",
     "svg.fonttype": "path",
-    "figure.dpi": 160,
 }
+Points = dict[Any, list[float]]  # x -> a value a seed
 
 
 def make_figures(collection: Collection, directory: Path) -> dict[str, Path]:
     """Draw all figures of a study.
 
     Returns:
-        Name of the figure -> path of its SVG; the PNG lies beside it.
+        Name of the figure (error, curves, macs) -> path of its SVG; the PNG lies beside it.
+        A figure for which the runs hold no numbers is left out.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    ordered = collection.definition["x"] != "label"
-    with mpl.rc_context(STYLE):
+    paths = {}
+    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE, "backend": "agg"}):
         drawn = {
-            "error": _error(collection) if ordered else _families(collection),
-            "curves": _curves(collection),
-            "macs": _macs(collection),
+            "error": error_figure(collection),
+            "curves": curves.curves_figure(collection, lines_of(collection), COLOURS),
+            "macs": macs_figure(collection),
         }
-        paths = {}
         for name, figure in drawn.items():
-            FigureCanvasAgg(figure)
+            if figure is None:
+                continue
             paths[name] = directory / f"{name}.svg"
-            figure.savefig(paths[name], metadata={"Date": None})
+            figure.savefig(paths[name], metadata={"Date": None, "Creator": None})
             figure.savefig(directory / f"{name}.png", metadata={"Software": None})
     return paths
 
 
-def _figure(width: float, height: float, columns: int = 1, **kwargs: Any) -> tuple[Figure, list]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False, **kwargs)
-    return figure, list(axes[0])
-
-
-def _lines(collection: Collection) -> dict[str, list[Run]]:
-    """Group the finished runs by the study's line, named as the study names them."""
-    key = collection.definition.get("line")
-    names = {str(k).lower(): v for k, v in (collection.definition.get("line_names") or {}).items()}
+def lines_of(collection: Collection) -> dict[str, list[Run]]:
+    """Group the finished runs by the study's line, the names in reverse order."""
+    study = collection.study
     groups: dict[str, list[Run]] = {}
     for run in collection.finished:
-        value = str(run.value(key)).lower() if key else ""
-        groups.setdefault(names.get(value, value), []).append(run)
+        name = study.line_of(run.value(study.line)) if study.line else ""
+        groups.setdefault(name, []).append(run)
     return dict(sorted(groups.items(), reverse=True))
 
 
-def _points(runs: Sequence[Run], x: str, metric: str) -> dict[Any, list[float]]:
-    points: dict[Any, list[float]] = {}
-    for run in sorted(runs, key=lambda r: r.value(x)):
-        points.setdefault(run.value(x), []).append(float(run.value(metric)))
+def error_figure(collection: Collection) -> Figure | None:
+    """Draw test and training error: against x, a line each, or a row a net without an order."""
+    if collection.study.x == "label":
+        return _rows_figure(collection)
+    figure = Figure(figsize=(8.4, 3.7), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = list(figure.subplots(1, 2, sharey=True))
+    metrics = ((collection.study.metric, collection.study.metric_label), ("train/error", ""))
+    lines = lines_of(collection)
+    series = [
+        {name: _points(runs, collection.study.x, metric) for name, runs in lines.items()}
+        for metric, _ in metrics
+    ]
+    values = [v for by_name in series for points in by_name.values() for v in _all(points)]
+    low, high = _limits(values)
+    panels[0].set_ylim(low, high)
+    titles = (_title(collection.study.metric_label), "Training error")
+    for axes, by_name, title in zip(panels, series, titles, strict=True):
+        axes.set_title(title)
+        axes.set_xlabel(collection.study.x_label or collection.study.x)
+        _draw_lines(axes, by_name)
+    panels[0].set_ylabel("error (%)")
+    return figure
+
+
+def _title(metric_label: str) -> str:
+    return metric_label.split(" (")[0].capitalize()
+
+
+def _points(runs: Sequence[Run], x: str, metric: str) -> Points:
+    points: Points = {}
+    for run in sorted(runs, key=lambda r: (r.number(x) or 0, r.seed or 0)):
+        value = run.number(metric)
+        if value is not None and run.number(x) is not None:
+            points.setdefault(run.number(x), []).append(value)
     return points
 
 
-def _draw_line(axes: Axes, points: dict[Any, list[float]], colour: str, label: str, **kw: Any):
-    """A line of means with 95 % intervals; single runs as faint dots."""
-    xs = list(points)
-    means = [mean_of(values) for values in points.values()]
-    axes.plot(xs, [m.mean for m in means], color=colour, marker="o", ms=5, label=label, **kw)
-    for x, values in points.items():
-        axes.plot([x] * len(values), values, ".", color=colour, alpha=0.35, ms=6, zorder=1)
-    for x, mean in zip(xs, means, strict=True):
-        if mean.half_width:
-            ends = (mean.mean - mean.half_width, mean.mean + mean.half_width)
-            axes.plot([x, x], ends, color=colour, lw=1.6, alpha=0.35, zorder=1)
-    axes.annotate(
-        label,
-        (xs[-1], means[-1].mean),
-        xytext=(8, 0),
-        textcoords="offset points",
-        va="center",
-        color=colour,
-        fontweight="bold",
-    )
+def _all(points: Points) -> list[float]:
+    return [value for values in points.values() for value in values]
 
 
-def _error(collection: Collection) -> Figure:
-    """Test and training error against the study's x, a line each."""
-    study = collection.definition
-    figure, (test, train) = _figure(8.6, 3.6, 2, sharey=True)
-    panels = ((test, study["metric"], "test error"), (train, "train/error", "training error"))
-    for axes, metric, title in panels:
-        top = []
-        for colour, (name, runs) in zip(COLOURS, _lines(collection).items(), strict=False):
-            points = _points(runs, study["x"], metric)
-            _draw_line(axes, points, colour, name)
-            top += [value for values in points.values() for value in values]
-        axes.set_title(title, loc="left", fontsize=11)
-        axes.set_xlabel(study.get("x_label", study["x"]))
-        axes.set_xticks(sorted({run.value(study["x"]) for run in collection.finished}))
-        axes.margins(x=0.05)
-        left, right = axes.get_xlim()
-        axes.set_xlim(left, right + 0.24 * (right - left))
-    # Wide intervals of few seeds must not squeeze the points: the axis follows the runs.
-    values = [float(run.value(metric)) for run in collection.finished for _, metric, _ in panels]
+def _limits(values: Sequence[float]) -> tuple[float, float]:
+    """Return limits around single runs: wide intervals of few seeds must not squeeze them."""
     room = 0.12 * (max(values) - min(values)) or 1.0
-    test.set_ylim(max(0.0, min(values) - room), max(values) + room)
-    test.set_ylabel("error (%)")
-    return figure
+    return max(0.0, min(values) - room), max(values) + room
 
 
-def _families(collection: Collection) -> Figure:
-    """Test error of nets without an order: a dot and an interval each."""
-    groups: dict[str, list[float]] = {}
-    for run in collection.finished:
-        groups.setdefault(run.label, []).append(float(run.value(collection.definition["metric"])))
-    order = sorted(groups, key=lambda label: -float(np.mean(groups[label])))
-    figure, (axes,) = _figure(7.2, 1.0 + 0.42 * len(order))
-    for y, label in enumerate(order):
-        mean = mean_of(groups[label])
-        axes.plot(groups[label], [y] * len(groups[label]), ".", color=COLOURS[0], alpha=0.4)
-        axes.errorbar(mean.mean, y, xerr=mean.half_width, fmt="o", color=COLOURS[0], capsize=3)
+def _draw_lines(axes: Axes, by_name: dict[str, Points]) -> None:
+    """Draw means, single runs and intervals, and name each line at its end."""
+    xs = sorted({x for points in by_name.values() for x in points})
+    if not xs:
+        return
+    width = (xs[-1] - xs[0]) or 1.0
+    axes.set_xlim(xs[0] - 0.06 * width, xs[-1] + 0.30 * width)
+    axes.set_xticks(xs, [f"{x:g}" for x in xs])
+    ends = []
+    for number, (colour, (name, points)) in enumerate(_coloured(by_name)):
+        # Side by side, so that neither hides the other.
+        aside = 0.012 * width * (number - (len(by_name) - 1) / 2)
+        means = {x: mean_of(values) for x, values in points.items()}
+        at = [x + aside for x in points]
+        axes.plot(at, [m.mean for m in means.values()], color=colour, lw=1.8, zorder=3)
+        for x, (values, mean) in zip(at, zip(points.values(), means.values()), strict=True):
+            _interval(axes, x, mean, colour)
+            axes.plot([x] * len(values), values, "o", **_faint(colour))
+            axes.plot(x, mean.mean, "o", color=colour, ms=6, mec="white", mew=1.0, zorder=4)
+        if points:
+            ends.append((at[-1], [*means.values()][-1].mean, name, colour))
+    low, high = axes.get_ylim()
+    heights = spread([y for _, y, _, _ in ends], 0.07 * (high - low))
+    for (x, _, name, colour), y in zip(ends, heights, strict=True):
+        axes.annotate(
+            name, (x, y), (9, 0), textcoords="offset points", va="center", color=colour,
+            fontweight="bold", bbox=BEHIND,
+        )  # fmt: skip
+
+
+def _faint(colour: str) -> dict[str, Any]:
+    """Return the look of a single run."""
+    return {"color": colour, "alpha": 0.5, "ms": 4, "mew": 0, "zorder": 3.5}
+
+
+def _coloured(by_name: dict[str, Any]) -> list[tuple[str, tuple[str, Any]]]:
+    return list(zip(itertools.cycle(COLOURS), by_name.items()))
+
+
+def _interval(axes: Axes, at: float, mean: Mean, colour: str, across: bool = False) -> None:
+    """Draw a 95 % interval; an end that leaves the axes is an arrowhead at their edge."""
+    if not mean.half_width:
+        return
+    low, high = axes.get_xlim() if across else axes.get_ylim()
+    edge = 0.012 * (high - low)
+    ends = (mean.mean - mean.half_width, mean.mean + mean.half_width)
+    shown = (max(ends[0], low + edge), min(ends[1], high - edge))
+    style: Any = {"color": colour, "alpha": 0.32, "zorder": 2, "solid_capstyle": "butt"}
+    axes.plot(*((shown, (at, at)) if across else ((at, at), shown)), lw=1.2, **style)
+    marks = ("<" if across else "v", ">" if across else "^")
+    for end, where, beyond in zip(ends, shown, marks, strict=True):
+        inside = end == where
+        mark = ("|" if across else "_") if inside else beyond
+        style = {"color": colour, "alpha": 0.32, "ms": 6 if inside else 4, "mew": 1.2 * inside}
+        axes.plot(*((where, at) if across else (at, where)), mark, zorder=2, **style)
+
+
+def _rows_figure(collection: Collection) -> Figure:
+    """Draw the error of nets without an order: a row each, the best on top."""
+    metric = collection.study.metric
+    groups = {
+        arm: [run.number(metric) or 0.0 for run in runs] for arm, runs in by_arm(collection).items()
+    }
+    order = sorted(groups, key=lambda arm: -mean_of(groups[arm]).mean)
+    figure = Figure(figsize=(7.2, 1.1 + 0.42 * len(order)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.set_xlim(*_limits([value for values in groups.values() for value in values]))
+    for y, arm in enumerate(order):
+        mean = mean_of(groups[arm])
+        _interval(axes, y, mean, COLOURS[0], across=True)
+        axes.plot(groups[arm], [y] * mean.n, "o", **_faint(COLOURS[0]))
+        axes.plot(mean.mean, y, "o", color=COLOURS[0], ms=7, mec="white", mew=1.0, zorder=4)
+        axes.annotate(
+            f"{mean.mean:.2f}", (mean.mean, y), (0, 7), textcoords="offset points", ha="center",
+            fontsize=9, color=INK,
+        )  # fmt: skip
     axes.set_yticks(range(len(order)), order)
-    axes.set_ylim(-0.6, len(order) - 0.4)
-    axes.set_xlabel("test error (%)")
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.spines["left"].set_visible(False)
+    axes.grid(visible=True, axis="x")
+    axes.set_ylim(-0.6, len(order) - 0.35)
+    axes.set_xlabel(collection.study.metric_label)
     return figure
 
 
-def _curves(collection: Collection) -> Figure:
-    """Training error (thin) and validation error (bold) by epoch, as He et al. fig. 4 and 6."""
-    lines = _lines(collection)
-    figure, panels = _figure(8.6, 3.8, max(1, len(lines)), sharey=True)
-    labels = sorted({run.value("depth") or run.label for run in collection.finished}, key=str)
-    depths = sorted(labels, key=lambda v: (isinstance(v, str), v))
-    shades = mpl.colormaps["viridis"](np.linspace(0.0, 0.88, max(2, len(depths))))
-    highest: list[float] = []
-    for axes, (name, runs) in zip(panels, lines.items(), strict=True):
-        for shade, depth in zip(shades, depths, strict=False):
-            same = [r for r in runs if (r.value("depth") or r.label) == depth]
-            for metric, width, alpha, style in (
-                ("train/error", 0.9, 0.75, "-"),
-                ("validation/error", 2.0, 1.0, "-"),
-            ):
-                epochs, means = _mean_curve(same, metric)
-                if len(epochs):
-                    shown = str(depth) if metric == "validation/error" else None
-                    axes.plot(epochs, means, style, color=shade, lw=width, alpha=alpha, label=shown)
-                    highest += list(means[(len(means) + 1) // 4 :])
-        axes.set_title(name, loc="left", fontsize=11)
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-    if highest:
-        panels[0].set_ylim(0, min(100.0, 1.1 * max(highest)))
-    panels[0].set_ylabel("error (%): thin training, bold validation")
-    panels[-1].legend(title=collection.definition.get("x_label", ""), ncols=2, loc="upper right")
-    return figure
-
-
-def _mean_curve(runs: Sequence[Run], metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean over seeds at the epochs that all of them have."""
-    curves = [
-        {row["epoch"]: row[metric] for row in r.rows if row.get(metric) is not None} for r in runs
-    ]
-    curves = [curve for curve in curves if curve]
-    if not curves:
-        return np.array([]), np.array([])
-    epochs = sorted(set.intersection(*(set(curve) for curve in curves)))
-    return np.array(epochs), np.array([np.mean([c[e] for c in curves]) for e in epochs])
-
-
-def _macs(collection: Collection) -> Figure:
-    """Test error against the multiply-accumulates of an image."""
-    figure, (axes,) = _figure(6.2, 3.6)
-    metric = collection.definition["metric"]
-    for colour, (name, runs) in zip(COLOURS, _lines(collection).items(), strict=False):
-        points = _points(runs, "macs", metric)
-        xs = [x / 1e6 for x in points]
-        ys = [float(np.mean(v)) for v in points.values()]
-        style = "o-" if collection.definition["x"] != "label" else "o"
-        axes.plot(xs, ys, style, color=colour, ms=5, label=name or None)
-        named = {run.value("macs"): run for run in runs}
-        for macs, x, y in zip(points, xs, ys, strict=True):
-            text = str(named[macs].value("depth") or named[macs].label)
-            if collection.definition["x"] == "label":
-                text = named[macs].label
-            axes.annotate(
-                text,
-                (x, y),
-                xytext=(0, 6),
-                textcoords="offset points",
-                ha="center",
-                fontsize=8,
-                color=colour,
-            )
+def macs_figure(collection: Collection) -> Figure | None:
+    """Draw the error against the multiply-accumulates of an image's forward pass."""
+    study = collection.study
+    ordered = study.x != "label"
+    figure = Figure(figsize=(7.2, 3.7), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
     axes.set_xscale("log")
-    low, high = axes.get_xlim()
-    ticks = [t for e in range(-4, 6) for t in (10.0**e, 2 * 10.0**e, 5 * 10.0**e)]
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xticks([t for t in ticks if low <= t <= high])
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.margins(y=0.15)
-    axes.set_xlabel("million multiply-accumulates an image")
-    axes.set_ylabel("test error (%)")
-    if len(_lines(collection)) > 1:
-        axes.legend()
+    axes.set_ylabel(study.metric_label)
+    axes.set_xlabel("million multiply-accumulates an image (forward pass)")
+    named, ends = [], []
+    for colour, (name, runs) in _coloured(lines_of(collection)):
+        points = _points(runs, "macs", study.metric)
+        xs, ys = [x / 1e6 for x in points], [mean_of(v).mean for v in points.values()]
+        axes.plot(xs, ys, "o-" if ordered else "o", color=colour, ms=6, mec="white", mew=1.0)
+        for macs, x, y in zip(points, xs, ys, strict=True):
+            run = next(run for run in runs if run.number("macs") == macs)
+            text = f"{run.number(study.x):g}" if ordered else run.arm
+            named.append((x, y, text, colour))
+        if xs and name:
+            ends.append((xs[-1], ys[-1], name, colour))
+    if not named:
+        return None
+    low, high = min(x for x, *_ in named), max(x for x, *_ in named)
+    ratio = max(high / low, 2.0)
+    # Room for the names at the right.
+    axes.set_xlim(low / ratio**0.08, high * ratio ** (0.22 if ends or not ordered else 0.08))
+    axes.set_ylim(*_limits([y for _, y, _, _ in named]))
+    _plain_log_ticks(axes)
+    bottom, top = axes.get_ylim()
+    heights = spread([y for _, y, _, _ in ends], 0.07 * (top - bottom))
+    taken = [
+        axes.annotate(
+            name, (x, y), (10, 0), textcoords="offset points", va="center", color=colour,
+            fontweight="bold", bbox=BEHIND,
+        )
+        for (x, _, name, colour), y in zip(ends, heights, strict=True)
+    ]  # fmt: skip
+    place_beside(axes, named, taken)
     return figure
+
+
+def _plain_log_ticks(axes: Axes) -> None:
+    """Label a logarithmic axis 1, 2, 5, 10, ... and nothing between."""
+    low, high = axes.get_xlim()
+    decades = range(-4, 7)
+    many = high / low > 1e3
+    ticks = [m * 10.0**e for e in decades for m in ((1,) if many else (1, 2, 5))]
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_locator(FixedLocator([t for t in ticks if low <= t <= high]))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")

@@ -9,10 +9,18 @@ from typing import Any
 import jinja2
 import yaml
 
+from deeper.errors import UserError
 from deeper.study import tables
-from deeper.study.collect import Collection, collect
+from deeper.study.collect import Collection, Run, collect
 from deeper.study.figures import make_figures
-from deeper.study.statistics import Comparison, compare, verdict
+from deeper.study.provenance import warnings
+from deeper.study.statistics import Finding, Verdict, examine, judge
+
+CAPTIONS = {
+    "error": "Error against {x}",
+    "curves": "Training curves",
+    "macs": "Error against multiply-accumulates",
+}
 
 
 @dataclass(frozen=True)
@@ -21,140 +29,167 @@ class Report:
 
     Attributes:
         collection: the runs.
-        comparisons: what the runs say of each of the study's tests.
-        verdict: of the claim, in words.
+        findings: what the runs say of each of the study's tests.
+        verdict: on the claim.
         page: path of report.html.
-        figures: name -> path of the SVG.
+        figures: name -> path of the SVG; the PNG lies beside it.
     """
 
     collection: Collection
-    comparisons: tuple[Comparison, ...]
-    verdict: str
+    findings: tuple[Finding, ...]
+    verdict: Verdict
     page: Path
     figures: dict[str, Path]
 
 
-def make_report(directory: Path, definition: Mapping[str, Any] | None = None) -> Report:
+def make_report(
+    directory: Path, definition: Mapping[str, Any] | None = None, mode: str | None = None
+) -> Report:
     """Write results.csv, figures/ and report.html beside a study's runs.
 
     Args:
         directory: the study's directory.
         definition: the study; by default as its runs state it.
+        mode: that the study is to be run in; by default as its runs state it.
 
     Raises:
-        UserError: no run is finished.
+        UserError: no run is finished, or the definition cannot be understood.
     """
-    collection = collect(directory, definition)
-    study = collection.definition
-    comparisons = tuple(
-        compare(test, collection.finished, study["metric"]) for test in study.get("tests") or []
-    )
-    complete = not collection.missing and all(r.status == "finished" for r in collection.runs)
-    words = verdict(comparisons, complete)
-    (directory / "results.csv").write_text(tables.results_csv(collection))
+    collection = collect(directory, definition, mode)
+    findings = tuple(examine(test, collection) for test in collection.study.tests)
+    verdict = judge(findings, collection)
+    csv = tables.results_csv(collection)
+    (directory / "results.csv").write_text(csv, encoding="utf-8")
     figures = make_figures(collection, directory / "figures")
-    page = directory / "report.html"
-    page.write_text(_page(collection, comparisons, words, figures))
-    return Report(collection, comparisons, words, page, figures)
+    report = Report(collection, findings, verdict, directory / "report.html", figures)
+    report.page.write_text(_page(report), encoding="utf-8")
+    return report
 
 
-def _page(
-    collection: Collection,
-    comparisons: tuple[Comparison, ...],
-    words: str,
-    figures: dict[str, Path],
-) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("deeper.study", "."), autoescape=True, trim_blocks=True
+def _page(report: Report) -> str:
+    collection = report.collection
+    study = collection.study
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("deeper.study", "."),
+        autoescape=True,
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
-    study = collection.definition
-    first = collection.finished[0]
-    return environment.get_template("report.html.j2").render(
+    newest = max(collection.finished, key=lambda run: str(run.environment.get("started")))
+    config = {key: value for key, value in newest.config.items() if key != "study"}
+    environment = {
+        key: value
+        for key, value in newest.environment.items()
+        if key not in ("git_diff", "run") and value is not None
+    }
+    expected = len(study.expected())
+    return templates.get_template("report.html.j2").render(
         study=study,
-        title=study.get("title", study["name"]),
-        verdict=words,
-        comparisons=comparisons,
-        figures={name: _inline(path) for name, path in figures.items()},
-        headings=tables.HEADINGS,
+        verdict=report.verdict,
+        findings=report.findings,
+        svg={name: _inline(path, caption(report, name)) for name, path in report.figures.items()},
+        headings=tables.headings(collection),
         rows=tables.summary_rows(collection),
-        published=tables.published(study.get("published")),
+        published=tables.published_rows(study.published),
         finished=len(collection.finished),
-        missing=[f"{label}, seed {seed}" for label, seed in collection.missing],
-        other=[run for run in collection.runs if run.status != "finished"],
+        expected=expected,
+        most_seeds=max(len(runs) for runs in tables.by_arm(collection).values()),
+        missing=_missing(collection),
+        others=[run for run in collection.runs if run.status not in ("finished", "superseded")],
         warnings=warnings(collection),
-        config=yaml.safe_dump(
-            {k: v for k, v in first.config.items() if k != "study"}, sort_keys=False
-        ),
-        environment={
-            k: v
-            for k, v in first.environment.items()
-            if k not in ("git_diff", "run") and v is not None
-        },
-        command=command(collection),
+        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        environment=environment,
+        example=newest.path.name,
+        commits=sorted({str(run.environment.get("git_commit")) for run in collection.finished}),
+        command=collection.command(),
     )
 
 
-def command(collection: Collection) -> str:
-    """Return the command that repeats the study."""
-    mode = collection.finished[0].config.get("mode", {}).get("name", "full")
-    return f"deeper train -m study={collection.definition['name']} mode={mode}"
+def caption(report: Report, name: str) -> str:
+    """Return a figure's name in words, for those who cannot see it too."""
+    study = report.collection.study
+    return CAPTIONS[name].format(x=(study.x_label or study.x).split(" (")[0])
 
 
-def warnings(collection: Collection) -> list[str]:
-    """Return what makes the runs less than comparable."""
-    out = []
-    for key, name in (
-        ("git_commit", "commits of the code"),
-        ("jax", "versions of JAX"),
-        ("device_kind", "kinds of device"),
-        ("cpu", "processors"),
-    ):
-        values = sorted({str(run.environment.get(key)) for run in collection.finished})
-        if len(values) > 1:
-            out.append(f"The runs come from different {name}: {', '.join(v[:12] for v in values)}.")
-    dirty = sum(bool(run.environment.get("git_dirty")) for run in collection.finished)
-    if dirty:
-        out.append(
-            f"{dirty} runs were made with uncommitted changes; environment.json holds the diff."
-        )
-    return out
+def _missing(collection: Collection) -> dict[str, str]:
+    """Return the runs not begun: arm -> its seeds."""
+    seeds: dict[str, list[str]] = {}
+    for arm, seed in collection.missing:
+        seeds.setdefault(arm, []).append(str(seed))
+    return {
+        arm: ("seeds " if len(those) > 1 else "seed ") + ", ".join(those)
+        for arm, those in seeds.items()
+    }
 
 
-def _inline(svg: Path) -> str:
-    """Return an SVG to stand inside a page, scaled to the width there is."""
-    text = re.sub(r"^.*?(?=<svg)", "", svg.read_text(), flags=re.S)
+def _inline(svg: Path, title: str) -> str:
+    """Return an SVG to stand inside a page, as wide as the page lets it be."""
+    text = re.sub(r"^.*?(?=<svg)", "", svg.read_text(encoding="utf-8"), flags=re.S)
     # Ids are unique in a file, not in a page of several.
-    text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{svg.stem}-", text)
-    # Without a size of its own it takes the width that the page gives it.
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{svg.stem}-", text)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     head, tail = text.split(">", 1)
-    return re.sub(r' (width|height)="[^"]*"', "", head) + ">" + tail
+    head = re.sub(r' (width|height)="[^"]*"', "", head)
+    return f'{head} role="img" aria-label="{title}">{tail}'
 
 
 def update_readme(report: Report, readme: Path) -> None:
-    """Put the study's table, figure and verdict into a README, and its data beside it.
+    """Put a study's verdict, table and figures into a README, and its data beside it.
 
     Args:
         report: what was made.
-        readme: has markers for ``table``, ``figure`` and ``verdict``.
+        readme: has markers for ``verdict``, ``table`` and ``figure``; results.csv and figures/ go
+            into its directory.
+
+    Raises:
+        UserError: the file or a marker is missing.
     """
-    directory = readme.parent
-    source = report.page.parent
-    (directory / "results.csv").write_bytes((source / "results.csv").read_bytes())
-    (directory / "figures").mkdir(exist_ok=True)
+    collection = report.collection
+    findings = "\n".join(
+        f"- {f.claim} **{_capital(f.verdict)}**: {f.words}." for f in report.findings
+    )
+    notes = "\n".join(f"- {warning}" for warning in warnings(collection))
+    table = tables.markdown(tables.headings(collection), tables.summary_rows(collection))
+    parts = {
+        "verdict": f"**{_capital(report.verdict.word)}.** {report.verdict.sentence}\n\n{findings}",
+        "table": f"{table}\n\n{_origin(report)}\n\n{notes}",
+        "figure": "\n\n".join(
+            f"![{caption(report, name)}](figures/{name}.png)" for name in report.figures
+        ),
+    }
+    if not readme.is_file():
+        raise UserError(f"There is no {readme} to bring up to date: make it, with its markers.")
+    before = readme.read_text(encoding="utf-8")
+    try:
+        for name, text in parts.items():
+            tables.insert_between_markers(readme, name, text)
+    except UserError:
+        readme.write_text(before, encoding="utf-8")
+        raise
+    source, target = report.page.parent, readme.parent
+    (target / "results.csv").write_bytes((source / "results.csv").read_bytes())
+    (target / "figures").mkdir(exist_ok=True)
     for svg in report.figures.values():
         for path in (svg, svg.with_suffix(".png")):
-            (directory / "figures" / path.name).write_bytes(path.read_bytes())
-    first = report.collection.finished[0]
-    commit = str(first.environment.get("git_commit"))[:12]
-    versions = f"JAX {first.environment.get('jax')}, {first.environment.get('cpu')}"
-    table = tables.markdown(tables.HEADINGS, tables.summary_rows(report.collection))
-    note = (
-        f"Means over seeds with 95 % t intervals. Commit {commit}, {versions}. Made by "
-        f"`{command(report.collection)}`."
+            (target / "figures" / path.name).write_bytes(path.read_bytes())
+
+
+def _origin(report: Report) -> str:
+    """Say how the table's numbers came about."""
+    made = {_machine(run) for run in report.collection.finished}
+    return (
+        "Means over seeds, ± half the 95 % t interval; every test image once, one view, one net. "
+        f"Made by `{report.collection.command()}` ({'; '.join(sorted(made))})."
     )
-    tables.insert_between_markers(readme, "table", f"{table}\n\n{note}")
-    tables.insert_between_markers(
-        readme, "figure", "\n\n".join(f"![{n}](figures/{n}.png)" for n in report.figures)
-    )
-    tests = "\n".join(f"- {c.claim} **{c.verdict}**: {c.words}." for c in report.comparisons)
-    tables.insert_between_markers(readme, "verdict", f"{report.verdict}\n\n{tests}")
+
+
+def _machine(run: Run) -> str:
+    facts = run.environment
+    device = facts.get("cpu") if facts.get("platform") == "cpu" else facts.get("device_kind")
+    commit = str(facts.get("git_commit"))[:12]
+    cores = f", {facts['cores']} cores a run" if facts.get("cores", 0) > 1 else ""
+    return f"commit {commit}, JAX {facts.get('jax')}, {device}{cores}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

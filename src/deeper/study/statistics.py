@@ -1,10 +1,23 @@
-"""Means with intervals, and paired comparisons over seeds.
+"""Means with intervals, and the tests that decide a study's claims.
 
-Intervals are Student's t at 95 %. Two arms are compared by the differences of runs with the same
-seed (a paired t test), since runs of one seed share the order of the data and the held-out split.
-With two seeds such a test can hardly ever decide; that is said, not hidden.
+Runs of one seed share the order of the data and the held-out split, so comparisons are between
+runs of the same seed. There are three, all two-sided at the 5 % level:
+
+- Two arms over seeds: Student's paired t test (Student 1908, "The probable error of a mean").
+- Two lines over several depths: each (seed, depth) gives a pair. If the lines were the same, either
+  run of a pair could as well have been the better one, so every pattern of signs of the differences
+  is as likely as the one seen; p is the share of patterns whose mean is at least as far from zero
+  (Fisher 1935, "The Design of Experiments", section 21). Nothing is assumed of how the differences
+  are distributed or how they depend on depth; the claim is about the mean over these depths.
+- A trend with depth: Page's L (Page 1963, "Ordered hypotheses for multiple treatments", JASA 58),
+  seeds as blocks. If depth did not matter, every ranking of the depths within a seed would be as
+  likely. It asks for a tendency, not for a rise at each single step.
+
+A study's claim is supported only if each of its tests supports its part. As all of them have to,
+none needs a correction for their number (Berger 1982, Technometrics 24, intersection-union test).
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +26,14 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from deeper.study.collect import Run
+from deeper.errors import UserError
+from deeper.study.collect import Collection, Run
 
 LEVEL = 0.95
+SUPPORTED, NOT_SUPPORTED, OPEN = "supported", "not supported", "cannot be told yet"
+EXACT_PAIRS = 16  # as many pairs as all patterns of signs are tried of
+SAMPLED_PATTERNS = 100_000
+MOST_SEEDS = 30  # above that, no number of seeds is recommended
 
 
 @dataclass(frozen=True)
@@ -25,118 +43,286 @@ class Mean:
     Attributes:
         n: values.
         mean: their mean.
-        half_width: of the 95 % interval; None for a single value.
+        std: their standard deviation (n - 1); None for a single value.
+        half_width: of the 95 % t interval of the mean; None for a single value.
     """
 
     n: int
     mean: float
+    std: float | None
     half_width: float | None
 
     def __str__(self) -> str:
-        """Write as ``13.21 ± 0.40``."""
+        """Write as ``13.21 ± 0.40``, mean and half width of the interval."""
         spread = "" if self.half_width is None else f" ± {self.half_width:.2f}"
         return f"{self.mean:.2f}{spread}"
 
 
 def mean_of(values: Sequence[float]) -> Mean:
-    """Return the mean and the half width of its 95 % t interval."""
+    """Return mean, standard deviation and the half width of the mean's 95 % t interval."""
     n = len(values)
     mean = float(np.mean(values))
     if n < 2:
-        return Mean(n, mean, None)
-    error = float(np.std(values, ddof=1)) / math.sqrt(n)
-    return Mean(n, mean, float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) * error)
+        return Mean(n, mean, None, None)
+    std = float(np.std(values, ddof=1))
+    half_width = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) * std / math.sqrt(n)
+    return Mean(n, mean, std, half_width)
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What the runs say of one claim that an arm's metric is lower than another's.
+class Finding:
+    """What the runs say of one of a study's tests.
 
     Attributes:
         claim: in words.
-        verdict: supported, contradicted, leaning for, leaning against, or open.
+        verdict: supported, not supported (the opposite is significant) or cannot be told yet.
         words: the numbers behind it.
-        differences: worse minus better, a seed each.
+        p: of the test; None where there was none.
     """
 
     claim: str
     verdict: str
     words: str
-    differences: tuple[float, ...]
+    p: float | None = None
 
 
-def compare(test: Mapping[str, Any], runs: Sequence[Run], metric: str) -> Comparison:
-    """Compare two arms over the seeds that both have.
+@dataclass(frozen=True)
+class Verdict:
+    """What all tests together say of the study's claim.
+
+    Attributes:
+        word: supported, not supported or cannot be told yet.
+        sentence: why.
+    """
+
+    word: str
+    sentence: str
+
+
+def examine(test: Mapping[str, Any], collection: Collection) -> Finding:
+    """Carry out one test of a study.
 
     Args:
-        test: claim, and facts of the results that pick the ``better`` and the ``worse`` arm.
-        runs: finished runs.
-        metric: the smaller the better.
+        test: a claim, and either ``better`` and ``worse``, each a choice of runs by facts of their
+            results (``{residual: true, depth: 44}``), or ``among``, a choice, with ``trend``,
+            ``rises`` or ``falls``. Choices that hold several x compare run by run at each x; with
+            ``trend`` it is the gap between worse and better that rises or falls. ``metric`` is the
+            study's unless stated.
+        collection: the study's runs.
     """
-    better, worse = _by_seed(test["better"], runs, metric), _by_seed(test["worse"], runs, metric)
-    seeds = sorted(better.keys() & worse.keys())
-    if not seeds:
-        return Comparison(test["claim"], "open", "not both arms have a finished run", ())
-    differences = tuple(worse[seed] - better[seed] for seed in seeds)
-    summary = mean_of(differences)
-    each = ", ".join(f"{d:+.2f}" for d in differences)
-    words = f"difference {summary.mean:+.2f} points over {len(seeds)} seeds ({each})"
-    one_sign = all(d > 0 for d in differences) or all(d < 0 for d in differences)
-    sided = (
-        ("supported", "leaning for") if summary.mean > 0 else ("contradicted", "leaning against")
-    )
-    if summary.half_width is None:
-        return Comparison(
-            test["claim"],
-            sided[1],
-            f"{words}; a single seed cannot be tested",
-            differences,
+    study = collection.study
+    metric = test.get("metric", study.metric)
+    cells = _cells(test, collection.finished, study.x, metric)
+    x_name = (study.x_label or study.x).split(" (")[0]
+    if test.get("trend"):
+        return _trend(test, cells, x_name)
+    if not cells:
+        return Finding(test["claim"], OPEN, "no seed has a finished run of both")
+    if len({x for _, x in cells}) > 1:
+        return _over_pairs(test["claim"], cells, x_name)
+    return _over_seeds(test["claim"], {seed: value for (seed, _), value in cells.items()})
+
+
+def judge(findings: Sequence[Finding], collection: Collection) -> Verdict:
+    """Put the findings together into a verdict on the claim."""
+    absences = collection.absences()
+    note = f" The study is not complete ({absences})." if absences else ""
+    total = len(findings)
+    if not total:
+        return Verdict(OPEN, f"The study states no test; the figures are all there is.{note}")
+    kinds = [finding.verdict for finding in findings]
+    against, for_it = kinds.count(NOT_SUPPORTED), kinds.count(SUPPORTED)
+    if against:
+        which = " ".join(finding.claim for finding in findings if finding.verdict == NOT_SUPPORTED)
+        return Verdict(
+            NOT_SUPPORTED,
+            f"{_count(against, total)} significant in the other direction{_rest(for_it)}. The "
+            f"opposite holds of: {which}{note}",
+        )
+    if for_it == total:
+        whole = "The test is" if total == 1 else f"All {total} tests are"
+        return Verdict(SUPPORTED, f"{whole} significant in its favour at the 5 % level.{note}")
+    left = total - for_it
+    if for_it:
+        words = f"{_count(for_it, total)} significant in its favour, {left} undecided"
+    else:
+        words = "The test is undecided" if total == 1 else f"All {total} tests are undecided"
+    undecided = [finding.claim for finding in findings if finding.verdict == OPEN]
+    which = f" Undecided: {' '.join(undecided)}" if for_it else ""
+    return Verdict(OPEN, f"{words} at the 5 % level.{which}{note}")
+
+
+def _count(n: int, total: int) -> str:
+    if total == 1:
+        return "The test is"
+    return f"{n} of {total} tests {'is' if n == 1 else 'are'}"
+
+
+def _rest(supporting: int) -> str:
+    return f", {supporting} in its favour" if supporting else ""
+
+
+Cells = dict[tuple[int, Any], float]  # (seed, x) -> a metric, or a difference of two
+
+
+def _cells(test: Mapping[str, Any], runs: Sequence[Run], x: str, metric: str) -> Cells:
+    """Return the metric of a test's runs, or worse minus better, by seed and x."""
+
+    def chosen(facts: Mapping[str, Any], at_x: bool) -> Cells:
+        out: Cells = {}
+        for run in runs:
+            value = run.number(metric)
+            if run.seed is None or value is None:
+                continue
+            if all(run.value(key) == fact for key, fact in facts.items()):
+                cell = (run.seed, run.value(x) if at_x else None)
+                if cell in out:
+                    raise UserError(
+                        f"The test {test['claim']!r} picks more than one run of seed {run.seed} by "
+                        f"{dict(facts)}: state what tells them apart."
+                    )
+                out[cell] = value
+        return out
+
+    if "among" in test:
+        return chosen(test["among"], True)
+    # Arms that the facts pin down are compared whatever their x is.
+    at_x = x not in test["better"] and x not in test["worse"] and x != "label"
+    better, worse = chosen(test["better"], at_x), chosen(test["worse"], at_x)
+    return {key: worse[key] - better[key] for key in sorted(better.keys() & worse.keys())}
+
+
+def _over_seeds(claim: str, differences: Mapping[int, float]) -> Finding:
+    """Student's paired t test over seeds."""
+    values = list(differences.values())
+    summary = mean_of(values)
+    each = ", ".join(_signed(value) for value in values)
+    if summary.half_width is None or summary.std is None:
+        return Finding(
+            claim,
+            OPEN,
+            f"difference {each} points with a single seed: no test is possible, a second seed is "
+            "the least",
         )
     low, high = summary.mean - summary.half_width, summary.mean + summary.half_width
-    if np.std(differences, ddof=1) == 0:
-        p = 0.0 if summary.mean else 1.0
-    else:
-        p = float(stats.ttest_1samp(differences, 0.0).pvalue)
-    words += f", 95 % interval {low:+.2f} to {high:+.2f}, paired t test p = {p:.3f}"
-    if p < 1 - LEVEL:
-        verdict = sided[0]
-    elif one_sign:
-        verdict = sided[1]
-        words += "; every seed agrees, but there are too few for the interval to leave out zero"
-    else:
-        verdict = "open"
-        words += "; the seeds disagree"
-    return Comparison(test["claim"], verdict, words, differences)
-
-
-def _by_seed(facts: Mapping[str, Any], runs: Sequence[Run], metric: str) -> dict[int, float]:
-    return {
-        run.seed: float(run.value(metric))
-        for run in runs
-        if run.seed is not None and all(run.value(key) == value for key, value in facts.items())
-    }
-
-
-def verdict(comparisons: Sequence[Comparison], complete: bool) -> str:
-    """Put the comparisons together into one sentence."""
-    kinds = [comparison.verdict for comparison in comparisons]
-    note = "" if complete else " The study is not complete: see what is missing below."
-    if not kinds:
-        return "The study states no test, so the figures have to speak for themselves." + note
-    if all(kind == "supported" for kind in kinds):
-        return "The numbers support the claim: every test does so at the 95 % level." + note
-    if any(kind in ("contradicted", "leaning against") for kind in kinds):
-        count = sum(kind in ("contradicted", "leaning against") for kind in kinds)
-        return (
-            f"The numbers do not support the claim as it stands: {count} of {len(kinds)} tests "
-            f"point the other way.{note}"
-        )
-    if all(kind in ("supported", "leaning for") for kind in kinds):
-        count = kinds.count("supported")
-        return (
-            f"The numbers agree with the claim in every seed; {count} of {len(kinds)} tests reach "
-            f"the 95 % level, the others need more seeds to do so.{note}"
-        )
-    return (
-        "It cannot be told yet: " + f"{kinds.count('open')} of {len(kinds)} tests are open.{note}"
+    constant = summary.std == 0
+    p = float(summary.mean == 0) if constant else float(stats.ttest_1samp(values, 0.0).pvalue)
+    words = (
+        f"difference {_signed(summary.mean)} points over {summary.n} seeds ({each}), 95 % interval "
+        f"{_signed(low)} to {_signed(high)}, paired t test {_p(p)}"
     )
+    verdict = _verdict(p, summary.mean)
+    if verdict == OPEN:
+        words += f"; {_agreement(values)}"
+        needed = _seeds_needed(summary)
+        if needed:
+            words += f"; if mean and spread stay as they are, about {needed} seeds would decide"
+    return Finding(claim, verdict, words, p)
+
+
+def _seeds_needed(summary: Mean) -> int | None:
+    """Return the least n whose t interval would leave out zero at this mean and deviation."""
+    if not summary.std:
+        return None
+    for n in range(summary.n + 1, MOST_SEEDS + 1):
+        if stats.t.ppf(0.5 + LEVEL / 2, n - 1) * summary.std / math.sqrt(n) < abs(summary.mean):
+            return n
+    return None
+
+
+def _over_pairs(claim: str, cells: Cells, x_name: str) -> Finding:
+    """Fisher's test by signs over (seed, x) pairs."""
+    values = np.array(list(cells.values()))
+    seeds, xs = {seed for seed, _ in cells}, sorted({x for _, x in cells})
+    mean = float(values.mean())
+    at = ", ".join(
+        f"{_signed(float(np.mean([v for (_, at), v in cells.items() if at == x])))} at {x}"
+        for x in xs
+    )
+    words = (
+        f"difference {_signed(mean)} points on average over {len(values)} pairs of runs "
+        f"(by {x_name}: {at}), in favour in {int((values > 0).sum())} of {len(values)}"
+    )
+    if len(seeds) < 2:
+        return Finding(claim, OPEN, f"{words}; with a single seed no test is made")
+    p, exact = sign_flip(values)
+    words += f"; {'exact ' if exact else ''}sign-flip test {_p(p)}"
+    return Finding(claim, _verdict(p, mean), words, p)
+
+
+def sign_flip(values: np.ndarray) -> tuple[float, bool]:
+    """Return the two-sided p of differences (n,) under random signs, and whether it is exact."""
+    n = len(values)
+    exact = n <= EXACT_PAIRS
+    if exact:
+        signs = np.array(list(itertools.product((-1.0, 1.0), repeat=n)))
+    else:
+        signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(SAMPLED_PATTERNS, n))
+    # The pattern seen counts as at least as far as itself, whatever its rounding.
+    extreme = np.abs(signs @ values) >= abs(values.sum()) * (1 - 1e-9)
+    if exact:
+        return float(extreme.mean()), True
+    return float((extreme.sum() + 1) / (len(signs) + 1)), False
+
+
+def _trend(test: Mapping[str, Any], cells: Cells, x_name: str) -> Finding:
+    """Page's L over the x of a line, seeds as blocks."""
+    seeds, xs = _full_block(cells)
+    rising = test["trend"] == "rises"
+    claim = test["claim"]
+    if len(xs) < 3:
+        return Finding(
+            claim, OPEN, f"a trend needs three or more values of {x_name} that the same seeds have"
+        )
+    table = np.array([[cells[seed, x] for x in xs] for seed in seeds])
+    form = "{:+.2f}" if "among" not in test else "{:.2f}"
+    means = ", ".join(form.format(m).replace("-", "−") for m in table.mean(0))
+    what = "error" if "among" in test else "the gap"
+    at = ", ".join(map(str, xs))
+    words = f"{what} at {x_name} {at}: {means} (means of {len(seeds)} seeds)"
+    if len(seeds) < 2:
+        return Finding(claim, OPEN, f"{words.replace('means of 1 seeds', 'one seed')}; no test")
+    up = float(stats.page_trend_test(table).pvalue)
+    down = float(stats.page_trend_test(-table).pvalue)
+    p = min(1.0, 2 * min(up, down))
+    agrees = (up < down) == rising
+    words += f"; Page's trend test {_p(p)}"
+    if p >= 1 - LEVEL:
+        words += f", leaning {'that' if agrees else 'the other'} way"
+    return Finding(claim, _verdict(p, 1.0 if agrees else -1.0), words, p)
+
+
+def _full_block(cells: Cells) -> tuple[list[int], list[Any]]:
+    """Return the seeds and x, as many as there are, whose every combination is there."""
+    has = {seed: {x for s, x in cells if s == seed} for seed in sorted({s for s, _ in cells})}
+    ranked = sorted(has, key=lambda seed: (-len(has[seed]), seed))
+    best: tuple[list[int], list[Any]] = ([], [])
+    for n in range(1, len(ranked) + 1):
+        xs = sorted(set.intersection(*(has[seed] for seed in ranked[:n])))
+        if len(xs) >= 3 and n * len(xs) >= len(best[0]) * len(best[1]):
+            best = (ranked[:n], xs)
+    return best
+
+
+def _verdict(p: float, towards: float) -> str:
+    if p >= 1 - LEVEL:
+        return OPEN
+    return SUPPORTED if towards > 0 else NOT_SUPPORTED
+
+
+def _agreement(values: Sequence[float]) -> str:
+    positive = sum(value > 0 for value in values)
+    if positive == len(values):
+        return "every seed agrees with the claim, but they are too few to leave out chance"
+    if positive == 0:
+        return "every seed points the other way, but they are too few to leave out chance"
+    return f"{positive} of {len(values)} seeds agree with the claim"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def _p(p: float) -> str:
+    # Spaces that do not break.
+    return "p\u00a0<\u00a00.001" if p < 0.001 else f"p\u00a0=\u00a0{p:.3f}"

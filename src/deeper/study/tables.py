@@ -39,17 +39,24 @@ COLUMNS = (
     "git_commit",
 )
 
-HEADINGS = ("net", "runs", "test error %", "training error %", "parameters", "MMACs", "s", "img/s")
+METRIC_NAMES = {"top1_error": "top-1 error %", "top5_error": "top-5 error %"}
+ABSENT = "–"
 
 
 def results_csv(collection: Collection) -> str:
-    """Return a row for each finished or diverged run."""
+    """Return a row for each run that has ended, in a fixed order.
+
+    Columns are `COLUMNS`, with the arms' other settings between seed and status.
+    """
+    settings = [key for key in collection.study.arms if key not in ("model", "model.depth")]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for run in collection.runs:
-        if run.result:
-            writer.writerow([_plain(run.value(column)) for column in COLUMNS])
+    writer.writerow([*COLUMNS[:2], *settings, *COLUMNS[2:]])
+    runs = [run for run in collection.runs if run.status in ("finished", "diverged")]
+    for run in sorted(runs, key=_order):
+        facts = {**{key: run.setting(key) for key in settings}, "status": run.status}
+        row = [facts.get(key, run.value(key)) for key in (*COLUMNS[:2], *settings, *COLUMNS[2:])]
+        writer.writerow([_plain(value) for value in row])
     return stream.getvalue()
 
 
@@ -59,62 +66,92 @@ def _plain(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
-def summary_rows(collection: Collection) -> list[tuple[str, ...]]:
-    """Return the summary: a row a net, means over its seeds with 95 % intervals."""
-    rows: list[tuple[str, ...]] = []
-    for label, runs in by_label(collection).items():
-        first = runs[0]
-
-        def mean(key: str, runs: Sequence[Run] = runs) -> str:
-            return str(mean_of([float(run.value(key)) for run in runs]))
-
-        def rounded(key: str, runs: Sequence[Run] = runs) -> str:
-            return f"{mean_of([float(run.value(key)) for run in runs]).mean:,.0f}"
-
-        rows.append(
-            (
-                label,
-                str(len(runs)),
-                mean("test/error"),
-                mean("train/error"),
-                f"{first.value('parameters'):,}",
-                f"{first.value('macs') / 1e6:,.2f}",
-                rounded("seconds"),
-                rounded("images_per_second"),
-            )
-        )
-    return rows
+def _order(run: Run) -> tuple[Any, ...]:
+    return str(run.value("residual")), run.depth, run.arm, run.seed or 0
 
 
-def by_label(collection: Collection) -> dict[str, list[Run]]:
-    """Group the finished runs by net, in the order of the line and of depth."""
+def by_arm(collection: Collection) -> dict[str, list[Run]]:
+    """Group the finished runs by arm: plain before residual, then by depth."""
     groups: dict[str, list[Run]] = {}
-    ordered = sorted(
-        collection.finished,
-        key=lambda r: (str(r.value("residual")), r.value("depth") or 0, r.label),
-    )
-    for run in ordered:
-        groups.setdefault(run.label, []).append(run)
+    for run in sorted(collection.finished, key=_order):
+        groups.setdefault(run.arm, []).append(run)
     return groups
 
 
-def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [f"| {' | '.join(headings)} |", f"| {' | '.join('---' for _ in headings)} |"]
-    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
+def headings(collection: Collection) -> tuple[str, ...]:
+    """Return the summary's headings."""
+    metric = collection.study.metric_label.replace("(%)", "%")
+    return ("net", "n", metric, "train error %", "parameters", "MMACs", "time s", "img/s")
 
 
-def published(filters: Mapping[str, str] | None) -> list[dict[str, str]]:
+def summary_rows(collection: Collection) -> list[tuple[str, ...]]:
+    """Return the summary: a row an arm, means over its seeds, errors with 95 % intervals."""
+    return [
+        (
+            arm,
+            str(len(runs)),
+            _mean(runs, collection.study.metric),
+            _mean(runs, "train/error"),
+            _mean(runs, "parameters", "{:,.0f}"),
+            _mean(runs, "macs", "{:,.2f}", 1e6),
+            _mean(runs, "seconds", "{:,.0f}"),
+            _mean(runs, "images_per_second", "{:,.0f}"),
+        )
+        for arm, runs in by_arm(collection).items()
+    ]
+
+
+def _mean(runs: Sequence[Run], key: str, form: str | None = None, unit: float = 1.0) -> str:
+    values = [number / unit for run in runs if (number := run.number(key)) is not None]
+    if not values:
+        return ABSENT
+    mean = mean_of(values)
+    return str(mean) if form is None else form.format(mean.mean)
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table, the first column to the left and the others to the right."""
+    rule = [":---", *("---:" for _ in head[1:])]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+
+
+def published(filters: Mapping[str, Any] | None) -> list[dict[str, str]]:
     """Return published numbers, each with its protocol and source.
 
     Args:
-        filters: column -> value; None gives nothing.
+        filters: column -> the value it has, or a list of them; None gives nothing.
+
+    Raises:
+        UserError: there is no such column.
     """
-    if not filters:
+    if filters is None:
         return []
-    text = (files("deeper.study") / "published.csv").read_text()
-    rows = list(csv.DictReader(io.StringIO(text)))
-    return [row for row in rows if all(row[key] == value for key, value in filters.items())]
+    text = (files("deeper.study") / "published.csv").read_text(encoding="utf-8")
+    reader = csv.DictReader(io.StringIO(text))
+    columns = reader.fieldnames or []
+    for key in filters:
+        if key not in columns:
+            raise UserError(
+                f"The study's `published` asks for the column {key!r}; there are "
+                f"{', '.join(columns)}."
+            )
+    wanted = {k: [*v] if isinstance(v, list | tuple) else [v] for k, v in filters.items()}
+    return [row for row in reader if all(row[key] in wanted[key] for key in wanted)]
+
+
+def published_rows(filters: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
+    """Return the published numbers as rows: net, metric, value, protocol, source."""
+    rows: list[tuple[str, ...]] = []
+    for row in published(filters):
+        value = row["value"]
+        if row["std"]:
+            value += f" ± {row['std']} (std" + (
+                f" of {row['n_models']})" if row["n_models"] else ")"
+            )
+        net = row["model"] + (f" ({row['note']})" if row["note"] else "")
+        metric = METRIC_NAMES.get(row["metric"], row["metric"])
+        rows.append((net, metric, value, row["protocol"], row["source"]))
+    return rows
 
 
 def insert_between_markers(path: Path, name: str, text: str) -> None:
@@ -126,15 +163,19 @@ def insert_between_markers(path: Path, name: str, text: str) -> None:
         text: what is to stand there.
 
     Raises:
-        UserError: the markers are not there.
+        UserError: there is no such file, or not the two markers, once each and in this order.
     """
-    content = path.read_text()
-    pattern = re.compile(
-        rf"(<!-- generated:{re.escape(name)} -->\n).*?(<!-- /generated:{re.escape(name)} -->)", re.S
-    )
-    if not pattern.search(content):
+    if not path.is_file():
+        raise UserError(f"There is no {path} to bring up to date: make it, with its markers.")
+    content = path.read_text(encoding="utf-8")
+    first, last = f"<!-- generated:{name} -->", f"<!-- /generated:{name} -->"
+    if content.count(first) != 1 or content.count(last) != 1:
         raise UserError(
-            f"{path} has no lines `<!-- generated:{name} -->` and `<!-- /generated:{name} -->` "
-            "for the generated text to stand between: add them."
+            f"{path} needs the lines `{first}` and `{last}`, once each, for the generated text "
+            "to stand between: add them where it is to be."
         )
-    path.write_text(pattern.sub(lambda found: f"{found[1]}{text.strip()}\n{found[2]}", content))
+    pattern = re.compile(rf"{re.escape(first)}.*?{re.escape(last)}", re.S)
+    if not pattern.search(content):
+        raise UserError(f"In {path} `{last}` stands before `{first}`: swap them.")
+    new = pattern.sub(lambda _: f"{first}\n{text.strip()}\n{last}", content)
+    path.write_text(new, encoding="utf-8")

@@ -1,0 +1,100 @@
+"""Training curves as in He et al. 2015 (arXiv:1512.03385), figures 4 and 6."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from deeper.study.collect import Collection, Run
+
+TRAINING: dict[str, Any] = {"ls": (0, (4, 1.5)), "lw": 1.0, "alpha": 0.8}
+VALIDATION: dict[str, Any] = {"ls": "-", "lw": 2.2, "alpha": 1.0}
+SOFT = "#5b6570"
+
+
+def curves_figure(
+    collection: Collection, lines: dict[str, list[Run]], palette: Sequence[str]
+) -> Figure | None:
+    """Draw training error (thin, dashed) and validation error (bold) by epoch, a panel a line.
+
+    Args:
+        collection: the study's runs.
+        lines: name of the line -> its runs.
+        palette: colours of nets without an order; an order is shown from light to dark.
+    """
+    key = collection.study.x
+    found = {run.value(key) for run in collection.finished}
+    values = sorted(found, key=lambda value: (isinstance(value, str), value))
+    colours: dict[Any, Any] = dict(zip(values, itertools.cycle(palette)))
+    if key != "label":
+        shades = mpl.colormaps["viridis_r"](np.linspace(0.18, 1.0, max(2, len(values))))
+        colours = dict(zip(values, shades, strict=False))
+    figure = Figure(figsize=(8.4, 3.7), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = list(figure.subplots(1, max(1, len(lines)), sharey=True, squeeze=False)[0])
+    late: list[float] = []
+    lowest: list[float] = []
+    starts, stops = [], []
+    for axes, (name, runs) in zip(panels, lines.items(), strict=True):
+        for value in values:
+            same = [run for run in runs if run.value(key) == value]
+            for metric, style in (("train/error", TRAINING), ("validation/error", VALIDATION)):
+                epochs, means = mean_curve(same, metric)
+                if len(epochs):
+                    axes.plot(epochs, means, color=colours[value], **style)
+                    late += list(means[len(means) // 4 :])
+                    lowest.append(float(means.min()))
+                    starts.append(epochs[0])
+                    stops.append(epochs[-1])
+        axes.set_title(name)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    if not late:
+        return None
+    # The fall from chance at the start is cut off, as in the paper.
+    high = min(100.0, 1.08 * max(late))
+    low = 0.0 if min(lowest) < 0.12 * high else 0.85 * min(lowest)
+    panels[0].set_ylim(low, high)
+    for axes in panels:
+        axes.set_xlim(min(starts), max(stops) + 0.01 * (max(stops) - min(starts)))
+    panels[0].set_ylabel("error (%)")
+    _legend(figure, collection, colours)
+    return figure
+
+
+def mean_curve(runs: Sequence[Run], metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean over seeds (n,) at the epochs (n,) that all of them have."""
+    curves = [
+        {row["epoch"]: row[metric] for row in run.rows if row.get(metric) is not None}
+        for run in runs
+    ]
+    curves = [curve for curve in curves if curve]
+    if not curves:
+        return np.array([]), np.array([])
+    epochs = sorted(set.intersection(*(set(curve) for curve in curves)))
+    return np.array(epochs), np.array([np.mean([c[e] for c in curves]) for e in epochs])
+
+
+def _legend(figure: Figure, collection: Collection, colours: dict[Any, Any]) -> None:
+    """Name the colours, the deepest on top, and what bold and dashed mean."""
+    study = collection.study
+    ordered = study.x != "label"
+    entries: list[Any] = [
+        Line2D([], [], color=colours[value], lw=3, label=f"{value:g}" if ordered else str(value))
+        for value in (reversed(list(colours)) if ordered else colours)
+    ]
+    title = study.x_label if ordered else "net"
+    kinds = [
+        Line2D([], [], color=SOFT, label="validation", **VALIDATION),
+        Line2D([], [], color=SOFT, label="training", **TRAINING),
+    ]
+    look: Any = {"alignment": "left", "handlelength": 2.2}
+    figure.legend(handles=kinds, loc="outside right lower", **look)
+    named = figure.legend(handles=entries, title=title, loc="outside right upper", **look)
+    named.get_title().set_color(SOFT)

@@ -1,0 +1,79 @@
+"""Whether a study's runs are comparable: the same code, versions, machine and recipe."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from deeper.study.collect import Collection, nested
+
+SAME_EVERYWHERE = (
+    ("git_commit", "commits of the code"),
+    ("deeper", "versions of deeper"),
+    ("jax", "versions of JAX"),
+    ("jaxlib", "versions of jaxlib"),
+    ("platform", "platforms"),
+    ("device_kind", "kinds of device"),
+    ("cpu", "processors"),
+)
+# Where the files are and how a run is watched changes no number.
+INDIFFERENT = (
+    "label", "seed", "study", "mode", "tracker", "runs", "config_hash", "data.dir",
+    "data.original_dir", "data.on_device", "hydra",
+)  # fmt: skip
+
+
+def warnings(collection: Collection) -> list[str]:
+    """Return, each as a sentence, what makes the finished runs less than comparable."""
+    runs = collection.finished
+    out = []
+    for key, name in SAME_EVERYWHERE:
+        counts = Counter(str(nested(run.environment, key)) for run in runs)
+        if len(counts) > 1:
+            out.append(f"The runs come from different {name}: {_counted(counts)}.")
+    dirty = sum(bool(run.environment.get("git_dirty")) for run in runs)
+    if dirty:
+        out.append(
+            f"{dirty} of {len(runs)} runs were made with uncommitted changes; the `git_diff` in "
+            "their environment.json holds them."
+        )
+    out += _recipes(collection)
+    superseded = [run for run in collection.runs if run.status == "superseded"]
+    if superseded:
+        out.append(
+            f"{len(superseded)} older runs are left out, since a newer run of the same net and "
+            "seed has another config: " + ", ".join(run.path.name for run in superseded) + "."
+        )
+    return out
+
+
+def _recipes(collection: Collection) -> Iterable[str]:
+    """Name the settings that differ between runs although no arm of the study is about them.
+
+    A setting inside a swept group, say `model.width`, is compared within each value of the group.
+    """
+    arms = collection.study.arms
+    seen: dict[str, dict[Any, Counter[str]]] = {}
+    for run in collection.finished:
+        for key, value in _flat(run.config):
+            if key in arms or any(f"{key}.".startswith(f"{name}.") for name in INDIFFERENT):
+                continue
+            groups = [arm for arm in arms if f"{key}.".startswith(f"{arm}.")]
+            group = tuple(str(run.setting(name)) for name in groups)
+            seen.setdefault(key, {}).setdefault(group, Counter())[str(value)] += 1
+    for key, by_group in sorted(seen.items()):
+        for counts in by_group.values():
+            if len(counts) > 1:
+                yield f"The runs differ in {key}, which no arm varies: {_counted(counts)}."
+                break
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{value[:40]} ({n})" for value, n in counts.most_common())

@@ -1,0 +1,181 @@
+"""Run directories in every state they can be in."""
+
+import json
+import shutil
+
+import pytest
+
+from deeper.errors import UserError
+from deeper.study.collect import collect
+from deeper.study.definition import Study
+from deeper.study.provenance import warnings
+from tests.study.conftest import DEFINITION, write_net, write_run
+
+
+def states(collection):
+    return {run.path.name.rsplit("-", 1)[0]: (run.status, run.note) for run in collection.runs}
+
+
+def the(study, name):
+    return next(study.glob(f"{name}-*"))
+
+
+def test_a_complete_study_is_complete(study):
+    collection = collect(study)
+    assert len(collection.finished) == 30
+    assert collection.complete
+    assert collection.absences() == ""
+    assert warnings(collection) == []
+
+
+def test_each_unfinished_run_is_told_apart(study):
+    shutil.rmtree(the(study, "plain44-s2"))
+    (the(study, "resnet8-s1") / "result.json").unlink()
+    shutil.rmtree(the(study, "plain14-s0"))
+    write_net(study, False, 14, 0, 90.0, status="diverged")
+    collection = collect(study)
+    found = states(collection)
+    assert found["resnet8-s1"] == ("unfinished", "at step 100 of 100")
+    assert found["plain14-s0"] == ("diverged", "non-finite loss at step 7")
+    assert collection.missing == [("plain44", 2)]
+    assert not collection.complete
+    assert collection.absences() == "1 diverged, 1 unfinished, 1 not begun"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("result.json", "{ not json", "result.json cannot be read (JSONDecodeError"),
+        ("result.json", "[]", "result.json cannot be read (ValueError: it holds no mapping)"),
+        ("result.json", '{"status": "odd"}', "'odd'"),
+        ("result.json", '{"status": "finished", "metrics": {}}', "no number test/error"),
+        ("config.yaml", "a: [", "config.yaml cannot be read"),
+        ("config.yaml", "", "config.yaml cannot be read"),
+        ("environment.json", "", "environment.json cannot be read"),
+        ("metrics.jsonl", '{"step"\n{"step": 2}\n', "metrics.jsonl cannot be read"),
+        ("metrics.jsonl", "\xff\n", "metrics.jsonl cannot be read"),
+    ],
+)
+def test_a_damaged_run_is_named_and_does_no_harm(study, file, content, says):
+    path = the(study, "plain8-s0")
+    (path / file).write_bytes(content.encode("latin-1"))
+    collection = collect(study)
+    status, note = states(collection)["plain8-s0"]
+    assert status == "damaged"
+    assert says in note
+    assert len(collection.finished) == 29
+
+
+def test_a_run_without_a_config_is_damaged_and_other_folders_are_no_runs(study):
+    (the(study, "plain8-s0") / "config.yaml").unlink()
+    (study / "figures").mkdir()
+    found = states(collect(study))
+    assert found["plain8-s0"] == ("damaged", "it has no config.yaml")
+    assert "figures" not in found
+
+
+def test_a_half_written_last_row_is_left_out(study):
+    path = the(study, "plain8-s1") / "metrics.jsonl"
+    whole = len(path.read_text().splitlines())
+    with path.open("a") as stream:
+        stream.write('{"step": 1')
+    run = next(r for r in collect(study).finished if r.path == path.parent)
+    assert len(run.rows) == whole
+
+
+def test_only_the_newest_run_of_an_arm_and_seed_counts(study):
+    write_net(
+        study, False, 8, 0, 99.0, name="ffffffff", environment={"started": "2025-12-31T00:00:00"}
+    )
+    write_net(study, False, 8, 1, 50.0, name="ffffffff", status="unfinished")
+    collection = collect(study)
+    assert len(collection.finished) == 30
+    assert collection.complete
+    old = [run for run in collection.runs if run.status == "superseded"]
+    assert [run.path.name for run in old] == ["plain8-s0-ffffffff", "plain8-s1-ffffffff"]
+    assert "plain8-s0-ffffffff" in " ".join(warnings(collection))
+
+
+def test_arms_beyond_the_model_are_told_apart_and_missed(tmp_path):
+    definition = {
+        **DEFINITION,
+        "x": "label",
+        "line": None,
+        "arms": {
+            "model": ["resnet"],
+            "augment": ["flip", "cutout"],
+            "optimizer.learning_rate": [1],
+        },
+        "seeds": [0, 1],
+    }
+    for augment, seed in (("flip", 0), ("cutout", 0), ("flip", 1)):
+        write_run(
+            tmp_path, "resnet20", seed, 10.0, depth=20, study=definition, name=f"{augment:0<8}",
+            config={"optimizer": {"learning_rate": 1}}, overrides=f"augment={augment} model=resnet",
+        )  # fmt: skip
+    collection = collect(tmp_path)
+    assert len(collection.finished) == 3
+    assert {run.arm for run in collection.finished} == {
+        "resnet20 augment=flip optimizer.learning_rate=1",
+        "resnet20 augment=cutout optimizer.learning_rate=1",
+    }
+    assert collection.missing == [("resnet augment=cutout optimizer.learning_rate=1", 1)]
+
+
+def test_a_net_whose_name_ends_in_a_digit_is_not_missing(tmp_path):
+    definition = {**DEFINITION, "arms": {"model": ["lenet5", "vgg"]}, "seeds": [0]}
+    write_run(tmp_path, "lenet5", 0, 10.0, study=definition)
+    write_run(tmp_path, "vgg16", 0, 10.0, depth=16, study=definition)
+    assert collect(tmp_path).missing == []
+
+
+def test_the_definition_handed_in_goes_before_that_of_the_runs(study):
+    collection = collect(study, {**DEFINITION, "seeds": [0, 1, 2, 3]})
+    assert len(collection.missing) == 10
+
+
+@pytest.mark.parametrize("definition", [None, DEFINITION])
+def test_a_study_without_a_finished_run_names_directory_and_command(tmp_path, definition):
+    root = tmp_path / "depth_test"
+    expected = "deeper train -m study=depth_test mode=quick"
+    with pytest.raises(UserError, match="no run at all") as caught:
+        collect(root, definition)
+    assert str(root) in str(caught.value)
+    assert expected in str(caught.value)
+    write_net(root, True, 8, 0, 10.0, status="unfinished")
+    write_net(root, True, 8, 1, 10.0, status="diverged")
+    with pytest.raises(UserError, match="1 diverged, 1 unfinished") as caught:
+        collect(root, definition)
+    assert expected in str(caught.value)
+    with pytest.raises(UserError, match="mode=full"):
+        collect(root, DEFINITION, mode="full")
+
+
+def test_runs_of_other_code_machines_or_recipes_are_pointed_out(study):
+    path = the(study, "plain8-s0")
+    environment = json.loads((path / "environment.json").read_text())
+    environment |= {"git_commit": "decaf", "git_dirty": True, "jax": "0.10", "cpu": "Another"}
+    (path / "environment.json").write_text(json.dumps(environment))
+    config = (path / "config.yaml").read_text().replace("learning_rate: 0.1", "learning_rate: 0.3")
+    (path / "config.yaml").write_text(config)
+    text = "\n".join(warnings(collect(study)))
+    assert "different commits of the code: c0ffee0123456789 (29), decaf (1)" in text
+    assert "1 of 30 runs were made with uncommitted changes" in text
+    assert "different versions of JAX" in text
+    assert "different processors" in text
+    assert "differ in optimizer.learning_rate, which no arm varies: 0.1 (29), 0.3 (1)" in text
+    assert len(text.splitlines()) == 5
+
+
+@pytest.mark.parametrize(
+    ("test", "says"),
+    [
+        ({"claim": "x", "better": {}, "worst": {}}, "'worst'"),
+        ({"claim": "x", "better": {}}, "`better` and `worse`"),
+        ({"claim": "x", "among": {}, "trend": "sinks"}, "'sinks'"),
+        ({"better": {}, "worse": {}}, "no `claim`"),
+    ],
+)
+def test_a_test_that_cannot_be_understood_is_a_users_error(test, says):
+    with pytest.raises(UserError, match=f"Test 1 of study depth_test.*{says}"):
+        Study.of({**DEFINITION, "tests": [test]})

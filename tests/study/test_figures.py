@@ -1,0 +1,82 @@
+"""Figures: what is drawn, that labels keep apart, that bytes are stable."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from deeper.study.collect import collect
+from deeper.study.curves import mean_curve
+from deeper.study.figures import error_figure, macs_figure, make_figures
+from deeper.study.labels import spread
+from tests.study.conftest import DEFINITION, DEPTHS, write_net, write_run
+
+
+def test_the_same_runs_give_the_same_bytes(report, tmp_path):
+    make_figures(report.collection, tmp_path)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == sorted(f"{n}.{e}" for n in ("error", "curves", "macs") for e in ("svg", "png"))
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (report.page.parent / "figures" / path.name).read_bytes()
+
+
+def test_the_error_figure_shows_means_and_single_runs_of_both_lines(report):
+    figure = error_figure(report.collection)
+    test, train = figure.axes
+    lines = [line for line in test.lines if len(line.get_xdata()) == len(DEPTHS)]
+    assert len(lines) == 2
+    plain = np.array(lines[1].get_ydata())
+    assert plain == pytest.approx([13.8, 14.0, 14.5, 19.0, 25.2], abs=0.2)
+    assert [text.get_text() for text in test.texts] == ["residual", "plain"]
+    training = next(line for line in train.lines if len(line.get_xdata()) == len(DEPTHS))
+    assert np.array(training.get_ydata()) == pytest.approx(np.array(lines[0].get_ydata()) - 1.5)
+
+
+def test_a_wide_interval_of_two_seeds_does_not_squeeze_the_points(tmp_path):
+    for seed in (0, 1):
+        for depth in DEPTHS:
+            write_net(tmp_path, True, depth, seed, 10.0 + seed)
+    low, high = error_figure(collect(tmp_path)).axes[0].get_ylim()
+    assert high - low < 5  # the intervals are 12.7 wide
+
+
+def test_no_label_of_the_macs_figure_lies_on_another(report):
+    figure = macs_figure(report.collection)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 12
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other)
+
+
+def test_nets_without_an_order_are_rows_with_the_best_on_top(tmp_path):
+    definition = {**DEFINITION, "x": "label", "line": None, "arms": {}, "tests": []}
+    errors = {"lenet5": 11.0, "alexnet": 8.0, "vgg16": 6.0, "googlenet": 6.1, "resnet20": 6.5}
+    for number, (label, error) in enumerate(errors.items()):
+        for seed in (0, 1, 2):
+            write_run(
+                tmp_path, label, seed, error + 0.1 * seed, study=definition, macs=3_000_000 + number
+            )
+    collection = collect(tmp_path)
+    ticks = [text.get_text() for text in error_figure(collection).axes[0].get_yticklabels()]
+    assert ticks == ["lenet5", "alexnet", "resnet20", "googlenet", "vgg16"]
+    assert set(make_figures(collection, tmp_path / "figures")) == {"error", "curves", "macs"}
+
+
+def test_curves_are_means_over_seeds_at_common_epochs(tmp_path):
+    for seed in (0, 1):
+        write_net(tmp_path, True, 8, seed, 10.0 + seed)
+    runs = collect(tmp_path).finished
+    runs[0].rows = [row for row in runs[0].rows if row["step"] != 50]
+    epochs, means = mean_curve(runs, "validation/error")
+    assert list(epochs) == [0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0]
+    assert means[-1] == pytest.approx(10.5 + 3.0)
+    assert len(mean_curve(runs, "nothing")[0]) == 0
+
+
+def test_labels_are_spread_no_further_than_needed():
+    assert spread([1.0, 5.0], 1.0) == [1.0, 5.0]
+    assert spread([2.0, 2.0], 1.0) == pytest.approx([1.5, 2.5])
+    low, middle, high = sorted(spread([2.0, 2.1, 2.2], 1.0))
+    assert middle - low == pytest.approx(1.0, abs=0.01)
+    assert high - middle == pytest.approx(1.0, abs=0.01)

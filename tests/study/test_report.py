@@ -1,0 +1,146 @@
+"""The page, the README and the command."""
+
+import re
+import shutil
+
+import pytest
+from omegaconf import OmegaConf
+
+from deeper.cli.report import run
+from deeper.errors import UserError
+from deeper.study.report import make_report, update_readme
+from tests.study.conftest import DEFINITION, write_net, write_study
+
+
+def test_the_page_opens_with_claim_and_verdict(report):
+    text = report.page.read_text()
+    body = re.sub(
+        r"\s+", " ", re.sub(r"<style>.*?</style>|<svg.*?</svg>|<[^>]+>", " ", text, flags=re.S)
+    )
+    first = [
+        "Deeper is better, but only with shortcuts.",
+        "Supported.",
+        "At 44 layers the residual net is better. Supported.",
+        "paired t test",
+        "Results",
+        "plain44",
+        "Published numbers",
+        "He et al. 2015 table 6",
+        "30 of 30 runs are finished",
+        "git checkout c0ffee0123456789",
+        "deeper train -m study=depth_test mode=quick",
+        "deeper report study=depth_test mode=quick",
+    ]
+    positions = [body.find(words) for words in first]
+    assert -1 not in positions
+    assert positions == sorted(positions)
+
+
+def test_the_page_needs_nothing_from_elsewhere(report):
+    page = report.page.read_text()
+    assert "<script" not in page
+    assert "<link" not in page
+    assert "@import" not in page
+    assert page.count("<svg") == 3
+    references = re.findall(r'(?:src|href|url)\s*[=(]\s*["\']?([^"\')\s>]+)', page)
+    assert references
+    assert all(reference.startswith("#") for reference in references)
+
+
+def test_ids_are_unique_and_every_reference_has_one(report):
+    page = report.page.read_text()
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(ids)
+
+
+def test_the_same_runs_give_the_same_page(report):
+    before = report.page.read_bytes(), (report.page.parent / "results.csv").read_bytes()
+    again = make_report(report.page.parent)
+    assert (again.page.read_bytes(), (again.page.parent / "results.csv").read_bytes()) == before
+
+
+def test_a_half_finished_study_says_what_is_missing(tmp_path):
+    study = write_study(tmp_path / "depth_test", seeds=(0, 1))
+    shutil.rmtree(next(study.glob("plain44-s0-*")))
+    shutil.rmtree(next(study.glob("plain44-s1-*")))
+    (next(study.glob("resnet8-s1-*")) / "result.json").unlink()
+    (next(study.glob("plain8-s0-*")) / "result.json").write_text("{ <b>not json")
+    write_net(study, False, 44, 2, 90.0, status="diverged")
+    page = make_report(study).page.read_text()
+    for words in (
+        "Cannot be told yet.",
+        "The study is not complete (1 diverged, 1 unfinished, 1 damaged, 11 not begun).",
+        "16 of 30 runs are finished.",
+        "</code>, at step 100 of 100</li>",
+        "</code>, non-finite loss at step 7</li>",
+        "result.json cannot be read",
+        "<b>Not begun</b>: plain44, seeds 0, 1</li>",
+        "No seed has a finished run of both.",
+    ):
+        assert words in page
+
+
+def test_a_claim_with_markup_stays_text(tmp_path):
+    write_net(tmp_path, True, 8, 0, 10.0)
+    definition = {**DEFINITION, "claim": "a < b & <i>c</i>", "tests": []}
+    page = make_report(tmp_path, definition).page.read_text()
+    assert "<h1>a &lt; b &amp; &lt;i&gt;c&lt;/i&gt;</h1>" in page
+
+
+MARKED = "kept\n" + "".join(
+    f"<!-- generated:{name} -->\nold\n<!-- /generated:{name} -->\n"
+    for name in ("verdict", "table", "figure")
+)
+
+
+def test_a_readme_is_brought_up_to_date_between_its_markers(report, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(MARKED + "kept too\n")
+    update_readme(report, readme)
+    text = readme.read_text()
+    assert text.startswith("kept\n")
+    assert text.endswith("kept too\n")
+    assert "old" not in text
+    assert "**Supported.** All 2 tests" in text
+    assert "| plain8 | 3 |" in text
+    assert "commit c0ffee012345, JAX 0.12.0, A processor" in text
+    for image in re.findall(r"\]\(([^)]+)\)", text):
+        assert (tmp_path / image).read_bytes() == (report.page.parent / image).read_bytes()
+    csv = report.page.parent / "results.csv"
+    assert (tmp_path / "results.csv").read_bytes() == csv.read_bytes()
+
+
+def test_a_readme_without_a_marker_is_left_as_it_was(report, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(MARKED.replace("generated:figure", "generated:other"))
+    before = readme.read_text()
+    with pytest.raises(UserError, match="generated:figure"):
+        update_readme(report, readme)
+    assert readme.read_text() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+
+
+def command_config(root, study, **more):
+    return OmegaConf.create(
+        {"study": study, "runs": str(root), "mode": {"name": "quick"}, "readme": None, **more}
+    )
+
+
+def test_the_command_prints_the_summary_and_ends_with_the_page(report, tmp_path, capsys):
+    readme = tmp_path / "README.md"
+    readme.write_text(MARKED)
+    root = report.page.parents[1]
+    run(command_config(root, DEFINITION, readme=str(readme)))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == str(report.page)
+    assert "parameters" in lines[0]
+    assert len([line for line in lines if re.match(r"(plain|resnet)\d+ ", line)]) == 10
+    assert all(len(line) <= 100 for line in lines[:-2])
+    assert any(line.startswith("Supported. All 2 tests") for line in lines)
+    assert "plain8" in readme.read_text()
+
+
+def test_the_command_wants_a_study(tmp_path):
+    with pytest.raises(UserError, match="deeper report study="):
+        run(command_config(tmp_path, None))

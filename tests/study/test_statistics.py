@@ -1,0 +1,200 @@
+"""Intervals and tests, against SciPy or numbers worked out by hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from deeper.errors import UserError
+from deeper.study.collect import collect
+from deeper.study.statistics import examine, judge, mean_of, sign_flip
+from tests.study.conftest import DEFINITION, DEPTHS, write_net, write_study
+
+AT_44 = DEFINITION["tests"][0]
+EVERYWHERE = {"claim": "x", "better": {"residual": True}, "worse": {"residual": False}}
+
+
+def test_the_interval_is_students():
+    values = [13.1, 13.5, 12.9]
+    found = mean_of(values)
+    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert found.mean - found.half_width == pytest.approx(low)
+    assert found.mean + found.half_width == pytest.approx(high)
+    assert found.std == pytest.approx(np.std(values, ddof=1))
+    assert str(found) == "13.17 ± 0.76"
+
+
+def test_a_single_value_has_no_interval():
+    assert mean_of([1.0]).half_width is None
+    assert str(mean_of([1.0])) == "1.00"
+
+
+def pair(root, better, worse, test=AT_44):
+    for seed, (a, b) in enumerate(zip(better, worse, strict=True)):
+        write_net(root, True, 44, seed, a)
+        write_net(root, False, 44, seed, b)
+    return examine(test, collect(root))
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "verdict", "says"),
+    [
+        ((13.0, 13.1, 12.9), (25.0, 24.0, 26.0), "supported", "+12.00 points over 3 seeds"),
+        ((25.0, 24.0, 26.0), (13.0, 13.1, 12.9), "not supported", "−12.00, −10.90, −13.10"),
+        ((13.0, 13.1), (14.0, 19.0), "cannot be told yet", "every seed agrees"),
+        ((14.0, 19.0), (13.0, 13.1), "cannot be told yet", "every seed points the other way"),
+        ((13.0, 14.0, 13.5), (13.2, 13.8, 13.6), "cannot be told yet", "2 of 3 seeds agree"),
+    ],
+)
+def test_two_nets_are_compared_by_the_paired_t_test(tmp_path, better, worse, verdict, says):
+    found = pair(tmp_path, better, worse)
+    assert found.verdict == verdict
+    assert found.p == pytest.approx(stats.ttest_rel(worse, better).pvalue)
+    low, high = stats.ttest_rel(worse, better).confidence_interval(0.95)
+    assert f"{low:+.2f} to {high:+.2f}".replace("-", "−") in found.words
+    assert says in found.words
+
+
+def test_a_single_seed_is_not_tested(tmp_path):
+    found = pair(tmp_path, (13.0,), (14.0,))
+    assert (found.verdict, found.p) == ("cannot be told yet", None)
+    assert "+1.00" in found.words
+    assert "no test is possible" in found.words
+
+
+def test_only_seeds_that_both_nets_have_are_compared(tmp_path):
+    write_net(tmp_path, True, 44, 7, 1.0)
+    found = pair(tmp_path, (13.0, 13.1, 12.9), (25.0, 24.0, 26.0))
+    assert "over 3 seeds" in found.words
+    other = {**AT_44, "worse": {"residual": False, "depth": 110}}
+    assert examine(other, collect(tmp_path)).words == "no seed has a finished run of both"
+
+
+def test_the_seeds_that_would_decide_are_estimated(tmp_path):
+    # Mean 2, deviation sqrt(2): t(0.975, 4) sqrt(2 / 5) = 1.76 < 2 but t(0.975, 3) / sqrt(2) > 2.
+    found = pair(tmp_path, (10.0, 10.0), (11.0, 13.0))
+    assert "about 5 seeds would decide" in found.words
+
+
+def test_an_exact_tie_decides_nothing(tmp_path):
+    assert pair(tmp_path, (10.0, 10.0), (10.0, 10.0)).verdict == "cannot be told yet"
+
+
+def test_random_signs_are_counted_exactly():
+    # Of the 8 patterns of 1, 2, 3 two reach a sum of 6; of 1, 2, -4 sums of at least 1 are all.
+    assert sign_flip(np.array([1.0, 2.0, 3.0])) == (2 / 8, True)
+    assert sign_flip(np.array([1.0, 2.0, -4.0])) == (1.0, True)
+    values = np.random.default_rng(3).normal(0.4, 1, size=9)
+    expected = stats.permutation_test(
+        (values,), np.mean, permutation_type="samples", n_resamples=np.inf
+    ).pvalue
+    assert sign_flip(values) == (pytest.approx(expected), True)
+
+
+def test_random_signs_of_many_pairs_are_sampled_to_the_same_p():
+    values = np.random.default_rng(4).normal(0.45, 1, size=18)
+    p, exact = sign_flip(values)
+    signs = np.array(list(itertools.product((-1.0, 1.0), repeat=18)), np.float32)
+    full = np.mean(np.abs(signs @ values.astype(np.float32)) >= abs(values.sum()) - 1e-5)
+    assert not exact
+    assert p == pytest.approx(full, abs=0.003)
+    assert sign_flip(values) == (p, False)
+
+
+def test_lines_are_compared_over_seeds_and_depths(tmp_path):
+    collection = collect(write_study(tmp_path, seeds=(0, 1)))
+    found = examine(EVERYWHERE, collection)
+    assert found.verdict == "supported"
+    assert "10 pairs" in found.words
+    assert "in favour in 10 of 10" in found.words
+    assert found.p == 2 / 2**10
+    metric = {**EVERYWHERE, "metric": "train/error"}
+    assert examine(metric, collection).p == 2 / 2**10
+    turned = {"claim": "x", "better": EVERYWHERE["worse"], "worse": EVERYWHERE["better"]}
+    assert examine(turned, collection).verdict == "not supported"
+
+
+def test_a_trend_is_pages(tmp_path):
+    collection = collect(write_study(tmp_path))
+    table = np.array(
+        [
+            [
+                next(
+                    r.value("test/error")
+                    for r in collection.finished
+                    if (r.seed, r.value("depth"), r.value("residual")) == (seed, depth, False)
+                )
+                for depth in DEPTHS
+            ]
+            for seed in (0, 1, 2)
+        ]
+    )
+    rises = {"claim": "x", "among": {"residual": False}, "trend": "rises"}
+    found = examine(rises, collection)
+    assert found.verdict == "supported"
+    assert found.p == pytest.approx(2 * stats.page_trend_test(table).pvalue)
+    assert examine({**rises, "trend": "falls"}, collection).verdict == "not supported"
+    gap = examine({**EVERYWHERE, "trend": "rises"}, collection)
+    assert gap.verdict == "supported"
+    assert gap.words.startswith("the gap at depth 8, 14, 20, 32, 44: +0.")
+
+
+def test_a_trend_is_tested_where_seeds_have_the_same_depths(tmp_path):
+    for depth in DEPTHS:
+        write_net(tmp_path, True, depth, 0, 30.0 - depth / 10)
+        write_net(tmp_path, True, depth, 1, 30.0 - depth / 9)
+    write_net(tmp_path, True, 8, 2, 99.0)
+    falls = {"claim": "x", "among": {"residual": True}, "trend": "falls"}
+    found = examine(falls, collect(tmp_path))
+    assert found.verdict == "supported"
+    assert "means of 2 seeds" in found.words
+
+
+def test_a_trend_of_one_seed_or_two_depths_is_not_tested(tmp_path):
+    falls = {"claim": "x", "among": {"residual": True}, "trend": "falls"}
+    for depth in (8, 14):
+        write_net(tmp_path, True, depth, 0, 30.0 - depth)
+    assert "three or more" in examine(falls, collect(tmp_path)).words
+    write_net(tmp_path, True, 20, 0, 5.0)
+    found = examine(falls, collect(tmp_path))
+    assert (found.verdict, found.p) == ("cannot be told yet", None)
+    assert "one seed" in found.words
+
+
+def test_a_test_that_picks_too_much_says_so(study):
+    loose = {"claim": "x", "better": {"residual": True, "depth": 8}, "worse": {"residual": False}}
+    with pytest.raises(UserError, match="more than one run of seed"):
+        examine(loose, collect(study))
+
+
+def verdict_of(root, **errors):
+    collection = collect(write_study(root, **errors))
+    return judge([examine(test, collection) for test in DEFINITION["tests"]], collection)
+
+
+def test_a_claim_is_supported_if_every_test_is(tmp_path):
+    found = verdict_of(tmp_path)
+    assert found.word == "supported"
+    assert found.sentence == "All 2 tests are significant in its favour at the 5 % level."
+
+
+def test_a_claim_is_not_supported_if_one_test_goes_the_other_way(tmp_path):
+    found = verdict_of(tmp_path, residual=(12.5, 12.8, 13.1, 13.3, 13.5))
+    assert found.word == "not supported"
+    assert "1 of 2 tests is significant in the other direction, 1 in its favour" in found.sentence
+    assert "With shortcuts, depth helps." in found.sentence
+
+
+def test_a_claim_cannot_be_told_yet_if_a_test_is_open(tmp_path):
+    found = verdict_of(tmp_path, residual=(13.1, 13.0, 13.1, 13.0, 13.1), jitter=0.3)
+    assert found.word == "cannot be told yet"
+    assert "1 of 2 tests is significant in its favour, 1 undecided" in found.sentence
+    assert "Undecided: With shortcuts, depth helps." in found.sentence
+
+
+def test_the_verdict_says_if_the_study_is_not_complete(tmp_path):
+    collection = collect(write_study(tmp_path, seeds=(0, 1)))
+    found = judge([examine(AT_44, collection)], collection)
+    assert found.sentence.endswith("The study is not complete (10 not begun).")
+    assert "states no test" in judge([], collection).sentence
