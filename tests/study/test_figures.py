@@ -9,6 +9,7 @@ from deeper.study.collect import collect
 from deeper.study.curves import mean_curve
 from deeper.study.figures import error_figure, macs_figure, make_figures
 from deeper.study.labels import spread
+from deeper.study.tables import summary_rows
 from tests.study.conftest import DEFINITION, DEPTHS, write_net, write_run
 
 
@@ -60,6 +61,7 @@ def test_nets_without_an_order_are_rows_with_the_best_on_top(tmp_path):
     collection = collect(tmp_path)
     ticks = [text.get_text() for text in error_figure(collection).axes[0].get_yticklabels()]
     assert ticks == ["lenet5", "alexnet", "resnet20", "googlenet", "vgg16"]
+    assert [row[0] for row in summary_rows(collection)] == list(errors)  # by their cost
     assert set(make_figures(collection, tmp_path / "figures")) == {"error", "curves", "macs"}
 
 

@@ -148,7 +148,7 @@ def test_a_trend_is_tested_where_seeds_have_the_same_depths(tmp_path):
     falls = {"claim": "x", "among": {"residual": True}, "trend": "falls"}
     found = examine(falls, collect(tmp_path))
     assert found.verdict == "supported"
-    assert "means of 2 seeds" in found.words
+    assert "(means of 2 seeds), leaving out seed 2, where runs are missing" in found.words
 
 
 def test_a_trend_of_one_seed_or_two_depths_is_not_tested(tmp_path):

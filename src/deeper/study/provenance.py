@@ -33,8 +33,8 @@ def warnings(collection: Collection) -> list[str]:
     dirty = sum(bool(run.environment.get("git_dirty")) for run in runs)
     if dirty:
         out.append(
-            f"{dirty} of {len(runs)} runs were made with uncommitted changes; the `git_diff` in "
-            "their environment.json holds them."
+            f"{dirty} of {len(runs)} runs were made with uncommitted changes; the diff in "
+            "their environment.json shows them."
         )
     out += _recipes(collection)
     superseded = [run for run in collection.runs if run.status == "superseded"]

@@ -279,9 +279,14 @@ def _trend(test: Mapping[str, Any], cells: Cells, x_name: str) -> Finding:
     means = ", ".join(form.format(m).replace("-", "−") for m in table.mean(0))
     what = "error" if "among" in test else "the gap"
     at = ", ".join(map(str, xs))
-    words = f"{what} at {x_name} {at}: {means} (means of {len(seeds)} seeds)"
+    of = f"means of {len(seeds)} seeds" if len(seeds) > 1 else "one seed"
+    words = f"{what} at {x_name} {at}: {means} ({of})"
+    left_out = [f"{x_name} {x}" for x in sorted({x for _, x in cells} - {*xs})]
+    left_out += [f"seed {seed}" for seed in sorted({seed for seed, _ in cells} - {*seeds})]
+    if left_out:
+        words += f", leaving out {', '.join(left_out)}, where runs are missing"
     if len(seeds) < 2:
-        return Finding(claim, OPEN, f"{words.replace('means of 1 seeds', 'one seed')}; no test")
+        return Finding(claim, OPEN, f"{words}; with a single seed no test is made")
     up = float(stats.page_trend_test(table).pvalue)
     down = float(stats.page_trend_test(-table).pvalue)
     p = min(1.0, 2 * min(up, down))
@@ -316,7 +321,8 @@ def _agreement(values: Sequence[float]) -> str:
         return "every seed agrees with the claim, but they are too few to leave out chance"
     if positive == 0:
         return "every seed points the other way, but they are too few to leave out chance"
-    return f"{positive} of {len(values)} seeds agree with the claim"
+    agree = "agrees" if positive == 1 else "agree"
+    return f"{positive} of {len(values)} seeds {agree} with the claim"
 
 
 def _signed(value: float) -> str:

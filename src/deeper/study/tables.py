@@ -71,9 +71,13 @@ def _order(run: Run) -> tuple[Any, ...]:
 
 
 def by_arm(collection: Collection) -> dict[str, list[Run]]:
-    """Group the finished runs by arm: plain before residual, then by depth."""
+    """Group the finished runs by arm: plain before residual, by depth; else by their cost."""
+    unordered = collection.study.x == "label"
     groups: dict[str, list[Run]] = {}
-    for run in sorted(collection.finished, key=_order):
+    for run in sorted(
+        collection.finished,
+        key=lambda r: ((r.number("macs") or 0,) if unordered else ()) + _order(r),
+    ):
         groups.setdefault(run.arm, []).append(run)
     return groups
 
