@@ -70,6 +70,8 @@ def train_config(config: DictConfig) -> TrainConfig:
     for name in ("evaluate_every", "checkpoint_every"):
         if getattr(typed, name) <= 0:
             raise UserError(f"train.{name}={getattr(typed, name)}: give a number above 0.")
+    if config.seed < 0:
+        raise UserError(f"seed={config.seed}: give 0 or more.")
     if typed.dtype not in ("float32", "bfloat16"):
         raise UserError(f"train.dtype={typed.dtype} is unknown; choose float32 or bfloat16.")
     if typed.steps is None and typed.epochs is None:
