@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 
+from deeper.errors import UserError
 from deeper.train.checkpoint import Checkpoints
 from deeper.train.evaluate import Evaluator
 from deeper.train.loop import train
@@ -145,6 +146,7 @@ RUN = """
 import sys, jax, numpy as np
 from pathlib import Path
 from tests.train.conftest import Rows, build
+from deeper.errors import UserError
 from deeper.train.checkpoint import Checkpoints
 from deeper.train.loop import train
 experiment, state = build(steps=24, steps_per_call=1, checkpoint_every=1, log_every=8,
@@ -188,3 +190,36 @@ def test_a_run_killed_while_it_writes_checkpoints_ends_with_the_uninterrupted_bi
     assert one.files == other.files
     for name in one.files:
         np.testing.assert_array_equal(one[name], other[name])
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_full_disk_stops_the_run_and_the_checkpoint_before_is_good(small_disk):
+    experiment, state = build()
+    checkpoints = Checkpoints(small_disk / "checkpoints", experiment.mesh)
+    polled = itertools.count(1)
+    first = train(experiment, state, Rows(), checkpoints, stop_asked=lambda: next(polled) >= 1)
+    assert first.step == 4
+    filler = small_disk / "filler"
+    with filler.open("wb") as stream, pytest.raises(OSError, match="No space"):
+        for _ in range(1000):
+            stream.write(bytes(8192))
+            stream.flush()
+    with pytest.raises(UserError, match="disk is full"):
+        train(experiment, first.state, Rows(), checkpoints)
+    checkpoints.close()
+    filler.unlink()
+    again = Checkpoints(small_disk / "checkpoints", experiment.mesh)
+    restored = again.restore_last_good(state, warn=pytest.fail)
+    assert int(restored.step) == 4
+    assert train(experiment, restored, Rows(), again).status == "finished"
+    again.close()

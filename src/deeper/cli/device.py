@@ -19,7 +19,7 @@ def start_jax(cpu_kernels: bool) -> None:
     The cache is in ``$DEEPER_CACHE``, by default the user's cache directory; a second run of the
     same net finds its compiled step there.
     """
-    logging.getLogger("absl").setLevel(logging.WARNING)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.getLogger("orbax").setLevel(logging.WARNING)
     cpu.use(cpu_kernels)
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")

@@ -1,7 +1,8 @@
 """Checkpoints: asynchronous, atomic, the last two and the best one (Orbax)."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, mesh: Mesh):
-        logging.getLogger("absl").setLevel(logging.WARNING)
+        # What fails is raised here, and said once; Orbax logs each thread's traceback besides.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        self._failed = False
         self.directory = directory.absolute()
         self._sharding = NamedSharding(mesh, P())
         policies = ocp.checkpoint_managers
@@ -71,7 +74,7 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         error = _UNKNOWN_ERROR if validation_error is None else validation_error
-        with _disk_errors(self.directory):
+        with self._disk_errors():
             self._manager.save(
                 step, args=ocp.args.StandardSave(_as_dict(state)), metrics={_ERROR: error}
             )
@@ -121,36 +124,39 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Wait for the write under way and raise what went wrong with it as a UserError."""
-        with _disk_errors(self.directory):
+        with self._disk_errors():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Wait, and release the manager's threads."""
-        self._manager.close()
+        """Wait, and release the manager's threads.
+
+        An error that `save` or `wait` has raised already is not raised again.
+        """
+        try:
+            self._manager.close()
+        except Exception:
+            if not self._failed:
+                raise
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        """Turn a failed write into a sentence; the previous checkpoints are untouched by it."""
+        try:
+            yield
+        except Exception as error:
+            self._failed = True
+            text = str(error)
+            full = any(sign in text for sign in ("No space left", "RESOURCE_EXHAUSTED"))
+            if not full and not isinstance(error, OSError):
+                raise
+            reason = "the disk is full" if full else text.strip().splitlines()[0][:200]
+            raise UserError(
+                f"A checkpoint could not be written to {self.directory}: {reason}. The previous "
+                "one is good; make room and repeat the command to go on from it."
+            ) from error
 
 
 def _as_dict(state: State) -> dict[str, Any]:
     """Return the state as a tree of arrays; a run without averages stores none."""
     tree = {name: getattr(state, name) for name in state.__dataclass_fields__}
     return {name: value for name, value in tree.items() if value is not None}
-
-
-class _disk_errors:  # noqa: N801 - a context manager, used like a function
-    """Turn a failed write into a sentence; the previous checkpoints are untouched by it."""
-
-    def __init__(self, directory: Path):
-        self._directory = directory
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        text = str(error)
-        full = "No space left" in text or "ENOSPC" in text or "RESOURCE_EXHAUSTED" in text
-        if error is not None and (isinstance(error, OSError) or full):
-            reason = "the disk is full" if full else text.strip().splitlines()[0][:200]
-            raise UserError(
-                f"A checkpoint could not be written to {self._directory}: {reason}. The previous "
-                "one is good; make room and repeat the command to go on from it."
-            ) from error
-        return False
