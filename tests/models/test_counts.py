@@ -1,11 +1,15 @@
 """Every net has the published number of parameters and multiply-accumulates."""
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from deeper.errors import UserError
-from deeper.inspect.arithmetic import summarise
+from deeper.inspect.arithmetic import parameter_count, summarise
 from deeper.models.alexnet import alexnet
 from deeper.models.googlenet import googlenet
+from deeper.models.init import shapes_of
+from deeper.models.layers import Dense
 from deeper.models.lenet import lenet5
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
@@ -69,6 +73,27 @@ def test_lenet_of_1998_has_the_papers_trained_parameters():
     assert summarise(lenet5(10, form="1998"), (28, 28, 1)).parameters == total
 
 
+def test_resnet_1202_has_the_published_parameter_count():
+    # He et al. 2015, section 4.2: 19.4 million.
+    assert parameter_count(shapes_of(resnet(1202, 10), CIFAR)["params"]) == 19_421_274
+
+
+def test_googlenets_two_auxiliary_heads_have_torchvisions_parameters():
+    # A 1x1 convolution to 128 maps with BatchNorm, then 4x4x128 -> 1024 -> 1000, behind modules
+    # of 512 and 528 channels.
+    dense = (2048 + 1) * 1024 + (1024 + 1) * 1000
+    heads = (512 + 528) * 128 + 2 * (2 * 128 + dense)
+    params = shapes_of(googlenet(1000), IMAGENET)["params"]
+    assert parameter_count(params) == 6_624_904 + heads == 13_004_888
+
+
+def test_a_dense_layer_on_a_photograph_has_nearly_a_billion_parameters():
+    # 640 * 480 * 3 * 1000 weights and 1000 biases.
+    pixels = jax.ShapeDtypeStruct((1, 640 * 480 * 3), jnp.float32)
+    params = jax.eval_shape(lambda x: Dense(1000).init(jax.random.key(0), x), pixels)
+    assert parameter_count(params) == 921_601_000
+
+
 def test_an_unknown_depth_lists_the_known_ones():
     with pytest.raises(UserError, match="18, 34, 50, 101, 152"):
         resnet(21, 10)
@@ -76,3 +101,10 @@ def test_an_unknown_depth_lists_the_known_ones():
         resnet(20, 10, form="imagenet")
     with pytest.raises(UserError, match="11, 13, 16, 19"):
         vgg(12, 10)
+
+
+def test_groups_are_for_bottlenecks():
+    with pytest.raises(UserError, match=r"model\.bottleneck=true"):
+        resnet(18, 10, groups=32)
+    with pytest.raises(UserError, match=r"model\.bottleneck=true"):
+        resnet(20, 10, width_per_group=128)

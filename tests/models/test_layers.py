@@ -34,17 +34,27 @@ def test_running_variance_takes_in_the_unbiased_one():
 
 def test_synchronised_statistics_over_four_devices_are_those_of_the_whole_batch():
     x = np.random.default_rng(0).normal(1.0, 2.0, (8, 3, 3, 4)).astype(np.float32)
+    weights = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+
+    def outputs_and_gradient(x, weights, **kwargs):
+        def loss(x):
+            y, updated = batch_norm(x, **kwargs)
+            return (y * weights).sum(), (y, updated)
+
+        gradient, (y, updated) = jax.grad(loss, has_aux=True)(x)
+        return (y, gradient), updated
+
     mesh = data_mesh(jax.devices()[:4])
     sharded = jax.jit(
         jax.shard_map(
-            lambda x: batch_norm(x, axis="data"),
+            lambda x, weights: outputs_and_gradient(x, weights, axis="data"),
             mesh=mesh,
             in_specs=P("data"),
-            out_specs=(P("data"), P()),
+            out_specs=((P("data"), P("data")), P()),
             check_vma=False,
         )
     )
-    whole, split = batch_norm(x), sharded(x)
+    whole, split = outputs_and_gradient(x, weights), sharded(x, weights)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), whole, split)
 
 

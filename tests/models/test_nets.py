@@ -1,11 +1,14 @@
 """Shapes, forms and equalities of the nets."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from deeper.errors import UserError
+from deeper.models import layers
 from deeper.models.alexnet import alexnet
 from deeper.models.googlenet import googlenet
 from deeper.models.init import initialise, shapes_of
@@ -25,7 +28,7 @@ SMALL = {
     "resnet18": resnet(18, 10),
     "resnet_C": resnet(8, 10, shortcut="C"),
     "resnet_pre": resnet(8, 10, pre_activation=True, shortcut="B"),
-    "resnext": resnet(50, 10, groups=32, width_per_group=4),
+    "resnext": resnet(None, 10, blocks=(1, 1, 1, 1), bottleneck=True, groups=32, width_per_group=4),
 }
 
 
@@ -45,14 +48,15 @@ def train_shapes(model, image_shape, batch=4):
     )
 
 
-@pytest.mark.parametrize("size", [28, 32, 65])
+@pytest.mark.parametrize("image_shape", [(28, 28, 1), (32, 32, 3), (65, 48, 3)])
 @pytest.mark.parametrize("name", SMALL)
-def test_every_net_gives_float32_logits_at_small_sizes(name, size):
-    for channels in (1, 3):
-        logits, updated = train_shapes(SMALL[name], (size, size, channels))
-        assert logits.shape == (4, 10)
-        assert logits.dtype == jnp.float32
-        assert updated["intermediates"]
+def test_every_net_gives_float32_logits_at_small_sizes(name, image_shape):
+    logits, updated = train_shapes(SMALL[name], image_shape)
+    assert logits.shape == (4, 10)
+    assert logits.dtype == jnp.float32
+    maps = jax.tree.leaves(updated["intermediates"])
+    assert maps
+    assert all(min(m.shape) > 0 for m in maps)
 
 
 @pytest.mark.parametrize(
@@ -69,9 +73,37 @@ def test_bfloat16_keeps_parameters_and_logits_in_float32(make):
     }
 
 
-def test_an_input_that_is_too_small_is_said_to_be():
+# Smallest side at which no layer runs out of map: found by trying, and here tried again.
+SMALLEST = {
+    "alexnet": (alexnet(10, hidden=8), 63),
+    "alexnet_2012": (alexnet(10, form="2012", hidden=8), 63),
+    "alexnet_small": (alexnet(10, stem="small", hidden=8), 8),
+    "alexnet_2012_small": (alexnet(10, form="2012", stem="small", hidden=8), 8),
+    "googlenet": (googlenet(10), 15),
+    "googlenet_2014": (googlenet(10, form="2014"), 31),
+    "googlenet_small": (googlenet(10, stem="small"), 2),
+    "googlenet_2014_small": (googlenet(10, form="2014", stem="small"), 4),
+}
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_an_input_that_is_too_small_is_told_the_smallest_size(name, monkeypatch):
+    model, least = SMALLEST[name]
+    with pytest.raises(UserError, match=f"at least {least}x{least}"):
+        shapes_of(model, (least - 1, 224, 3))
+    # The stated size is not too strict: without it the layers themselves accept just this much.
+    monkeypatch.setattr(layers, "require_images", lambda *_: None)
+    shapes_of(model, (least, least, 3))
     with pytest.raises(UserError, match="too small"):
-        shapes_of(alexnet(10), (28, 28, 1))
+        shapes_of(model, (least - 1, least - 1, 3))
+
+
+@pytest.mark.parametrize(
+    "model", [lenet5(10), vgg(11, 10, hidden=8), resnet(18, 10), resnet(8, 10)]
+)
+def test_nets_that_never_run_out_of_map_take_any_image(model):
+    logits, _ = train_shapes(model, (5, 4, 1))
+    assert logits.shape == (4, 10)
 
 
 def test_stage_maps_halve_as_the_paper_says():
@@ -108,20 +140,77 @@ def apply_train(model, variables, images):
     return logits, gradients, updated
 
 
-@pytest.mark.parametrize("option", [{"scan": True}, {"remat": True}, {"scan": True, "remat": True}])
-@pytest.mark.parametrize("residual", [True, False])
-def test_scan_and_remat_change_no_number(option, residual):
-    kwargs = {"residual": residual, "width": 4}
-    plain, other = resnet(26, 10, **kwargs), resnet(26, 10, **kwargs, **option)
+@cache
+def scanned_case(residual):
+    """Variables, images, and what the unrolled net makes of them in training."""
+    plain = resnet(20, 10, residual=residual, width=4)
     variables = initialise(plain, 0, (16, 16, 3))
-    again = initialise(other, 0, (16, 16, 3))
-    jax.tree.map(np.testing.assert_array_equal, variables, again)
     images = np.random.default_rng(0).normal(size=(8, 16, 16, 3)).astype(np.float32)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5),
-        apply_train(plain, variables, images),
-        apply_train(other, variables, images),
+    return plain, variables, images, apply_train(plain, variables, images)
+
+
+def assert_close(one, other):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), one, other)
+
+
+@pytest.mark.parametrize(
+    ("residual", "option"),
+    [
+        (True, {"scan": True}),
+        (True, {"remat": True}),
+        (True, {"scan": True, "remat": True}),
+        (False, {"scan": True}),
+    ],
+    ids=str,
+)
+def test_scan_and_remat_change_no_number(residual, option):
+    _, variables, images, expected = scanned_case(residual)
+    other = resnet(20, 10, residual=residual, width=4, **option)
+    jax.tree.map(np.testing.assert_array_equal, variables, initialise(other, 0, (16, 16, 3)))
+    assert_close(expected, apply_train(other, variables, images))
+
+
+def test_scan_changes_no_number_in_evaluation():
+    plain, variables, images, _ = scanned_case(True)
+    scanned = resnet(20, 10, width=4, scan=True)
+    one, other = (m.apply(variables, images, train=False) for m in (plain, scanned))
+    assert_close(one, other)
+
+
+def test_scan_leaves_one_copy_of_a_stages_blocks_in_the_program():
+    def convolutions(depth, scan):
+        model = resnet(depth, 10, scan=scan)
+        variables = shapes_of(model, (8, 8, 3))
+        images = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
+        traced = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(variables, images)
+        return str(traced).count("custom_vjp_call[")
+
+    assert convolutions(38, scan=True) == convolutions(20, scan=True)
+    assert convolutions(38, scan=False) > convolutions(20, scan=False)
+
+
+def test_a_pre_activation_nets_first_block_activates_before_the_paths_part():
+    # He et al. 2016, appendix. With the block's last kernel at zero only its shortcut is left.
+    model = resnet(8, 10, pre_activation=True, width=4)
+    variables = initialise(model, 0, (8, 8, 3))
+    variables["params"]["stage1"]["block1"]["conv2"]["kernel"][:] = 0
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    _, state = model.apply(variables, images, train=False, mutable=["intermediates"])
+    assert float(state["intermediates"]["stage1_out"][0].min()) == 0.0
+
+
+@pytest.mark.parametrize(("stride_in", "strides"), [("3x3", [1, 2, 1]), ("1x1", [2, 1, 1])])
+def test_a_bottleneck_has_its_stride_where_it_is_told(stride_in, strides):
+    model = resnet(None, 10, form="imagenet", blocks=(1, 1), bottleneck=True, stride_in=stride_in)
+    variables = shapes_of(model, (32, 32, 3))
+    _, state = jax.eval_shape(
+        lambda v, x: model.apply(v, x, train=False, capture_intermediates=True),
+        variables,
+        jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32),
     )
+    block = state["intermediates"]["stage2"]["block1"]
+    sizes = [block[f"conv{i}"]["__call__"][0].shape[1] for i in (1, 2, 3)]
+    assert sizes == list(8 // np.cumprod(strides))
 
 
 def test_auxiliary_heads_answer_in_training_alone():
@@ -142,19 +231,15 @@ def test_a_zero_last_scale_makes_residual_blocks_the_identity():
     variables = initialise(model, 0, (8, 8, 3))
     assert not variables["params"]["stage1"]["block1"]["bn2"]["scale"].any()
     images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
-    _, state = model.apply(variables, images, train=False, mutable=["intermediates"])
-    stem, _ = (
-        model.apply(
-            variables,
-            images,
-            train=False,
-            mutable=["intermediates"],
-            capture_intermediates=lambda m, _: m.name == "bn1" and len(m.path) == 1,
-        ),
-        None,
+    _, state = model.apply(
+        variables,
+        images,
+        train=False,
+        mutable=["intermediates"],
+        capture_intermediates=lambda module, _: module.path == ("bn1",),
     )
-    bn1 = stem[1]["intermediates"]["bn1"]["__call__"][0]
-    np.testing.assert_allclose(state["intermediates"]["stage1_out"][0], bn1, atol=1e-6)
+    seen = state["intermediates"]
+    np.testing.assert_allclose(seen["stage1_out"][0], seen["bn1"]["__call__"][0], atol=1e-6)
 
 
 def test_initialisation_is_a_function_of_the_seed_and_the_leaf():
@@ -167,6 +252,41 @@ def test_initialisation_is_a_function_of_the_seed_and_the_leaf():
     assert not np.array_equal(kernel, first["params"]["stage2"]["block6"]["conv1"]["kernel"])
     # He et al. 2015 b: variance 2 / (9 x 32).
     assert kernel.std() == pytest.approx((2 / (9 * 32)) ** 0.5, rel=0.05)
+
+
+def test_initialisation_compiles_nothing(caplog):
+    with jax.log_compiles(), caplog.at_level("DEBUG"):
+        initialise(resnet(14, 10, width=5), 0, (12, 12, 3))
+        assert not [record.message for record in caplog.records if "XLA" in record.message]
+        jax.jit(lambda x: x * 17)(jnp.ones(13))  # which is how a compilation would show
+        assert [record.message for record in caplog.records if "XLA" in record.message]
+
+
+def first_kernel(model, image_shape, *path):
+    leaf = initialise(model, 0, image_shape)["params"]
+    for name in path:
+        leaf = leaf[name]
+    return leaf
+
+
+def test_initial_values_follow_the_papers_rules():
+    # PyTorch's default for LeNet: uniform within 1 / sqrt(fan in), here 25 * 6.
+    conv2 = first_kernel(lenet5(10), (28, 28, 1), "conv2", "kernel")
+    assert np.abs(conv2).max() == pytest.approx(150**-0.5, rel=0.02)
+    # LeCun et al. 1998, appendix A: 2.4 / fan in.
+    fc1 = first_kernel(lenet5(10, form="1998"), (28, 28, 1), "fc1", "kernel")
+    assert np.abs(fc1).max() == pytest.approx(2.4 / 400, rel=0.02)
+    # Krizhevsky et al. 2012, section 5: standard deviation 0.01; biases of one in conv 2, 4, 5.
+    params = initialise(alexnet(10, form="2012", stem="small", hidden=16), 0, (28, 28, 1))["params"]
+    assert params["conv2"]["kernel"].std() == pytest.approx(0.01, rel=0.02)
+    ones = [i for i in range(1, 6) if params[f"conv{i}"]["bias"].all()]
+    assert ones == [2, 4, 5]
+    assert params["fc1"]["bias"].all()
+    assert not params["fc3"]["bias"].any()
+    # torchvision's GoogLeNet: 0.01, truncated at two of them.
+    kernel = first_kernel(googlenet(10), (32, 32, 3), "inception3a", "branch2", "conv", "kernel")
+    assert np.abs(kernel).max() <= 0.02
+    assert kernel.std() == pytest.approx(0.0088, rel=0.02)
 
 
 def test_a_net_with_flax_initialisers_is_initialised_by_flax():

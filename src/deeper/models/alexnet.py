@@ -33,6 +33,7 @@ PAPER = (
 )
 # The same layers for images of 28 to 64 pixels: a 5x5 of stride 1 first, 2x2 pooling.
 SMALL_STEM = (5, 1, 2)
+SMALLEST = {False: 63, True: 8}  # pixels that leave every layer one value, by small stem
 # Section 5: the second, fourth and fifth convolutions and the hidden dense layers begin with
 # biases of one, which feeds the rectifiers at once.
 PAPER_BIAS_ONE = (False, True, False, True, True)
@@ -62,6 +63,8 @@ class AlexNet(nn.Module):
     @nn.compact
     def __call__(self, images: Maps, *, train: bool) -> Float[Array, "batch classes"]:
         """Return logits."""
+        advice = "larger ones" if self.small else "model.stem=small, or larger ones"
+        layers.require_images(images, SMALLEST[self.small], "this form of AlexNet", advice)
         x = images
         for i, (channels, kernel, stride, padding, groups, norm, pool) in enumerate(self.table):
             if i == 0 and self.small:
@@ -112,7 +115,7 @@ def alexnet(
     Args:
         classes: outputs.
         form: owt (torchvision's, 61,100,840 parameters for 1000 classes) or 2012 (60,965,224).
-        stem: paper, or small for images of 28 to 64 pixels.
+        stem: paper, for images of 63 pixels and more, or small, for those of 28 to 64.
         hidden: width of the hidden dense layers.
         dropout: share of their inputs (owt) or outputs (2012) dropped in training.
         dtype: of the computation, float32 or bfloat16.

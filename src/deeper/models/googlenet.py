@@ -29,6 +29,8 @@ INCEPTION = {
     "5b": (384, 192, 384, 48, 128, 128),
 }
 POOLED_AFTER = {"3b": 3, "4e": 2}  # module -> window in torchvision's form; the paper's is 3
+# Pixels that leave every layer one value, by (form with BatchNorm, small stem).
+SMALLEST = {(True, False): 15, (True, True): 2, (False, False): 31, (False, True): 4}
 HEADS = {"4a": "aux1", "4d": "aux2"}
 KERNEL_RULE = TruncatedNormal(0.01)  # torchvision's
 BATCH_NORM_EPS = 1e-3  # torchvision's, here alone
@@ -155,6 +157,9 @@ class GoogLeNet(nn.Module):
     @nn.compact
     def __call__(self, images: Maps, *, train: bool) -> Float[Array, "batch classes"]:
         """Return logits."""
+        advice = "larger ones" if self.small else "model.stem=small, or larger ones"
+        least = SMALLEST[self.batch_norm, self.small]
+        layers.require_images(images, least, "this form of GoogLeNet", advice)
         x = self._stem(images, train)
         self.sow("intermediates", "stage1_out", x)
         for name, widths in INCEPTION.items():

@@ -90,6 +90,7 @@ class FanInUniform:
 
     Attributes:
         fan_in: inputs of one output; of a bias its layer's, which its own shape does not tell.
+        gain: factor of the bound.
     """
 
     fan_in: int
@@ -101,7 +102,22 @@ class FanInUniform:
         return rng.uniform(-bound, bound, shape).astype(np.float32)
 
 
-Rule = Constant | Normal | TruncatedNormal | HeNormal | FanInUniform
+@dataclass(frozen=True)
+class Uniform:
+    """Uniform within a bound of zero.
+
+    Attributes:
+        bound: largest absolute value.
+    """
+
+    bound: float
+
+    def draw(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
+        """Return a leaf."""
+        return rng.uniform(-self.bound, self.bound, shape).astype(np.float32)
+
+
+Rule = Constant | Normal | TruncatedNormal | HeNormal | FanInUniform | Uniform
 ZEROS, ONES = Constant(0.0), Constant(1.0)
 
 
@@ -176,8 +192,9 @@ def shapes_of(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, 
 
 def _traced(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, Any]:
     """Trace ``model.init`` with shapes alone; our layers' leaves come out in their boxes."""
-    return jax.eval_shape(
-        lambda key, x: model.init({"params": key, "dropout": key}, x, train=False),
-        jax.random.key(0),
-        jax.ShapeDtypeStruct((1, *image_shape), jnp.float32),
-    )
+
+    def init(images: jax.Array) -> dict[str, Any]:
+        key = jax.random.key(0)  # made inside the trace, so that not even this is compiled
+        return dict(model.init({"params": key, "dropout": key}, images, train=False))
+
+    return jax.eval_shape(init, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))

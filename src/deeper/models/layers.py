@@ -187,7 +187,9 @@ def max_pool(x: Maps, window: int, stride: int, padding: int = 0, ceil: bool = F
         padding: on all sides.
         ceil: keep a last, partial window (torchvision's GoogLeNet does).
     """
-    require_size(x, window - 2 * padding if not ceil else 1, f"{window}x{window} max pooling")
+    # In ceil mode the only window may reach out of the map by less than a stride.
+    least = window - 2 * padding - (stride - 1 if ceil else 0)
+    require_size(x, least, f"{window}x{window} max pooling")
     sides = tuple(
         (padding, padding + (_missing(size, window, stride, padding) if ceil else 0))
         for size in x.shape[1:3]
@@ -246,6 +248,23 @@ def local_response_norm(x: Maps, size: int, k: float, alpha: float, beta: float)
 def flatten(x: Maps) -> Vectors:
     """Return each example's values in one vector, in the order height, width, channel."""
     return x.reshape(x.shape[0], -1)
+
+
+def require_images(images: Maps, least: int, net: str, advice: str) -> None:
+    """Raise a UserError if images are smaller than a net needs.
+
+    Args:
+        images: what the net gets.
+        least: smallest height and width in pixels that leave every layer one value.
+        net: what the message calls it.
+        advice: what takes smaller images.
+    """
+    height, width = images.shape[1:3]
+    if min(height, width) < least:
+        raise UserError(
+            f"The images are too small for {net}: {height}x{width} pixels, and it needs at least "
+            f"{least}x{least}. Take {advice}."
+        )
 
 
 def require_size(x: Maps, least: int, layer: str) -> None:

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 
 from deeper.errors import UserError
 from deeper.models import cpu, layers
-from deeper.models.init import FanInUniform, by
-from deeper.models.layers import Conv, Dense, Maps
+from deeper.models.init import FanInUniform, Rule, Uniform, by
+from deeper.models.layers import Conv, Dense, Maps, Vectors
 
 # Table I: which of the six maps of S2 each of the sixteen maps of C3 sees.
 C3_INPUTS = (
@@ -25,6 +25,9 @@ C3_INPUTS = (
 
 class LeNet5(nn.Module):
     """Two convolutions and two subsamplings, then dense layers of 120, 84 and the classes.
+
+    Images below 32 pixels are padded to that; the maps of larger ones are averaged to the 5x5
+    cells that the dense layers expect.
 
     Attributes:
         classes: outputs.
@@ -44,22 +47,32 @@ class LeNet5(nn.Module):
         del train
         squash = _scaled_tanh if self.paper else nn.relu
         x = _at_least_32(images)
-        x = squash(Conv(6, 5, padding=0, **self._common(), name="conv1")(x))
+        x = squash(self._conv(6, "conv1", x))
         x = self._subsample(x, "pool1")
         self.sow("intermediates", "stage1_out", x)
         if self.paper:
             x = squash(SparseConv(C3_INPUTS, 5, dtype=self.dtype, name="conv2")(x))
         else:
-            x = squash(Conv(16, 5, padding=0, **self._common(), name="conv2")(x))
+            x = squash(self._conv(16, "conv2", x))
         x = self._subsample(x, "pool2")
         self.sow("intermediates", "stage2_out", x)
         x = layers.flatten(layers.adaptive_avg_pool(x, 5))
-        x = squash(Dense(120, dtype=self.dtype, name="fc1")(x))
-        x = squash(Dense(84, dtype=self.dtype, name="fc2")(x))
-        return Dense(self.classes, name="fc3")(x.astype(jnp.float32))
+        x = squash(self._dense(120, "fc1", x))
+        x = squash(self._dense(84, "fc2", x))
+        return self._dense(self.classes, "fc3", x.astype(jnp.float32))
 
-    def _common(self) -> dict[str, Any]:
-        return {"use_bias": True, "rule": FanInUniform(25), "dtype": self.dtype}
+    def _rules(self, fan_in: int) -> dict[str, Rule]:
+        rule = _paper_rule(fan_in) if self.paper else FanInUniform(fan_in)
+        return {"rule": rule, "bias_rule": rule}
+
+    def _conv(self, features: int, name: str, x: Maps) -> Maps:
+        rules: Any = self._rules(25 * x.shape[-1])
+        conv = Conv(features, 5, padding=0, use_bias=True, **rules, dtype=self.dtype, name=name)
+        return conv(x)
+
+    def _dense(self, features: int, name: str, x: Vectors) -> Vectors:
+        rules: Any = self._rules(x.shape[-1])
+        return Dense(features, **rules, dtype=x.dtype, name=name)(x)
 
     def _subsample(self, x: Maps, name: str) -> Maps:
         if not self.paper:
@@ -74,8 +87,8 @@ class Subsampling(nn.Module):
     def __call__(self, x: Maps) -> Maps:
         """Return maps of half the size."""
         shape = (x.shape[-1],)
-        coefficient = self.param("coefficient", by(FanInUniform(4)), shape)
-        bias = self.param("bias", by(FanInUniform(4)), shape)
+        coefficient = self.param("coefficient", by(_paper_rule(4)), shape)
+        bias = self.param("bias", by(_paper_rule(4)), shape)
         total = 4 * layers.avg_pool(x, 2, 2)
         return (total * coefficient[None, None, None] + bias[None, None, None]).astype(x.dtype)
 
@@ -101,7 +114,7 @@ class SparseConv(nn.Module):
         k, outputs = self.kernel, len(self.inputs)
         layers.require_size(x, k, "conv2")
         connections = [(i, o) for o, seen in enumerate(self.inputs) for i in seen]
-        rule = FanInUniform(k * k * len(connections) // outputs)
+        rule = _paper_rule(k * k * len(connections) // outputs)  # of the mean output map
         weights = self.param("kernel", by(rule), (k, k, len(connections)))
         bias = self.param("bias", by(rule), (outputs,))
         rows, columns = np.array(connections).T
@@ -113,6 +126,11 @@ class SparseConv(nn.Module):
             padding=((0, 0), (0, 0)),
         )
         return y + bias.astype(self.dtype)[None, None, None]
+
+
+def _paper_rule(fan_in: int) -> Rule:
+    """The paper's appendix A: uniform within 2.4 / fan in."""
+    return Uniform(2.4 / fan_in)
 
 
 def _scaled_tanh(x: Maps) -> Maps:

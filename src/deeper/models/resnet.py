@@ -48,7 +48,7 @@ class Block(nn.Module):
         residual: whether there is a shortcut.
         shortcut: A pads with zeros, B projects where the shape changes, C projects always.
         pre_activation: normalise and rectify before each convolution, not after.
-        first: first of the net: a pre-activation net has just normalised its input.
+        first: of the net.
         groups: of a bottleneck's 3x3.
         zero_init_last: begin as the identity (Goyal et al. 2017, 5.1).
         batch_norm_axis: see `layers.BatchNorm`.
@@ -62,6 +62,7 @@ class Block(nn.Module):
     residual: bool
     shortcut: str
     pre_activation: bool
+    first: bool
     groups: int
     zero_init_last: bool
     batch_norm_axis: str | None
@@ -81,8 +82,10 @@ class Block(nn.Module):
             conv = Conv(channels, kernel, stride, groups=groups, dtype=self.dtype, name=f"conv{i}")
             if self.pre_activation:
                 y = self._norm(f"bn{i}", relu=True)(y, train)
-                if i == 1 and changes:
-                    identity = y  # He et al. 2016: a projection sees the activated input
+                if i == 1 and (self.first or changes or self.shortcut == "C"):
+                    # He et al. 2016, appendix: the net's first block activates its input before
+                    # the paths part; a projection sees the activated input too.
+                    identity = y
                 y = conv(y)
             else:
                 # The last rectifier comes after the addition, where there is one.
@@ -115,6 +118,7 @@ class Stage(nn.Module):
     Attributes:
         blocks: how many.
         stride: of the first.
+        first: of the net.
         block: the other attributes of `Block`, as pairs.
         scan: run the blocks after the first in one compiled loop. They are alike, so that compile
             time no longer grows with depth. The parameters' tree stays the same.
@@ -123,6 +127,7 @@ class Stage(nn.Module):
 
     blocks: int
     stride: int
+    first: bool
     block: tuple[tuple[str, Any], ...]
     scan: bool
     remat: bool
@@ -132,12 +137,13 @@ class Stage(nn.Module):
         """Return the maps after the last block."""
         make: Any = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         attributes = dict(self.block)
-        x = make(stride=self.stride, **attributes, name="block1")(x, train)
+        x = make(stride=self.stride, first=self.first, **attributes, name="block1")(x, train)
+        attributes |= {"stride": 1, "first": False}
         alike = [f"block{i}" for i in range(2, self.blocks + 1)]
         if self.scan and len(alike) > 1 and not self.is_initializing():
-            return self._scanned(x, train, alike, Block(stride=1, **attributes, parent=None))
+            return self._scanned(x, train, alike, Block(**attributes, parent=None))
         for name in alike:
-            x = make(stride=1, **attributes, name=name)(x, train)
+            x = make(**attributes, name=name)(x, train)
         return x
 
     def _scanned(self, x: Maps, train: bool, names: list[str], block: Block) -> Maps:
@@ -192,7 +198,7 @@ class ResNet(nn.Module):
         dtype, axis = block["dtype"], block["batch_norm_axis"]
         pre_activation = block["pre_activation"]
         kernel, stride = {"imagenet": (7, 2), "small": (3, 1), "stride2": (3, 2)}[self.stem]
-        x = Conv(self._first_width(), kernel, stride, dtype=dtype, name="conv1")(images)
+        x = Conv(self.widths[0], kernel, stride, dtype=dtype, name="conv1")(images)
         if not pre_activation:
             x = BatchNorm(relu=True, axis=axis, name="bn1")(x, train)
         if self.stem == "imagenet":
@@ -202,15 +208,12 @@ class ResNet(nn.Module):
             if len(block["layers"]) == 3:
                 inner = width * self.width_per_group // 64 * block["groups"]
             attributes = (*self.block, ("width", width), ("inner_width", inner))
-            stage = Stage(blocks, min(i, 2), attributes, self.scan, self.remat, name=f"stage{i}")
-            x = stage(x, train)
+            options = (attributes, self.scan, self.remat)
+            x = Stage(blocks, min(i, 2), i == 1, *options, name=f"stage{i}")(x, train)
             self.sow("intermediates", f"stage{i}_out", x)
         if pre_activation:
             x = BatchNorm(relu=True, axis=axis, name="bn_last")(x, train)
         return Dense(self.classes, name="fc")(layers.global_avg_pool(x))
-
-    def _first_width(self) -> int:
-        return self.widths[0]
 
 
 def resnet(
@@ -274,6 +277,12 @@ def resnet(
     if form == "auto":
         form = "imagenet" if depth in DEPTHS or (blocks and len(blocks) == 4) else "cifar"
     table, stages = _table(depth, form, blocks, bottleneck)
+    if table == BASIC and (groups != 1 or width_per_group != 64):
+        raise UserError(
+            f"model.groups={groups} and model.width_per_group={width_per_group} are for "
+            "bottlenecks: take a depth of 50, 101 or 152, or model.blocks with "
+            "model.bottleneck=true."
+        )
     if table == BOTTLENECK and stride_in == "1x1":
         table = BOTTLENECK_V1
     imagenet = form == "imagenet"
