@@ -140,10 +140,14 @@ def apply_train(model, variables, images):
     return logits, gradients, updated
 
 
+# A stage without alike blocks, and one that begins with a stride and has three.
+FEW_BLOCKS = {"form": "cifar", "blocks": (1, 4), "width": 4}
+
+
 @cache
 def scanned_case(residual):
     """Variables, images, and what the unrolled net makes of them in training."""
-    plain = resnet(20, 10, residual=residual, width=4)
+    plain = resnet(None, 10, residual=residual, **FEW_BLOCKS)
     variables = initialise(plain, 0, (16, 16, 3))
     images = np.random.default_rng(0).normal(size=(8, 16, 16, 3)).astype(np.float32)
     return plain, variables, images, apply_train(plain, variables, images)
@@ -165,14 +169,14 @@ def assert_close(one, other):
 )
 def test_scan_and_remat_change_no_number(residual, option):
     _, variables, images, expected = scanned_case(residual)
-    other = resnet(20, 10, residual=residual, width=4, **option)
+    other = resnet(None, 10, residual=residual, **FEW_BLOCKS, **option)
     jax.tree.map(np.testing.assert_array_equal, variables, initialise(other, 0, (16, 16, 3)))
     assert_close(expected, apply_train(other, variables, images))
 
 
 def test_scan_changes_no_number_in_evaluation():
     plain, variables, images, _ = scanned_case(True)
-    scanned = resnet(20, 10, width=4, scan=True)
+    scanned = resnet(None, 10, **FEW_BLOCKS, scan=True)
     one, other = (m.apply(variables, images, train=False) for m in (plain, scanned))
     assert_close(one, other)
 
