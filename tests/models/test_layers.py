@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from deeper.errors import UserError
 from deeper.models import layers
 from deeper.models.layers import BatchNorm, Dropout
 from deeper.train.parallel import data_mesh
@@ -105,3 +106,10 @@ def test_ceil_pooling_keeps_the_last_partial_window(size, outputs):
     y = layers.max_pool(x, 3, 2, ceil=True)
     assert y.shape[1] == outputs
     assert float(y[0, -1, 0, 0]) == min(size - 1, 2 * (outputs - 1) + 2)
+
+
+def test_ceil_pooling_needs_one_value_more_than_the_window_may_lack():
+    # A window of 3 and stride 2 may reach out by one; PyTorch refuses a map of 1 too.
+    assert layers.max_pool(jnp.ones((1, 2, 2, 1)), 3, 2, ceil=True).shape == (1, 1, 1, 1)
+    with pytest.raises(UserError, match="3x3 max pooling gets maps of 1x1 and needs 2x2"):
+        layers.max_pool(jnp.ones((1, 1, 1, 1)), 3, 2, ceil=True)
