@@ -5,15 +5,15 @@ off there too. What is wrong with the plain ones on XLA:CPU, as measured:
 
 * Inside a loop a convolution is fast only if its dimension numbers are canonical (NHWC, HWIO) and
   it has no dilation of its input; the gradients that autodiff makes are neither, and fall to code
-  that is 30 times slower. So `conv` writes its two gradients as canonical convolutions.
-* A map smaller than the kernel takes the same slow path: there the patches are gathered and
-  multiplied (im2col).
+  that is 30 times slower. `deeper.models.cpu_convolution` writes them as canonical convolutions,
+  and chooses faster formulations for the shapes that have one.
 * BatchNorm and its rectifier, left to autodiff, pass over the map more often than they need to.
-* 2x2 max pooling is faster as a maximum over a reshaped axis.
+* The gradient of max pooling is a scatter, which goes value by value.
 
 Values and gradients equal the plain formulations' up to float32 rounding.
 """
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -23,11 +23,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-Maps = Float[Array, "batch height width channels"]
-Pair = tuple[int, int]
-Padding = tuple[Pair, Pair]
+from deeper.models import cpu_convolution
+from deeper.models.cpu_convolution import Maps, Padding, Pair, Window
 
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _enabled = True
 
 
@@ -44,6 +42,8 @@ def _choose(cpu: Callable[..., Any], plain: Callable[..., Any], *arguments: Any)
 
 # --- convolution --------------------------------------------------------------------------------
 
+_MOST_GROUPS = 32  # that are worth a convolution each
+
 
 def conv(
     x: Maps,
@@ -52,6 +52,7 @@ def conv(
     stride: Pair,
     padding: Padding,
     groups: int = 1,
+    dilation: int = 1,
 ) -> Maps:
     """Cross-correlate maps with a kernel, as every net's "convolution" does.
 
@@ -61,117 +62,31 @@ def conv(
         stride: rows, columns.
         padding: zeros above and below, left and right.
         groups: the channels fall into so many independent groups.
+        dilation: distance of the kernel's taps, in both axes.
     """
-    plain = partial(_plain_conv, stride=stride, padding=padding, groups=groups)
-    if not _enabled or groups != 1:
-        return plain(x, kernel)
-    return _conv(stride, padding, x, kernel)
+    window = Window(stride, padding, groups, dilation)
+    formulation = _conv if _enabled and groups <= _MOST_GROUPS else cpu_convolution.plain
+    return formulation(window, x, kernel)
 
 
-def _plain_conv(x, kernel, *, stride, padding, groups=1):
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        stride,
-        padding,
-        dimension_numbers=_DIMENSIONS,
-        feature_group_count=groups,
-    )
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _conv(window, x, kernel):
+    cpu, plain = (partial(f, window) for f in (cpu_convolution.convolve, cpu_convolution.plain))
+    return _choose(cpu, plain, x, kernel)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _conv(stride, padding, x, kernel):
-    plain = partial(_plain_conv, stride=stride, padding=padding)
-    return _choose(partial(_cpu_conv, stride=stride, padding=padding), plain, x, kernel)
+def _conv_forward(window, x, kernel):
+    return _conv(window, x, kernel), (x, kernel)
 
 
-def _conv_forward(stride, padding, x, kernel):
-    return _conv(stride, padding, x, kernel), (x, kernel)
-
-
-def _conv_backward(stride, padding, saved, dy):
+def _conv_backward(window, saved, dy):
     def plain(x, kernel, dy):
-        return jax.vjp(partial(_plain_conv, stride=stride, padding=padding), x, kernel)[1](dy)
+        return jax.vjp(partial(cpu_convolution.plain, window), x, kernel)[1](dy)
 
-    def canonical(x, kernel, dy):
-        if _is_small(x, kernel):
-            return jax.vjp(partial(_im2col_conv, stride=stride, padding=padding), x, kernel)[1](dy)
-        return (
-            _input_gradient(x, kernel, dy, stride, padding),
-            _kernel_gradient(x, kernel, dy, stride, padding),
-        )
-
-    return _choose(canonical, plain, *saved, dy)
+    return _choose(partial(cpu_convolution.gradients, window), plain, *saved, dy)
 
 
 _conv.defvjp(_conv_forward, _conv_backward)
-
-
-def _is_small(x, kernel) -> bool:
-    """Whether the map is smaller than the kernel."""
-    return x.shape[1] < kernel.shape[0] or x.shape[2] < kernel.shape[1]
-
-
-def _cpu_conv(x, kernel, *, stride, padding):
-    if _is_small(x, kernel):
-        return _im2col_conv(x, kernel, stride=stride, padding=padding)
-    return _plain_conv(x, kernel, stride=stride, padding=padding)
-
-
-def _im2col_conv(x, kernel, *, stride, padding):
-    """Gather the patches under the kernel and multiply."""
-    kh, kw, c, k = kernel.shape
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    rows = (x.shape[1] - kh) // stride[0] + 1
-    columns = (x.shape[2] - kw) // stride[1] + 1
-    taps = [
-        lax.slice(
-            x,
-            (0, i, j, 0),
-            (x.shape[0], i + (rows - 1) * stride[0] + 1, j + (columns - 1) * stride[1] + 1, c),
-            (1, *stride, 1),
-        )
-        for i in range(kh)
-        for j in range(kw)
-    ]
-    patches = jnp.concatenate(taps, axis=-1).reshape(-1, kh * kw * c)
-    return (patches @ kernel.reshape(-1, k)).reshape(x.shape[0], rows, columns, k)
-
-
-def _input_gradient(x, kernel, dy, stride, padding):
-    """Spread dy out by the stride, then convolve with the kernel turned by half a turn."""
-    if stride != (1, 1):
-        zero = jnp.zeros((), dy.dtype)
-        inside = ((0, 0, 0), (0, 0, stride[0] - 1), (0, 0, stride[1] - 1), (0, 0, 0))
-        dy = lax.optimization_barrier(lax.pad(dy, zero, inside))
-    low = [kernel.shape[i] - 1 - padding[i][0] for i in (0, 1)]
-    # What the high side needs so that the result has the input's size.
-    high = [x.shape[i + 1] - dy.shape[i + 1] - low[i] + kernel.shape[i] - 1 for i in (0, 1)]
-    turned = lax.optimization_barrier(jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
-    return _plain_conv(dy, turned, stride=(1, 1), padding=((low[0], high[0]), (low[1], high[1])))
-
-
-def _kernel_gradient(x, kernel, dy, stride, padding):
-    """Correlate the input with dy: channels take the place of examples, and back."""
-    if kernel.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)):
-        x = x[:, :: stride[0], :: stride[1]]
-        product = x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1])
-        return product.reshape(kernel.shape)
-    x_by_channel = lax.optimization_barrier(x.transpose(3, 1, 2, 0))
-    dy_as_kernel = lax.optimization_barrier(dy.transpose(1, 2, 0, 3))
-    high = [
-        kernel.shape[i] + stride[i] * (dy.shape[i + 1] - 1) - x.shape[i + 1] - padding[i][0]
-        for i in (0, 1)
-    ]
-    by_channel = lax.conv_general_dilated(
-        x_by_channel,
-        dy_as_kernel,
-        (1, 1),
-        ((padding[0][0], high[0]), (padding[1][0], high[1])),
-        rhs_dilation=stride,
-        dimension_numbers=_DIMENSIONS,
-    )
-    return by_channel.transpose(1, 2, 0, 3)
 
 
 # --- BatchNorm ----------------------------------------------------------------------------------
@@ -253,15 +168,18 @@ def _batch_norm_backward(eps, relu, saved, cotangents):
 def _batch_norm_gradients(eps, relu, x, scale, bias, mean, variance, y, dy):
     del bias
     channels = x.shape[-1]
-    dy = dy.reshape(-1, channels).astype(jnp.float32)
+    x32, dy = (v.reshape(-1, channels).astype(jnp.float32) for v in (x, dy))
     if relu:
         dy = jnp.where(y.reshape(-1, channels) > 0, dy, 0.0)
-    inverse = lax.rsqrt(variance + eps)[None]
-    centred = (x.reshape(-1, channels).astype(jnp.float32) - mean[None]) * inverse
+    inverse = lax.rsqrt(variance + eps)
     d_bias = dy.sum(0)
-    d_scale = (dy * centred).sum(0)
-    n = dy.shape[0]
-    dx = scale[None] * inverse * (dy - (d_bias[None] + centred * d_scale[None]) / n)
+    d_scale = ((dy * x32).sum(0) - mean * d_bias) * inverse
+    # dx = scale * inverse * (dy - (d_bias + (x - mean) * inverse * d_scale) / n), one term a power
+    # of x, so that a map is read and written once.
+    factor = scale * inverse
+    slope = -factor * d_scale * inverse / len(dy)
+    offset = -factor * d_bias / len(dy) - slope * mean
+    dx = factor[None] * dy + slope[None] * x32 + offset[None]
     return dx.astype(x.dtype).reshape(x.shape), d_scale, d_bias
 
 
@@ -280,65 +198,66 @@ def max_pool(x: Maps, window: Pair, stride: Pair, padding: Padding) -> Maps:
         stride: rows, columns.
         padding: minus infinity above and below, left and right.
     """
-    plain = partial(_plain_max_pool, window=window, stride=stride, padding=padding)
-    tiles = window == stride == (2, 2) and padding == ((0, 0), (0, 0))
-    if not (_enabled and tiles):
-        return plain(x)
-    return _max_pool_2x2(x)
+    return (_max_pool if _enabled else _plain_max_pool)(window, stride, padding, x)
 
 
-_TILES = {"window": (2, 2), "stride": (2, 2), "padding": ((0, 0), (0, 0))}
+def _plain_max_pool(window, stride, padding, x):
+    around = ((0, 0), *padding, (0, 0))
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, *stride, 1), around)
 
 
-def _plain_max_pool(x, *, window, stride, padding):
-    return lax.reduce_window(
-        x,
-        -jnp.inf,
-        lax.max,
-        (1, *window, 1),
-        (1, *stride, 1),
-        ((0, 0), *padding, (0, 0)),
-    )
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _max_pool(window, stride, padding, x):
+    plain = partial(_plain_max_pool, window, stride, padding)
+    return _choose(partial(_cpu_max_pool, window, stride, padding), plain, x)
 
 
-@jax.custom_vjp
-def _max_pool_2x2(x):
-    return _choose(lambda x: _corners(x).max(0), partial(_plain_max_pool, **_TILES), x)
+def _cpu_max_pool(window, stride, padding, x):
+    if window != stride or padding != ((0, 0), (0, 0)):
+        return _plain_max_pool(window, stride, padding, x)
+    return functools.reduce(jnp.maximum, cpu_convolution.taps(x, window, stride))
 
 
-def _corners(x):
-    """Return the four values of each 2x2 tile along a new first axis; an odd edge is dropped."""
-    x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
-    b, h, w, c = x.shape
-    tiles = x.reshape(b, h // 2, 2, w // 2, 2, c)
-    return jnp.stack([tiles[:, :, i, :, j] for i in (0, 1) for j in (0, 1)])
-
-
-def _max_pool_2x2_forward(x):
-    y = _max_pool_2x2(x)
+def _max_pool_forward(window, stride, padding, x):
+    y = _max_pool(window, stride, padding, x)
     return y, (x, y)
 
 
-def _max_pool_2x2_backward(saved, dy):
+def _max_pool_backward(window, stride, padding, saved, dy):
     def plain(x, y, dy):
-        return jax.vjp(partial(_plain_max_pool, **_TILES), x)[1](dy)
+        del y
+        return jax.vjp(partial(_plain_max_pool, window, stride, padding), x)[1](dy)[0]
 
-    return (_choose(_first_of_equals, lambda *given: plain(*given)[0], *saved, dy),)
-
-
-def _first_of_equals(x, y, dy):
-    taken = jnp.zeros(y.shape, bool)
-    gradients = []
-    for corner in _corners(x):
-        hit = (corner == y) & ~taken
-        taken |= hit
-        gradients.append(jnp.where(hit, dy, 0))
-    top = jnp.stack(gradients[:2], axis=3)  # (B, H/2, W/2, 2 columns, C)
-    bottom = jnp.stack(gradients[2:], axis=3)
-    b, h, w, c = y.shape
-    both = jnp.stack([top, bottom], axis=2).reshape(b, 2 * h, 2 * w, c)
-    edge = ((0, 0), (0, x.shape[1] - 2 * h), (0, x.shape[2] - 2 * w), (0, 0))
-    return jnp.pad(both, edge)
+    cpu = partial(_max_pool_gradient, window, stride, padding)
+    return (_choose(cpu, plain, *saved, dy),)
 
 
-_max_pool_2x2.defvjp(_max_pool_2x2_forward, _max_pool_2x2_backward)
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def _max_pool_gradient(window, stride, padding, x, y, dy):
+    """Find the place in each window that has its maximum, then ask from the input's side."""
+    seen = cpu_convolution.taps(cpu_convolution.pad(x, padding, -jnp.inf), window, stride)
+    first = jnp.full(y.shape, len(seen), jnp.uint8)
+    for number, values in reversed(list(enumerate(seen))):
+        first = jnp.where(values == y, jnp.uint8(number), first)
+    reach = [-(-window[i] // stride[i]) - 1 for i in (0, 1)]
+    if any(reach):  # several parts will need it: find it once
+        first = lax.optimization_barrier(first)
+
+    def part(row: int, column: int):
+        """Gather dy for the padded map's rows and columns of one remainder."""
+        total = jnp.zeros((), dy.dtype)
+        for i in range(row, window[0], stride[0]):
+            for j in range(column, window[1], stride[1]):
+                mine = jnp.where(first == i * window[1] + j, dy, 0)
+                down, right = i // stride[0], j // stride[1]
+                around = ((down, reach[0] - down), (right, reach[1] - right))
+                total += cpu_convolution.pad(mine, around)
+        shape = (y.shape[0], y.shape[1] + reach[0], y.shape[2] + reach[1], y.shape[3])
+        return jnp.broadcast_to(total, shape)
+
+    dx = cpu_convolution.interleave(part, stride)
+    low = [side[0] for side in padding]
+    crop = [(-low[i], low[i] + x.shape[i + 1] - dx.shape[i + 1]) for i in (0, 1)]
+    return cpu_convolution.pad(dx, (crop[0], crop[1]))
