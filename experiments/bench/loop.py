@@ -80,8 +80,8 @@ def build(steps: int) -> tuple[loop.Experiment, dict]:
 def main() -> None:
     """Measure and tell; with --write, record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=430)
     parser.add_argument("--write", action="store_true", help="record in experiments/bench")
     options = parser.parse_args()
     experiment, variables = build(options.steps)

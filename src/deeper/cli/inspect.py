@@ -1,41 +1,196 @@
-"""``deeper inspect model=NAME data=NAME``: a net in numbers; nothing is compiled."""
+"""``deeper inspect``: a net layer by layer, nets beside each other, and a convolution's arithmetic.
 
-import jax
+Nothing is compiled and no data are read.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
 from deeper.cli import build
-from deeper.inspect.arithmetic import parameter_count, summarise
-from deeper.models.init import shapes_of
+from deeper.errors import UserError
+from deeper.inspect import figure
+from deeper.inspect.arithmetic import summarise
+from deeper.inspect.layers import Layer, depth_of, layers_of
+from deeper.study.tables import markdown
+
+FORMATS = ("table", "json", "csv", "markdown")
+HEADINGS = (
+    "layer", "kind", "kernel", "stride", "padding", "output", "parameters", "MACs", "share",
+    "field", "jump", "centre",
+)  # fmt: skip
+# On the screen: 3x3/2 p1 is a 3x3 kernel of stride 2 with padding 1.
+SHORT = (
+    "layer", "kind", "window", "output", "params", "MMAC", "share", "sees", "jump", "centre",
+)  # fmt: skip
 
 
 def run(config: DictConfig) -> None:
-    """Print parameters by layer, and the totals."""
-    console = Console(width=100, highlight=False)
-    model = build.build_model(config)
-    image_shape = tuple(config.data.image_shape)
-    params = shapes_of(model, image_shape)["params"]
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in ("layer", "shapes", "parameters"):
-        table.add_column(heading, justify="right" if heading == "parameters" else "left")
-    for name, leaves in _layers(params).items():
-        shapes = "  ".join("x".join(map(str, leaf.shape)) for leaf in leaves)
-        table.add_row(name, shapes, f"{parameter_count(leaves):,}")
-    console.print(table)
-    summary = summarise(model, image_shape)
-    size = "x".join(map(str, image_shape))
-    console.print(
-        f"\n{build.label_of(config)} on {size}: {summary.parameters:,} parameters, "
-        f"{summary.macs / 1e9:.4f} GMAC and "
-        f"{summary.residual_bytes / 2**20:.1f} MiB of activations an image"
+    """Print a net's layers and totals, or those of several nets."""
+    if config.format not in FORMATS:
+        raise UserError(f"format={config.format} is unknown; choose one of {', '.join(FORMATS)}.")
+    if config.compare:
+        _compare(config)
+        return
+    shape = tuple(config.data.image_shape)
+    layers = layers_of(unrolled(build.build_model(config)), shape)
+    totals = _totals(config, layers, shape)
+    if config.format == "json":
+        rows = [
+            asdict(layer) | {"receptive_field": layer.field and layer.field.size}
+            for layer in layers
+        ]
+        print(json.dumps({"totals": totals, "layers": rows}, indent=1))
+    elif config.format == "csv":
+        writer = csv.writer(sys.stdout)
+        writer.writerow(HEADINGS)
+        writer.writerows(_row(layer, totals["macs"], plain=True) for layer in layers)
+    elif config.format == "markdown":
+        print(markdown(HEADINGS, [_row(layer, totals["macs"]) for layer in layers]))
+    else:
+        console = Console(width=100, highlight=False)
+        console.print(_table(layers, totals["macs"]))
+        console.print(_sentence(totals, shape))
+
+
+def unrolled(model: Any) -> Any:
+    """Return a net with its blocks written out; its numbers do not depend on it."""
+    return model.clone(scan=False, remat=False) if hasattr(model, "scan") else model
+
+
+def _row(layer: Layer, total: int, plain: bool = False) -> tuple[str, ...]:
+    def number(value: int) -> str:
+        return str(value) if plain else f"{value:,}"
+
+    field = layer.field
+    sees = ("", "", "")
+    if field is not None:
+        sees = (f"{field.size}", f"{field.jump:g}", f"{field.centre:g}")
+        if field.jump == 0:
+            sees = (f"{field.size}", "", "")
+    return (
+        layer.name,
+        layer.kind,
+        layer.kernel,
+        layer.stride,
+        layer.padding,
+        "x".join(map(str, layer.output)),
+        number(layer.parameters),
+        number(layer.macs),
+        f"{100 * layer.macs / total:.1f} %" if total and layer.macs else "",
+        *sees,
     )
 
 
-def _layers(params) -> dict[str, list]:
-    """Group the leaves of the parameters' tree by layer."""
-    layers: dict[str, list] = {}
-    for path, leaf in jax.tree.leaves_with_path(params):
-        name = jax.tree_util.keystr(path[:-1], simple=True, separator="/")
-        layers.setdefault(name, []).append(leaf)
-    return layers
+def _table(layers: Sequence[Layer], total: int) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for heading in SHORT:
+        justify: Any = "left" if heading in SHORT[:3] else "right"
+        table.add_column(heading, justify=justify, no_wrap=heading != "layer", overflow="fold")
+    for layer in layers:
+        name, kind, kernel, stride, padding, output, parameters, _, *rest = _row(layer, total)
+        window = kernel
+        if kernel:
+            across = {*stride.split("x")}
+            window += "" if across == {"1"} else f"/{across.pop() if len(across) == 1 else stride}"
+            window += "" if padding == "0" else f" p{padding}"
+        # Without zeros the eye finds what costs.
+        macs = f"{layer.macs / 1e6:,.1f}" if layer.macs else ""
+        table.add_row(
+            name, kind, window, output, parameters if layer.parameters else "", macs, *rest
+        )
+    return table
+
+
+def _totals(config: DictConfig, layers: Sequence[Layer], shape: tuple[int, ...]) -> dict[str, Any]:
+    """Return the net in numbers, memory by data type."""
+    summary = summarise(build.build_model(config), shape)
+    batch = int(config.train.batch_size)
+    memory = {}
+    for dtype in ("float32", "bfloat16"):
+        kept = summary
+        if "dtype" in config.model:
+            kept = summarise(build.build(config.model, dtype=dtype), shape)
+        # Parameters, gradients and momentum are float32 whatever the type of the computation.
+        memory[dtype] = 3 * 4 * summary.parameters + batch * kept.residual_bytes
+    fields = [layer.field.size for layer in layers if layer.field is not None and layer.field.jump]
+    return {
+        "label": build.label_of(config),
+        "depth": depth_of(layers),
+        "parameters": summary.parameters,
+        "macs": summary.macs,
+        "receptive_field": max(fields, default=None),
+        "activation_bytes": summary.residual_bytes,
+        "batch_size": batch,
+        "training_bytes": memory,
+    }
+
+
+def _sentence(totals: dict[str, Any], shape: tuple[int, ...]) -> str:
+    memory = ", ".join(
+        f"{size / 2**30:.2f} GiB in {dtype}" for dtype, size in totals["training_bytes"].items()
+    )
+    return (
+        f"\n{totals['label']} on {'x'.join(map(str, shape))}: {totals['depth']} layers with "
+        f"weights, {totals['parameters']:,} parameters, {totals['macs'] / 1e9:.4f} GMAC, "
+        f"{totals['activation_bytes'] / 2**20:.1f} MiB of activations an image; its maps see "
+        f"{totals['receptive_field']} pixels.\nTraining at batch {totals['batch_size']}: {memory} "
+        "(parameters, gradients, momentum, activations)."
+    )
+
+
+def _compare(config: DictConfig) -> None:
+    """Tabulate and draw several nets, each at its depths."""
+    from hydra import compose
+    from hydra.core.hydra_config import HydraConfig
+
+    mine = [o for o in HydraConfig.get().overrides.task if not o.startswith(("compare=", "model"))]
+    found = []
+    for name in config.compare:
+        family, _, depth = str(name).partition("-")
+        overrides = [*mine, f"model={family}", *([f"model.depth={depth}"] if depth else [])]
+        one = compose("inspect", overrides=overrides)
+        shape = tuple(one.data.image_shape)
+        layers = layers_of(unrolled(build.build_model(one)), shape)
+        summary = summarise(build.build_model(one), shape)
+        fields = [layer.field.size for layer in layers if layer.field and layer.field.jump]
+        found.append(
+            figure.Net(
+                family=family,
+                label=str(name),
+                depth=depth_of(layers),
+                parameters=summary.parameters,
+                macs=summary.macs,
+                field=max(fields, default=0),
+            )
+        )
+    headings = ("net", "depth", "parameters", "GMAC", "receptive field")
+    rows = [
+        (n.label, str(n.depth), f"{n.parameters:,}", f"{n.macs / 1e9:.4f}", str(n.field))
+        for n in found
+    ]
+    if config.format == "json":
+        print(json.dumps([asdict(net) for net in found], indent=1))
+    elif config.format == "csv":
+        writer = csv.writer(sys.stdout)
+        writer.writerow(headings)
+        writer.writerows((n.label, n.depth, n.parameters, n.macs / 1e9, n.field) for n in found)
+    elif config.format == "markdown":
+        print(markdown(headings, rows))
+    else:
+        table = Table(*headings, box=None)
+        for row in rows:
+            table.add_row(*row)
+        Console(width=100, highlight=False).print(table)
+    if config.out is not None:
+        out = Path(config.out)
+        figure.draw(found, out, image_size=int(config.data.image_shape[0]))
+        print(f"-> {out}", file=sys.stderr)

@@ -17,7 +17,9 @@ VERBS = {
     "train": "train a net, or with -m a sweep of them",
     "report": "make a study's tables, figures and page from its run directories",
     "evaluate": "evaluate a run's checkpoint on a split",
-    "inspect": "count a net's parameters, multiply-accumulates and memory",
+    "inspect": "a net layer by layer; inspect conv: one convolution's arithmetic",
+    "predict": "say which classes images show",
+    "weights": "weights of torchvision and timm in; safetensors, StableHLO and ONNX out",
     "prepare": "prepare a data set",
     "sync": "send the records of runs to Weights & Biases",
     "doctor": "say what this machine has and what is missing",
@@ -41,6 +43,8 @@ def main() -> int:
         hint = f" Did you mean {close[0]}?" if close else ""
         print(f"deeper: there is no verb {verb!r}.{hint}\n\n{_usage()}", file=sys.stderr)
         return USER_ERROR
+    if [verb, *rest[:1]] == ["inspect", "conv"]:
+        verb, rest = "convolution", rest[1:]
     set_cpu_flags()
     # Keeps XLA's C++ log to errors; a warning there has no line number that a reader could use.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -9,12 +9,11 @@ import numpy as np
 from omegaconf import DictConfig
 from rich.console import Console
 
-from deeper.cli import build, device
+from deeper.cli import build, device, stored
 from deeper.cli.banner import banner, banner_facts
 from deeper.cli.main import DIVERGED, FINISHED, INTERRUPTED
 from deeper.cli.progress import Pipe, Watcher, watcher
 from deeper.data.sources import known_size
-from deeper.models.init import initialise
 from deeper.track.environment import environment
 from deeper.track.run_directory import RunDirectory
 from deeper.track.tracker import Examples, Tracker
@@ -62,8 +61,11 @@ def _train(
     splits = build.open_splits(config)
     plan = build.make_plan(config, len(splits.train.labels))
     experiment = build.assemble(config, plan, splits, mesh)
+    variables, new = stored.initial_variables(config, plan.model)
+    if config.init_from is not None:
+        console.print(f"Begins from {config.init_from}; new layers: {', '.join(new) or 'none'}")
     state = create(
-        initialise(plan.model, config.seed, tuple(config.data.image_shape)),
+        variables,
         plan.optimizer,
         seed=config.seed,
         keep_ema=config.train.ema is not None,

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from deeper.models import cpu
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -41,7 +43,8 @@ def summarise(model: nn.Module, image_shape: Sequence[int]) -> Summary:
     rngs = {name: jax.random.key(0) for name in ("params", "dropout")}
     variables = jax.eval_shape(lambda x: model.init(rngs, x, train=False), images)
     variables = nn.meta.unbox(variables)
-    forward = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(variables, images)
+    with cpu.turned_off():
+        forward = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(variables, images)
 
     def kept(params, rest, x):
         def loss(params):
@@ -57,14 +60,23 @@ def summarise(model: nn.Module, image_shape: Sequence[int]) -> Summary:
         return jax.vjp(loss, params)[1]
 
     rest = {name: tree for name, tree in variables.items() if name != "params"}
-    # Two images: BatchNorm of one value a channel would be a degenerate trace in the smallest nets.
-    pair = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
-    both = _bytes(jax.eval_shape(kept, variables["params"], rest, pair))
-    constant = _bytes(variables["params"])
+    # The difference leaves out what is kept once, such as kernels in another type. One image would
+    # be a degenerate trace for BatchNorm in the smallest nets.
+    two, three = (
+        _bytes(
+            jax.eval_shape(
+                kept,
+                variables["params"],
+                rest,
+                jax.ShapeDtypeStruct((count, *image_shape), jnp.float32),
+            )
+        )
+        for count in (2, 3)
+    )
     return Summary(
         parameters=parameter_count(variables["params"]),
         macs=macs_of(forward.jaxpr),
-        residual_bytes=max(0, both - constant) // 2,
+        residual_bytes=three - two,
     )
 
 
@@ -80,26 +92,30 @@ def _bytes(tree: Any) -> int:
 def macs_of(jaxpr: core.Jaxpr) -> int:
     """Add up the multiply-accumulates of a traced program's convolutions and dot products.
 
-    A loop counts as often as it runs; of alternatives, such as one formulation a platform, the
-    costliest counts.
+    A loop counts as often as it runs; of alternatives the costliest counts.
     """
     total = 0
     for equation in jaxpr.eqns:
         name = equation.primitive.name
-        if name == "conv_general_dilated":
-            total += _convolution_macs(equation)
-        elif name == "dot_general":
-            total += _dot_macs(equation)
+        if name in ("conv_general_dilated", "dot_general"):
+            total += macs_of_equation(equation)
         elif name == "cond":
             total += max(macs_of(branch.jaxpr) for branch in equation.params["branches"])
         else:
             times = equation.params["length"] if name == "scan" else 1
-            total += times * sum(macs_of(inner) for inner in _inner(equation.params))
+            total += times * sum(macs_of(inner) for inner in inner_programs(equation))
     return total
 
 
-def _inner(params: dict[str, Any]) -> list[core.Jaxpr]:
+def macs_of_equation(equation: Any) -> int:
+    """Return the multiply-accumulates of a convolution or dot product."""
+    convolution = equation.primitive.name == "conv_general_dilated"
+    return _convolution_macs(equation) if convolution else _dot_macs(equation)
+
+
+def inner_programs(equation: Any) -> list[core.Jaxpr]:
     """Return the programs inside an equation: of a custom derivative only the function itself."""
+    params = equation.params
     if "call_jaxpr" in params:
         values = [params["call_jaxpr"]]
     else:

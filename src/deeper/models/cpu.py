@@ -14,7 +14,8 @@ Values and gradients equal the plain formulations' up to float32 rounding.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -33,6 +34,17 @@ def use(enabled: bool) -> None:
     """Turn the CPU formulations on or off for everything that is traced from now on."""
     global _enabled
     _enabled = enabled
+
+
+@contextmanager
+def turned_off() -> Iterator[None]:
+    """Trace without the CPU formulations: each convolution is one equation, whatever the batch."""
+    before = _enabled
+    use(False)
+    try:
+        yield
+    finally:
+        use(before)
 
 
 def _choose(cpu: Callable[..., Any], plain: Callable[..., Any], *arguments: Any) -> Any:

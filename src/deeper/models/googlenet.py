@@ -118,7 +118,7 @@ class AuxiliaryHead(nn.Module):
 
     Attributes:
         classes: outputs.
-        dropout: rate in front of the last layer, 0.7.
+        dropout: rate in front of the last layer.
         unit: the other attributes of `Unit`, as pairs.
     """
 
@@ -144,6 +144,7 @@ class GoogLeNet(nn.Module):
         auxiliary: whether there are auxiliary heads.
         small: a stem for images of 28 to 64 pixels: one 3x3 of stride 1, no pooling in it.
         dropout: rate in front of the last layer.
+        auxiliary_dropout: likewise of the auxiliary heads.
         unit: attributes of `Unit` that all share, as pairs.
     """
 
@@ -152,6 +153,7 @@ class GoogLeNet(nn.Module):
     auxiliary: bool
     small: bool
     dropout: float
+    auxiliary_dropout: float
     unit: tuple[tuple[str, Any], ...]
 
     @nn.compact
@@ -166,7 +168,8 @@ class GoogLeNet(nn.Module):
             kernel = 3 if self.batch_norm else 5
             x = Inception(widths, kernel, self.unit, name=f"inception{name}")(x, train)
             if self.auxiliary and name in HEADS and (train or self.is_initializing()):
-                head = AuxiliaryHead(self.classes, 0.7, self.unit, name=HEADS[name])
+                rate = self.auxiliary_dropout
+                head = AuxiliaryHead(self.classes, rate, self.unit, name=HEADS[name])
                 logits = head(x, train)
                 if train:
                     self.sow("auxiliary", f"{HEADS[name]}_logits", logits)
@@ -200,6 +203,7 @@ def googlenet(
     auxiliary: bool = True,
     stem: str = "paper",
     dropout: float | None = None,
+    auxiliary_dropout: float = 0.7,
     batch_norm_axis: str | None = None,
     dtype: str = "float32",
 ) -> GoogLeNet:
@@ -212,6 +216,7 @@ def googlenet(
         auxiliary: whether there are auxiliary heads, which answer in training alone.
         stem: paper, or small for images of 28 to 64 pixels.
         dropout: rate in front of the last layer; by default the form's: 0.2, and 0.4 in the paper.
+        auxiliary_dropout: likewise of the auxiliary heads; 0.7 in the paper.
         batch_norm_axis: "data" shares BatchNorm's statistics over the devices.
         dtype: of the computation, float32 or bfloat16.
     """
@@ -232,5 +237,6 @@ def googlenet(
         auxiliary=auxiliary,
         small=stem == "small",
         dropout=default if dropout is None else dropout,
+        auxiliary_dropout=auxiliary_dropout,
         unit=tuple(unit.items()),
     )

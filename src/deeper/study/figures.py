@@ -11,40 +11,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from deeper.plotting import COLOURS, INK, STYLE
 from deeper.study import curves
 from deeper.study.collect import Collection, Run
 from deeper.study.labels import place_beside, spread
 from deeper.study.statistics import Mean, mean_of
 from deeper.study.tables import by_arm
 
-# Okabe and Ito's palette, which the colour-blind can tell apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # a label stops the grid
-INK, SOFT = "#1b1f24", "#5b6570"
-STYLE: Any = {
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": "#9aa3ac",
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": "#e6e9ec",
-    "grid.linewidth": 0.8,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "legend.frameon": False,
-    "figure.dpi": 160,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "svg.hashsalt": "deeper",
-    "svg.fonttype": "path",
-}
 Points = dict[Any, list[float]]  # x -> a value a seed
 
 

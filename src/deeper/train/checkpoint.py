@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -35,6 +36,7 @@ class Checkpoints:
         policies = ocp.checkpoint_managers
         self._manager = ocp.CheckpointManager(
             self.directory,
+            item_handlers=ocp.StandardCheckpointHandler(),  # without, it knows no shapes
             options=ocp.CheckpointManagerOptions(
                 best_fn=lambda metrics: metrics[_ERROR],
                 best_mode="min",
@@ -96,6 +98,44 @@ class Checkpoints:
         )
         restored = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
         return template.replace(**restored)
+
+    def save_variables(self, variables: dict[str, Any]) -> None:
+        """Write a net's variables alone, as the checkpoint of step 0, and wait for it.
+
+        Raises:
+            UserError: the write failed.
+        """
+        tree = {"step": np.zeros((), np.int32), **variables}
+        with self._disk_errors():
+            self._manager.save(
+                0, args=ocp.args.StandardSave(tree), metrics={_ERROR: _UNKNOWN_ERROR}
+            )
+            self._manager.wait_until_finished()
+
+    def restore_variables(self, step: int) -> dict[str, Any]:
+        """Read what evaluation uses of a checkpoint, whatever else it holds.
+
+        Returns:
+            params and batch_stats: the moving averages where the run keeps them.
+
+        Raises:
+            UserError: the checkpoint cannot be read.
+        """
+        try:
+            known: Any = self._manager.item_metadata(step)
+            abstract = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._sharding),
+                dict(known),
+            )
+            tree: Any = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        except Exception as error:  # whatever the readers below make of damaged bytes
+            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
+            raise UserError(
+                f"The checkpoint of step {step} in {self.directory} cannot be read "
+                f"({type(error).__name__}: {reason})."
+            ) from error
+        params, batch_stats = tree.get("ema") or (tree["params"], tree.get("batch_stats", {}))
+        return {"params": params, "batch_stats": batch_stats}
 
     def restore_last_good(self, template: State, warn: Callable[[str], None]) -> State | None:
         """Read the newest checkpoint that can be read; None if there is none.

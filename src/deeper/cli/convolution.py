@@ -1,0 +1,59 @@
+"""``deeper inspect conv input=640x480x3 ...``: what one layer makes of a map, and what it costs."""
+
+import re
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from deeper.errors import UserError
+from deeper.inspect import sliding
+from deeper.inspect.convolution import Geometry
+
+
+def run(config: DictConfig) -> None:
+    """Print output size, parameters and multiply-accumulates; draw the sliding window if asked."""
+    match = re.fullmatch(r"(\d+)x(\d+)(?:x(\d+))?", str(config.input))
+    if not match:
+        raise UserError(f"input={config.input}: give HEIGHTxWIDTHxCHANNELS, such as 224x224x3.")
+    height, width, channels = (int(part or 1) for part in match.groups())
+    numbers = ("channels", "kernel", "stride", "padding", "dilation", "groups")
+    for name in numbers:
+        if not isinstance(config[name], int) or isinstance(config[name], bool):
+            raise UserError(f"{name}={config[name]}: give a whole number.")
+    geometry = Geometry(
+        kind=config.kind,
+        height=height,
+        width=width,
+        channels=channels,
+        kernel=config.kernel,
+        stride=config.stride,
+        padding=config.padding,
+        dilation=config.dilation,
+        features=channels if config.kind == "pool" else config.channels,
+        groups=1 if config.kind == "pool" else config.groups,
+        bias=bool(config.bias),
+    )
+    rows, columns, features = geometry.output
+    table = Table(box=None, show_header=False, padding=(0, 3, 0, 0))
+    table.add_row("result", f"{rows}x{columns}x{features}")
+    table.add_row("window spans", f"{geometry.extent}x{geometry.extent}")
+    table.add_row("parameters", f"{geometry.parameters:,}")
+    table.add_row("multiply-accumulates", f"{geometry.macs:,}")
+    if any(geometry.unseen):
+        down, right = geometry.unseen
+        table.add_row("never under the window", f"the last {down} rows, {right} columns")
+    if geometry.kind != "pool":
+        table.add_row(
+            "a dense layer instead",
+            f"{height}*{width}*{channels} -> {geometry.features:,}: "
+            f"{geometry.dense_parameters:,} parameters",
+        )
+    console = Console(width=100, highlight=False)
+    console.print(table)
+    if config.out is not None:
+        sliding.draw(geometry, Path(config.out), bool(config.animate))
+        console.print(f"-> {config.out}")
+    elif config.animate:
+        raise UserError("animate=true needs out=FILE.gif.")

@@ -1,0 +1,132 @@
+"""``deeper weights``: weights of torchvision and timm in; safetensors, StableHLO, ONNX out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+import yaml
+from omegaconf import DictConfig
+from rich.console import Console
+
+from deeper.cli import build, device, stored
+from deeper.errors import UserError
+from deeper.models.googlenet import GoogLeNet
+from deeper.models.init import initialise
+from deeper.train.checkpoint import Checkpoints
+from deeper.weights import export, files, torchvision
+from deeper.weights.names import LAST
+
+ORIGIN = "weights.json"
+
+
+def run(config: DictConfig) -> None:
+    """Import or export."""
+    console = Console(width=100, highlight=False)
+    source = config["import"]
+    if (source is None) == (config.run is None):
+        raise UserError("Give import=FILE out=DIRECTORY, or run=DIRECTORY out=FILE.")
+    device.start_jax(config.train.cpu_kernels)
+    if source is not None:
+        _import(config, str(source), Path(config.out), console)
+    else:
+        _export(config, Path(config.run), Path(config.out), console)
+
+
+def _import(config: DictConfig, source: str, out: Path, console: Console) -> None:
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        raise UserError(f"out={out} exists and is not empty; nothing was written.")
+    model = build.build_model(config)
+    shape = tuple(config.data.image_shape)
+    arrays, origin = files.read(source)
+    new = _new_heads(arrays, model, config.model.classes, shape)
+    variables = torchvision.convert(arrays, model, shape, new=new)
+    if new:
+        _fill(variables, initialise(model, config.seed, shape), new)
+    plain = build.plain_config(config, build.label_of(config))
+    for key in ("import", "run", "out", "names", "checkpoint"):
+        del plain[key]
+    if isinstance(model, GoogLeNet) and config.data.name == "imagenet":
+        # torchvision's weights were trained at Inception's scale, and its net turns images
+        # normalised in the usual way into it (transform_input).
+        plain["data"] |= {"mean": [0.5] * 3, "std": [0.5] * 3}
+        console.print(
+            "Images are normalised by mean 0.5 and deviation 0.5, as these weights expect."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
+    record = {**origin, "arrays": len(arrays), "new_layers": list(new)}
+    (out / ORIGIN).write_text(json.dumps(record, indent=1) + "\n")
+    checkpoints = Checkpoints(out / "checkpoints", device.mesh_of(1))
+    try:
+        checkpoints.save_variables(variables)
+    finally:
+        checkpoints.close()
+    console.print(f"{len(arrays)} arrays of {source} -> {out}")
+    if new:
+        console.print(f"New, for {config.model.classes} classes: {', '.join(new)}")
+
+
+def _new_heads(
+    arrays: torchvision.Arrays, model: nn.Module, classes: int, shape: tuple[int, int, int]
+) -> tuple[str, ...]:
+    """Return the last layers, if the file has them for another number of classes."""
+    theirs = {leaf.name: leaf for leaf in torchvision.leaves_of(model, shape)}
+    given = torchvision.by_torchvision_name(arrays)
+    last = set(LAST[type(model)])
+    return tuple(
+        sorted(
+            "/".join(leaf.path[1:-1])
+            for name, leaf in theirs.items()
+            if "/".join(leaf.path[1:-1]) in last
+            and leaf.path[-1] == "bias"
+            and name in given
+            and given[name].shape != (classes,)
+        )
+    )
+
+
+def _fill(variables: dict[str, Any], fresh: dict[str, Any], layers: tuple[str, ...]) -> None:
+    """Take layers from freshly initialised variables."""
+    for layer in layers:
+        node, source = variables["params"], fresh["params"]
+        *path, last = layer.split("/")
+        for part in path:
+            node, source = node.setdefault(part, {}), source[part]
+        node[last] = source[last]
+
+
+def _export(config: DictConfig, path: Path, out: Path, console: Console) -> None:
+    of_run = stored.open_stored(path, config.checkpoint, "run")
+    shape = tuple(of_run.config.data.image_shape)
+    facts = export.Facts(
+        label=str(of_run.config.label),
+        image_shape=shape,
+        mean=tuple(of_run.config.data.mean),
+        std=tuple(of_run.config.data.std),
+        classes=tuple(stored.class_names(path, of_run.config)),
+        step=of_run.step,
+    )
+    variables = _numpy(of_run.variables)
+    if out.suffix == ".safetensors":
+        if config.names not in ("torchvision", "deeper"):
+            raise UserError(f"names={config.names} is unknown; choose torchvision or deeper.")
+        if config.names == "torchvision":
+            arrays = torchvision.revert(variables, of_run.model, shape)
+        else:
+            arrays = export.flat(variables)
+        files.write(out, arrays, facts.metadata() | {"names": config.names})
+    elif out.suffix == ".stablehlo":
+        export.stablehlo(of_run.model, variables, facts, out)
+    elif out.suffix == ".onnx":
+        export.onnx(of_run.model, variables, facts, out)
+    else:
+        raise UserError(f"out={out}: give a file named .safetensors, .stablehlo or .onnx.")
+    console.print(f"{path}, step {of_run.step} -> {out} ({out.stat().st_size / 2**20:.1f} MiB)")
+
+
+def _numpy(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {name: _numpy(node) for name, node in tree.items()}
+    return np.asarray(tree)

@@ -1,0 +1,107 @@
+"""Nets as files that other programs run: StableHLO and ONNX.
+
+The exported function takes images as they are stored, uint8 of (batch, height, width, channels)
+for any batch size, and returns logits, float32 of (batch, classes): normalisation is inside.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+
+from deeper.errors import UserError
+from deeper.models import cpu
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a file says of its net.
+
+    Attributes:
+        label: of the run.
+        image_shape: height, width, channels.
+        mean: of each channel, of images in 0 to 1.
+        std: likewise.
+        classes: names, in the order of the logits.
+        step: of the checkpoint.
+    """
+
+    label: str
+    image_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...]
+    step: int
+
+    def metadata(self) -> dict[str, str]:
+        """Return everything as strings; what is no string, as JSON."""
+        return {
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in asdict(self).items()
+        }
+
+
+def flat(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return variables under names like ``params/stage1/block1/conv1/kernel``."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+        for path, leaf in jax.tree.leaves_with_path(variables)
+    }
+
+
+def stablehlo(model: nn.Module, variables: Any, facts: Facts, out: Path) -> None:
+    """Write a serialised `jax.export.Exported` for CPU, CUDA and TPU, and ``OUT.json`` beside it.
+
+    ``jax.export.deserialize(bytes).call(images)`` runs it.
+    """
+    (batch,) = jax.export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, *facts.image_shape), jnp.uint8)
+    with cpu.turned_off():
+        function = jax.jit(_inference(model, variables, facts))
+        exported = jax.export.export(function, platforms=PLATFORMS)(images)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(bytes(exported.serialize()))
+    out.with_name(out.name + ".json").write_text(json.dumps(asdict(facts), indent=1) + "\n")
+
+
+def onnx(model: nn.Module, variables: Any, facts: Facts, out: Path) -> None:
+    """Write an ONNX file, with the facts as its metadata.
+
+    Raises:
+        UserError: the extra ``onnx`` is not installed.
+    """
+    try:
+        import jax2onnx
+        import onnx as onnx_library
+    except ImportError as error:
+        raise UserError(f"out={out} needs the extra onnx: run scripts/setup onnx.") from error
+    with cpu.turned_off():
+        converted = jax2onnx.to_onnx(
+            _inference(model, variables, facts),
+            [jax.ShapeDtypeStruct(("batch", *facts.image_shape), jnp.uint8)],
+            model_name=facts.label,
+        )
+    for name, value in facts.metadata().items():
+        converted.metadata_props.add(key=name, value=value)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    onnx_library.save_model(converted, out)
+
+
+def _inference(model: nn.Module, variables: Any, facts: Facts):
+    mean, std = (np.asarray(values, np.float32) for values in (facts.mean, facts.std))
+
+    def logits(images):
+        x = (images.astype(jnp.float32) / 255.0 - mean) / std
+        answer: Any = model.apply(variables, x, train=False)
+        return answer.astype(jnp.float32)
+
+    return logits
