@@ -36,9 +36,9 @@ def run(config: DictConfig) -> None:
     normalise = Normalise(tuple(data.mean), tuple(data.std))
 
     @jax.jit
-    def probabilities(variables, images):
+    def answer(variables, images):
         logits: Any = of_run.model.apply(variables, normalise(images), train=False)
-        return jax.nn.softmax(logits)
+        return logits, jax.nn.softmax(logits)
 
     # A last, partial batch is filled up, so that one program serves all.
     size = min(config.batch_size, len(paths))
@@ -56,10 +56,11 @@ def run(config: DictConfig) -> None:
                 unread.append(str(error))
                 continue
             read.append(file)
-        answers = np.asarray(probabilities(of_run.variables, images))[: len(read)]
-        for file, answer in zip(read, answers, strict=True):
-            for rank, number in enumerate(np.argsort(-answer)[:LISTED], 1):
-                rows.append((str(file), rank, names[number], float(answer[number])))
+        logits, shares = (np.asarray(part) for part in answer(of_run.variables, images))
+        for i, file in enumerate(read):
+            # By logits: of a very sure net all other probabilities are zero.
+            for rank, number in enumerate(np.argsort(-logits[i], kind="stable")[:LISTED], 1):
+                rows.append((str(file), rank, names[number], float(shares[i, number])))
     _print(console, rows)
     out = Path(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)

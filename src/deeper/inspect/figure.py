@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from deeper.plotting import COLOURS, SOFT, STYLE
 
@@ -66,7 +67,11 @@ def draw(nets: Sequence[Net], out: Path, image_size: int) -> None:
                     xytext=(-2, 3), textcoords="offset points", ha="right", color=SOFT, fontsize=8,
                 )  # fmt: skip
             axes.set(title=title, xlabel="depth (layers with weights)", ylabel=label, yscale="log")
-        figure.legend(loc="outside lower center", ncols=len(families), fontsize=9)
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_locator(NullLocator())
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(families), fontsize=9)
         out.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"Date": None} if out.suffix == ".svg" else {"Software": None}
         figure.savefig(out, metadata=metadata)

@@ -81,7 +81,10 @@ def _frame(geometry: Geometry, places: list[tuple[int, int]]) -> Figure:
     pool = geometry.kind == "pool"
     figure = Figure(figsize=(8.2, 2.9 * len(places) + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
-    widths = (x.shape[1] + 2 * geometry.padding, geometry.kernel, y.shape[1])
+    around = 0 if geometry.kind == "transposed" else geometry.padding
+    widths = (x.shape[1] + 2 * around, geometry.kernel, y.shape[1])
+    # One scale for all: every panel is as high as the highest.
+    height = max(x.shape[0] + 2 * around, geometry.kernel, y.shape[0])
     grid = figure.subplots(len(places), 3, squeeze=False, width_ratios=widths)
     for (left, middle, right), (row, column) in zip(grid, places, strict=True):
         window = geometry.window(row, column)
@@ -90,13 +93,17 @@ def _frame(geometry: Geometry, places: list[tuple[int, int]]) -> Figure:
             inside = [(i, j) for i, j in window if 0 <= i < y.shape[0] and 0 <= j < y.shape[1]]
             _map(right, y, RESULT, 0, inside)
         else:
-            _map(left, x, MAP, geometry.padding, window)
+            _map(left, x, MAP, around, window)
             _map(right, y, RESULT, 0, [(row, column)])
         if pool:
             middle.text(0.5, 0.5, "max", ha="center", va="center", fontsize=13, color=SOFT)
             middle.set_axis_off()
         else:
             _map(middle, kernel, "#fbe3d2", 0, [])
+        for axes in (left, middle, right):
+            low, high = sorted(axes.get_ylim())
+            spare = (height + 0.2 - (high - low)) / 2
+            axes.set_ylim(high + spare, low - spare)
         left.set_title("input", fontsize=10)
         middle.set_title("" if pool else "kernel", fontsize=10)
         right.set_title("result", fontsize=10)

@@ -1,0 +1,129 @@
+"""Weights in, predictions, weights out: as a user does it, from the command line."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import jax.export
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+from deeper.augment.ops import Normalise
+from deeper.data.pictures import read_picture
+from deeper.models.resnet import resnet
+from deeper.weights.files import metadata_of
+from deeper.weights.torchvision import convert, state_dict_shapes
+
+NET = ("model=resnet", "model.depth=18")
+
+
+def deeper(*arguments, cwd, status=0):
+    done = subprocess.run(
+        [sys.executable, "-m", "deeper", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A directory with a file as torchvision's state_dict() makes it, and its import."""
+    folder = tmp_path_factory.mktemp("weights")
+    rng = np.random.default_rng(0)
+    weights = {}
+    for name, shape in state_dict_shapes(resnet(18, 1000)).items():
+        weights[name] = np.abs(rng.normal(size=shape)).astype(np.float32) * 0.05
+        if name.endswith("running_mean"):
+            weights[name.replace("running_mean", "num_batches_tracked")] = np.array(3)
+        elif len(shape) > 1:
+            weights[name] -= 0.035
+    save_file(weights, folder / "resnet18.safetensors")
+    out = deeper("weights", "import=resnet18.safetensors", *NET, "out=imported", cwd=folder)
+    assert "122 arrays" in out
+    return folder
+
+
+def test_import_says_where_the_weights_are_from(folder):
+    origin = json.loads((folder / "imported/weights.json").read_text())
+    assert origin["source"] == "resnet18.safetensors" and len(origin["sha256"]) == 64
+    assert origin["new_layers"] == []
+
+
+def test_export_is_the_import_to_the_bit(folder):
+    deeper("weights", "run=imported", "out=back.safetensors", cwd=folder)
+    there, back = (load_file(folder / f"{name}.safetensors") for name in ("resnet18", "back"))
+    there = {name: array for name, array in there.items() if "num_batches" not in name}
+    assert there.keys() == back.keys()
+    for name in there:
+        np.testing.assert_array_equal(there[name], back[name])
+    facts = metadata_of(folder / "back.safetensors")
+    assert json.loads(facts["mean"]) == [0.485, 0.456, 0.406]
+    assert len(json.loads(facts["classes"])) == 1000
+
+
+def test_predictions_and_stablehlo_are_the_nets_own(folder):
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    rng = np.random.default_rng(1)
+    for name in ("a.png", "b.jpg", "c.png"):
+        coarse = rng.integers(0, 255, (6, 7, 3)).astype(np.uint8)
+        Image.fromarray(coarse).resize((300, 260)).save(pictures / name)
+    (pictures / "d.png").write_bytes(b"no picture")
+    out = deeper("predict", "images=pictures", "weights=imported", cwd=folder, status=2)
+    assert "d.png cannot be read" in out and "3 pictures" in out
+    with (folder / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 15
+
+    model = resnet(18, 1000)
+    variables = convert(load_file(folder / "resnet18.safetensors"), model)
+    images = np.stack(
+        [read_picture(p, (224, 224, 3), 0.875) for p in sorted(pictures.iterdir())[:3]]
+    )
+    normalise = Normalise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    logits = np.asarray(
+        jax.jit(lambda v, x: model.apply(v, normalise(x), train=False))(variables, images)
+    )
+    for i in range(3):
+        five = [int(row["class"]) for row in rows[5 * i : 5 * i + 5]]
+        assert five == np.argsort(-logits[i])[:5].tolist()
+
+    deeper("weights", "run=imported", "out=net.stablehlo", cwd=folder)
+    exported = jax.export.deserialize(bytearray((folder / "net.stablehlo").read_bytes()))
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    for count in (1, 3):
+        theirs = np.asarray(exported.call(images[:count]))
+        scale = np.abs(logits).max()
+        np.testing.assert_allclose(theirs, logits[:count], rtol=0, atol=1e-4 * scale)
+    facts = json.loads((folder / "net.stablehlo.json").read_text())
+    assert facts["image_shape"] == [224, 224, 3]
+
+
+def test_a_head_for_other_classes_is_new(folder):
+    out = deeper(
+        "weights", "import=resnet18.safetensors", *NET, "data.classes=10", "out=ten", cwd=folder
+    )
+    assert "New, for 10 classes: fc" in out
+
+
+def test_mistakes_are_told_and_nothing_is_written(folder):
+    out = deeper(
+        "weights", "import=resnet18.safetensors", "model=resnet", "model.depth=34", "out=no",
+        cwd=folder, status=2,
+    )  # fmt: skip
+    assert "layer1.2.conv1.weight" in out and "nothing was written" in out
+    assert not (folder / "no").exists()
+    (folder / "x.pth").write_bytes(b"")
+    out = deeper("weights", "import=x.pth", *NET, "out=no", cwd=folder, status=2)
+    assert "PyTorch alone can read" in out
+    out = deeper("weights", "run=imported", "out=x.txt", cwd=folder, status=2)
+    assert ".stablehlo" in out
+    out = deeper("predict", "images=pictures", "weights=nowhere", cwd=folder, status=2)
+    assert "no run directory" in out
