@@ -58,20 +58,27 @@ def _step(model, variables, images, labels):
     return loss, grads, stats
 
 
-def errors(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, float]:
-    """Return the largest relative error of each kind, |a - b| / max |b|, array by array.
+def errors(found: dict[str, Any], exact: dict[str, Any]) -> dict[str, float]:
+    """Return the largest relative error of each kind over the arrays of a net.
 
-    Some gradients are zero but for rounding, as that of a bias in front of a BatchNorm: an array
-    is held against at least a hundredth of the largest value that its kind has in the net.
+    Logits, loss and statistics: max |a - b| / max |b|. Gradients: the same of root mean squares,
+    since one rectifier or pooling window on the edge can move single values by much. Some arrays
+    are zero but for rounding, such as the gradient of a bias in front of a BatchNorm: none is held
+    against less than a hundredth of the largest of its kind in the net.
     """
+
+    def size(kind: str, array: Any) -> float:
+        values = np.abs(np.asarray(array, np.float64))
+        return float(np.sqrt((values**2).mean()) if kind == "gradient" else values.max())
+
     largest: dict[str, float] = {}
-    for name in ours:
+    for name in found:
         kind = name.partition("/")[0]
-        largest[kind] = max(largest.get(kind, 0.0), float(np.abs(theirs[name]).max()))
+        largest[kind] = max(largest.get(kind, 0.0), size(kind, exact[name]))
     worst: dict[str, float] = {}
-    for name, a in ours.items():
-        kind, b = name.partition("/")[0], np.asarray(theirs[name], np.float64)
-        scale = max(float(np.abs(b).max()), FLOOR * largest[kind])
-        error = float(np.abs(np.asarray(a, np.float64) - b).max()) / scale
+    for name, array in found.items():
+        kind = name.partition("/")[0]
+        difference = size(kind, np.asarray(array, np.float64) - exact[name])
+        error = difference / max(size(kind, exact[name]), FLOOR * largest[kind])
         worst[kind] = max(worst.get(kind, 0.0), error)
     return worst

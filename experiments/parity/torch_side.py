@@ -1,8 +1,12 @@
 """torchvision's answers: logits, and for nets with BatchNorm one training step.
 
+Everything is computed twice: in float64, which is the reference, and in float32 (``single/``),
+which shows how far float32 alone goes from it.
+
 Run by parity.py in a virtual environment of its own: torch_side.py NET SEED IMAGES STEP OUT
 """
 
+import copy
 import sys
 
 import numpy as np
@@ -30,6 +34,14 @@ def main():
             module.p = 0.0
     images = torch.from_numpy(fill("images", (count, 3, SIZE, SIZE), seed))
     labels = torch.arange(count) * 101 % CLASSES
+    exact = copy.deepcopy(model).double()
+    answers = {f"single/{k}": v for k, v in run(model, name, images, labels, with_step).items()}
+    answers |= run(exact, name, images.double(), labels, with_step)
+    np.savez(out, **answers, torch=torch.__version__, torchvision=torchvision.__version__)
+
+
+def run(model, name, images, labels, with_step):
+    """Return logits in evaluation mode and, if asked, what a training step gives."""
     answers = {}
     model.eval()
     with torch.no_grad():
@@ -52,7 +64,7 @@ def main():
         for key, buffer in model.named_buffers():
             if not key.endswith("num_batches_tracked"):
                 answers[f"statistics/{key}"] = buffer.numpy()
-    np.savez(out, **answers, torch=torch.__version__, torchvision=torchvision.__version__)
+    return answers
 
 
 main()

@@ -78,6 +78,7 @@ CONVOLUTIONS = {
     "5x5 to one channel": ((3, 12, 11, 2), (5, 5, 2, 1), conv(1, 0)),
     "7x7/2": ((3, 15, 14, 3), (7, 7, 3, 32), conv(2, 3)),
     "11x11/4": ((2, 23, 24, 3), (11, 11, 3, 32), conv(4, 2)),
+    "few channels of large maps, in parts": ((32, 32, 32, 16), (3, 3, 16, 8), conv(1, 1)),
     "asymmetric padding": ((3, 9, 8, 4), (3, 2, 4, 6), conv((2, 1), ((0, 2), (1, 0)))),
     "a stride beyond the kernel": ((3, 8, 8, 4), (2, 2, 4, 5), conv(3)),
     "a map smaller than the kernel": ((3, 2, 3, 4), (5, 5, 4, 5), conv(1, 2)),

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -214,8 +215,8 @@ def max_pool(x: Maps, window: Pair, stride: Pair, padding: Padding) -> Maps:
 
 
 def _plain_max_pool(window, stride, padding, x):
-    around = ((0, 0), *padding, (0, 0))
-    return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, *stride, 1), around)
+    # By keyword: so a converter to ONNX, which takes its place, expects it.
+    return nn.max_pool(x, window_shape=window, strides=stride, padding=padding)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))

@@ -7,7 +7,8 @@ Which formulation is taken follows from the shapes alone:
   2015), a quarter of the multiplications. It rounds at about 1e-5 of the largest value.
 * Few output channels: several columns of the result at once.
 * The input's gradient at a stride: one convolution for each remainder of row and column.
-* The kernel's gradient: one product for 1x1, else a convolution with channels for examples.
+* The kernel's gradient: one product for 1x1, else a convolution with channels for examples, of as
+  many examples at a time as the caches hold where there are few channels.
 
 Inside a loop XLA:CPU is fast only at convolutions whose dimension numbers are NHWC, HWIO, NHWC and
 whose input is not dilated, so all of them are written that way, and barriers keep XLA from merging
