@@ -16,8 +16,11 @@ sys.path.insert(0, str(HERE))
 from nets import IMAGES, KEPT, NETS  # noqa: E402
 from our_side import FLOOR, answers, errors  # noqa: E402
 
-# The gradients of these are compared here; those of all nets in the table.
+# A training step of these is run here, those of all nets for the table. GoogLeNet's loss and
+# statistics tell of its heads; its gradients hang on rectifiers and pooling windows on the edge,
+# where PyTorch's own float32 is 7e-3 from its float64, so that no narrow bound can hold.
 STEPS = ("resnet18", "googlenet")
+GRADIENTS = ("resnet18",)
 
 
 @pytest.mark.parametrize("net", NETS, ids=lambda net: net.name)
@@ -30,14 +33,14 @@ def test_the_nets_answers_are_torchvisions(net):
     if not found:
         return
     assert errors({"loss": found.pop("loss")}, golden)["loss"] < 1e-3
-    for kind in ("gradient", "statistics"):
+    for kind in ("gradient", "statistics") if net.name in GRADIENTS else ("statistics",):
         norms = {n: golden[n][0] for n in found if n.startswith(kind)}
         largest = max(norms[n] / np.sqrt(found[n].size) for n in norms)
         for name in norms:
             flat = np.float64(found[name].ravel())
             least = FLOOR * largest * np.sqrt(flat.size)
             size = max(norms[name], least)
-            assert abs(np.linalg.norm(flat) - norms[name]) < 3e-3 * size, name
+            assert abs(np.linalg.norm(flat) - norms[name]) < 1e-3 * size, name
             some = flat[:: max(1, flat.size // KEPT)][:KEPT]
             scale = max(golden[name][1], least / np.sqrt(flat.size))
             np.testing.assert_allclose(some, golden[name][2:], rtol=0, atol=0.03 * scale)
