@@ -125,5 +125,5 @@ def test_mistakes_are_told_and_nothing_is_written(folder):
     assert "PyTorch alone can read" in out
     out = deeper("weights", "run=imported", "out=x.txt", cwd=folder, status=2)
     assert ".stablehlo" in out
-    out = deeper("predict", "images=pictures", "weights=nowhere", cwd=folder, status=2)
+    out = deeper("predict", "images=x.pth", "weights=nowhere", cwd=folder, status=2)
     assert "no run directory" in out
