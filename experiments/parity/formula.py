@@ -13,9 +13,7 @@ h ^ h >> 16 (all modulo 2^32), and u = 2 h / 2^32 - 1, uniform in -1 to 1. Then
     images              2 u
 
 BatchNorm's values keep the rectifiers' inputs away from zero, five deviations on either side. At
-zero itself rounding decides which way a gradient goes: with weights around 1 and biases around 0 a
-handful of units among millions do so, and each moves gradients by up to some per cent - between
-PyTorch's own memory formats as well as between PyTorch and us (README.md).
+zero itself rounding decides which way a gradient goes. README.md says what was seen without that.
 """
 
 import zlib

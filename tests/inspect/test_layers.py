@@ -17,8 +17,9 @@ from deeper.models.vgg import vgg
 
 IMAGENET, CIFAR, MNIST = (224, 224, 3), (32, 32, 3), (28, 28, 1)
 
-# net, images, depth, receptive field of the last map. The fields of AlexNet (2014), VGG-16 and the
-# residual nets are those of Araujo et al. 2019, table 1 (ResNet with the stride in the 3x3).
+# net, images, depth, receptive field of the last map. The fields of AlexNet (2014), VGG-16 and of
+# ResNet-50 and -101 with the stride in the 1x1 are those of Araujo et al. 2019. The others were
+# computed here: they guard against change; that fields are right, the gradient below tells.
 NETS = {
     "lenet5": (lenet5(10), MNIST, 5, 16),
     "alexnet": (alexnet(1000), IMAGENET, 8, 195),
@@ -28,6 +29,8 @@ NETS = {
     "resnet18": (resnet(18, 1000), IMAGENET, 18, 435),
     "resnet50": (resnet(50, 1000), IMAGENET, 50, 427),
     "resnet101": (resnet(101, 1000), IMAGENET, 101, 971),
+    "resnet50, stride in the 1x1": (resnet(50, 1000, stride_in="1x1"), IMAGENET, 50, 483),
+    "resnet101, stride in the 1x1": (resnet(101, 1000, stride_in="1x1"), IMAGENET, 101, 1027),
     "plain34": (resnet(34, 1000, residual=False), IMAGENET, 34, None),
     "resnet20": (resnet(20, 10), CIFAR, 20, None),
     "pre-activation": (resnet(20, 10, pre_activation=True, shortcut="C"), CIFAR, 20, None),
