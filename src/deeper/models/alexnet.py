@@ -15,6 +15,7 @@ from deeper.errors import UserError
 from deeper.models import layers
 from deeper.models.init import ONES, ZEROS, FanInUniform, Normal, Rule
 from deeper.models.layers import Conv, Dense, Dropout, Maps
+from deeper.models.precision import at_least_float32
 
 # (channels, kernel, stride, padding, groups, normalised, pooled)
 OWT = (
@@ -98,7 +99,7 @@ class AlexNet(nn.Module):
             drop = Dropout(self.dropout, name=f"dropout{i}")
             x = drop(nn.relu(dense(x)), train) if self.paper else nn.relu(dense(drop(x, train)))
         last: Any = {"rule": Normal(0.01), "bias_rule": ZEROS} if self.paper else {}
-        return Dense(self.classes, **last, name="fc3")(x.astype(jnp.float32))
+        return Dense(self.classes, **last, name="fc3")(at_least_float32(x))
 
 
 def alexnet(

@@ -27,6 +27,7 @@ from jaxtyping import Array, Float
 
 from deeper.models import cpu_convolution
 from deeper.models.cpu_convolution import Maps, Padding, Pair, Window
+from deeper.models.precision import at_least_float32
 
 _enabled = True
 
@@ -133,18 +134,28 @@ def batch_norm(
 
 
 def _plain_batch_norm(x, scale, bias, *, eps, relu):
-    x32 = x.astype(jnp.float32)
-    mean = x32.mean((0, 1, 2))
-    variance = jnp.maximum(0.0, (x32 * x32).mean((0, 1, 2)) - mean * mean)
+    mean, variance = moments(x)
     y = normalise(x, mean, variance, scale, bias, eps=eps, relu=relu)
     return y, lax.stop_gradient(mean), lax.stop_gradient(variance)
 
 
+def moments(x: Maps) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
+    """Return each channel's mean and biased variance, in float32 at least.
+
+    Both are taken around one of the map's own values, in one pass: E[x^2] - E[x]^2 itself loses
+    its digits where a channel's mean is many times its deviation (Chan, Golub and LeVeque 1983).
+    """
+    flat = at_least_float32(x.reshape(-1, x.shape[-1]))
+    around = lax.stop_gradient(flat[0])
+    apart = flat - around[None]
+    mean = apart.mean(0)
+    return around + mean, jnp.maximum(0.0, (apart * apart).mean(0) - mean * mean)
+
+
 def normalise(x, mean, variance, scale, bias, *, eps: float, relu: bool) -> Maps:
     """Scale and shift maps by given statistics, in x's own type, and rectify if asked."""
-    factor = scale * lax.rsqrt(variance + eps)
-    offset = bias - mean * factor
-    y = x.astype(jnp.float32) * factor.reshape(1, 1, 1, -1) + offset.reshape(1, 1, 1, -1)
+    factor = (scale * lax.rsqrt(variance + eps)).reshape(1, 1, 1, -1)
+    y = (at_least_float32(x) - mean.reshape(1, 1, 1, -1)) * factor + bias.reshape(1, 1, 1, -1)
     return (jnp.maximum(y, 0) if relu else y).astype(x.dtype)
 
 
@@ -154,18 +165,8 @@ def _batch_norm(eps, relu, x, scale, bias):
 
 
 def _batch_norm_forward(eps, relu, x, scale, bias):
-    plain = partial(_plain_batch_norm, eps=eps, relu=relu)
-    cpu = partial(_cpu_batch_norm, eps=eps, relu=relu)
-    y, mean, variance = _choose(cpu, plain, x, scale, bias)
+    y, mean, variance = _plain_batch_norm(x, scale, bias, eps=eps, relu=relu)
     return (y, mean, variance), (x, scale, bias, mean, variance, y)
-
-
-def _cpu_batch_norm(x, scale, bias, *, eps, relu):
-    flat = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
-    mean = flat.mean(0)
-    variance = jnp.maximum(0.0, (flat * flat).mean(0) - mean * mean)
-    y = normalise(x, mean, variance, scale, bias, eps=eps, relu=relu)
-    return y, mean, variance
 
 
 def _batch_norm_backward(eps, relu, saved, cotangents):
@@ -181,18 +182,18 @@ def _batch_norm_backward(eps, relu, saved, cotangents):
 def _batch_norm_gradients(eps, relu, x, scale, bias, mean, variance, y, dy):
     del bias
     channels = x.shape[-1]
-    x32, dy = (v.reshape(-1, channels).astype(jnp.float32) for v in (x, dy))
+    apart, dy = (at_least_float32(v.reshape(-1, channels)) for v in (x, dy))
+    apart -= mean[None]
     if relu:
         dy = jnp.where(y.reshape(-1, channels) > 0, dy, 0.0)
     inverse = lax.rsqrt(variance + eps)
     d_bias = dy.sum(0)
-    d_scale = ((dy * x32).sum(0) - mean * d_bias) * inverse
-    # dx = scale * inverse * (dy - (d_bias + (x - mean) * inverse * d_scale) / n), one term a power
-    # of x, so that a map is read and written once.
+    d_scale = (dy * apart).sum(0) * inverse
+    # One term a power of x, so that a map is read and written once.
     factor = scale * inverse
     slope = -factor * d_scale * inverse / len(dy)
-    offset = -factor * d_bias / len(dy) - slope * mean
-    dx = factor[None] * dy + slope[None] * x32 + offset[None]
+    offset = -factor * d_bias / len(dy)
+    dx = factor[None] * dy + slope[None] * apart + offset[None]
     return dx.astype(x.dtype).reshape(x.shape), d_scale, d_bias
 
 

@@ -15,6 +15,7 @@ from deeper.errors import UserError
 from deeper.models import layers
 from deeper.models.init import FanInUniform, Rule, TruncatedNormal
 from deeper.models.layers import BatchNorm, Conv, Dense, Dropout, Maps
+from deeper.models.precision import at_least_float32
 
 # name: (1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection)
 INCEPTION = {
@@ -131,7 +132,7 @@ class AuxiliaryHead(nn.Module):
         """Return logits."""
         x = layers.adaptive_avg_pool(x, 4)
         x = Unit(128, 1, 1, **dict(self.unit), name="conv")(x, train)
-        x = nn.relu(Dense(1024, name="fc1")(layers.flatten(x).astype(jnp.float32)))
+        x = nn.relu(Dense(1024, name="fc1")(at_least_float32(layers.flatten(x))))
         return Dense(self.classes, name="fc2")(Dropout(self.dropout, name="dropout")(x, train))
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from deeper.errors import UserError
 from deeper.models import cpu
 from deeper.models.init import ONES, ZEROS, FanInUniform, HeNormal, Rule, by
+from deeper.models.precision import at_least_float32
 
 Maps = Float[Array, "batch height width channels"]
 Vectors = Float[Array, "batch features"]
@@ -105,10 +106,11 @@ class BatchNorm(nn.Module):
             )
         else:
             count *= lax.axis_size(self.axis)
-            x32 = x.astype(jnp.float32)
-            moments = jnp.stack([x32.mean((0, 1, 2)), (x32 * x32).mean((0, 1, 2))])
-            batch_mean, square = lax.pmean(moments, self.axis)
-            batch_variance = jnp.maximum(0.0, square - batch_mean * batch_mean)
+            # The variance of all is the mean of the devices' plus that of their means.
+            own = jnp.stack(cpu.moments(x))
+            each_mean, each_variance = jnp.moveaxis(lax.all_gather(own, self.axis), 1, 0)
+            batch_mean = each_mean.mean(0)
+            batch_variance = each_variance.mean(0) + each_mean.var(0)
             y = cpu.normalise(
                 x, batch_mean, batch_variance, scale, bias, eps=self.eps, relu=self.relu
             )
@@ -127,13 +129,13 @@ class Dense(nn.Module):
         features: outputs.
         rule: of the kernel's first values; uniform within 1 / sqrt(fan in) by default, as PyTorch.
         bias_rule: likewise of the bias.
-        dtype: of the computation.
+        dtype: of the computation; the input's by default.
     """
 
     features: int
     rule: Rule | None = None
     bias_rule: Rule | None = None
-    dtype: Any = jnp.float32
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: Vectors) -> Vectors:
@@ -142,7 +144,8 @@ class Dense(nn.Module):
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", by(self.rule or default), shape)
         bias = self.param("bias", by(self.bias_rule or default), (self.features,))
-        return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)[None]
+        dtype = self.dtype or x.dtype
+        return x.astype(dtype) @ kernel.astype(dtype) + bias.astype(dtype)[None]
 
 
 class Dropout(nn.Module):
@@ -231,7 +234,7 @@ def adaptive_avg_pool(x: Maps, size: int) -> Maps:
 
 def global_avg_pool(x: Maps) -> Vectors:
     """Mean over each map, in float32 (Lin et al. 2013)."""
-    return x.astype(jnp.float32).mean((1, 2))
+    return at_least_float32(x).mean((1, 2))
 
 
 def local_response_norm(x: Maps, size: int, k: float, alpha: float, beta: float) -> Maps:
@@ -239,7 +242,7 @@ def local_response_norm(x: Maps, size: int, k: float, alpha: float, beta: float)
 
     b_i = a_i / (k + alpha * sum of a_j^2 over the ``size`` channels around i) ^ beta.
     """
-    squares = x.astype(jnp.float32) ** 2
+    squares = at_least_float32(x) ** 2
     around = ((0, 0), (0, 0), (0, 0), (size // 2, size - 1 - size // 2))
     energy = lax.reduce_window(squares, 0.0, lax.add, (1, 1, 1, size), (1, 1, 1, 1), around)
     return (x / (k + alpha * energy) ** beta).astype(x.dtype)

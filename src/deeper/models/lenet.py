@@ -13,6 +13,7 @@ from deeper.errors import UserError
 from deeper.models import cpu, layers
 from deeper.models.init import FanInUniform, Rule, Uniform, by
 from deeper.models.layers import Conv, Dense, Maps, Vectors
+from deeper.models.precision import at_least_float32
 
 # Table I: which of the six maps of S2 each of the sixteen maps of C3 sees.
 C3_INPUTS = (
@@ -59,7 +60,7 @@ class LeNet5(nn.Module):
         x = layers.flatten(layers.adaptive_avg_pool(x, 5))
         x = squash(self._dense(120, "fc1", x))
         x = squash(self._dense(84, "fc2", x))
-        return self._dense(self.classes, "fc3", x.astype(jnp.float32))
+        return self._dense(self.classes, "fc3", at_least_float32(x))
 
     def _rules(self, fan_in: int) -> dict[str, Rule]:
         rule = _paper_rule(fan_in) if self.paper else FanInUniform(fan_in)
@@ -72,7 +73,7 @@ class LeNet5(nn.Module):
 
     def _dense(self, features: int, name: str, x: Vectors) -> Vectors:
         rules: Any = self._rules(x.shape[-1])
-        return Dense(features, **rules, dtype=x.dtype, name=name)(x)
+        return Dense(features, **rules, name=name)(x)
 
     def _subsample(self, x: Maps, name: str) -> Maps:
         if not self.paper:

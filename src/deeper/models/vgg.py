@@ -12,6 +12,7 @@ from deeper.errors import UserError
 from deeper.models import layers
 from deeper.models.init import ZEROS, Normal
 from deeper.models.layers import BatchNorm, Conv, Dense, Dropout, Maps
+from deeper.models.precision import at_least_float32
 
 # 3x3 convolutions a stage; each stage ends with 2x2 max pooling.
 DEPTHS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -64,7 +65,7 @@ class VGG(nn.Module):
             )
             x = Dropout(self.dropout, name=f"dropout{i}")(nn.relu(dense(x)), train)
         last = Dense(self.classes, rule=Normal(0.01), bias_rule=ZEROS, name="fc3")
-        return last(x.astype(jnp.float32))
+        return last(at_least_float32(x))
 
 
 def vgg(
