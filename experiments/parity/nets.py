@@ -29,6 +29,8 @@ NETS = (
     Net("wide_resnet50_2", "resnet", {"depth": 50, "width_per_group": 128}, True),
     Net("resnext50_32x4d", "resnet", {"depth": 50, "groups": 32, "width_per_group": 4}, True),
 )
-IMAGES, SIZE, CLASSES = 8, 224, 1000
+IMAGES, CLASSES = 8, 1000
+SIZE = 224  # of the images in evaluation mode
+STEP_SIZE = 64  # in training, which runs in float64 too
 # Of a training step's gradients: so many values of each array go into the golden file.
 KEPT = 8

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from formula import fill, fill_all
-from nets import CLASSES, SIZE, Net
+from nets import CLASSES, IMAGES, SIZE, STEP_SIZE, Net
 
 from deeper.models.alexnet import alexnet
 from deeper.models.googlenet import googlenet
@@ -19,21 +19,31 @@ FLOOR = 0.01
 FAMILIES = {"alexnet": alexnet, "googlenet": googlenet, "resnet": resnet, "vgg": vgg}
 
 
-def answers(net: Net, seed: int, count: int, with_step: bool) -> dict[str, np.ndarray]:
-    """Return the logits of fixed images and, if asked, a training step's results."""
-    model = FAMILIES[net.family](classes=CLASSES, **net.arguments)
-    variables = convert(fill_all(state_dict_shapes(model), seed), model)
-    images = jnp.asarray(fill("images", (count, 3, SIZE, SIZE), seed).transpose(0, 2, 3, 1))
-    labels = jnp.arange(count) * 101 % CLASSES
-    found = {"logits": np.asarray(jax.jit(_logits, static_argnums=0)(model, variables, images))}
-    if with_step:
+def logits(net: Net, seed: int) -> np.ndarray:
+    """Return the logits of fixed images in evaluation mode."""
+    model, variables, images = _inputs(net, seed, SIZE, "float32")
+    return np.asarray(jax.jit(_logits, static_argnums=0)(model, variables, images))
+
+
+def step(net: Net, seed: int, dtype: str) -> dict[str, np.ndarray]:
+    """Return the results of one training step in float32, or in float64 from first to last."""
+    with jax.enable_x64(dtype == "float64"):
+        model, variables, images = _inputs(net, seed, STEP_SIZE, dtype)
+        labels = jnp.arange(IMAGES) * 101 % CLASSES
         loss, grads, stats = jax.jit(_step, static_argnums=0)(model, variables, images, labels)
-        found["loss"] = np.asarray(loss)
+        found = {"loss": np.asarray(loss)}
         theirs = revert({"params": grads, "batch_stats": stats}, model)
-        for name, array in theirs.items():
-            kind = "statistics" if "running" in name else "gradient"
-            found[f"{kind}/{name}"] = array
+    for name, array in theirs.items():
+        found[f"{'statistics' if 'running' in name else 'gradient'}/{name}"] = array
+    assert {array.dtype for array in found.values()} == {np.dtype(dtype)}
     return found
+
+
+def _inputs(net: Net, seed: int, size: int, dtype: str):
+    model = FAMILIES[net.family](classes=CLASSES, dtype=dtype, **net.arguments)
+    variables = convert(fill_all(state_dict_shapes(model), seed), model)
+    images = fill("images", (IMAGES, 3, size, size), seed).transpose(0, 2, 3, 1)
+    return model, jax.tree.map(lambda array: array.astype(dtype), variables), images.astype(dtype)
 
 
 def _logits(model, variables, images):
@@ -58,27 +68,25 @@ def _step(model, variables, images, labels):
     return loss, grads, stats
 
 
-def errors(found: dict[str, Any], exact: dict[str, Any]) -> dict[str, float]:
-    """Return the largest relative error of each kind over the arrays of a net.
+def largest(values: Any) -> float:
+    """Return the largest magnitude."""
+    return float(np.abs(np.asarray(values, np.float64)).max())
 
-    Logits, loss and statistics: max |a - b| / max |b|. Gradients: the same of root mean squares,
-    since one rectifier or pooling window on the edge can move single values by much. Some arrays
-    are zero but for rounding, such as the gradient of a bias in front of a BatchNorm: none is held
-    against less than a hundredth of the largest of its kind in the net.
+
+def root_mean_square(values: Any) -> float:
+    """Return the root of the mean square."""
+    return float(np.sqrt((np.asarray(values, np.float64) ** 2).mean()))
+
+
+def error(kind: str, found: dict[str, Any], exact: dict[str, Any], size=largest) -> float:
+    """Return the largest error size(a - b) / size(b) over the arrays of a kind in a net.
+
+    Some arrays are zero but for rounding, such as the gradient of a bias in front of a BatchNorm:
+    none is held against less than a hundredth of the largest of its kind in the net.
     """
-
-    def size(kind: str, array: Any) -> float:
-        values = np.abs(np.asarray(array, np.float64))
-        return float(np.sqrt((values**2).mean()) if kind == "gradient" else values.max())
-
-    largest: dict[str, float] = {}
-    for name in found:
-        kind = name.partition("/")[0]
-        largest[kind] = max(largest.get(kind, 0.0), size(kind, exact[name]))
-    worst: dict[str, float] = {}
-    for name, array in found.items():
-        kind = name.partition("/")[0]
-        difference = size(kind, np.asarray(array, np.float64) - exact[name])
-        error = difference / max(size(kind, exact[name]), FLOOR * largest[kind])
-        worst[kind] = max(worst.get(kind, 0.0), error)
-    return worst
+    names = [name for name in found if name.partition("/")[0] == kind]
+    least = FLOOR * max(size(exact[name]) for name in names)
+    return max(
+        size(np.asarray(found[name], np.float64) - exact[name]) / max(size(exact[name]), least)
+        for name in names
+    )

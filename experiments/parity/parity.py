@@ -1,8 +1,7 @@
 """Our nets beside torchvision's on the same weights: the table and the golden files.
 
-Run by scripts/parity. Each net and seed runs in PyTorch, in float64 and in float32, and here, one
-after the other; largest relative errors against float64 go into README.md, seed 0's answers into
-golden/.
+Run by scripts/parity. A net's seeds go through PyTorch and through ours one after the other; the
+largest relative errors go into README.md, seed 0's answers of PyTorch into golden/.
 """
 
 import argparse
@@ -12,6 +11,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from deeper.cli.xla_flags import set_cpu_flags
@@ -20,33 +21,51 @@ set_cpu_flags()
 
 import jax
 import numpy as np
-from nets import IMAGES, KEPT, NETS, Net
-from our_side import answers, errors
+from nets import KEPT, NETS, Net
+from our_side import error, logits, root_mean_square, step
 from rich.console import Console
 from rich.progress import track
 
-from deeper.models import cpu
 from deeper.study.tables import insert_between_markers, markdown
 from deeper.track.environment import environment
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
-KINDS = ("logits", "loss", "gradient", "statistics")
-# A gradient may be as far from float64 as this many times PyTorch's own in float32.
-SLACK = 2.0
-LIMITS = {"logits": 1e-4, "loss": 1e-3, "gradient": 1e-3, "statistics": 1e-3}
+LIMITS = {"logits": 1e-4, "loss": 1e-3, "statistics": 1e-3, "gradient, float64": 1e-3}
+COLUMNS = (*LIMITS, "gradient, float32", "PyTorch's own, float32")
 
 
-def torchvision_answers(net: Net, seed: int) -> dict[str, np.ndarray]:
-    """Run torchvision's net."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "answers.npz"
-        arguments = (net.name, seed, IMAGES, int(net.step), out)
-        subprocess.run(
-            [os.environ["PARITY_PYTHON"], HERE / "torch_side.py", *map(str, arguments)], check=True
-        )
-        with np.load(out) as file:
-            return dict(file)
+@contextmanager
+def torchvision(net: Net, folder: Path) -> Iterator[subprocess.Popen]:
+    """Start the other side for a net."""
+    command = [os.environ["PARITY_PYTHON"], HERE / "torch_side.py", net.name, str(int(net.step))]
+    with subprocess.Popen(
+        [*command, folder / "answers.npz"], stdin=-1, stdout=-1, text=True, bufsize=1
+    ) as process:
+        yield process
+        process.stdin.close()
+
+
+def answers(process: subprocess.Popen, folder: Path, seed: int) -> dict[str, np.ndarray]:
+    """Return torchvision's answers for a seed."""
+    process.stdin.write(f"{seed}\n")
+    if process.stdout.readline() != "done\n":
+        sys.exit("PyTorch's side ended early; its own message stands above.")
+    with np.load(folder / "answers.npz") as file:
+        return dict(file)
+
+
+def compare(net: Net, seed: int, theirs: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return the relative errors of a net and seed."""
+    found = {"logits": error("logits", {"logits": logits(net, seed)}, theirs)}
+    if net.step:
+        single, double = (step(net, seed, dtype) for dtype in ("float32", "float64"))
+        own = {n.removeprefix("single/"): a for n, a in theirs.items() if n.startswith("single/")}
+        found |= {kind: error(kind, single, theirs) for kind in ("loss", "statistics")}
+        found["gradient, float64"] = error("gradient", double, theirs)
+        for column, given in zip(COLUMNS[-2:], (single, own)):
+            found[column] = error("gradient", given, theirs, root_mean_square)
+    return found
 
 
 def golden(theirs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -56,7 +75,7 @@ def golden(theirs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if "/" in name and not name.startswith("single/"):
             flat = array.ravel()
             some = flat[:: max(1, flat.size // KEPT)][:KEPT]
-            kept[name] = np.float64([np.linalg.norm(np.float64(flat)), np.abs(flat).max(), *some])
+            kept[name] = np.float64([np.linalg.norm(flat), np.abs(flat).max(), *some])
     return kept
 
 
@@ -73,35 +92,25 @@ def main() -> None:
     for net in NETS:
         if net.name not in options.nets.split(","):
             continue
-        found: dict[str, list[float]] = {}
-        for seed in track(range(options.seeds), net.name, console=console, transient=True):
-            theirs = torchvision_answers(net, seed)
-            single = {n.removeprefix("single/"): a for n, a in theirs.items() if "single/" in n}
-            forms = {"torch": single}
-            for form, kernels in (("ours", True), ("plain", False)):
-                cpu.use(kernels)
-                jax.clear_caches()  # they do not know of the switch
-                forms[form] = answers(net, seed, IMAGES, net.step)
-            for form, given in forms.items():
-                for kind, error in errors(given, theirs).items():
-                    found.setdefault(f"{form} {kind}", []).append(error)
-            if seed == 0 and options.write:
-                (HERE / "golden").mkdir(exist_ok=True)
-                np.savez_compressed(HERE / "golden" / f"{net.name}.npz", **golden(theirs))
-        worst = {kind: max(values) for kind, values in found.items()}
-        over = [
-            kind
-            for kind in KINDS
-            for error, own in zip(found.get(f"ours {kind}", ()), found.get(f"torch {kind}", ()))
-            if error > max(LIMITS[kind], SLACK * own if kind == "gradient" else 0.0)
-        ]
+        rows = []
+        with tempfile.TemporaryDirectory() as name, torchvision(net, Path(name)) as process:
+            for seed in track(range(options.seeds), net.name, console=console, transient=True):
+                theirs = answers(process, Path(name), seed)
+                rows.append(compare(net, seed, theirs))
+                if seed == 0 and options.write:
+                    (HERE / "golden").mkdir(exist_ok=True)
+                    np.savez_compressed(HERE / "golden" / f"{net.name}.npz", **golden(theirs))
+        jax.clear_caches()
+        worst = {kind: max(row[kind] for row in rows) for kind in rows[0]}
+        over = [kind for kind, limit in LIMITS.items() if worst.get(kind, 0.0) > limit]
         failed |= bool(over)
         shown = ", ".join(f"{kind} {worst[kind]:.1e}" for kind in worst)
-        console.print(f"{net.name}: {shown}{'  BEYOND THE LIMIT' if over else ''}")
-        versions = {"torch": str(theirs["torch"]), "torchvision": str(theirs["torchvision"])}
-        results["nets"][net.name] = {"seeds": options.seeds, "worst": worst} | {
-            "median": {kind: statistics.median(values) for kind, values in found.items()},
-            **versions,
+        console.print(f"{net.name}: {shown}{'  BEYOND THE LIMIT: ' * bool(over)}{', '.join(over)}")
+        results["nets"][net.name] = {
+            "seeds": options.seeds,
+            "worst": worst,
+            "median": {kind: statistics.median(row[kind] for row in rows) for kind in worst},
+            **{name: str(theirs[name]) for name in ("torch", "torchvision")},
         }
         if options.write:
             facts = environment()
@@ -112,22 +121,16 @@ def main() -> None:
 
 
 def _write_table(results: dict) -> None:
-    def cell(worst: dict[str, float], kind: str) -> str:
-        return f"{worst[kind]:.1e}" if kind in worst else ""
-
-    kinds = ("ours logits", "plain logits", "torch logits", "ours loss")
-    kinds += ("ours gradient", "plain gradient", "torch gradient", "ours statistics")
-    rows = [
-        (net.name, str(r["seeds"]), *(cell(r["worst"], kind) for kind in kinds))
-        for net in NETS
-        if (r := results["nets"].get(net.name))
-    ]
-    one = next(iter(results["nets"].values()))
+    rows = []
+    for net in NETS:
+        if one := results["nets"].get(net.name):
+            cells = (f"{one['worst'][c]:.1e}" if c in one["worst"] else "" for c in COLUMNS)
+            rows.append((net.name, str(one["seeds"]), *cells))
     note = (
         f"torch {one['torch']}, torchvision {one['torchvision']}; JAX {results['jax']}, Python "
         f"{results['python']}; {results['cpu']}."
     )
-    table = markdown(("net", "seeds", *kinds), rows)
+    table = markdown(("net", "seeds", *COLUMNS), rows)
     insert_between_markers(HERE / "README.md", "parity", f"{table}\n\n{note}")
 
 

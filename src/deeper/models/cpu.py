@@ -154,8 +154,9 @@ def moments(x: Maps) -> tuple[Float[Array, " channels"], Float[Array, " channels
 
 def normalise(x, mean, variance, scale, bias, *, eps: float, relu: bool) -> Maps:
     """Scale and shift maps by given statistics, in x's own type, and rectify if asked."""
-    factor = (scale * lax.rsqrt(variance + eps)).reshape(1, 1, 1, -1)
-    y = (at_least_float32(x) - mean.reshape(1, 1, 1, -1)) * factor + bias.reshape(1, 1, 1, -1)
+    factor = scale * lax.rsqrt(variance + eps)
+    offset = bias - mean * factor
+    y = at_least_float32(x) * factor.reshape(1, 1, 1, -1) + offset.reshape(1, 1, 1, -1)
     return (jnp.maximum(y, 0) if relu else y).astype(x.dtype)
 
 
@@ -182,18 +183,17 @@ def _batch_norm_backward(eps, relu, saved, cotangents):
 def _batch_norm_gradients(eps, relu, x, scale, bias, mean, variance, y, dy):
     del bias
     channels = x.shape[-1]
-    apart, dy = (at_least_float32(v.reshape(-1, channels)) for v in (x, dy))
-    apart -= mean[None]
+    flat, dy = (at_least_float32(v.reshape(-1, channels)) for v in (x, dy))
     if relu:
         dy = jnp.where(y.reshape(-1, channels) > 0, dy, 0.0)
     inverse = lax.rsqrt(variance + eps)
     d_bias = dy.sum(0)
-    d_scale = (dy * apart).sum(0) * inverse
+    d_scale = ((dy * flat).sum(0) - mean * d_bias) * inverse
     # One term a power of x, so that a map is read and written once.
     factor = scale * inverse
     slope = -factor * d_scale * inverse / len(dy)
-    offset = -factor * d_bias / len(dy)
-    dx = factor[None] * dy + slope[None] * apart + offset[None]
+    offset = -factor * d_bias / len(dy) - slope * mean
+    dx = factor[None] * dy + slope[None] * flat + offset[None]
     return dx.astype(x.dtype).reshape(x.shape), d_scale, d_bias
 
 

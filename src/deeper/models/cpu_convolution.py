@@ -2,7 +2,7 @@
 
 Which formulation is taken follows from the shapes alone:
 
-* A map smaller than the kernel: gather the patches and multiply (im2col).
+* A map smaller than the kernel, or float64: gather the patches and multiply (im2col).
 * 3x3 at many channels, with zeros around: Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray
   2015), a quarter of the multiplications. It rounds at about 1e-5 of the largest value.
 * Few output channels: several columns of the result at once.
@@ -79,7 +79,7 @@ def _by_group(function, groups: int):
 
 
 def _convolve(window, x, kernel):
-    if _is_small(window, x, kernel):
+    if _suits_im2col(window, x, kernel):
         return _im2col(window, x, kernel)
     if _suits_winograd(window, x, kernel):
         return _winograd(x, kernel)
@@ -91,7 +91,7 @@ def _convolve(window, x, kernel):
 def _gradients(window, x, kernel, dy):
     # Without barriers XLA computes x and dy anew, from what they were made of, for each use.
     x, dy = lax.optimization_barrier(x), lax.optimization_barrier(dy)
-    if _is_small(window, x, kernel):
+    if _suits_im2col(window, x, kernel):
         return jax.vjp(partial(_im2col, window), x, kernel)[1](dy)
     return _input_gradient(window, x, kernel, dy), _kernel_gradient(window, x, kernel, dy)
 
@@ -99,10 +99,10 @@ def _gradients(window, x, kernel, dy):
 # --- forward ------------------------------------------------------------------------------------
 
 
-def _is_small(window, x, kernel) -> bool:
-    """Whether the map is smaller than the kernel."""
+def _suits_im2col(window, x, kernel) -> bool:
+    """Whether the map is smaller than the kernel, or float64: XLA has no fast convolution then."""
     smaller = x.shape[1] < kernel.shape[0] or x.shape[2] < kernel.shape[1]
-    return smaller and window.dilation == 1
+    return (smaller or x.dtype == jnp.float64) and window.dilation == 1
 
 
 def _im2col(window, x, kernel):
