@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from deeper.cli.xla_flags import set_cpu_flags
@@ -35,24 +34,29 @@ LIMITS = {"logits": 1e-4, "loss": 1e-3, "statistics": 1e-3, "gradient, float64":
 COLUMNS = (*LIMITS, "gradient, float32", "PyTorch's own, float32")
 
 
-@contextmanager
-def torchvision(net: Net, folder: Path) -> Iterator[subprocess.Popen]:
-    """Start the other side for a net."""
-    command = [os.environ["PARITY_PYTHON"], HERE / "torch_side.py", net.name, str(int(net.step))]
-    with subprocess.Popen(
-        [*command, folder / "answers.npz"], stdin=-1, stdout=-1, text=True, bufsize=1
-    ) as process:
-        yield process
-        process.stdin.close()
-
-
-def answers(process: subprocess.Popen, folder: Path, seed: int) -> dict[str, np.ndarray]:
-    """Return torchvision's answers for a seed."""
-    process.stdin.write(f"{seed}\n")
-    if process.stdout.readline() != "done\n":
-        sys.exit("PyTorch's side ended early; its own message stands above.")
-    with np.load(folder / "answers.npz") as file:
-        return dict(file)
+def answers(net: Net, seeds: int) -> Iterator[dict[str, np.ndarray]]:
+    """Yield torchvision's answers, seed by seed; the next ones are made meanwhile."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "answers.npz"
+        command = [
+            os.environ["PARITY_PYTHON"],
+            HERE / "torch_side.py",
+            net.name,
+            int(net.step),
+            out,
+        ]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(map(str, command), stdin=pipe, stdout=pipe, text=True) as process:
+            print(0, file=process.stdin, flush=True)
+            for seed in range(seeds):
+                if process.stdout.readline() != "done\n":
+                    sys.exit("PyTorch's side ended early; its own message stands above.")
+                with np.load(out) as file:
+                    given = dict(file)
+                if seed + 1 < seeds:
+                    print(seed + 1, file=process.stdin, flush=True)
+                yield given
+            process.stdin.close()
 
 
 def compare(net: Net, seed: int, theirs: dict[str, np.ndarray]) -> dict[str, float]:
@@ -93,13 +97,14 @@ def main() -> None:
         if net.name not in options.nets.split(","):
             continue
         rows = []
-        with tempfile.TemporaryDirectory() as name, torchvision(net, Path(name)) as process:
-            for seed in track(range(options.seeds), net.name, console=console, transient=True):
-                theirs = answers(process, Path(name), seed)
-                rows.append(compare(net, seed, theirs))
-                if seed == 0 and options.write:
-                    (HERE / "golden").mkdir(exist_ok=True)
-                    np.savez_compressed(HERE / "golden" / f"{net.name}.npz", **golden(theirs))
+        everything = track(
+            answers(net, options.seeds), net.name, options.seeds, console=console, transient=True
+        )
+        for seed, theirs in enumerate(everything):
+            rows.append(compare(net, seed, theirs))
+            if seed == 0 and options.write:
+                (HERE / "golden").mkdir(exist_ok=True)
+                np.savez_compressed(HERE / "golden" / f"{net.name}.npz", **golden(theirs))
         jax.clear_caches()
         worst = {kind: max(row[kind] for row in rows) for kind in rows[0]}
         over = [kind for kind, limit in LIMITS.items() if worst.get(kind, 0.0) > limit]
@@ -122,10 +127,10 @@ def main() -> None:
 
 def _write_table(results: dict) -> None:
     rows = []
-    for net in NETS:
-        if one := results["nets"].get(net.name):
-            cells = (f"{one['worst'][c]:.1e}" if c in one["worst"] else "" for c in COLUMNS)
-            rows.append((net.name, str(one["seeds"]), *cells))
+    for name in (net.name for net in NETS if net.name in results["nets"]):
+        one = results["nets"][name]
+        cells = (f"{one['worst'][c]:.1e}" if c in one["worst"] else "" for c in COLUMNS)
+        rows.append((name, str(one["seeds"]), *cells))
     note = (
         f"torch {one['torch']}, torchvision {one['torchvision']}; JAX {results['jax']}, Python "
         f"{results['python']}; {results['cpu']}."

@@ -30,6 +30,7 @@ from deeper.models.cpu_convolution import Maps, Padding, Pair, Window
 from deeper.models.precision import at_least_float32
 
 _enabled = True
+_joins_padding = False
 
 
 def use(enabled: bool) -> None:
@@ -47,6 +48,17 @@ def turned_off() -> Iterator[None]:
         yield
     finally:
         use(before)
+
+
+@contextmanager
+def joined_padding() -> Iterator[None]:
+    """Trace with max pooling's padding joined to the map, for converters that leave it out."""
+    global _joins_padding
+    before, _joins_padding = _joins_padding, True
+    try:
+        yield
+    finally:
+        _joins_padding = before
 
 
 def _choose(cpu: Callable[..., Any], plain: Callable[..., Any], *arguments: Any) -> Any:
@@ -216,6 +228,12 @@ def max_pool(x: Maps, window: Pair, stride: Pair, padding: Padding) -> Maps:
 
 
 def _plain_max_pool(window, stride, padding, x):
+    if _joins_padding:
+        for axis, side in zip((1, 2), padding):
+            edges = (lax.slice_in_dim(x, 0, size, axis=axis) for size in side)
+            low, high = (jnp.minimum(edge, -jnp.inf) for edge in edges)
+            x = jnp.concatenate([low, x, high], axis)
+        padding = ((0, 0), (0, 0))
     # By keyword: so a converter to ONNX, which takes its place, expects it.
     return nn.max_pool(x, window_shape=window, strides=stride, padding=padding)
 

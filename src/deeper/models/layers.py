@@ -211,7 +211,8 @@ def _missing(size: int, window: int, stride: int, padding: int) -> int:
 def avg_pool(x: Maps, window: int, stride: int) -> Maps:
     """Mean under a square window, without padding."""
     require_size(x, window, f"{window}x{window} average pooling")
-    return nn.avg_pool(x, (window, window), (stride, stride))
+    # By keyword: so a converter to ONNX, which takes its place, expects it.
+    return nn.avg_pool(x, window_shape=(window, window), strides=(stride, stride))
 
 
 def adaptive_avg_pool(x: Maps, size: int) -> Maps:
