@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from deeper.augment.ops import Normalise
+from deeper.cli import stored
 from deeper.data.pictures import read_picture
 from deeper.models.resnet import resnet
 from deeper.weights.files import metadata_of
@@ -127,3 +128,11 @@ def test_mistakes_are_told_and_nothing_is_written(folder):
     assert ".stablehlo" in out
     out = deeper("predict", "images=x.pth", "weights=nowhere", cwd=folder, status=2)
     assert "no run directory" in out
+
+
+def test_imagenets_classes_have_names_where_the_images_are_absent():
+    names = stored.imagenet_names()
+    assert len(set(names)) == 1000
+    # Places in the order of WordNet ids that everybody uses; two cranes are told apart.
+    assert (names[0], names[207], names[999]) == ("tench", "golden retriever", "toilet tissue")
+    assert (names[134], names[517]) == ("crane bird", "crane")

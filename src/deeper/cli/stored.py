@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +110,18 @@ def class_names(path: Path, config: DictConfig) -> list[str]:
     """Return a run's class names, or numbers where neither it nor its data are there to tell."""
     if (path / CLASSES).is_file():
         return list(json.loads((path / CLASSES).read_text()))
+    if config.data.name == "imagenet":  # its own are WordNet ids
+        return imagenet_names()
     try:
         return list(build.open_splits(config).dataset.class_names)
     except UserError:
         return [str(number) for number in range(config.data.classes)]
+
+
+def imagenet_names() -> list[str]:
+    """Return the thousand classes' names."""
+    text = (resources.files("deeper.data") / "imagenet_names.txt").read_text()
+    return [line for line in text.splitlines() if not line.startswith("#")]
 
 
 def _step(wish: str | int, checkpoints: Checkpoints, path: Path) -> int:
