@@ -112,7 +112,7 @@ def onnx(model: nn.Module, variables: Any, facts: Facts, out: Path) -> None:
 
 
 def _inference(model: nn.Module, variables: Any, facts: Facts):
-    mean, std = (np.float32(values).reshape(1, 1, 1, -1) for values in (facts.mean, facts.std))
+    mean, std = (np.array(v, np.float32).reshape(1, 1, 1, -1) for v in (facts.mean, facts.std))
 
     def logits(images):
         x = (images.astype(jnp.float32) / 255.0 - mean) / std
