@@ -68,7 +68,8 @@ def run(config: DictConfig) -> None:
         writer = csv.writer(table)
         writer.writerow(("file", "rank", "class", "probability"))
         writer.writerows((f, rank, name, f"{share:.6f}") for f, rank, name, share in rows)
-    console.print(f"{len({row[0] for row in rows}):,} pictures -> {out}")
+    count = len({row[0] for row in rows})
+    console.print(f"{count:,} picture{'s' * (count != 1)} -> {out}")
     if unread:
         raise UserError("\n".join(["Some files were left out.", *unread]))
 
