@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from formula import fill, fill_all
-from nets import CLASSES, IMAGES, SIZE, STEP_SIZE, Net
+from nets import CLASSES, IMAGES, SIZE, Net
 
 from deeper.models.alexnet import alexnet
 from deeper.models.googlenet import googlenet
@@ -28,7 +28,7 @@ def logits(net: Net, seed: int) -> np.ndarray:
 def step(net: Net, seed: int, dtype: str) -> dict[str, np.ndarray]:
     """Return the results of one training step in float32, or in float64 from first to last."""
     with jax.enable_x64(dtype == "float64"):
-        model, variables, images = _inputs(net, seed, STEP_SIZE, dtype)
+        model, variables, images = _inputs(net, seed, net.step_size, dtype)
         labels = jnp.arange(IMAGES) * 101 % CLASSES
         loss, grads, stats = jax.jit(_step, static_argnums=0)(model, variables, images, labels)
         found = {"loss": np.asarray(loss)}

@@ -42,7 +42,7 @@ def answers(net: Net, seeds: int) -> Iterator[dict[str, np.ndarray]]:
             os.environ["PARITY_PYTHON"],
             HERE / "torch_side.py",
             net.name,
-            int(net.step),
+            net.step_size or 0,
             out,
         ]
         pipe = subprocess.PIPE
@@ -62,7 +62,7 @@ def answers(net: Net, seeds: int) -> Iterator[dict[str, np.ndarray]]:
 def compare(net: Net, seed: int, theirs: dict[str, np.ndarray]) -> dict[str, float]:
     """Return the relative errors of a net and seed."""
     found = {"logits": error("logits", {"logits": logits(net, seed)}, theirs)}
-    if net.step:
+    if net.step_size:
         single, double = (step(net, seed, dtype) for dtype in ("float32", "float64"))
         own = {n.removeprefix("single/"): a for n, a in theirs.items() if n.startswith("single/")}
         found |= {kind: error(kind, single, theirs) for kind in ("loss", "statistics")}

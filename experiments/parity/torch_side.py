@@ -3,8 +3,8 @@
 The step is computed twice: in float64, which is the reference, and in float32 (``single/``), which
 shows how far float32 alone goes from it.
 
-Run by parity.py in a virtual environment of its own: torch_side.py NET STEP OUT, then reads one
-seed a line, writes its answers to OUT and says so.
+Run by parity.py in a virtual environment of its own: torch_side.py NET STEP_SIZE OUT (pixels of the
+step's images, 0 for none), then reads one seed a line, writes its answers to OUT and says so.
 """
 
 import copy
@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from formula import fill, fill_all
-from nets import CLASSES, IMAGES, SIZE, STEP_SIZE
+from nets import CLASSES, IMAGES, SIZE
 
 
 def main():
     """Serve the answers of one net until the input ends."""
-    name, with_step, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    name, step_size, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     options = {"aux_logits": True, "init_weights": False} if name == "googlenet" else {}
     if name.startswith("vgg"):
         options = {"init_weights": False}
@@ -35,10 +35,10 @@ def main():
         model.eval()
         with torch.no_grad():
             answers = {"logits": model(images(SIZE, seed)).numpy()}
-        if with_step:
+        if step_size:
             exact = copy.deepcopy(model).double()
-            answers |= step(exact, name, images(STEP_SIZE, seed).double())
-            single = step(model, name, images(STEP_SIZE, seed))
+            answers |= step(exact, name, images(step_size, seed).double())
+            single = step(model, name, images(step_size, seed))
             answers |= {f"single/{key}": array for key, array in single.items()}
             model.zero_grad()
         np.savez(out, **answers, **versions)
