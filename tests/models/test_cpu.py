@@ -124,6 +124,19 @@ def test_batch_norm_and_its_gradients(relu, dtype):
     )
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_batch_norms_variance_keeps_its_digits_beside_a_large_mean(enabled):
+    x = 1000.0 + normal(8, 16, 16, 4)
+    cpu.use(enabled)
+    try:
+        _, mean, variance = cpu.batch_norm(x, jnp.ones(4), jnp.ones(4), eps=1e-5, relu=False)
+    finally:
+        cpu.use(True)
+    wide = np.asarray(x, np.float64)
+    np.testing.assert_allclose(mean, wide.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(variance, wide.var((0, 1, 2)), rtol=1e-5)
+
+
 def test_batch_norm_keeps_statistics_in_float32_and_sends_no_gradient_through_them():
     x = (1.0 + 2.0 * normal(4, 5, 3, 6)).astype(jnp.bfloat16)
     ones = jnp.ones(6)

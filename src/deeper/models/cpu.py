@@ -201,7 +201,8 @@ def _batch_norm_gradients(eps, relu, x, scale, bias, mean, variance, y, dy):
     inverse = lax.rsqrt(variance + eps)
     d_bias = dy.sum(0)
     d_scale = ((dy * flat).sum(0) - mean * d_bias) * inverse
-    # One term a power of x, so that a map is read and written once.
+    # dx = scale * inverse * (dy - (d_bias + (x - mean) * inverse * d_scale) / n), one term a power
+    # of x, so that a map is read and written once.
     factor = scale * inverse
     slope = -factor * d_scale * inverse / len(dy)
     offset = -factor * d_bias / len(dy) - slope * mean
