@@ -113,6 +113,9 @@ def test_a_head_for_other_classes_is_new(folder):
         "weights", "import=resnet18.safetensors", *NET, "data.classes=10", "out=ten", cwd=folder
     )
     assert "New, for 10 classes: fc" in out
+    # ImageNet's names are not those of ten other classes.
+    config = stored.config_of(folder / "ten", "run")
+    assert stored.class_names(folder / "ten", config) == [str(number) for number in range(10)]
 
 
 def test_mistakes_are_told_and_nothing_is_written(folder):

@@ -1,4 +1,4 @@
-"""On the same weights our nets compute what torchvision's do: against recorded answers of float64.
+"""On the same weights our nets compute what torchvision's do: against its recorded answers.
 
 `scripts/parity` makes them; experiments/parity/README.md says how and has the whole table.
 """

@@ -110,8 +110,8 @@ def class_names(path: Path, config: DictConfig) -> list[str]:
     """Return a run's class names, or numbers where neither it nor its data are there to tell."""
     if (path / CLASSES).is_file():
         return list(json.loads((path / CLASSES).read_text()))
-    if config.data.name == "imagenet":  # its own are WordNet ids
-        return imagenet_names()
+    if config.data.name == "imagenet" and config.data.classes == 1000:
+        return imagenet_names()  # the data set's own are WordNet ids
     try:
         return list(build.open_splits(config).dataset.class_names)
     except UserError:
