@@ -65,7 +65,7 @@ def build(steps: int) -> tuple[loop.Experiment, dict]:
         model=model,
         optimizer=optax.sgd(schedule, momentum=0.9, nesterov=True),
         learning_rate=schedule,
-        prepare=lambda key, rows, x: normalise(augment((Flip(),), key, rows, x)),
+        prepare=lambda key, rows, x, y: (normalise(augment((Flip(),), key, rows, x, y)[0]), y),
         normalise=normalise,
         feed=Resident(source, partial(batch_indices, EXAMPLES, BATCH, 0)),
         train_size=EXAMPLES,

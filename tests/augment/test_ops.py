@@ -13,7 +13,8 @@ ROWS = jnp.arange(64)
 
 
 def run(*operations, images=IMAGES, rows=ROWS, seed=0):
-    return np.asarray(augment(operations, jax.random.key(seed), rows, images))
+    labels = jnp.zeros(len(rows), jnp.int32)
+    return np.asarray(augment(operations, jax.random.key(seed), rows, images, labels)[0])
 
 
 def test_an_example_looks_the_same_in_any_shard():

@@ -67,8 +67,9 @@ def build(devices=1, *, model=None, optimizer=None, rate=0.1, seed=0, operations
     normalise = Normalise((0.3,), (0.3,))
     operations = (RandomCrop(1), Flip()) if operations is None else operations
 
-    def prepare(key, rows, images):
-        return normalise(augment(operations, key, rows, images))
+    def prepare(key, rows, images, labels):
+        images, targets = augment(operations, key, rows, images, labels)
+        return normalise(images), targets
 
     numbers, mask = padded_batches(EVALUATED, settings.batch_size)
     numbers = np.where(mask, numbers + N, -1).astype(np.int32)

@@ -3,9 +3,8 @@
 The policies' papers and torchvision work with Pillow, so its integer arithmetic, rounding and fill
 are the reference; `tests/augment/test_image.py` holds every operation against it.
 
-An image travels as one 32-bit word a pixel, channel c in byte c. A warp then moves one word instead
-of three bytes, and channel arithmetic runs along whole rows. `transform` is the one way in: it takes
-a batch with an operation and a strength for each image, and differs by platform in form alone:
+`transform` is the one way in. It takes a batch with operations and strengths for each image, and
+differs by platform in form alone:
 
 - On a CPU it goes through the images one by one and branches, so that each costs what its own
   operations cost and stays in the cache between them.
@@ -22,54 +21,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, UInt8, UInt32
+from jaxtyping import Array, Float, Int, UInt8
 
-Words = UInt32[Array, "height width"]
-Scalar = Float[Array, ""]
-Channels = list[Int[Array, "height width"]]
+from deeper.augment.kinds import COLOUR, GEOMETRIC, KINDS, WHOLE_ROWS
+from deeper.augment.warp import shift_rows, warp
+from deeper.augment.words import Channels, Scalar, Words, join, pack, split, unpack
 
-# name -> what its strength means
-STRENGTHS = {
-    "identity": "none",
-    "shear_x": "pixels a row moves for each row above it, times -1",
-    "shear_y": "pixels a column moves for each column to its left, times -1",
-    "translate_x": "pixels to the right, without their fraction",
-    "translate_y": "pixels downwards, without their fraction",
-    "rotate": "degrees counter-clockwise about the centre",
-    "scale": "magnification about the centre",
-    "brightness": "factor; 0 is black, 1 the image",
-    "contrast": "factor; 0 is the mean grey, 1 the image",
-    "saturation": "factor; 0 is grey, 1 the image",
-    "sharpness": "factor; 0 is smoothed, 1 the image",
-    "hue": "part of the colour circle, -0.5 to 0.5",
-    "posterize": "bits kept, 0 to 8",
-    "solarize": "values from this one on are inverted, 0 to 256",
-    "autocontrast": "none",
-    "equalize": "none",
-    "invert": "none",
-    "greyscale": "none",
-}
-KINDS = tuple(STRENGTHS)
-GEOMETRIC = KINDS[1:7]
-WHOLE_ROWS = ("shear_x", "translate_x", "translate_y")  # move rows as they are
-COLOUR = ("saturation", "hue", "greyscale")  # no effect on a grey image
-# name -> lowest and highest strength that means anything
-LIMITS = {
-    "shear_x": (-10.0, 10.0),
-    "shear_y": (-10.0, 10.0),
-    "translate_x": (-4096.0, 4096.0),
-    "translate_y": (-4096.0, 4096.0),
-    "rotate": (-360.0, 360.0),
-    "scale": (0.01, 100.0),
-    "brightness": (0.0, 100.0),
-    "contrast": (0.0, 100.0),
-    "saturation": (0.0, 100.0),
-    "sharpness": (0.0, 100.0),
-    "hue": (-0.5, 0.5),
-    "posterize": (0.0, 8.0),
-    "solarize": (0.0, 256.0),
-}
-FIXED = 16  # bits behind the point of Pillow's coordinates
 HISTOGRAMS = 4  # counted in turn: a count that was just raised takes a while to be raised again
 
 
@@ -85,70 +42,54 @@ def transform(
 
     Args:
         kinds: numbers in `KINDS`.
-        strengths: as `STRENGTHS` has it.
+        strengths: as `STRENGTHS` has them.
         images: of 1 to 4 channels.
         fill: what geometric operations bring in, a value a channel; black by default.
         bilinear: interpolate in geometric operations; the nearest pixel otherwise.
     """
     channels = images.shape[-1]
     branches = _branches(channels, _packed_fill(fill, channels), bilinear)
-    chosen = jnp.asarray(np.array([_branch_of(kind, channels, bilinear) for kind in KINDS]))
-
-    layers = range(kinds.shape[1])
-
-    def batched(kinds, strengths, words):
-        def one(kinds, strengths, words):
-            for layer in layers:
-                kind = kinds[layer]
-                words = lax.switch(chosen[kind], branches, kind, strengths[layer], words)
-            return words
-
-        return jax.vmap(one)(kinds, strengths, words)
-
-    def in_turn(kinds, strengths, words):
-        def in_place(branch):
-            def change(i, kind, strength, words):
-                return words.at[i].set(branch(kind, strength, words[i]))
-
-            return change
-
-        changes = [branch if branch is _identity else in_place(branch) for branch in branches]
-
-        def body(i, words):
-            for layer in layers:
-                kind = kinds[i, layer]
-                words = lax.switch(chosen[kind], changes, i, kind, strengths[i, layer], words)
-            return words
-
-        return lax.fori_loop(0, len(words), body, words)
-
-    words = lax.platform_dependent(kinds, strengths, pack(images), cpu=in_turn, default=batched)
+    branch_of = np.array([_branch_of(kind, channels, bilinear) for kind in KINDS])
+    words = lax.platform_dependent(
+        jnp.asarray(branch_of)[kinds],
+        kinds,
+        strengths,
+        pack(images),
+        cpu=partial(_in_turn, branches),
+        default=partial(_batched, branches),
+    )
     return unpack(words, channels)
 
 
-def pack(images: UInt8[Array, "... channels"]) -> UInt32[Array, "..."]:
-    """Return each pixel's channels as one word."""
-    return _join([images[..., c] for c in range(images.shape[-1])])
+def _batched(branches: "list[Branch]", chosen: Array, kinds: Array, strengths: Array, words: Array):
+    def one(chosen, kinds, strengths, words):
+        for layer in range(len(chosen)):
+            words = lax.switch(chosen[layer], branches, kinds[layer], strengths[layer], words)
+        return words
+
+    return jax.vmap(one)(chosen, kinds, strengths, words)
 
 
-def unpack(words: UInt32[Array, "..."], channels: int) -> UInt8[Array, "... channels"]:
-    """Return the words' bytes as channels."""
-    return lax.bitcast_convert_type(words, jnp.uint8)[..., :channels]
+def _in_turn(branches: "list[Branch]", chosen: Array, kinds: Array, strengths: Array, words: Array):
+    def in_place(branch):
+        def change(i, kind, strength, words):
+            return words.at[i].set(branch(kind, strength, words[i]))
+
+        return change
+
+    changes = [branch if branch is _identity else in_place(branch) for branch in branches]
+
+    def body(i, words):
+        for layer in range(chosen.shape[1]):
+            kind, strength = kinds[i, layer], strengths[i, layer]
+            words = lax.switch(chosen[i, layer], changes, i, kind, strength, words)
+        return words
+
+    return lax.fori_loop(0, len(words), body, words)
 
 
 def _packed_fill(fill: Sequence[int], channels: int) -> int:
     return sum(int(value) << 8 * c for c, value in enumerate(tuple(fill)[:channels]))
-
-
-def _split(words: Words, channels: int) -> Channels:
-    return [((words >> (8 * c)) & 255).astype(jnp.int32) for c in range(channels)]
-
-
-def _join(channels: Channels) -> Words:
-    out = channels[0].astype(jnp.uint32)
-    for c, channel in enumerate(channels[1:], 1):
-        out |= channel.astype(jnp.uint32) << (8 * c)
-    return out
 
 
 def _luma(channels: Channels) -> Int[Array, "height width"]:
@@ -169,7 +110,8 @@ def _blend(base: Array | int, channel: Array, factor: Scalar) -> Array:
 # --- branches: (kind, strength, words) -> words -------------------------------------------------
 
 Branch = Callable[[Int[Array, ""], Scalar, Words], Words]
-BRANCHES = ("identity", "warp", "shift rows", *(kind for kind in KINDS[1:] if kind not in GEOMETRIC))
+POINTWISE = tuple(kind for kind in KINDS[1:] if kind not in GEOMETRIC)
+BRANCHES = ("identity", "warp", "shift rows", *POINTWISE)
 
 
 def _branch_of(kind: str, channels: int, bilinear: bool) -> int:
@@ -184,12 +126,12 @@ def _branches(channels: int, fill: int, bilinear: bool) -> list[Branch]:
     """Return the branches in the order of `BRANCHES`."""
 
     def pointwise(function: Callable[[Channels, Scalar], Channels]) -> Branch:
-        return lambda kind, strength, words: _join(function(_split(words, channels), strength))
+        return lambda kind, strength, words: join(function(split(words, channels), strength))
 
     return [
         _identity,
-        partial(_warp, channels=channels, fill=fill, bilinear=bilinear),
-        partial(_shift_rows, fill=fill),
+        partial(warp, channels=channels, fill=fill, bilinear=bilinear),
+        partial(shift_rows, fill=fill),
         pointwise(_brightness),
         pointwise(_contrast),
         pointwise(_saturation),
@@ -270,12 +212,12 @@ def _equalize(kind: Array, strength: Scalar, words: Words, *, channels: int) -> 
         table = jnp.minimum((step // 2 + below) // jnp.maximum(step, 1), 255)
         return jnp.where(step > 0, table, jnp.arange(256)).astype(jnp.uint32) << (8 * number)
 
-    split = _split(words, channels)
+    bands = split(words, channels)
     # Without the barrier the tables are worked out anew for every pixel.
-    tables = lax.optimization_barrier([table_of(*numbered) for numbered in enumerate(split)])
+    tables = lax.optimization_barrier([table_of(*numbered) for numbered in enumerate(bands)])
     found = [
         table.at[channel].get(mode="promise_in_bounds")
-        for table, channel in zip(tables, split, strict=True)
+        for table, channel in zip(tables, bands, strict=True)
     ]
     return reduce(jnp.bitwise_or, found)
 
@@ -306,22 +248,6 @@ def _hue(channels: Channels, shift: Scalar) -> Channels:
     return [lax.select_n(sector, *order) for order in orders] + channels[3:]
 
 
-def _shift_rows(kind: Array, strength: Scalar, words: Words, *, fill: int) -> Words:
-    """Do what `_warp` does where rows stay whole: they are copied, not fetched pixel by pixel."""
-    height, width = words.shape
-    a, b, c, _, _, f = _inverse(kind, strength, height, width)
-    rows = jnp.arange(height)
-    shifts = (_fixed(c + 0.5 * a + 0.5 * b) + rows * _fixed(b)) >> FIXED
-    sources = rows + f.astype(jnp.int32)
-    shifts = jnp.where((sources >= 0) & (sources < height), shifts, width)
-    wide = jnp.pad(words, ((0, 0), (width, width)), constant_values=np.uint32(fill))
-
-    def row(source, shift):
-        return lax.dynamic_slice(wide, (source, shift + width), (1, width))[0]
-
-    return jax.vmap(row)(sources, jnp.clip(shifts, -width, width))
-
-
 def _sharpness(kind: Array, factor: Scalar, words: Words, *, channels: int) -> Words:
     """Blend with the image smoothed by (1 1 1, 1 5 1, 1 1 1) / 13; the border stays."""
 
@@ -332,74 +258,7 @@ def _sharpness(kind: Array, factor: Scalar, words: Words, *, channels: int) -> W
     even, odd = weighted(words & 0xFF00FF), weighted((words >> 8) & 0xFF00FF)
     sums = [even & 0xFFFF, odd & 0xFFFF, even >> 16, odd >> 16]
     smooth = [((2 * total + 13) // 26).astype(jnp.int32) for total in sums[:channels]]
-    inner = _split(words[1:-1, 1:-1], channels)
+    inner = split(words[1:-1, 1:-1], channels)
     sharp = [_blend(s, c, factor) for s, c in zip(smooth, inner, strict=True)]
     # Without the barrier XLA:CPU works the inner part out a pixel at a time, as it writes it.
-    return words.at[1:-1, 1:-1].set(lax.optimization_barrier(_join(sharp)))
-
-
-def _warp(
-    kind: Array, strength: Scalar, words: Words, *, channels: int, fill: int, bilinear: bool
-) -> Words:
-    """Fetch each pixel from where the inverse of the operation's affine map has it."""
-    height, width = words.shape
-    a, b, c, d, e, f = _inverse(kind, strength, height, width)
-    y, x = jnp.arange(height)[:, None], jnp.arange(width)
-    if not bilinear:
-        # Coordinates of pixel centres, in Pillow's fixed point.
-        column = (_fixed(c + 0.5 * a + 0.5 * b) + x * _fixed(a) + y * _fixed(b)) >> FIXED
-        row = (_fixed(f + 0.5 * d + 0.5 * e) + x * _fixed(d) + y * _fixed(e)) >> FIXED
-        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        place = jnp.where(inside, row * width + column, 0)
-        found = words.reshape(-1).at[place].get(mode="promise_in_bounds")
-        return jnp.where(inside, found, jnp.uint32(fill))
-
-    column = a * (x + 0.5) + b * (y + 0.5) + c
-    row = d * (x + 0.5) + e * (y + 0.5) + f
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    left, top = jnp.floor(column - 0.5), jnp.floor(row - 0.5)
-    dx, dy = column - 0.5 - left, row - 0.5 - top
-    left, top = left.astype(jnp.int32), top.astype(jnp.int32)
-
-    def corner(down, right):
-        rows, columns = jnp.clip(top + down, 0, height - 1), jnp.clip(left + right, 0, width - 1)
-        place = jnp.where(inside, rows * width + columns, 0)
-        found = words.reshape(-1).at[place].get(mode="promise_in_bounds")
-        return [value.astype(jnp.float32) for value in _split(found, channels)]
-
-    corners = [corner(down, right) for down in (0, 1) for right in (0, 1)]
-    mixed = []
-    for nw, ne, sw, se in zip(*corners, strict=True):
-        upper, lower = nw + dx * (ne - nw), sw + dx * (se - sw)
-        mixed.append((upper + dy * (lower - upper)).astype(jnp.int32))
-    return jnp.where(inside, _join(mixed), jnp.uint32(fill))
-
-
-def _fixed(value: Scalar) -> Int[Array, ""]:
-    return jnp.floor(value * (1 << FIXED) + 0.5).astype(jnp.int32)
-
-
-def _inverse(kind: Array, strength: Scalar, height: int, width: int) -> tuple[Scalar, ...]:
-    """Return the map from places in the result to places in the image: a x + b y + c, d x + e y + f.
-
-    Shears keep the upper left corner in place, as the policies' first code has it (Cubuk et al.
-    2018); rotation and scale keep the centre.
-    """
-
-    def where(name, value, otherwise):
-        return jnp.where(kind == KINDS.index(name), value, otherwise)
-
-    angle = jnp.deg2rad(strength)
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    shrink = 1.0 / jnp.where(kind == KINDS.index("scale"), strength, 1.0)
-    a = where("rotate", cos, shrink)
-    b = where("rotate", -sin, where("shear_x", strength, 0.0))
-    d = where("rotate", sin, where("shear_y", strength, 0.0))
-    # What the centre is moved by; nothing for shears, whose fixed point is the corner.
-    about_centre = (kind == KINDS.index("rotate")) | (kind == KINDS.index("scale"))
-    cx = jnp.where(about_centre, width / 2, 0.0)
-    cy = jnp.where(about_centre, height / 2, 0.0)
-    whole = jnp.trunc(strength)
-    c = cx - a * cx - b * cy - where("translate_x", whole, 0.0)
-    f = cy - d * cx - a * cy - where("translate_y", whole, 0.0)
-    return a, b, c, d, a, f
+    return words.at[1:-1, 1:-1].set(lax.optimization_barrier(join(sharp)))

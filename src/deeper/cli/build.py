@@ -19,11 +19,11 @@ from jax.sharding import Mesh
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from deeper.augment.ops import Normalise, augment
+from deeper.augment.ops import Normalise, augment, mixes
 from deeper.cli.study_directory import study_directory
 from deeper.data.batches import stream
 from deeper.data.order import batch_indices, padded_batches
-from deeper.data.sources import Dataset, Split, hold_out, open_dataset
+from deeper.data.sources import Dataset, Split, first_of_draw, hold_out, open_dataset
 from deeper.errors import UserError
 from deeper.inspect.arithmetic import Summary, summarise
 from deeper.train import parallel
@@ -237,6 +237,8 @@ def open_splits(config: DictConfig) -> Splits:
             f"{list(dataset.image_shape)}."
         )
     train, validation = hold_out(dataset.splits["train"], data.validation)
+    if data.examples is not None:
+        train = first_of_draw(train, data.examples, data.draw)
     test = dataset.splits["test"]
 
     def first(split: Split) -> Split:
@@ -254,8 +256,15 @@ def assemble(config: DictConfig, plan: Plan, splits: Splits, mesh: Mesh) -> Expe
     normalise = Normalise(tuple(config.data.mean), tuple(config.data.std))
     operations = tuple(build(operation) for operation in config.augment)
 
-    def prepare(key, rows, images):
-        return normalise(augment(operations, key, rows, images))
+    if mixes(operations) and settings.batch_size // mesh.devices.size % 2:
+        raise UserError(
+            f"train.batch_size={settings.batch_size} over {mesh.devices.size} devices is odd a "
+            "device, but Mixup and CutMix mix neighbours: take an even number a device."
+        )
+
+    def prepare(key, rows, images, labels):
+        images, targets = augment(operations, key, rows, images, labels)
+        return normalise(images), targets
 
     shown = min(train_config(config).train_error_examples, len(splits.train.labels))
     parts = {"train": splits.train, "test": splits.test}

@@ -119,17 +119,48 @@ def hold_out(split: Split, n: int) -> tuple[Split, Split]:
         raise UserError(
             f"data.validation={n}: hold out 0 to {len(split) - 1} of the {len(split)} examples."
         )
-    # Number each class's examples in a fixed random order, then take the lowest numbers.
-    order = np.random.Generator(np.random.Philox(key=[0, len(split)])).permutation(len(split))
-    rank = np.empty(len(split), np.float64)
-    for label in np.unique(split.labels):
-        members = order[split.labels[order] == label]
-        rank[members] = (np.arange(len(members)) + 0.5) / len(members)
-    held = np.zeros(len(split), bool)
-    held[np.argsort(rank, kind="stable")[:n]] = True
     if n == 0:
         return split, Split(split.images[:0], split.labels[:0])
+    held = np.zeros(len(split), bool)
+    held[draw_by_class(split.labels, n, 0)] = True
     return (
         Split(split.images[~held], split.labels[~held]),
         Split(split.images[held], split.labels[held]),
     )
+
+
+def first_of_draw(split: Split, n: int, draw: int) -> Split:
+    """Return so many examples of a training split, the same share of each class.
+
+    The first n of a draw are among its first n + 1, so that sets of different sizes are nested.
+
+    Args:
+        split: the training split.
+        n: examples to keep.
+        draw: which of the many ways to choose them.
+    """
+    if not 1 <= n <= len(split):
+        raise UserError(
+            f"data.examples={n}: there are {len(split):,} training examples; give 1 to "
+            f"{len(split)}, or null for all."
+        )
+    chosen = draw_by_class(split.labels, n, 1 + draw)
+    return Split(split.images[chosen], split.labels[chosen])
+
+
+def draw_by_class(labels: Int32[np.ndarray, " n"], n: int, draw: int) -> Int32[np.ndarray, " k"]:
+    """Return n examples' numbers, rising, with the same share of each class as far as possible.
+
+    Args:
+        labels: of all examples.
+        n: how many to draw.
+        draw: number of the draw; 0 is the validation split's.
+    """
+    # Number each class's examples in a fixed random order, then take the lowest numbers.
+    rng = np.random.Generator(np.random.Philox(key=[draw, len(labels)]))
+    order = rng.permutation(len(labels))
+    rank = np.empty(len(labels), np.float64)
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        rank[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.sort(np.argsort(rank, kind="stable")[:n]).astype(np.int32)

@@ -66,7 +66,7 @@ class Experiment:
         model: the net.
         optimizer: gradients -> updates.
         learning_rate: the schedule inside it, for the record.
-        prepare: stored images -> augmented and normalised ones.
+        prepare: stored images and labels -> augmented and normalised ones.
         normalise: stored images -> normalised ones, for evaluation.
         feed: batches of the training split, a function of the step.
         train_size: examples in the training split.

@@ -18,8 +18,13 @@ from deeper.train.state import State
 Batch = dict[str, jax.Array]  # image uint8 (B, H, W, C), label int32 (B,), mask bool (B,)
 Metrics = dict[str, jax.Array]  # float32 scalars
 Prepare = Callable[
-    [Key[Array, ""], Int[Array, " batch"], UInt8[Array, "batch height width channels"]],
-    Float[Array, "batch height width channels"],
+    [
+        Key[Array, ""],
+        Int[Array, " batch"],
+        UInt8[Array, "batch height width channels"],
+        Int[Array, " batch"],
+    ],
+    tuple[Float[Array, "batch height width channels"], losses.Targets],
 ]
 
 METRICS = ("loss", "error")
@@ -42,7 +47,8 @@ def make_step(
     Args:
         model: the net; in training it may sow logits of auxiliary heads.
         optimizer: turns mean gradients into updates.
-        prepare: (key, rows, stored images) -> augmented and normalised float32 images.
+        prepare: (key, rows, stored images, labels) -> augmented and normalised float32 images, and
+            labels or shares of the classes.
         label_smoothing: see `losses.cross_entropy`.
         accumulate: number of micro-batches that this device's rows are worked off in.
         ema_decay: decay a step of the moving averages, or None where the run keeps none.
@@ -51,7 +57,7 @@ def make_step(
         The step. Its metrics are means over the global batch: loss in nats, error as a share.
     """
 
-    def loss_of(params, batch_stats, images, labels, dropout_key):
+    def loss_of(params, batch_stats, images, targets, dropout_key):
         logits, updated = model.apply(
             {"params": params, "batch_stats": batch_stats},
             images,
@@ -59,28 +65,28 @@ def make_step(
             rngs={"dropout": dropout_key},
             mutable=["batch_stats", "auxiliary"],
         )
-        loss = losses.cross_entropy(logits, labels, label_smoothing).mean()
+        loss = losses.cross_entropy(logits, targets, label_smoothing).mean()
         total = loss
         for head in jax.tree.leaves(updated.get("auxiliary", {})):
-            auxiliary = losses.cross_entropy(head, labels, label_smoothing).mean()
+            auxiliary = losses.cross_entropy(head, targets, label_smoothing).mean()
             total += losses.AUXILIARY_WEIGHT * auxiliary
-        error = 1.0 - losses.in_top(logits, labels, 1).mean()
+        error = losses.wrong(logits, targets).mean()
         return total, (updated.get("batch_stats", {}), {"loss": loss, "error": error})
 
     gradient_of = jax.grad(loss_of, has_aux=True)
 
-    def gradients(state: State, images, labels, dropout_key):
+    def gradients(state: State, images, targets, dropout_key):
         if accumulate == 1:
             grads, (stats, metrics) = gradient_of(
-                state.params, state.batch_stats, images, labels, dropout_key
+                state.params, state.batch_stats, images, targets, dropout_key
             )
             return grads, stats, metrics
 
         def one(carry, inputs):
             total, stats = carry
-            number, image, label = inputs
+            number, image, target = inputs
             key = jax.random.fold_in(dropout_key, number)
-            grads, (stats, metrics) = gradient_of(state.params, stats, image, label, key)
+            grads, (stats, metrics) = gradient_of(state.params, stats, image, target, key)
             return (jax.tree.map(jnp.add, total, grads), stats), metrics
 
         def split(rows):
@@ -88,17 +94,15 @@ def make_step(
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
         (total, stats), metrics = jax.lax.scan(
-            one, (zeros, state.batch_stats), (jnp.arange(accumulate), split(images), split(labels))
+            one, (zeros, state.batch_stats), (jnp.arange(accumulate), split(images), split(targets))
         )
         grads = jax.tree.map(lambda leaf: leaf / accumulate, total)
         return grads, stats, jax.tree.map(jnp.mean, metrics)
 
     def step(state: State, batch: Batch) -> tuple[State, Metrics]:
         rows = parallel.first_row(len(batch["label"])) + jnp.arange(len(batch["label"]))
-        images = prepare(random_key(state, AUGMENT), rows, batch["image"])
-        grads, batch_stats, metrics = gradients(
-            state, images, batch["label"], random_key(state, DROPOUT)
-        )
+        images, targets = prepare(random_key(state, AUGMENT), rows, batch["image"], batch["label"])
+        grads, batch_stats, metrics = gradients(state, images, targets, random_key(state, DROPOUT))
         # The one all-reduce of a step. Running statistics are linear in the batches' statistics,
         # so their mean over devices, taken at every step, is what averaging at the end gives.
         grads, batch_stats, metrics = parallel.mean_over_devices((grads, batch_stats, metrics))

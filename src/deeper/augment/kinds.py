@@ -1,0 +1,43 @@
+"""The operations that policies draw from, and what their strengths mean."""
+
+# name -> what its strength means
+STRENGTHS = {
+    "identity": "none",
+    "shear_x": "pixels a row moves for each row above it, times -1",
+    "shear_y": "pixels a column moves for each column to its left, times -1",
+    "translate_x": "pixels to the right, without their fraction",
+    "translate_y": "pixels downwards, without their fraction",
+    "rotate": "degrees counter-clockwise about the centre",
+    "scale": "magnification about the centre",
+    "brightness": "factor; 0 is black, 1 the image",
+    "contrast": "factor; 0 is the mean grey, 1 the image",
+    "saturation": "factor; 0 is grey, 1 the image",
+    "sharpness": "factor; 0 is smoothed, 1 the image",
+    "hue": "part of the colour circle, -0.5 to 0.5",
+    "posterize": "bits kept, 0 to 8",
+    "solarize": "values from this one on are inverted, 0 to 256",
+    "autocontrast": "none",
+    "equalize": "none",
+    "invert": "none",
+    "greyscale": "none",
+}
+KINDS = tuple(STRENGTHS)
+GEOMETRIC = KINDS[1:7]
+WHOLE_ROWS = ("shear_x", "translate_x", "translate_y")  # move rows as they are
+COLOUR = ("saturation", "hue", "greyscale")  # no effect on a grey image
+# name -> lowest and highest strength that means anything
+LIMITS = {
+    "shear_x": (-10.0, 10.0),
+    "shear_y": (-10.0, 10.0),
+    "translate_x": (-4096.0, 4096.0),
+    "translate_y": (-4096.0, 4096.0),
+    "rotate": (-360.0, 360.0),
+    "scale": (0.01, 100.0),
+    "brightness": (0.0, 100.0),
+    "contrast": (0.0, 100.0),
+    "saturation": (0.0, 100.0),
+    "sharpness": (0.0, 100.0),
+    "hue": (-0.5, 0.5),
+    "posterize": (0.0, 8.0),
+    "solarize": (0.0, 256.0),
+}

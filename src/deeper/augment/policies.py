@@ -1,0 +1,468 @@
+"""Policies: which operations an image goes through, drawn for each image by itself.
+
+Ranges, signs and defaults are torchvision's (`torchvision.transforms.autoaugment`, version 0.29),
+which follow the papers named below; `tests/augment/test_policies.py` holds the tables against it.
+A policy draws operations and strengths; `image.transform` applies them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, UInt8
+
+from deeper.augment.autoaugment import POLICIES
+from deeper.augment.image import transform
+from deeper.augment.kinds import COLOUR, KINDS, LIMITS
+from deeper.errors import UserError
+
+Images = UInt8[Array, "batch height width channels"]
+Keys = Key[Array, " batch"]
+OneKey = Key[Array, ""]
+Interpolation = Literal["nearest", "bilinear"]
+OnGrey = Literal["drop", "refuse"]
+
+ENHANCING = ("brightness", "contrast", "saturation", "sharpness")  # strength 1 + magnitude
+
+
+class Space(NamedTuple):
+    """Operations to draw from.
+
+    Attributes:
+        kinds: their numbers in `KINDS`.
+        strengths: for each operation, bin and sign (minus, plus); alike where there is no sign.
+    """
+
+    kinds: Int[np.ndarray, " operations"]
+    strengths: Float[np.ndarray, "operations bins 2"]
+
+
+def space(bins: int, signed: Mapping[str, float], unsigned: Mapping[str, np.ndarray]) -> Space:
+    """Return the space of some operations.
+
+    Args:
+        bins: number of magnitudes.
+        signed: operation -> largest magnitude; the bins go up to it from 0, with either sign.
+        unsigned: operation -> its strength in each bin.
+    """
+    names, rows = [], []
+    for name, most in signed.items():
+        magnitudes = np.linspace(0.0, most, bins)
+        base = 1.0 if name in ENHANCING else 0.0
+        names.append(name)
+        rows.append(np.stack([base - magnitudes, base + magnitudes], axis=-1))
+    for name, strengths in unsigned.items():
+        names.append(name)
+        rows.append(np.stack([strengths, strengths], axis=-1))
+    return Space(np.array([KINDS.index(name) for name in names]), np.array(rows, np.float32))
+
+
+def _common(bins: int, height: int, width: int) -> Space:
+    """Return AutoAugment's operations and ranges (Cubuk et al. 2018, table 6)."""
+    none = np.zeros(bins)
+    return space(
+        bins,
+        {
+            "shear_x": 0.3,
+            "shear_y": 0.3,
+            "translate_x": 150 / 331 * width,  # the paper's 150 pixels are of 331
+            "translate_y": 150 / 331 * height,
+            "rotate": 30.0,
+            **dict.fromkeys(ENHANCING, 0.9),
+        },
+        {
+            "posterize": 8 - _bits_lost(bins, 4),
+            "solarize": np.linspace(255.0, 0.0, bins),
+            "autocontrast": none,
+            "equalize": none,
+            "identity": none,
+            "invert": none,
+        },
+    )
+
+
+def _bits_lost(bins: int, most: int) -> np.ndarray:
+    return np.round(np.arange(bins) / ((bins - 1) / most))
+
+
+def _without(whole: Space, names: Sequence[str]) -> Space:
+    keep = ~np.isin(whole.kinds, [KINDS.index(name) for name in names])
+    return Space(whole.kinds[keep], whole.strengths[keep])
+
+
+def _for_channels(whole: Space, images: Images, on_grey: OnGrey, name: str) -> Space:
+    """Leave out operations on colour where there is none, or refuse."""
+    if images.shape[-1] >= 3:
+        return whole
+    lost = [KINDS[kind] for kind in whole.kinds if KINDS[kind] in COLOUR]
+    _check_grey(lost, on_grey, name)
+    return _without(whole, lost)
+
+
+def _check_grey(lost: Sequence[str], on_grey: OnGrey, name: str) -> None:
+    if lost and on_grey == "refuse":
+        raise UserError(
+            f"{name} has {', '.join(lost)}, which mean nothing on grey images: set on_grey=drop to "
+            "leave them out, or take another augmentation."
+        )
+
+
+def _check_choice(what: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise UserError(f"{what}={value} is unknown; choose {' or '.join(choices)}.")
+
+
+def _bytes(fill: Sequence[float]) -> tuple[int, ...]:
+    return tuple(round(255 * value) for value in fill)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the policies have in common.
+
+    Attributes:
+        on_grey: with grey images, drop the operations on colour or refuse.
+        interpolation: of geometric operations.
+        fill: what they bring in, a value a channel on the scale 0 to 1; black if empty.
+    """
+
+    on_grey: OnGrey = "drop"
+    interpolation: Interpolation = "nearest"
+    fill: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        """Freeze what a config gives as a list, and check the choices."""
+        object.__setattr__(self, "fill", tuple(self.fill))
+        _check_choice("on_grey", self.on_grey, ("drop", "refuse"))
+        _check_choice("interpolation", self.interpolation, ("nearest", "bilinear"))
+
+    def space_of(self, height: int, width: int) -> Space:
+        """Return the operations to draw from, for images of a size."""
+        raise NotImplementedError
+
+    def lost_on_grey(self) -> tuple[str, ...]:
+        """Return the operations that mean nothing on grey images."""
+        return tuple(KINDS[k] for k in self.space_of(32, 32).kinds if KINDS[k] in COLOUR)
+
+    def _choices(self, images: Images) -> Space:
+        whole = self.space_of(*images.shape[1:3])
+        return _for_channels(whole, images, self.on_grey, type(self).__name__)
+
+    def _apply(self, draws: tuple[Array, Array], images: Images) -> Images:
+        kinds, strengths = draws
+        if images.dtype != jnp.uint8:
+            raise UserError(
+                f"{type(self).__name__} works on images as stored: put it before the operations "
+                "that make numbers with fractions of them (Lighting, Mixup, CutMix)."
+            )
+        bilinear = self.interpolation == "bilinear"
+        return transform(kinds, strengths, images, fill=_bytes(self.fill), bilinear=bilinear)
+
+
+@dataclass(frozen=True)
+class RandAugment(Policy):
+    """So many operations in a row, all at one magnitude (Cubuk et al. 2019, arXiv:1909.13719).
+
+    Attributes:
+        layers: operations an image, N in the paper.
+        magnitude: bin of the magnitude, M in the paper, from 0.
+        bins: magnitudes in all. torchvision has 31; the paper's scale of 10 is bins=11.
+    """
+
+    layers: int = 2
+    magnitude: int = 9
+    bins: int = 31
+
+    def __post_init__(self):
+        """Check the ranges."""
+        super().__post_init__()
+        if self.layers < 1:
+            raise UserError(f"RandAugment's layers={self.layers}: give at least 1.")
+        if self.bins < 2 or not 0 <= self.magnitude < self.bins:
+            raise UserError(
+                f"RandAugment's magnitude={self.magnitude}: with bins={self.bins} give 0 to "
+                f"{self.bins - 1}."
+            )
+
+    def space_of(self, height: int, width: int) -> Space:
+        """Return the paper's 14 operations."""
+        return _without(_common(self.bins, height, width), ["invert"])
+
+    def __call__(self, keys: Keys, images: Images) -> Images:
+        kinds, strengths = self._choices(images)
+
+        def draw(key):
+            which, sign = jax.random.split(key)
+            operation = jax.random.randint(which, (self.layers,), 0, len(kinds))
+            sign = jax.random.randint(sign, (self.layers,), 0, 2)
+            at_magnitude = jnp.asarray(strengths[:, self.magnitude])
+            return jnp.asarray(kinds)[operation], at_magnitude[operation, sign]
+
+        return self._apply(jax.vmap(draw)(keys), images)
+
+
+@dataclass(frozen=True)
+class TrivialAugment(Policy):
+    """One operation at any magnitude of a wide range (Müller and Hutter 2021, arXiv:2103.10158).
+
+    Attributes:
+        bins: magnitudes in all.
+    """
+
+    bins: int = 31
+
+    def space_of(self, height: int, width: int) -> Space:
+        """Return the paper's wide ranges."""
+        none = np.zeros(self.bins)
+        return space(
+            self.bins,
+            {
+                "shear_x": 0.99,
+                "shear_y": 0.99,
+                "translate_x": 32.0,
+                "translate_y": 32.0,
+                "rotate": 135.0,
+                **dict.fromkeys(ENHANCING, 0.99),
+            },
+            {
+                "posterize": 8 - _bits_lost(self.bins, 6),
+                "solarize": np.linspace(255.0, 0.0, self.bins),
+                "autocontrast": none,
+                "equalize": none,
+                "identity": none,
+            },
+        )
+
+    def __call__(self, keys: Keys, images: Images) -> Images:
+        kinds, strengths = self._choices(images)
+
+        def draw(key):
+            which, size, sign = jax.random.split(key, 3)
+            operation = jax.random.randint(which, (1,), 0, len(kinds))
+            magnitude = jax.random.randint(size, (1,), 0, self.bins)
+            sign = jax.random.randint(sign, (1,), 0, 2)
+            return jnp.asarray(kinds)[operation], jnp.asarray(strengths)[operation, magnitude, sign]
+
+        return self._apply(jax.vmap(draw)(keys), images)
+
+
+@dataclass(frozen=True)
+class AutoAugment(Policy):
+    """One of 25 learnt pairs of operations (Cubuk et al. 2018, arXiv:1805.09501).
+
+    Attributes:
+        policy: imagenet, cifar10 or svhn: the data set that it was learnt on.
+    """
+
+    policy: str = "imagenet"
+
+    def __post_init__(self):
+        """Check the policy's name."""
+        super().__post_init__()
+        _check_choice("AutoAugment's policy", self.policy, tuple(POLICIES))
+
+    def space_of(self, height: int, width: int) -> Space:
+        """Return all operations; the policy picks among them."""
+        return _common(10, height, width)
+
+    def lost_on_grey(self) -> tuple[str, ...]:
+        """Return the policy's operations that mean nothing on grey images."""
+        used = {step.kind for pair in POLICIES[self.policy] for step in pair}
+        return tuple(name for name in COLOUR if name in used)
+
+    def __call__(self, keys: Keys, images: Images) -> Images:
+        if images.shape[-1] < 3:  # there they do nothing, and their place in the pair stays empty
+            _check_grey(self.lost_on_grey(), self.on_grey, "AutoAugment")
+        whole = self.space_of(*images.shape[1:3])
+        row_of = {KINDS[kind]: row for row, kind in enumerate(whole.kinds)}
+        pairs = POLICIES[self.policy]
+        rows = jnp.array([[row_of[step.kind] for step in pair] for pair in pairs])
+        shares = jnp.array([[step.probability for step in pair] for pair in pairs])
+        magnitudes = jnp.array([[step.magnitude for step in pair] for pair in pairs])
+        identity = KINDS.index("identity")
+
+        def draw(key):
+            which, chance, sign = jax.random.split(key, 3)
+            pair = jax.random.randint(which, (), 0, len(pairs))
+            used = jax.random.uniform(chance, (2,)) < shares[pair]
+            sign = jax.random.randint(sign, (2,), 0, 2)
+            kinds = jnp.asarray(whole.kinds)[rows[pair]]
+            strengths = jnp.asarray(whole.strengths)[rows[pair], magnitudes[pair], sign]
+            return jnp.where(used, kinds, identity), strengths
+
+        return self._apply(jax.vmap(draw)(keys), images)
+
+
+@dataclass(frozen=True)
+class AugMix(Policy):
+    """The image mixed with several chains of operations on it (Hendrycks et al. 2019, 1912.02781).
+
+    Attributes:
+        severity: magnitudes are drawn from the lowest so many of 10 bins.
+        width: chains.
+        depth: operations a chain; 1 to 3 at random where it is None.
+        alpha: of the Dirichlet and Beta distributions of the weights.
+        all_operations: also brightness, contrast, saturation and sharpness, which the paper leaves
+            out since its test of robustness has them.
+    """
+
+    interpolation: Interpolation = "bilinear"
+    severity: int = 3
+    width: int = 3
+    depth: int | None = None
+    alpha: float = 1.0
+    all_operations: bool = True
+
+    def __post_init__(self):
+        """Check the ranges."""
+        super().__post_init__()
+        if not 1 <= self.severity <= 10:
+            raise UserError(f"AugMix's severity={self.severity}: give 1 to 10.")
+        if self.width < 1 or (self.depth is not None and self.depth < 1) or self.alpha <= 0:
+            raise UserError("AugMix's width and depth are at least 1, its alpha is above 0.")
+
+    def space_of(self, height: int, width: int) -> Space:
+        """Return the paper's ranges of 10 bins, of which `severity` are used."""
+        none = np.zeros(10)
+        return space(
+            10,
+            {
+                "shear_x": 0.3,
+                "shear_y": 0.3,
+                "translate_x": width / 3,
+                "translate_y": height / 3,
+                "rotate": 30.0,
+                **dict.fromkeys(ENHANCING if self.all_operations else (), 0.9),
+            },
+            {
+                "posterize": 4 - _bits_lost(10, 4),
+                "solarize": np.linspace(255.0, 0.0, 10),
+                "autocontrast": none,
+                "equalize": none,
+            },
+        )
+
+    def __call__(self, keys: Keys, images: Images) -> Images:
+        kinds, strengths = self._choices(images)
+        depth = self.depth or 3
+        identity = KINDS.index("identity")
+
+        def draw(key):
+            which, size, sign, length, mixing, share = jax.random.split(key, 6)
+            shape = (self.width, depth)
+            operation = jax.random.randint(which, shape, 0, len(kinds))
+            magnitude = jax.random.randint(size, shape, 0, self.severity)
+            sign = jax.random.randint(sign, shape, 0, 2)
+            drawn = jax.random.randint(length, (self.width, 1), 1, depth + 1)
+            lengths = drawn if self.depth is None else jnp.full_like(drawn, depth)
+            chosen = jnp.where(
+                jnp.arange(depth)[None] < lengths, jnp.asarray(kinds)[operation], identity
+            )
+            weights = jax.random.dirichlet(mixing, jnp.full(self.width, self.alpha))
+            augmented = jax.random.beta(share, self.alpha, self.alpha)
+            strength = jnp.asarray(strengths)[operation, magnitude, sign]
+            return chosen, strength, weights * augmented, 1.0 - augmented
+
+        chosen, strength, weights, kept = jax.vmap(draw)(keys)
+        many = jnp.repeat(images, self.width, axis=0)
+        chains = self._apply((chosen.reshape(-1, depth), strength.reshape(-1, depth)), many)
+        chains = chains.reshape(len(images), self.width, *images.shape[1:])
+        mixed = jnp.einsum("bw,bwhyc->bhyc", weights, chains.astype(jnp.float32))
+        mixed += kept[:, None, None, None] * images
+        return mixed.astype(jnp.uint8)
+
+
+@dataclass(frozen=True)
+class Random(Policy):
+    """One operation by name, at a strength drawn evenly between two.
+
+    Attributes:
+        operation: one of `image.KINDS`.
+        low: least strength, in the unit of `image.STRENGTHS`.
+        high: largest strength.
+        probability: share of the images that it is applied to.
+    """
+
+    operation: str = ""
+    low: float = 0.0
+    high: float = 0.0
+    probability: float = 1.0
+
+    def __post_init__(self):
+        """Check the name and the range."""
+        super().__post_init__()
+        _check_choice("operation", self.operation, KINDS)
+        least, most = LIMITS.get(self.operation, (0.0, 0.0))
+        if not least <= self.low <= self.high <= most:
+            takes = f"takes strengths from {least:g} to {most:g}" if most else "takes no strength"
+            raise UserError(
+                f"The operation {self.operation} {takes}; low={self.low:g} high={self.high:g}."
+            )
+        if not 0.0 <= self.probability <= 1.0:
+            raise UserError(f"probability={self.probability:g}: give 0 to 1.")
+
+    def lost_on_grey(self) -> tuple[str, ...]:
+        """Return the operation if it means nothing on grey images."""
+        return (self.operation,) if self.operation in COLOUR else ()
+
+    def __call__(self, keys: Keys, images: Images) -> Images:
+        if images.shape[-1] < 3:
+            _check_grey(self.lost_on_grey(), self.on_grey, "Random")
+
+        def draw(key):
+            chance, size = jax.random.split(key)
+            used = jax.random.uniform(chance, (1,)) < self.probability
+            kind = jnp.where(used, KINDS.index(self.operation), KINDS.index("identity"))
+            return kind, jax.random.uniform(size, (1,), minval=self.low, maxval=self.high)
+
+        return self._apply(jax.vmap(draw)(keys), images)
+
+
+@dataclass(frozen=True)
+class ColourJitter(Policy):
+    """Brightness, contrast, saturation and hue in random order, as torchvision's ColorJitter.
+
+    Attributes:
+        brightness: factors are drawn from 1 - this to 1 + this, not below 0.
+        contrast: likewise.
+        saturation: likewise.
+        hue: shifts are drawn from minus this to this, at most 0.5.
+    """
+
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+
+    def __post_init__(self):
+        """Check the ranges."""
+        super().__post_init__()
+        if min(self._widths()) < 0 or self.hue > 0.5:
+            raise UserError("ColourJitter's values are 0 or more, its hue at most 0.5.")
+
+    def _widths(self) -> tuple[float, ...]:
+        return self.brightness, self.contrast, self.saturation, self.hue
+
+    def lost_on_grey(self) -> tuple[str, ...]:
+        """Return saturation and hue where they are used."""
+        return tuple(name for name in ("saturation", "hue") if getattr(self, name))
+
+    def __call__(self, keys: Keys, images: Images) -> Images:
+        if images.shape[-1] < 3:
+            _check_grey(self.lost_on_grey(), self.on_grey, "ColourJitter")
+        widths = np.array(self._widths(), np.float32)
+        centres = np.array([1.0, 1.0, 1.0, 0.0], np.float32)
+        least = np.maximum(centres - widths, [0.0, 0.0, 0.0, -0.5])
+        names = ("brightness", "contrast", "saturation", "hue")
+        numbers = [KINDS.index(name if getattr(self, name) else "identity") for name in names]
+
+        def draw(key):
+            order, size = jax.random.split(key)
+            order = jax.random.permutation(order, 4)
+            strength = jax.random.uniform(size, (4,), minval=least, maxval=centres + widths)
+            return jnp.array(numbers)[order], strength[order]
+
+        return self._apply(jax.vmap(draw)(keys), images)
