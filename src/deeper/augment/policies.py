@@ -6,7 +6,7 @@ A policy draws operations and strengths; `image.transform` applies them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -119,7 +119,7 @@ def _bytes(fill: Sequence[float]) -> tuple[int, ...]:
     return tuple(round(255 * value) for value in fill)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """What the policies have in common.
 
@@ -309,7 +309,7 @@ class AugMix(Policy):
             out since its test of robustness has them.
     """
 
-    interpolation: Interpolation = "bilinear"
+    interpolation: Interpolation = field(default="bilinear", kw_only=True)
     severity: int = 3
     width: int = 3
     depth: int | None = None

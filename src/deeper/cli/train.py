@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import numpy as np
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -111,6 +112,7 @@ def _result(
     result = {
         "status": outcome.status,
         "label": label,
+        "augment": HydraConfig.get().runtime.choices["augment"],
         "seed": config.seed,
         "study": config.study.name if config.study else None,
         "depth": config.model.get("depth"),
