@@ -3,7 +3,8 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,9 +28,14 @@ from deeper.data.sources import Dataset, Split, first_of_draw, hold_out, open_da
 from deeper.errors import UserError
 from deeper.inspect.arithmetic import Summary, summarise
 from deeper.train import parallel
+from deeper.train.consistency import Consistency
 from deeper.train.evaluate import Split as EvaluatedSplit
-from deeper.train.feed import Feed, Resident, Streamed, on_device
+from deeper.train.feed import Feed, Resident, ResidentPair, Streamed, on_device
 from deeper.train.loop import Experiment, Settings
+from deeper.train.step import Prepare
+
+TRAINED_ON = ("train", "unlabelled")
+UNLABELLED_SEED = 1 << 32  # keeps the order of the unlabelled images apart from every run's seed
 
 # A data set up to this share of a device's memory lives on the device.
 RESIDENT_SHARE = 0.25
@@ -55,12 +61,15 @@ class TrainConfig:
     evaluate_every: float = MISSING
     checkpoint_every: float = MISSING
     train_error_examples: int = MISSING
+    consistency: Any = MISSING
+    views: Any = MISSING
 
 
 def train_config(config: DictConfig) -> TrainConfig:
     """Return the typed ``train`` section; a value of the wrong type is an error here."""
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), config.train)
+        given = OmegaConf.to_container(config.train, resolve=True)
+        merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), given)
         typed: Any = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise UserError(f"train.{error.full_key}: {str(error).splitlines()[0]}") from error
@@ -214,12 +223,14 @@ class Splits:
         train: trained on.
         validation: held out of the training split, or None.
         test: evaluated once, at the end.
+        unlabelled: the whole training split, of which labels are not looked at, or None.
     """
 
     dataset: Dataset
     train: Split
     validation: Split | None
     test: Split
+    unlabelled: Split | None
 
 
 def open_splits(config: DictConfig) -> Splits:
@@ -237,6 +248,7 @@ def open_splits(config: DictConfig) -> Splits:
             f"{list(dataset.image_shape)}."
         )
     train, validation = hold_out(dataset.splits["train"], data.validation)
+    unlabelled = None if config.train.consistency is None else train
     if data.examples is not None:
         train = first_of_draw(train, data.examples, data.draw)
     test = dataset.splits["test"]
@@ -246,7 +258,7 @@ def open_splits(config: DictConfig) -> Splits:
 
     if data.limit is not None:
         train, validation, test = first(train), first(validation), first(test)
-    return Splits(dataset, train, validation if len(validation.labels) else None, test)
+    return Splits(dataset, train, validation if len(validation.labels) else None, test, unlabelled)
 
 
 def assemble(config: DictConfig, plan: Plan, splits: Splits, mesh: Mesh) -> Experiment:
@@ -254,30 +266,42 @@ def assemble(config: DictConfig, plan: Plan, splits: Splits, mesh: Mesh) -> Expe
     settings, seed = plan.settings, int(config.seed)
     parallel.check_divisible(settings.batch_size, mesh.devices.size, settings.accumulate)
     normalise = Normalise(tuple(config.data.mean), tuple(config.data.std))
-    operations = tuple(build(operation) for operation in config.augment)
-
+    operations = operations_of(config)
+    consistency: Consistency | None = None
+    views: tuple[Prepare, ...] = ()
+    if config.train.consistency is not None:
+        consistency = build(config.train.consistency)
+        views = tuple(
+            preparation([build(operation) for operation in config.train.views[name]], normalise)
+            for name in ("weak", "strong")
+        )
+        if settings.accumulate > 1 or mixes(operations):
+            what = "train.accumulate above 1" if settings.accumulate > 1 else "Mixup and CutMix"
+            raise UserError(
+                f"{what} cannot be had with train.consistency: labelled and unlabelled images go "
+                "through the net together, each labelled one with one class."
+            )
     if mixes(operations) and settings.batch_size // mesh.devices.size % 2:
         raise UserError(
             f"train.batch_size={settings.batch_size} over {mesh.devices.size} devices is odd a "
             "device, but Mixup and CutMix mix neighbours: take an even number a device."
         )
 
-    def prepare(key, rows, images, labels):
-        images, targets = augment(operations, key, rows, images, labels)
-        return normalise(images), targets
-
     shown = min(train_config(config).train_error_examples, len(splits.train.labels))
     parts = {"train": splits.train, "test": splits.test}
     if splits.validation is not None:
         parts["validation"] = splits.validation
     parts["shown"] = Split(splits.train.images[:shown], splits.train.labels[:shown])
+    ratio = 0 if consistency is None else consistency.ratio
+    if splits.unlabelled is not None:
+        parts["unlabelled"] = splits.unlabelled
     make = _resident if _fits(config, splits, mesh) else _streamed
-    feed, evaluated = make(parts, settings.batch_size, seed, mesh)
+    feed, evaluated = make(parts, settings.batch_size, ratio, seed, mesh)
     return Experiment(
         model=plan.model,
         optimizer=plan.optimizer,
         learning_rate=plan.learning_rate,
-        prepare=prepare,
+        prepare=preparation(operations, normalise),
         normalise=normalise,
         feed=feed,
         train_size=plan.train_size,
@@ -285,7 +309,24 @@ def assemble(config: DictConfig, plan: Plan, splits: Splits, mesh: Mesh) -> Expe
         final=(evaluated["test"], replace(evaluated["shown"], name="train")),
         mesh=mesh,
         settings=settings,
+        consistency=consistency,
+        views=views,  # type: ignore[arg-type] # two of them
     )
+
+
+def operations_of(config: DictConfig) -> tuple[Any, ...]:
+    """Return the augmentation's operations."""
+    return tuple(build(operation) for operation in config.augment)
+
+
+def preparation(operations: Sequence[Any], normalise: Normalise) -> Prepare:
+    """Return what makes the net's input of stored images: the operations, then normalisation."""
+
+    def prepare(key, rows, images, labels):
+        images, targets = augment(operations, key, rows, images, labels)
+        return normalise(images), targets
+
+    return prepare
 
 
 def _fits(config: DictConfig, splits: Splits, mesh: Mesh) -> bool:
@@ -295,14 +336,14 @@ def _fits(config: DictConfig, splits: Splits, mesh: Mesh) -> bool:
         raise UserError(f"data.on_device={wish} is unknown; choose auto, true or false.")
     if wish != "auto":
         return bool(wish)
-    parts = (splits.train, splits.validation, splits.test)
+    parts = (splits.train, splits.validation, splits.test, splits.unlabelled)
     size = sum(part.images.nbytes for part in parts if part is not None)
     memory = (mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit", 8 * 2**30)
     return size <= RESIDENT_SHARE * memory
 
 
 def _resident(
-    parts: dict[str, Split], batch_size: int, seed: int, mesh: Mesh
+    parts: dict[str, Split], batch_size: int, ratio: int, seed: int, mesh: Mesh
 ) -> tuple[Feed, dict[str, EvaluatedSplit]]:
     """All splits in one array on the device, so that evaluation is compiled once for all."""
     stored = {name: part for name, part in parts.items() if name != "shown"}
@@ -319,17 +360,30 @@ def _resident(
     train_size = len(stored["train"].labels)
     evaluated = {}
     for name, part in parts.items():
-        if name == "train":
+        if name in TRAINED_ON:
             continue
         numbers, mask = padded_batches(len(part.labels), batch_size)
         numbers = np.where(mask, numbers + offsets[name], -1).astype(np.int32)
         feed = Resident(source, numbers.__getitem__)
         evaluated[name] = EvaluatedSplit(name, feed, len(part.labels), len(numbers))
-    return Resident(source, partial(batch_indices, train_size, batch_size, seed)), evaluated
+    labelled = partial(batch_indices, train_size, batch_size, seed)
+    if not ratio:
+        return Resident(source, labelled), evaluated
+    unlabelled = partial(
+        batch_indices, len(stored["unlabelled"].labels), batch_size * ratio, seed + UNLABELLED_SEED
+    )
+
+    def both(step):
+        return {
+            "labelled": labelled(step),
+            "unlabelled": unlabelled(step) + np.int32(offsets["unlabelled"]),
+        }
+
+    return ResidentPair(source, both), evaluated
 
 
 def _streamed(
-    parts: dict[str, Split], batch_size: int, seed: int, mesh: Mesh
+    parts: dict[str, Split], batch_size: int, ratio: int, seed: int, mesh: Mesh
 ) -> tuple[Feed, dict[str, EvaluatedSplit]]:
     """Batches gathered on the host, computed ahead by threads."""
     del mesh
@@ -340,10 +394,25 @@ def _streamed(
 
     evaluated = {}
     for name, part in parts.items():
-        if name == "train":
+        if name in TRAINED_ON:
             continue
         numbers, mask = padded_batches(len(part.labels), batch_size)
         numbers = np.where(mask, numbers, -1)
         feed = Streamed(partial(stream, part, numbers.__getitem__, stop=len(numbers)))
         evaluated[name] = EvaluatedSplit(name, feed, len(part.labels), len(numbers))
-    return Streamed(partial(stream, train, order, stop=None)), evaluated
+    if not ratio:
+        return Streamed(partial(stream, train, order, stop=None)), evaluated
+    without = parts["unlabelled"]
+
+    def other_order(step):
+        return batch_indices(len(without.labels), batch_size * ratio, seed + UNLABELLED_SEED, step)
+
+    def both(first):
+        with (
+            closing(stream(train, order, first, stop=None)) as labelled,
+            closing(stream(without, other_order, first, stop=None)) as unlabelled,
+        ):
+            for one, other in zip(labelled, unlabelled, strict=True):
+                yield one | {"unlabelled": other["image"]}
+
+    return Streamed(both), evaluated

@@ -33,7 +33,7 @@ def run(config: DictConfig) -> None:
         experiment.normalise,
         mesh,
         plan.settings.parallel,
-        experiment.feed.take,
+        experiment.final[0].feed.take,
         batches_per_call=min(16, split.batches),
     )
     result = {

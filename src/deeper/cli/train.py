@@ -109,10 +109,12 @@ def _result(
     """Return what `result.json` holds."""
     plain = build.plain_config(config, label)
     batch = plan.settings.batch_size
+    choices = HydraConfig.get().runtime.choices
     result = {
         "status": outcome.status,
         "label": label,
-        "augment": HydraConfig.get().runtime.choices["augment"],
+        "augment": choices["augment"],
+        "arm": choices["arm"],
         "seed": config.seed,
         "study": config.study.name if config.study else None,
         "depth": config.model.get("depth"),

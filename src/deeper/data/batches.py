@@ -1,7 +1,7 @@
 """Batches gathered on the host and computed ahead, for data that do not fit on the device."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -18,7 +18,7 @@ def stream(
     first: int,
     *,
     stop: int | None,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Generator[dict[str, np.ndarray]]:
     """Yield batches in order, each a pure function of its number.
 
     Args:

@@ -32,7 +32,9 @@ class Resident:
     def steps(self, first: int, count: int, capacity: int) -> Any:
         """Return the feed of ``count`` steps from ``first`` on, filled up to ``capacity``."""
         rows = [self._numbers(first + i) for i in range(count)]
-        return np.stack(rows + [np.full_like(rows[0], -1)] * (capacity - count))
+        padding = jax.tree.map(lambda leaf: np.full_like(leaf, -1), rows[0])
+        rows += [padding] * (capacity - count)
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
     @staticmethod
     def take(source: Any, numbers: jax.Array) -> Batch:
@@ -42,6 +44,24 @@ class Resident:
 
     def close(self) -> None:
         """Nothing runs in the background."""
+
+
+class ResidentPair(Resident):
+    """Labelled and unlabelled examples, both of one source.
+
+    Args:
+        source: from `on_device`.
+        numbers: step -> numbers of ``labelled`` and ``unlabelled`` examples; a pure function.
+    """
+
+    def __init__(self, source: Any, numbers: Callable[[int], dict[str, np.ndarray]]):
+        super().__init__(source, numbers)  # type: ignore[arg-type] # a tree in place of a leaf
+
+    @staticmethod
+    def take(source: Any, numbers: Any) -> Batch:
+        """Gather one batch of labelled examples, and images without their labels beside it."""
+        unlabelled = Resident.take({"image": source["image"]}, numbers["unlabelled"])["image"]
+        return Resident.take(source, numbers["labelled"]) | {"unlabelled": unlabelled}
 
 
 def on_device(

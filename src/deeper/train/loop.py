@@ -13,10 +13,11 @@ from jax.sharding import Mesh
 
 from deeper.train import parallel
 from deeper.train.checkpoint import Checkpoints
+from deeper.train.consistency import CONSISTENCY_METRICS, Consistency, make_consistency_step
 from deeper.train.evaluate import Evaluation, Evaluator, Normalise, Split
 from deeper.train.feed import Feed
 from deeper.train.state import State
-from deeper.train.step import Prepare, make_step, many_steps
+from deeper.train.step import METRICS, Prepare, make_step, many_steps
 
 
 class Record(Protocol):
@@ -74,6 +75,8 @@ class Experiment:
         final: splits that are evaluated once, at the end.
         mesh: the devices.
         settings: the numbers.
+        consistency: how unlabelled images enter the loss, or None where there are none.
+        views: the weak and the strong augmentation of unlabelled images.
     """
 
     model: nn.Module
@@ -87,20 +90,36 @@ class Experiment:
     final: tuple[Split, ...]
     mesh: Mesh
     settings: Settings
+    consistency: Consistency | None = None
+    views: tuple[Prepare, Prepare] = ()  # type: ignore[assignment] # there where it is used
 
     def compiled_steps(self) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
         """Return the function of (state, source, feed, count) that the loop calls."""
-        step = make_step(
-            self.model,
-            self.optimizer,
-            self.prepare,
-            label_smoothing=self.settings.label_smoothing,
-            accumulate=self.settings.accumulate,
-            ema_decay=self.settings.ema_decay,
-        )
-        return parallel.parallelise(
-            many_steps(step, self.feed.take), self.mesh, self.settings.parallel, donate_first=True
-        )
+        settings = self.settings
+        if self.consistency is None:
+            metrics: tuple[str, ...] = METRICS
+            step = make_step(
+                self.model,
+                self.optimizer,
+                self.prepare,
+                label_smoothing=settings.label_smoothing,
+                accumulate=settings.accumulate,
+                ema_decay=settings.ema_decay,
+            )
+        else:
+            metrics = CONSISTENCY_METRICS
+            step = make_consistency_step(
+                self.model,
+                self.optimizer,
+                self.prepare,
+                self.views,
+                self.consistency,
+                steps=settings.steps,
+                label_smoothing=settings.label_smoothing,
+                ema_decay=settings.ema_decay,
+            )
+        many = many_steps(step, self.feed.take, metrics)
+        return parallel.parallelise(many, self.mesh, settings.parallel, donate_first=True)
 
 
 @dataclass(frozen=True)
@@ -205,7 +224,7 @@ class _Leg:
             experiment.normalise,
             experiment.mesh,
             settings.parallel,
-            experiment.feed.take,
+            experiment.final[0].feed.take,
             batches_per_call=min(16, max((s.batches for s in splits), default=1)),
         )
         self.began = time.monotonic() - seconds_before
@@ -294,6 +313,11 @@ class _Leg:
                 "train/error": 100.0 * float(np.mean(fetched["error"], dtype=np.float64)),
                 "lr": float(self.experiment.learning_rate(self.step - 1)),
                 "images_per_second": self._images_per_second(),
+            }
+            | {
+                f"train/{name}": float(np.mean(values, dtype=np.float64))
+                for name, values in fetched.items()
+                if name not in METRICS
             }
         )
 

@@ -99,6 +99,11 @@ def first_row(rows: int) -> jax.Array:
     return jax.lax.axis_index(DATA_AXIS) * rows
 
 
+def devices() -> int:
+    """Return the number of devices that share the batch."""
+    return jax.lax.axis_size(DATA_AXIS)
+
+
 def mean_over_devices(tree: Any) -> Any:
     """Average a tree of float32 arrays over the devices with a single all-reduce."""
     if jax.lax.axis_size(DATA_AXIS) == 1:

@@ -3,7 +3,7 @@
 The step is ``(state, batch) -> (state, metrics)`` and knows only the name of the data axis.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 from deeper.train import losses, parallel
 from deeper.train.state import State
 
-Batch = dict[str, jax.Array]  # image uint8 (B, H, W, C), label int32 (B,), mask bool (B,)
+# image uint8 (B, H, W, C), label int32 (B,), mask bool (B,); maybe unlabelled uint8 (U, H, W, C)
+Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]  # float32 scalars
 Prepare = Callable[
     [
@@ -29,8 +30,10 @@ Prepare = Callable[
 
 METRICS = ("loss", "error")
 
+Step = Callable[[State, Batch], tuple[State, Metrics]]
+
 # Purposes of random keys. A number, once given, is never given to anything else.
-AUGMENT, DROPOUT = 0, 1
+AUGMENT, DROPOUT, WEAK, STRONG = 0, 1, 2, 3
 
 
 def make_step(
@@ -41,7 +44,7 @@ def make_step(
     label_smoothing: float,
     accumulate: int,
     ema_decay: float | None,
-) -> Callable[[State, Batch], tuple[State, Metrics]]:
+) -> Step:
     """Return the step for a net, an optimizer and an augmentation.
 
     Args:
@@ -103,23 +106,35 @@ def make_step(
         rows = parallel.first_row(len(batch["label"])) + jnp.arange(len(batch["label"]))
         images, targets = prepare(random_key(state, AUGMENT), rows, batch["image"], batch["label"])
         grads, batch_stats, metrics = gradients(state, images, targets, random_key(state, DROPOUT))
-        # The one all-reduce of a step. Running statistics are linear in the batches' statistics,
-        # so their mean over devices, taken at every step, is what averaging at the end gives.
-        grads, batch_stats, metrics = parallel.mean_over_devices((grads, batch_stats, metrics))
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        ema = state.ema
-        if ema is not None and ema_decay is not None:
-            ema = optax.incremental_update((params, batch_stats), ema, 1.0 - ema_decay)
-        return state.replace(
-            step=state.step + 1,
-            params=params,
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-            ema=ema,
-        ), metrics
+        return updated(state, grads, batch_stats, metrics, optimizer, ema_decay)
 
     return step
+
+
+def updated(
+    state: State,
+    grads: Any,
+    batch_stats: Any,
+    metrics: Metrics,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float | None,
+) -> tuple[State, Metrics]:
+    """Return the state after one update by the mean of all devices' gradients, and mean metrics."""
+    # The one all-reduce of a step. Running statistics are linear in the batches' statistics,
+    # so their mean over devices, taken at every step, is what averaging at the end gives.
+    grads, batch_stats, metrics = parallel.mean_over_devices((grads, batch_stats, metrics))
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if ema is not None and ema_decay is not None:
+        ema = optax.incremental_update((params, batch_stats), ema, 1.0 - ema_decay)
+    return state.replace(
+        step=state.step + 1,
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+        ema=ema,
+    ), metrics
 
 
 def random_key(state: State, purpose: int) -> Key[Array, ""]:
@@ -129,8 +144,9 @@ def random_key(state: State, purpose: int) -> Key[Array, ""]:
 
 
 def many_steps(
-    step: Callable[[State, Batch], tuple[State, Metrics]],
+    step: Step,
     take: Callable[[Any, Any], Batch],
+    metrics: Sequence[str] = METRICS,
 ) -> Callable[[State, Any, Any, Int[Array, ""]], tuple[State, Metrics]]:
     """Put many steps under one compiled loop, so that a small net never waits for Python.
 
@@ -140,6 +156,7 @@ def many_steps(
     Args:
         step: from `make_step`.
         take: (source, one step's feed) -> batch; gathers from data on the device.
+        metrics: names of the step's metrics.
 
     Returns:
         A function of (state, source, feed, count). Each leaf of feed is (capacity, rows, ...), of
@@ -152,12 +169,12 @@ def many_steps(
 
         def body(number, carry):
             state, log = carry
-            state, metrics = step(state, batch_of(number))
-            log = jax.tree.map(lambda all_, one: all_.at[number].set(one), log, metrics)
+            state, new = step(state, batch_of(number))
+            log = jax.tree.map(lambda all_, one: all_.at[number].set(one), log, new)
             return state, log
 
         capacity = len(jax.tree.leaves(feed)[0])
-        log = {name: jnp.zeros(capacity) for name in METRICS}
+        log = {name: jnp.zeros(capacity) for name in metrics}
         return jax.lax.fori_loop(0, count, body, (state, log))
 
     return call
