@@ -17,7 +17,7 @@ from rich.table import Table
 
 from deeper.cli import build
 from deeper.errors import UserError
-from deeper.inspect import figure
+from deeper.inspect import augmentations, figure
 from deeper.inspect.arithmetic import summarise
 from deeper.inspect.layers import Layer, depth_of, layers_of
 from deeper.study.tables import markdown
@@ -37,6 +37,9 @@ def run(config: DictConfig) -> None:
     """Print a net's layers and totals, or those of several nets."""
     if config.format not in FORMATS:
         raise UserError(f"format={config.format} is unknown; choose one of {', '.join(FORMATS)}.")
+    if config.sheet:
+        _sheet(config)
+        return
     if config.compare:
         _compare(config)
         return
@@ -145,6 +148,23 @@ def _sentence(totals: dict[str, Any], shape: tuple[int, ...]) -> str:
         f"{totals['receptive_field']} pixels.\nTraining at batch {totals['batch_size']}: {memory} "
         "(parameters, gradients, momentum, activations)."
     )
+
+
+def _sheet(config: DictConfig) -> None:
+    """Draw what the augmentation makes of the first images of the training split."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from deeper.cli import device
+
+    device.start_jax(cpu_kernels=True)
+    name = HydraConfig.get().runtime.choices["augment"]
+    out = Path(config.out or f"{name}-{config.data.name}.png")
+    images = build.open_splits(config).train.images
+    if not 2 <= config.sheet <= len(images):
+        raise UserError(f"sheet={config.sheet}: give 2 to {len(images)} images.")
+    sheet = build.operations_of(config)
+    augmentations.sheet(sheet, name, images[: config.sheet - config.sheet % 2], out)
+    print(f"-> {out}", file=sys.stderr)
 
 
 def _compare(config: DictConfig) -> None:

@@ -71,7 +71,21 @@ def arm_of(config: DictConfig, overrides: list[str]) -> Arm:
 
 def run(arms: list[Arm], jobs: int | None) -> int:
     """Run a sweep and return its exit status."""
+    _tell_apart(arms)
     return Sweep(arms, jobs or default_jobs(), Console(width=100, highlight=False)).run()
+
+
+def _tell_apart(arms: list[Arm]) -> None:
+    """Add to the arms' names what differs between them and is not in their labels."""
+    values: dict[str, set[str]] = {}
+    for arm in arms:
+        for key, _, value in (override.partition("=") for override in arm.overrides):
+            values.setdefault(key, set()).add(value)
+    told = ("model", "model.depth", "seed")
+    differing = [key for key, some in values.items() if len(some) > 1 and key not in told]
+    for arm in arms:
+        own = dict(override.split("=", 1) for override in arm.overrides if "=" in override)
+        arm.name = " ".join([arm.name, *(own[key] for key in differing if key in own)])
 
 
 def default_jobs() -> int:

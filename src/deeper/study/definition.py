@@ -23,6 +23,7 @@ class Study:
         x: key of the results on the x axis, or ``label`` for nets without an order.
         x_label: the same in words.
         line: key of the results that makes the lines of a figure, or None for a single one.
+        base: value of that key that the other lines are compared with, or None.
         line_names: value of that key, in lower case -> name of the line.
         arms: override -> values; their product is the sweep.
         seeds: of every arm.
@@ -38,6 +39,7 @@ class Study:
     x: str = "label"
     x_label: str = ""
     line: str | None = None
+    base: str | None = None
     line_names: Mapping[str, str] = field(default_factory=dict)
     arms: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     seeds: Sequence[int] = ()

@@ -1,6 +1,7 @@
 """A study's figures, as SVG and PNG, the same bytes for the same numbers."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from deeper.plotting import COLOURS, INK, STYLE
-from deeper.study import curves
+from deeper.study import curves, differences
 from deeper.study.collect import Collection, Run
 from deeper.study.labels import place_beside, spread
 from deeper.study.statistics import Mean, mean_of
@@ -26,17 +27,26 @@ def make_figures(collection: Collection, directory: Path) -> dict[str, Path]:
     """Draw all figures of a study.
 
     Returns:
-        Name of the figure (error, curves, macs) -> path of its SVG; the PNG lies beside it.
+        Name of the figure (error, curves, macs; with a base error, difference, overfitting) ->
+        path of its SVG; the PNG lies beside it.
         A figure for which the runs hold no numbers is left out.
     """
     directory.mkdir(parents=True, exist_ok=True)
     paths = {}
     with mpl.rc_context({**mpl.rcParamsDefault, **STYLE, "backend": "agg"}):
-        drawn = {
-            "error": error_figure(collection),
-            "curves": curves.curves_figure(collection, lines_of(collection), COLOURS),
-            "macs": macs_figure(collection),
-        }
+        lines = lines_of(collection)
+        if collection.study.base is None:
+            drawn = {
+                "error": error_figure(collection),
+                "curves": curves.curves_figure(collection, lines, COLOURS),
+                "macs": macs_figure(collection),
+            }
+        else:
+            drawn = {
+                "error": error_figure(collection) if len(lines) <= len(COLOURS) else None,
+                "difference": differences.difference_figure(collection),
+                "overfitting": differences.overfitting_figure(collection),
+            }
         for name, figure in drawn.items():
             if figure is None:
                 continue
@@ -106,18 +116,21 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
 
 def _draw_lines(axes: Axes, by_name: dict[str, Points]) -> None:
     """Draw means, single runs and intervals, and name each line at its end."""
-    xs = sorted({x for points in by_name.values() for x in points})
-    if not xs:
+    values = sorted({x for points in by_name.values() for x in points})
+    if not values:
         return
+    # Over more than a decade or so, equal ratios are equal steps.
+    place = math.log10 if values[0] > 0 and values[-1] / values[0] > 20 else float
+    xs = [place(x) for x in values]
     width = (xs[-1] - xs[0]) or 1.0
     axes.set_xlim(xs[0] - 0.06 * width, xs[-1] + 0.30 * width)
-    axes.set_xticks(xs, [f"{x:g}" for x in xs])
+    axes.set_xticks(xs, [f"{x:,g}" if x < 1e4 else f"{x:,.0f}" for x in values])
     ends = []
     for number, (colour, (name, points)) in enumerate(_coloured(by_name)):
         # Side by side, so that neither hides the other.
         aside = 0.012 * width * (number - (len(by_name) - 1) / 2)
         means = {x: mean_of(values) for x, values in points.items()}
-        at = [x + aside for x in points]
+        at = [place(x) + aside for x in points]
         axes.plot(at, [m.mean for m in means.values()], color=colour, lw=1.8, zorder=3)
         for x, (values, mean) in zip(at, zip(points.values(), means.values()), strict=True):
             _interval(axes, x, mean, colour)

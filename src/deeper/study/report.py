@@ -20,6 +20,8 @@ CAPTIONS = {
     "error": "Error against {x}",
     "curves": "Training curves",
     "macs": "Error against multiply-accumulates",
+    "difference": "Difference to {base}",
+    "overfitting": "Test error against training error",
 }
 
 
@@ -108,7 +110,8 @@ def _page(report: Report) -> str:
 def caption(report: Report, name: str) -> str:
     """Return a figure's name in words, for those who cannot see it too."""
     study = report.collection.study
-    return CAPTIONS[name].format(x=(study.x_label or study.x).split(" (")[0])
+    x = (study.x_label or study.x).split(" (")[0]
+    return CAPTIONS[name].format(x=x, base=study.line_of(study.base))
 
 
 def _missing(collection: Collection) -> dict[str, str]:

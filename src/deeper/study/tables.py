@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deeper.errors import UserError
+from deeper.study import differences
 from deeper.study.collect import Collection, Run
 from deeper.study.statistics import mean_of
 
@@ -84,12 +85,16 @@ def by_arm(collection: Collection) -> dict[str, list[Run]]:
 
 def headings(collection: Collection) -> tuple[str, ...]:
     """Return the summary's headings."""
+    if collection.study.base is not None:
+        return differences.headings(collection)
     metric = collection.study.metric_label.replace("(%)", "%")
     return ("net", "n", metric, "train error %", "parameters", "MMACs", "time s", "img/s")
 
 
 def summary_rows(collection: Collection) -> list[tuple[str, ...]]:
     """Return the summary: a row an arm, means over its seeds, errors with 95 % intervals."""
+    if collection.study.base is not None:
+        return differences.rows(collection)
     return [
         (
             arm,
