@@ -1,6 +1,6 @@
 """Times torchvision's RandAugment(2, 9), an image at a time on one thread, as in a data loader.
 
-Forms: pil (Pillow images in, an 8-bit batch out), v2 (the same by torchvision.transforms.v2), tensor
+Forms: pil (Pillow images in, an 8-bit batch out), v2 (the same by transforms.v2), tensor
 (8-bit tensors).
 """
 
