@@ -36,6 +36,8 @@ CHOICES = [
     *(f"schedule={name}" for name in names("schedule")),
     *(f"study={name}" for name in names("study")),
     *(f"mode={name}" for name in names("mode")),
+    *(f"train={name}" for name in names("train")),
+    *(f"arm={name}" for name in names("arm")),
 ]
 
 
@@ -47,8 +49,11 @@ def test_every_choice_composes_and_builds_without_compiling(choice):
     assert plan.summary.parameters > 10_000
     assert plan.summary.macs > 100_000
     assert plan.settings.steps > 0
-    for operation in config.augment:
-        build.build(operation)
+    build.operations_of(config)
+    if config.train.consistency is not None:
+        build.build(config.train.consistency)
+        for view in config.train.views.values():
+            assert [build.build(operation) for operation in view]
     plain = build.plain_config(config, build.label_of(config, config.hydra))
     assert len(build.config_hash(plain)) == 8
 

@@ -14,7 +14,14 @@ import pytest
 
 from deeper.data import decoded
 from deeper.data.prepare import prepare
-from deeper.data.sources import Split, hold_out, known_size, open_dataset
+from deeper.data.sources import (
+    Split,
+    draw_by_class,
+    first_of_draw,
+    hold_out,
+    known_size,
+    open_dataset,
+)
 from deeper.errors import UserError
 from tests.data import tiny
 
@@ -244,3 +251,16 @@ def test_nothing_held_out_leaves_the_data_set_as_it_is():
 def test_holding_out_all_or_less_than_none_is_refused(n):
     with pytest.raises(UserError, match="hold out 0 to 19 of the 20 examples"):
         hold_out(numbered(np.arange(20) % 2), n)
+
+
+def test_a_smaller_training_set_is_balanced_nested_and_a_function_of_its_draw():
+    labels = (np.arange(2000) % 10).astype(np.int32)
+    few, more = draw_by_class(labels, 40, 1), draw_by_class(labels, 100, 1)
+    assert np.bincount(labels[few]).tolist() == [4] * 10
+    assert set(few) < set(more)
+    np.testing.assert_array_equal(few, draw_by_class(labels, 40, 1))
+    assert not np.array_equal(few, draw_by_class(labels, 40, 2))
+    split = Split(np.zeros((2000, 2, 2, 1), np.uint8), labels)
+    np.testing.assert_array_equal(first_of_draw(split, 40, 0).labels, labels[np.sort(few)])
+    with pytest.raises(UserError, match="there are 2,000 training examples; give 1 to 2000"):
+        first_of_draw(split, 2001, 0)

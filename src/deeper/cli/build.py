@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from deeper.augment.ops import Normalise, augment, mixes
+from deeper.augment.ops import Normalise, augment, left_out_on_grey, mixes
 from deeper.cli.study_directory import study_directory
 from deeper.data.batches import stream
 from deeper.data.order import batch_indices, padded_batches
@@ -317,6 +317,18 @@ def assemble(config: DictConfig, plan: Plan, splits: Splits, mesh: Mesh) -> Expe
 def operations_of(config: DictConfig) -> tuple[Any, ...]:
     """Return the augmentation's operations."""
     return tuple(build(operation) for operation in config.augment)
+
+
+def notices(config: DictConfig) -> list[str]:
+    """Return in words what the augmentation leaves out on these images."""
+    if config.data.image_shape[-1] >= 3:
+        return []
+    views = (config.train.views or {}).values()
+    lists = [operations_of(config), *([build(one) for one in view] for view in views)]
+    left_out = dict.fromkeys(
+        words for operations in lists for words in left_out_on_grey(operations)
+    )
+    return [f"The images are grey: {words}." for words in left_out]
 
 
 def preparation(operations: Sequence[Any], normalise: Normalise) -> Prepare:

@@ -6,6 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
+from deeper.augment.views import PROTOCOLS, views
 from deeper.cli import build, device, stored
 from deeper.errors import UserError
 from deeper.train.evaluate import Evaluator
@@ -35,12 +36,13 @@ def run(config: DictConfig) -> None:
         plan.settings.parallel,
         experiment.final[0].feed.take,
         batches_per_call=min(16, split.batches),
+        views=views(config.views, config.padding),
     )
     result = {
         "run": str(path),
         "step": weights.step,
         "split": config.split,
-        "protocol": "1-crop, images as stored",
+        "protocol": PROTOCOLS[config.views].format(padding=config.padding),
         **evaluator(replicate(weights.variables, mesh), split).metrics(config.split),
     }
     text = json.dumps(result, indent=2)

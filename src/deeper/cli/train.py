@@ -76,6 +76,8 @@ def _train(
     step = int(state.step)
     seconds_before = directory.truncate_after(step)
     console.print(banner(label, plan, mesh, step))
+    for notice in build.notices(config):
+        console.print(notice)
     directory.write_environment(
         environment() | device.facts(mesh) | {"run": banner_facts(plan, mesh, step)}
     )

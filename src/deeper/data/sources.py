@@ -144,12 +144,12 @@ def first_of_draw(split: Split, n: int, draw: int) -> Split:
             f"data.examples={n}: there are {len(split):,} training examples; give 1 to "
             f"{len(split)}, or null for all."
         )
-    chosen = draw_by_class(split.labels, n, 1 + draw)
+    chosen = np.sort(draw_by_class(split.labels, n, 1 + draw))
     return Split(split.images[chosen], split.labels[chosen])
 
 
 def draw_by_class(labels: Int32[np.ndarray, " n"], n: int, draw: int) -> Int32[np.ndarray, " k"]:
-    """Return n examples' numbers, rising, with the same share of each class as far as possible.
+    """Return n examples' numbers, of every beginning the same share of each class if possible.
 
     Args:
         labels: of all examples.
@@ -163,4 +163,4 @@ def draw_by_class(labels: Int32[np.ndarray, " n"], n: int, draw: int) -> Int32[n
     for label in np.unique(labels):
         members = order[labels[order] == label]
         rank[members] = (np.arange(len(members)) + 0.5) / len(members)
-    return np.sort(np.argsort(rank, kind="stable")[:n]).astype(np.int32)
+    return np.argsort(rank, kind="stable")[:n].astype(np.int32)

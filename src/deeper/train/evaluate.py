@@ -90,6 +90,8 @@ class Evaluator:
         form: see `parallel.parallelise`.
         take: a feed's ``take``; every split that is evaluated has to use the same.
         batches_per_call: how many batches one compiled call works off.
+        views: stored images -> several views of each, whose probabilities are averaged; None for
+            the images as they are.
     """
 
     def __init__(
@@ -100,9 +102,19 @@ class Evaluator:
         form: parallel.Form,
         take: Callable[[Any, Any], dict[str, jax.Array]],
         batches_per_call: int,
+        views: Callable[[Any], Float[Array, "views batch height width channels"]] | None = None,
     ):
+        def logits_of(variables, images) -> Any:
+            if views is None:
+                return model.apply(variables, normalise(images), train=False)
+            seen = views(images)
+            many = normalise(seen.reshape(-1, *images.shape[1:]))
+            logits: Any = model.apply(variables, many, train=False)
+            answers = jax.nn.log_softmax(logits).reshape(*seen.shape[:2], -1)
+            return jax.nn.logsumexp(answers, axis=0) - jnp.log(len(seen))
+
         def one_batch(variables, batch):
-            logits: Any = model.apply(variables, normalise(batch["image"]), train=False)
+            logits = logits_of(variables, batch["image"])
             label = batch["label"]
             answer = {
                 "loss": losses.cross_entropy(logits, label),

@@ -1,0 +1,76 @@
+"""A study with a base line: paired differences, beside it the cost of a step."""
+
+import json
+
+import numpy as np
+import pytest
+
+from deeper.study import tables
+from deeper.study.collect import collect
+from deeper.study.differences import cells, difference
+from deeper.study.report import make_report
+from deeper.study.statistics import mean_of
+from tests.study.conftest import write_run
+
+ERRORS = {
+    ("none", 550): (20.0, 21.0, 19.0),
+    ("crop_flip", 550): (17.0, 18.5, 16.5),
+    ("cutout", 550): (18.0, 19.0, 17.5),
+    ("none", 55000): (8.0, 8.2, 7.9),
+    ("crop_flip", 55000): (7.0, 7.1, 7.2),
+    ("cutout", 55000): (6.5, 6.4, 6.6),
+}
+DEFINITION = {
+    "name": "augment_test",
+    "claim": "The fewer the images, the more augmentation is worth.",
+    "x": "train_images",
+    "x_label": "training images",
+    "line": "augment",
+    "line_names": {"crop_flip": "crop + flip"},
+    "base": "crop_flip",
+    "arms": {"augment": ["none", "crop_flip", "cutout"], "data.examples": [550, 55000]},
+    "seeds": [0, 1, 2],
+}
+
+
+@pytest.fixture
+def study(tmp_path):
+    for (augment, size), errors in ERRORS.items():
+        for seed, error in enumerate(errors):
+            path = write_run(
+                tmp_path, "resnet20", seed, error, study=DEFINITION, depth=20, residual=True,
+                name=f"{size}{augment}"[:12], overrides=f"augment={augment} data.examples={size}",
+            )  # fmt: skip
+            result = path / "result.json"
+            facts = json.loads(result.read_text()) | {"augment": augment, "train_images": size}
+            result.write_text(json.dumps(facts))
+    return tmp_path
+
+
+def test_differences_are_between_runs_of_one_seed(study):
+    found = cells(collect(study))
+    gap = difference(found[550]["cutout"], found[550]["crop_flip"], "test/error")
+    assert gap == mean_of([1.0, 0.5, 1.0])
+    missing = dict(list(found[550]["crop_flip"].items())[:2])
+    assert difference(found[550]["cutout"], missing, "test/error").n == 2
+
+
+def test_the_table_has_a_row_for_each_size_and_line_the_best_first(study):
+    collection = collect(study)
+    rows = tables.summary_rows(collection)
+    assert tables.headings(collection)[4] == "difference to crop + flip"
+    assert [row[:2] for row in rows] == [
+        ("550", "crop + flip"), ("550", "cutout"), ("550", "none"),
+        ("55,000", "cutout"), ("55,000", "crop + flip"), ("55,000", "none"),
+    ]  # fmt: skip
+    assert rows[0][4] == ""
+    assert rows[1][4].startswith("+0.83 ± ")
+    assert rows[3][4].startswith("−0.60 ± ")
+
+
+def test_the_page_holds_the_figures_of_such_a_study(study):
+    report = make_report(study)
+    assert {*report.figures} == {"error", "difference", "overfitting"}
+    page = report.page.read_text()
+    assert "Difference to crop + flip" in page
+    assert np.all([path.with_suffix(".png").is_file() for path in report.figures.values()])
