@@ -136,6 +136,34 @@ def test_a_sweep_finishes_the_others_when_an_arm_fails_and_then_runs_that_alone(
     assert "2 finished before, 0 to do" in again.output
 
 
+def test_unlabelled_images_mixing_and_views_end_to_end(start, tmp_path):
+    few = ("data.examples=40", "train.steps=10", "train.epochs=null")
+    done = start("train", *SMALL, *few, "train=uda", "augment=crop_flip")
+    assert done.returncode == 0, done.output
+    assert "The images are grey: RandAugment without saturation." in done.output
+    [run] = tmp_path.glob("runs/single/*")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert all(row["train/consistency"] >= 0 for row in rows if "train/loss" in row)
+    assert json.loads((run / "result.json").read_text())["train_images"] == 40
+    for views, protocol in (("flip", "mirrored"), ("ten_crop", "10-crop")):
+        told = start("evaluate", f"run={run}", f"views={views}")
+        assert told.returncode == 0, told.output
+        assert protocol in json.loads(told.output)["protocol"]
+
+    done = start("train", *SMALL, *few, "augment=all")
+    assert done.returncode == 0, done.output
+    wrong = start("train", *SMALL, *few, "train=uda", "augment=cutmix")
+    assert wrong.returncode == 2
+    assert "Mixup and CutMix cannot be had with train.consistency" in wrong.output
+    wrong = start("train", *SMALL, "data.examples=99999")
+    assert wrong.returncode == 2
+    assert "data.examples=99999: there are" in wrong.output
+
+    drawn = start("inspect", "augment=randaugment", "sheet=2", "out=sheet.png")
+    assert drawn.returncode == 0, drawn.output
+    assert (tmp_path / "sheet.png").stat().st_size > 50_000
+
+
 def test_two_processes_never_work_on_one_run(start, tmp_path):
     arguments = ("train", *SMALL, "train.steps=20000", "train.epochs=null")
     first = start(*arguments, wait=False)

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import runpy
 import struct
 from pathlib import Path
 
@@ -34,6 +35,14 @@ def test_the_packages_files_are_the_published_ones_under_another_header():
         head = struct.pack("<4BI2B", 0x1F, 0x8B, 8, 8, times[file.split("-")[0]], 0, 3) + name
         assert hashlib.sha256(head + raw[10:]).hexdigest() == published[file].checksum
         assert hashlib.sha256(gzip.decompress(raw)).hexdigest() == ENTRY.contents[file]
+
+
+def test_the_draws_of_labels_are_the_listed_ones(tmp_path, monkeypatch):
+    prepare("fashion_mnist", tmp_path, DEBIAN, lambda *_: None)
+    monkeypatch.setenv("DEEPER_DATA", str(tmp_path))
+    folder = Path(__file__).parents[2] / "experiments" / "uda"
+    lines = runpy.run_path(str(folder / "draws.py"))["lines"]()
+    assert lines == (folder / "draws.csv").read_text().splitlines()
 
 
 def test_the_originals_have_the_published_sizes_labels_and_statistics():

@@ -158,6 +158,11 @@ class Policy:
                 f"{type(self).__name__} works on images as stored: put it before the operations "
                 "that make numbers with fractions of them (Lighting, Mixup, CutMix)."
             )
+        if len(self.fill) not in (0, images.shape[-1]):
+            raise UserError(
+                f"{type(self).__name__}'s fill has {len(self.fill)} values but the images have "
+                f"{images.shape[-1]} channels: give one value a channel, on the scale 0 to 1."
+            )
         bilinear = self.interpolation == "bilinear"
         return transform(kinds, strengths, images, fill=_bytes(self.fill), bilinear=bilinear)
 

@@ -1,6 +1,6 @@
-"""``deeper inspect``: a net layer by layer, nets beside each other, and a convolution's arithmetic.
+"""``deeper inspect``: a net layer by layer, nets beside each other, an augmentation's contact sheet.
 
-Nothing is compiled and no data are read.
+But for the sheet nothing is compiled and no data are read.
 """
 
 import csv
@@ -11,11 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from deeper.cli import build
+from deeper.cli import build, device
 from deeper.errors import UserError
 from deeper.inspect import augmentations, figure
 from deeper.inspect.arithmetic import summarise
@@ -37,7 +38,7 @@ def run(config: DictConfig) -> None:
     """Print a net's layers and totals, or those of several nets."""
     if config.format not in FORMATS:
         raise UserError(f"format={config.format} is unknown; choose one of {', '.join(FORMATS)}.")
-    if config.sheet:
+    if any(override.startswith("augment=") for override in HydraConfig.get().overrides.task):
         _sheet(config)
         return
     if config.compare:
@@ -152,25 +153,20 @@ def _sentence(totals: dict[str, Any], shape: tuple[int, ...]) -> str:
 
 def _sheet(config: DictConfig) -> None:
     """Draw what the augmentation makes of the first images of the training split."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from deeper.cli import device
-
     device.start_jax(cpu_kernels=True)
     name = HydraConfig.get().runtime.choices["augment"]
     out = Path(config.out or f"{name}-{config.data.name}.png")
     images = build.open_splits(config).train.images
     if not 2 <= config.sheet <= len(images):
         raise UserError(f"sheet={config.sheet}: give 2 to {len(images)} images.")
-    sheet = build.operations_of(config)
-    augmentations.sheet(sheet, name, images[: config.sheet - config.sheet % 2], out)
+    shown = images[: config.sheet - config.sheet % 2]  # Mixup and CutMix take them in pairs
+    augmentations.sheet(build.operations_of(config), name, shown, out)
     print(f"-> {out}", file=sys.stderr)
 
 
 def _compare(config: DictConfig) -> None:
     """Tabulate and draw several nets, each at its depths."""
     from hydra import compose
-    from hydra.core.hydra_config import HydraConfig
 
     mine = [o for o in HydraConfig.get().overrides.task if not o.startswith(("compare=", "model"))]
     found = []
