@@ -145,10 +145,9 @@ def test_unlabelled_images_mixing_and_views_end_to_end(start, tmp_path):
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert all(row["train/consistency"] >= 0 for row in rows if "train/loss" in row)
     assert json.loads((run / "result.json").read_text())["train_images"] == 40
-    for views, protocol in (("flip", "mirrored"), ("ten_crop", "10-crop")):
-        told = start("evaluate", f"run={run}", f"views={views}")
-        assert told.returncode == 0, told.output
-        assert protocol in json.loads(told.output)["protocol"]
+    told = start("evaluate", f"run={run}", "views=ten_crop")
+    assert told.returncode == 0, told.output
+    assert "10-crop" in json.loads(told.output)["protocol"]
 
     done = start("train", *SMALL, *few, "augment=all")
     assert done.returncode == 0, done.output
@@ -159,7 +158,9 @@ def test_unlabelled_images_mixing_and_views_end_to_end(start, tmp_path):
     assert wrong.returncode == 2
     assert "data.examples=99999: there are" in wrong.output
 
-    drawn = start("inspect", "augment=randaugment", "sheet=2", "out=sheet.png")
+    drawn = start(
+        "inspect", "augment=randaugment", "data.validation=100", "sheet=2", "out=sheet.png"
+    )
     assert drawn.returncode == 0, drawn.output
     assert (tmp_path / "sheet.png").stat().st_size > 50_000
 

@@ -1,4 +1,4 @@
-"""``deeper inspect``: a net layer by layer, nets beside each other, an augmentation's contact sheet.
+"""``deeper inspect``: a net layer by layer, nets beside each other, an augmentation on a sheet.
 
 But for the sheet nothing is compiled and no data are read.
 """
