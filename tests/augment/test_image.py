@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -105,3 +106,17 @@ def test_a_blur_is_torchvisions(golden, number):
     images = jnp.asarray(golden["photo"])
     found = blurred(images, jnp.full(len(images), sigma), taps)
     assert np.abs(np.asarray(found).astype(int) - golden[f"blur/{number}"]).max() <= 1
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_the_form_for_accelerators_lowers_for_them(platform):
+    shapes = (
+        jax.ShapeDtypeStruct((4, 2), jnp.int32),
+        jax.ShapeDtypeStruct((4, 2), jnp.float32),
+        jax.ShapeDtypeStruct((4, 32, 40, 3), jnp.uint8),
+    )
+    exported = jax.export.export(jax.jit(transform), platforms=[platform])(*shapes)
+    # The images go through it side by side: the program has no loop over them.
+    loops = [line for line in exported.mlir_module().splitlines() if "stablehlo.while" in line]
+    assert not any("4x32x40" in line for line in loops)
+    assert exported.out_avals[0].shape == (4, 32, 40, 3)

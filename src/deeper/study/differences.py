@@ -122,7 +122,7 @@ def difference_figure(collection: Collection) -> Figure | None:
     order = sorted(names, key=lambda line: -sum(g.mean for g in gaps(line).values()))
     figure = Figure(figsize=(2.2 + 2.4 * len(by_x), 1.4 + 0.34 * len(order)), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(by_x), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(by_x), sharex=True, sharey=True, squeeze=False)[0]
     for axes, x in zip(panels, by_x, strict=True):
         axes.axvline(0.0, color=SOFT, lw=1.0, zorder=1)
         for y, line in enumerate(order):
@@ -159,9 +159,10 @@ def overfitting_figure(collection: Collection) -> Figure | None:
     """Draw test error against training error, a panel for each x."""
     study = collection.study
     by_x = cells(collection)
-    figure = Figure(figsize=(0.6 + 2.9 * len(by_x), 3.2), layout="constrained")
+    figure = Figure(figsize=(0.6 + 3.3 * len(by_x), 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(by_x), squeeze=False)[0]
+    labelled = []
     for axes, (x, lines) in zip(panels, by_x.items(), strict=True):
         points = [
             (_mean(cell, "train/error"), _mean(cell, study.metric), study.line_of(line), colour)
@@ -173,14 +174,19 @@ def overfitting_figure(collection: Collection) -> Figure | None:
         _room(axes, points)
         axes.set_title(f"{x:,} {study.x_label}" if isinstance(x, int | float) else str(x))
         axes.grid(visible=True, axis="both")
-        place_beside(axes, points, [])
+        labelled.append((axes, points))
     panels[0].set_ylabel(study.metric_label)
     figure.supxlabel("training error (%), final net, images as stored", fontsize=10, color=INK)
+    for axes, points in labelled:  # once everything else has its place
+        place_beside(axes, points, [])
     return figure
 
 
 def _room(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
     xs, ys = [p[0] for p in points], [p[1] for p in points]
     wide, tall = max(max(xs) - min(xs), 0.5), max(max(ys) - min(ys), 0.5)
-    axes.set_xlim(min(xs) - 0.25 * wide, max(xs) + 0.35 * wide)
+    axes.set_xlim(min(xs) - 0.3 * wide, max(xs) + 0.4 * wide)
+    low, high = axes.get_xlim()
+    axes.set_xticks([tick for tick in axes.get_xticks() if max(0.0, low) <= tick <= high])
+    axes.set_xlim(low, high)
     axes.set_ylim(min(ys) - 0.15 * tall, max(ys) + 0.15 * tall)
