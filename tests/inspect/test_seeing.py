@@ -73,10 +73,14 @@ def test_every_net_opened_answers_and_differentiates_as_itself(name):
         rule: jax.jit(lambda x, rule=rule: attribution.gradient(net, x, classes, rule))(images)
         for rule in ("gradient", "guided", "deconvnet")
     }
-    size = np.abs(expected).max()
-    np.testing.assert_allclose(found["gradient"], expected, atol=1e-4 * size)
-    assert np.abs(found["guided"] - expected).max() > 0.05 * size
-    assert np.abs(found["deconvnet"] - expected).max() > 0.05 * size
+    # By norms: where two values in a pooling window differ by rounding alone, the two programs may
+    # send a patch of the gradient through either.
+    off = {
+        rule: np.linalg.norm(g - expected) / np.linalg.norm(expected) for rule, g in found.items()
+    }
+    assert off["gradient"] < 0.02
+    assert off["guided"] > 0.3
+    assert off["deconvnet"] > 0.3
 
 
 class Small(nn.Module):

@@ -230,6 +230,7 @@ class _Leg:
         self.began = time.monotonic() - seconds_before
         self.training_seconds = 0.0
         self.trained_images = 0
+        self.finished_images = 0
         self.compile_seconds = 0.0
         self.loss: float | None = None
         self.pending: list[tuple[int, dict[str, jax.Array]]] = []  # (steps, metrics) since a row
@@ -285,6 +286,7 @@ class _Leg:
             start = time.monotonic()
         if self.pending:
             jax.block_until_ready(self.pending[-1][1])
+            self.finished_images = self.trained_images
         self.pending.append((count, metrics))
         self.step += count
         self.trained_images += count * self.settings.batch_size
@@ -301,6 +303,7 @@ class _Leg:
             for name in self.pending[0][1]
         }
         self.training_seconds += time.monotonic() - start
+        self.finished_images = self.trained_images
         first = self.step - sum(count for count, _ in self.pending)
         self.pending = []
         finite = np.isfinite(fetched["loss"])
@@ -356,7 +359,8 @@ class _Leg:
         )
 
     def _images_per_second(self) -> float | None:
-        return self.trained_images / self.training_seconds if self.training_seconds else None
+        # Of what the device has done: the last call may still be under way.
+        return self.finished_images / self.training_seconds if self.finished_images else None
 
     def _seconds(self) -> float:
         return time.monotonic() - self.began
