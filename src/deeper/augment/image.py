@@ -62,6 +62,8 @@ def transform(
 
 
 def _batched(branches: "list[Branch]", chosen: Array, kinds: Array, strengths: Array, words: Array):
+    """Side by side: each operation for all images, of which each keeps its own."""
+
     def one(chosen, kinds, strengths, words):
         for layer in range(len(chosen)):
             words = lax.switch(chosen[layer], branches, kinds[layer], strengths[layer], words)
@@ -71,6 +73,8 @@ def _batched(branches: "list[Branch]", chosen: Array, kinds: Array, strengths: A
 
 
 def _in_turn(branches: "list[Branch]", chosen: Array, kinds: Array, strengths: Array, words: Array):
+    """One after the other, each by its own branch, in place."""
+
     def in_place(branch):
         def change(i, kind, strength, words):
             return words.at[i].set(branch(kind, strength, words[i]))
