@@ -1,0 +1,121 @@
+"""Sheets of pictures: filters, activations, attributions, and the deconvnet's figure 2."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from deeper.plotting import STYLE
+
+Picture = Float[np.ndarray, "height width channels"]
+LOOK = {**mpl.rcParamsDefault, **STYLE, "axes.grid": False, "backend": "agg"}
+
+
+def show(axes: Axes, picture: Picture, *, heat: bool = False) -> None:
+    """Draw a picture of values 0 to 1, or a map of heat."""
+    axes.axis("off")
+    values = np.clip(picture, 0.0, 1.0)
+    if heat or values.shape[-1] == 1:
+        colours = "inferno" if heat else "gray"
+        axes.imshow(values[..., 0], cmap=colours, vmin=0, vmax=1, interpolation="nearest")
+    else:
+        axes.imshow(values, interpolation="nearest")
+
+
+def stretched(values: np.ndarray, *, about_zero: bool = True) -> np.ndarray:
+    """Bring values to 0..1: zero to a half and the largest size to an end, or least to most."""
+    if about_zero:
+        return 0.5 + 0.5 * values / max(float(np.abs(values).max()), 1e-12)
+    low, high = float(values.min()), float(values.max())
+    return (values - low) / max(high - low, 1e-12)
+
+
+class Channel(NamedTuple):
+    """A channel of the deconvnet's sheet: its strongest places.
+
+    Attributes:
+        patches: what lies under them in the images, 0 to 1.
+        projections: their projections to pixel space, any scale.
+    """
+
+    patches: Sequence[Picture]
+    projections: Sequence[Picture]
+
+
+def deconvnet_sheet(title: str, layers: dict[str, Sequence[Channel]], out: Path) -> None:
+    """Draw each layer's channels: projections to the left, patches to the right, three by three.
+
+    Zeiler and Fergus 2013, figure 2.
+    """
+    across = max(len(channels) for channels in layers.values())
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=(2.35 * across + 0.3, 1.42 * len(layers) + 0.5))
+        FigureCanvasAgg(figure)
+        figure.suptitle(title, x=0.01, y=0.995, ha="left", va="top", fontsize=11)
+        top = 1.0 - 0.42 / figure.get_figheight()
+        grid = figure.add_gridspec(
+            len(layers), across, left=0.01, right=0.995, bottom=0.01, top=top, wspace=0.06,
+            hspace=0.24,
+        )  # fmt: skip
+        for row, (layer, channels) in enumerate(layers.items()):
+            for column, channel in enumerate(channels):
+                cell = figure.add_subplot(grid[row, column])
+                cell.axis("off")
+                if column == 0:
+                    cell.set_title(layer, fontsize=8, loc="left", pad=2)
+                pair = grid[row, column].subgridspec(1, 2, wspace=0.03)
+                pictures = (channel.projections, channel.patches)
+                for side, some in enumerate(pictures):
+                    axes = figure.add_subplot(pair[side])
+                    show(axes, _nine(some, projected=side == 0))
+        figure.savefig(out, metadata={"Software": None})
+
+
+def _nine(pictures: Sequence[Picture], *, projected: bool) -> Picture:
+    """Put up to nine pictures of one size side by side, three in a row."""
+    height, width, channels = pictures[0].shape
+    board = np.ones((3 * height + 2, 3 * width + 2, channels))
+    for number, picture in enumerate(pictures[:9]):
+        top, left = (number // 3) * (height + 1), (number % 3) * (width + 1)
+        shown = stretched(picture) if projected else picture
+        board[top : top + height, left : left + width] = shown
+    return board
+
+
+def grid_sheet(
+    title: str,
+    rows: Sequence[Sequence[Picture]],
+    headings: Sequence[str],
+    out: Path,
+    *,
+    heat: Sequence[bool] = (),
+) -> None:
+    """Draw rows of pictures under headings.
+
+    Args:
+        title: of the sheet.
+        rows: an image and what is made of it, values 0 to 1.
+        headings: of the columns.
+        out: the PNG.
+        heat: which columns are maps of heat.
+    """
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=(1.15 * len(headings) + 0.2, 1.12 * len(rows) + 0.75))
+        FigureCanvasAgg(figure)
+        figure.suptitle(title, x=0.01, y=0.995, ha="left", va="top", fontsize=11)
+        panels: Any = figure.subplots(len(rows), len(headings), squeeze=False)
+        top = 1.0 - 0.68 / figure.get_figheight()
+        figure.subplots_adjust(0.01, 0.01, 0.995, top, 0.06, 0.06)
+        for number, (axes_of_row, pictures) in enumerate(zip(panels, rows, strict=True)):
+            for column, axes in enumerate(axes_of_row):
+                hot = bool(heat) and heat[column]
+                show(axes, pictures[column], heat=hot)
+                if number == 0:
+                    axes.set_title(headings[column], fontsize=8, loc="center", pad=3)
+        figure.savefig(out, metadata={"Software": None})
