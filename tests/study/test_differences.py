@@ -8,6 +8,7 @@ import pytest
 from deeper.study import tables
 from deeper.study.collect import collect
 from deeper.study.differences import cells, difference
+from deeper.study.provenance import warnings
 from deeper.study.report import make_report
 from deeper.study.statistics import mean_of
 from tests.study.conftest import write_run
@@ -74,3 +75,17 @@ def test_the_page_holds_the_figures_of_such_a_study(study):
     page = report.page.read_text()
     assert "Difference to crop + flip" in page
     assert np.all([path.with_suffix(".png").is_file() for path in report.figures.values()])
+
+
+def test_settings_that_follow_the_seed_or_the_arm_are_no_difference(tmp_path):
+    definition = DEFINITION | {"line": "arm", "base": "a", "arms": {"arm": ["a", "b"]}}
+    for seed in (0, 1):
+        for arm, weight in (("a", 0.0), ("b", 1.0)):
+            write_run(
+                tmp_path, "resnet20", seed, 10.0, study=definition, name=f"{arm}123",
+                overrides=f"arm={arm}",
+                config={"data": {"draw": seed}, "train": {"weight": weight}, "odd": weight + seed},
+            )  # fmt: skip
+    assert [line for line in warnings(collect(tmp_path)) if "no arm varies" in line] == [
+        "The runs differ in odd, which no arm varies: 0.0 (1), 1.0 (1)."
+    ]

@@ -49,18 +49,23 @@ def warnings(collection: Collection) -> list[str]:
 def _recipes(collection: Collection) -> Iterable[str]:
     """Name the settings that differ between runs although no arm of the study is about them.
 
-    A setting inside a swept group, say `model.width`, is compared within each value of the group.
+    A setting inside a swept group, say `model.width`, is compared within each value of the group;
+    all settings are within each value of `arm`, which may change any. One that is the seed, say
+    `data.draw`, may differ.
     """
     arms = collection.study.arms
     seen: dict[str, dict[Any, Counter[str]]] = {}
+    own: set[str] = set()  # keys whose value is not the run's seed
     for run in collection.finished:
         for key, value in _flat(run.config):
             if key in arms or any(f"{key}.".startswith(f"{name}.") for name in INDIFFERENT):
                 continue
-            groups = [arm for arm in arms if f"{key}.".startswith(f"{arm}.")]
+            if value != run.seed:
+                own.add(key)
+            groups = [arm for arm in arms if arm == "arm" or f"{key}.".startswith(f"{arm}.")]
             group = tuple(str(run.setting(name)) for name in groups)
             seen.setdefault(key, {}).setdefault(group, Counter())[str(value)] += 1
-    for key, by_group in sorted(seen.items()):
+    for key, by_group in sorted((key, seen[key]) for key in own):
         for counts in by_group.values():
             if len(counts) > 1:
                 yield f"The runs differ in {key}, which no arm varies: {_counted(counts)}."
