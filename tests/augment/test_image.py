@@ -53,10 +53,7 @@ def test_the_operation_is_pillows(golden, which, kind, strength, how):
     found = applied(golden[which], kind, strength, how).astype(int)
     off = np.abs(found - golden[f"{which}/{kind}/{strength:g}/{how}"])
     changed = (off > 0).any(axis=-1).mean()
-    if kind == "hue":  # Pillow goes through hue and saturation in eight bits, by way of floats
-        assert off.max() <= 4
-        assert changed < 0.01
-    elif how == "bilinear" or kind == "autocontrast":  # a fraction cut off just above or below
+    if how == "bilinear" or kind == "autocontrast":  # a fraction cut off just above or below
         assert off.max() <= 1
     elif kind == "rotate":  # float32 sines: a coordinate may fall on the other side of a pixel edge
         assert changed < 0.005
@@ -65,7 +62,7 @@ def test_the_operation_is_pillows(golden, which, kind, strength, how):
 
 
 def test_operations_follow_one_another_and_differ_by_image(golden):
-    images = golden["photo"]
+    images = np.repeat(golden["photo"], 2, axis=0)
     kinds = jnp.array([[KINDS.index("posterize"), KINDS.index("rotate")], [0, 6]])
     out = compiled(kinds, jnp.array([[4.0, 9.0], [0.0, 0.0]]), images, cases.FILL, False)
     first = applied(applied(images, "posterize", 4.0), "rotate", 9.0)

@@ -231,12 +231,12 @@ def _hue(channels: Channels, shift: Scalar) -> Channels:
     red, green, blue = channels[:3]
     high = jnp.maximum(jnp.maximum(red, green), blue)
     low = jnp.minimum(jnp.minimum(red, green), blue)
-    span = jnp.maximum(high - low, 1)
-    third = jnp.where(high == green, 2 * span + blue - red, 4 * span + red - green)
-    sixths = jnp.where(high == red, green - blue, third)
-    sixths += jnp.where(sixths < 0, 6 * span, 0)
-    hue = sixths * 255 // (6 * span)
-    saturation = ((high - low) * 255) // jnp.maximum(high, 1)
+    span = (high - low).astype(jnp.float32)
+    r, g, b = ((high - channel) / jnp.maximum(span, 1.0) for channel in (red, green, blue))
+    sixths = jnp.where(high == red, b - g, jnp.where(high == green, r - b + 2.0, g - r + 4.0))
+    turn = jnp.where(sixths < 0.0, sixths / 6.0 + 1.0, sixths / 6.0)
+    hue = jnp.where(span > 0.0, _whole_255ths(turn), 0)
+    saturation = _whole_255ths(span / jnp.maximum(high, 1))
 
     hue = (hue + (shift * 255.0).astype(jnp.int32)) & 255
     position = hue * 6.0 / 255.0
@@ -250,6 +250,16 @@ def _hue(channels: Channels, shift: Scalar) -> Channels:
     v = high
     orders = ((v, q, p, p, t, v), (t, v, v, q, p, p), (p, p, t, v, v, q))
     return [lax.select_n(sector, *order) for order in orders] + channels[3:]
+
+
+def _whole_255ths(x: Array) -> Int[Array, "height width"]:
+    """Return the whole part of 255 x, which Pillow takes in float64, for float32 numbers."""
+    bits = lax.bitcast_convert_type(x, jnp.uint32)
+    first = lax.bitcast_convert_type(bits & np.uint32(0xFFFFF000), jnp.float32)
+    # Both products are exact: twelve bits times eight.
+    most, rest = first * 255.0, (x - first) * 255.0
+    whole = jnp.floor(most)
+    return (whole + jnp.floor(most - whole + rest)).astype(jnp.int32)
 
 
 def _sharpness(kind: Array, factor: Scalar, words: Words, *, channels: int) -> Words:
