@@ -12,14 +12,8 @@ import pytest
 from deeper.augment.autoaugment import POLICIES
 from deeper.augment.kinds import KINDS
 from deeper.augment.ops import augment, left_out_on_grey
-from deeper.augment.policies import (
-    AugMix,
-    AutoAugment,
-    ColourJitter,
-    RandAugment,
-    Random,
-    TrivialAugment,
-)
+from deeper.augment.policies import AugMix, AutoAugment, RandAugment, TrivialAugment
+from deeper.augment.policy import ColourJitter, Random
 from deeper.errors import UserError
 
 HERE = Path(__file__).parents[2] / "experiments" / "augmentation"
@@ -99,7 +93,7 @@ def draws(policy, images, monkeypatch, n=4000):
     """Return the operations and strengths that a policy draws for many images."""
     caught = []
     monkeypatch.setattr(
-        "deeper.augment.policies.transform",
+        "deeper.augment.policy.transform",
         lambda kinds, strengths, images, **_: caught.append((kinds, strengths)) or images,
     )
     many = jnp.zeros((n, *images.shape[1:]), jnp.uint8)

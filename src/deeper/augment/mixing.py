@@ -5,6 +5,7 @@ training batch is random, so the neighbour is as good as any other; and since ne
 same device, the number of devices changes nothing.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,7 @@ def neighbours(leaf: Num[Array, "batch ..."]) -> Num[Array, "batch ..."]:
 
 
 @dataclass(frozen=True)
-class Mixing:
+class Mixing(ABC):
     """What both have in common.
 
     Attributes:
@@ -75,8 +76,9 @@ class Mixing:
         used = jax.random.uniform(chance) < self.probability
         return jnp.where(used, jax.random.beta(size, self.alpha, self.alpha), 1.0)
 
+    @abstractmethod
     def _mix(self, key: OneKey, image: Array, other: Array) -> tuple[Array, Float[Array, ""]]:
-        raise NotImplementedError
+        """Return the mixed image, and the share of the example itself."""
 
 
 def _keys(key: OneKey, rows: Rows, per_example: bool) -> Key[Array, " batch"]:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, Num, UInt8
 
 from deeper.augment.mixing import Mixing, OneOf
-from deeper.augment.policies import Policy
+from deeper.augment.policy import Policy
 from deeper.errors import UserError
 
 Images = Num[Array, "batch height width channels"]  # uint8 or float32
