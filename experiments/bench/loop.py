@@ -34,6 +34,7 @@ from deeper.train import loop
 from deeper.train.checkpoint import Checkpoints
 from deeper.train.feed import Resident, on_device
 from deeper.train.parallel import data_mesh, replicate
+from deeper.train.phase import Phase
 from deeper.train.state import create
 
 HERE = Path(__file__).parent
@@ -63,8 +64,7 @@ def build(steps: int) -> tuple[loop.Experiment, dict]:
     )
     experiment = loop.Experiment(
         model=model,
-        optimizer=optax.sgd(schedule, momentum=0.9, nesterov=True),
-        learning_rate=schedule,
+        phases=(Phase(0, steps, optax.sgd(schedule, momentum=0.9, nesterov=True), schedule),),
         prepare=lambda key, rows, x, y: (normalise(augment((Flip(),), key, rows, x, y)[0]), y),
         normalise=normalise,
         feed=Resident(source, partial(batch_indices, EXAMPLES, BATCH, 0)),
@@ -85,12 +85,13 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="record in experiments/bench")
     options = parser.parse_args()
     experiment, variables = build(options.steps)
-    call = experiment.compiled_steps()
+    (phase,) = experiment.phases
+    call = experiment.compiled_steps(phase)
     # Both sides use one compiled function: the loop's own would be compiled anew each round.
-    object.__setattr__(experiment, "compiled_steps", lambda: call)
+    object.__setattr__(experiment, "compiled_steps", lambda phase: call)
 
     def fresh():
-        return create(variables, experiment.optimizer, seed=0, keep_ema=False)
+        return create(variables, phase.optimizer, seed=0, keep_ema=False)
 
     feeds = [
         experiment.feed.steps(first, PER_CALL, PER_CALL)

@@ -24,6 +24,7 @@ from deeper.models.vgg import vgg
 from deeper.train.feed import Resident, on_device
 from deeper.train.optimizer import SGD
 from deeper.train.parallel import data_mesh, parallelise, replicate
+from deeper.train.phase import Phase
 from deeper.train.state import create
 from deeper.train.step import make_step, many_steps
 
@@ -42,12 +43,13 @@ def main():
     cpu.use(FORM == "kernels")
     mesh = data_mesh(jax.devices()[:1])
     model = NETS[NAME]()
-    optimizer = SGD(0.1, 0.9, True, 1e-4, True).transformation(optax.constant_schedule(1e-3))
+    schedule = optax.constant_schedule(1e-3)
+    optimizer = SGD(0.1, 0.9, True, 1e-4, True).transformation(schedule)
     normalise = Normalise((0.286,) * channels, (0.353,) * channels)
     step = make_step(
         model,
-        optimizer,
-        lambda key, rows, images: normalise(images),
+        Phase(0, 1, optimizer, schedule),
+        lambda key, rows, images, labels: (normalise(images), labels),
         label_smoothing=0.0,
         accumulate=1,
         ema_decay=None,

@@ -17,6 +17,7 @@ from deeper.train.evaluate import Split
 from deeper.train.feed import Resident, on_device
 from deeper.train.loop import Experiment, Settings
 from deeper.train.parallel import data_mesh
+from deeper.train.phase import Phase
 from deeper.train.state import create
 
 N, EVALUATED = 96, 37
@@ -44,7 +45,17 @@ def patterns(n):
     return images, labels
 
 
-def build(devices=1, *, model=None, optimizer=None, rate=0.1, seed=0, operations=None, **changes):
+def build(
+    devices=1,
+    *,
+    model=None,
+    optimizer=None,
+    phases=None,
+    rate=0.1,
+    seed=0,
+    operations=None,
+    **changes,
+):
     """Return (experiment, first state)."""
     values = {
         "batch_size": 16,
@@ -81,8 +92,7 @@ def build(devices=1, *, model=None, optimizer=None, rate=0.1, seed=0, operations
     optimizer = optimizer or optax.sgd(schedule, momentum=0.9, nesterov=True)
     experiment = Experiment(
         model=model,
-        optimizer=optimizer,
-        learning_rate=schedule,
+        phases=phases or (Phase(0, settings.steps, optimizer, schedule),),
         prepare=prepare,
         normalise=normalise,
         feed=Resident(source, partial(batch_indices, N, settings.batch_size, seed)),
@@ -100,7 +110,7 @@ def build(devices=1, *, model=None, optimizer=None, rate=0.1, seed=0, operations
 def losses_and_state(experiment, state, steps=None):
     """Run the compiled steps alone."""
     settings = experiment.settings
-    call = experiment.compiled_steps()
+    call = experiment.compiled_steps(experiment.phases[0])
     steps = steps or settings.steps
     feed = experiment.feed.steps(0, steps, max(steps, settings.steps_per_call))
     from deeper.train.parallel import replicate

@@ -67,7 +67,7 @@ def test_pmap_gives_the_numbers_of_shard_map():
 
 def test_grouping_steps_into_calls_changes_no_bit():
     experiment, state = build(steps=6)
-    call = experiment.compiled_steps()
+    call = experiment.compiled_steps(experiment.phases[0])
 
     def run(counts):
         current, step, found = replicate(state, experiment.mesh), 0, []
@@ -83,7 +83,7 @@ def test_grouping_steps_into_calls_changes_no_bit():
 
 def test_a_step_has_one_all_reduce():
     experiment, state = build(4)
-    call = experiment.compiled_steps()
+    call = experiment.compiled_steps(experiment.phases[0])
     feed = experiment.feed.steps(0, 4, 4)
     lowered = call.lower(state, experiment.feed.source, feed, np.int32(4)).as_text()
     assert lowered.count("stablehlo.all_reduce") == 1
@@ -115,7 +115,7 @@ def test_moving_averages_follow_parameters_and_statistics():
 def test_another_seed_uses_the_compiled_step():
     experiment, state = build(seed=0)
     _, other = build(seed=1)
-    call = experiment.compiled_steps()
+    call = experiment.compiled_steps(experiment.phases[0])
     feed = experiment.feed.steps(0, 4, 4)
     texts = [
         call.lower(s, experiment.feed.source, feed, np.int32(4)).as_text() for s in (state, other)
@@ -174,7 +174,7 @@ def test_the_train_step_lowers_for_accelerators(model, platform):
     }
     feed = jax.ShapeDtypeStruct((2, 8), jnp.int32)
     count = jax.ShapeDtypeStruct((), jnp.int32)
-    exported = jax.export.export(experiment.compiled_steps(), platforms=[platform])(
-        state, source, feed, count
-    )
+    exported = jax.export.export(
+        experiment.compiled_steps(experiment.phases[0]), platforms=[platform]
+    )(state, source, feed, count)
     assert exported.platforms == (platform,)

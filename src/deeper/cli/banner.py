@@ -1,5 +1,6 @@
 """What a run is, before it starts: device, size, length, rate, memory, position."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -7,6 +8,7 @@ from jax.sharding import Mesh
 from rich.table import Table
 
 from deeper.cli.build import Plan
+from deeper.cli.stored import Beginning
 
 GIGA, MEGA = 1e9, 2**20
 
@@ -60,3 +62,42 @@ def banner(label: str, plan: Plan, mesh: Mesh, step: int) -> Table:
     )
     table.add_row("position", position)
     return table
+
+
+def transfer_lines(plan: Plan, begin: Beginning) -> Iterator[str]:
+    """Say where a run's net is from, what of it is new, and what trains in each phase."""
+    if begin.source is not None:
+        yield f"Begins from {begin.source}"
+        yield f"  new: {', '.join(begin.new) or 'nothing'}"
+        if begin.left_out:
+            yield f"  left out: {_some(begin.left_out)}"
+    if plan.stages is None or not plan.phases[0].multipliers:
+        return
+    sizes = {
+        layer: sum(leaf.size for leaf in jax.tree.leaves(tree))
+        for layer, tree in begin.variables["params"].items()
+    }
+    for phase in plan.phases:
+        trained = {
+            stage: [layer for layer in layers if not phase.frozen(layer)]
+            for stage, layers in plan.stages.layers.items()
+        }
+        count = sum(sizes[layer] for layers in trained.values() for layer in layers)
+        frozen = [stage for stage, layers in trained.items() if not layers]
+        yield (
+            f"Steps {phase.begins:,} to {phase.ends:,}: {_stages(trained)} train, "
+            f"{count:,} of {sum(sizes.values()):,} parameters; frozen: "
+            f"{', '.join(frozen) or 'nothing'}"
+        )
+    if plan.last_layer is not None:
+        yield "The features of the frozen layers are computed once."
+
+
+def _stages(trained: dict[str, list[str]]) -> str:
+    return ", ".join(stage for stage, layers in trained.items() if layers)
+
+
+def _some(layers: list[str], most: int = 6) -> str:
+    """Return names, the first few where there are many."""
+    shown = ", ".join(layers[:most])
+    return shown if len(layers) <= most else f"{shown} and {len(layers) - most} more"

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,17 +21,28 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deeper.augment.ops import Normalise, augment, left_out_on_grey, mixes
+from deeper.cli import transfer
 from deeper.cli.study_directory import study_directory
 from deeper.data.batches import stream
 from deeper.data.order import batch_indices, padded_batches
-from deeper.data.sources import Dataset, Split, first_of_draw, hold_out, open_dataset
+from deeper.data.sources import (
+    Dataset,
+    Split,
+    first_of_draw,
+    hold_out,
+    only_classes,
+    open_dataset,
+)
 from deeper.errors import UserError
 from deeper.inspect.arithmetic import Summary, summarise
+from deeper.inspect.stages import Stages, stages_of
+from deeper.models.init import shapes_of
 from deeper.train import parallel
 from deeper.train.consistency import Consistency
 from deeper.train.evaluate import Split as EvaluatedSplit
 from deeper.train.feed import Feed, Resident, ResidentPair, Streamed, on_device
 from deeper.train.loop import Experiment, Settings
+from deeper.train.phase import Phase
 from deeper.train.step import Prepare
 
 TRAINED_ON = ("train", "unlabelled")
@@ -151,7 +162,7 @@ def build_model(config: DictConfig) -> nn.Module:
             f"{config.data.classes} classes: leave model.classes out, or set it to "
             f"{config.data.classes}."
         )
-    return build(config.model)
+    return transfer.cut(build(config.model), config)
 
 
 @dataclass(frozen=True)
@@ -163,8 +174,9 @@ class Plan:
         summary: the net in numbers.
         settings: the numbers of the run.
         peak_rate: highest learning rate, for this batch size.
-        learning_rate: the schedule.
-        optimizer: gradients -> updates.
+        phases: what trains when, and how.
+        stages: of the net, where the run begins from another or has phases.
+        last_layer: alone, where all else is frozen and sees the same images again and again.
         train_size: examples that are trained on.
     """
 
@@ -172,8 +184,9 @@ class Plan:
     summary: Summary
     settings: Settings
     peak_rate: float
-    learning_rate: optax.Schedule
-    optimizer: optax.GradientTransformation
+    phases: tuple[Phase, ...]
+    stages: Stages | None
+    last_layer: nn.Module | None
     train_size: int
 
 
@@ -186,7 +199,8 @@ def make_plan(config: DictConfig, train_size: int) -> Plan:
     """
     train = train_config(config)
     model = build_model(config)
-    summary = summarise(model, tuple(config.data.image_shape))
+    shape = tuple(config.data.image_shape)
+    summary = summarise(model, shape)
     steps_per_epoch = train_size / train.batch_size
     steps = train.steps or max(1, math.ceil((train.epochs or 0) * steps_per_epoch - 1e-9))
 
@@ -207,11 +221,23 @@ def make_plan(config: DictConfig, train_size: int) -> Plan:
     )
     recipe = build(config.optimizer)
     peak = recipe.learning_rate * train.batch_size / 256
-    schedule = build(config.schedule).over(peak, steps)
-    optimizer = recipe.transformation(schedule)
-    if train.gradient_clip is not None:
-        optimizer = optax.chain(optax.clip_by_global_norm(train.gradient_clip), optimizer)
-    return Plan(model, summary, settings, peak, schedule, optimizer, train_size)
+    schedule = build(config.schedule)
+
+    def make(factor: float, steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
+        rate = schedule.over(factor * peak, steps)
+        optimizer = recipe.transformation(rate)
+        if train.gradient_clip is not None:
+            optimizer = optax.chain(optax.clip_by_global_norm(train.gradient_clip), optimizer)
+        return optimizer, rate
+
+    stages, last = None, None
+    phases: tuple[Phase, ...] = (Phase(0, steps, *make(1.0, steps)),)
+    if config.transfer.phases or config.init_from is not None:
+        stages = stages_of(model, shape)
+        configs = transfer.phase_configs(config, stages)
+        phases = transfer.phases_of(configs, stages, steps, make)
+        last = transfer.last_layer(configs, config, stages, shapes_of(model, shape))
+    return Plan(model, summary, settings, peak, phases, stages, last, train_size)
 
 
 @dataclass(frozen=True)
@@ -237,15 +263,18 @@ def open_splits(config: DictConfig) -> Splits:
     """Open the data set and hold out the validation split."""
     data = config.data
     dataset = open_dataset(data.name, Path(data.dir))
-    if len(dataset.class_names) != data.classes:
-        raise UserError(
-            f"data.classes={data.classes} but {data.name} in {data.dir} has "
-            f"{len(dataset.class_names)} classes."
-        )
     if tuple(data.image_shape) != tuple(dataset.image_shape):
         raise UserError(
             f"data.image_shape={list(data.image_shape)} but the images of {data.name} are "
             f"{list(dataset.image_shape)}."
+        )
+    if data.keep_classes is not None:
+        dataset = only_classes(dataset, tuple(data.keep_classes))
+    if len(dataset.class_names) != data.classes:
+        raise UserError(
+            f"data.classes={data.classes} but {data.name} in {data.dir} has "
+            f"{len(dataset.class_names)} classes"
+            + (" with data.keep_classes." if data.keep_classes is not None else ".")
         )
     train, validation = hold_out(dataset.splits["train"], data.validation)
     unlabelled = None if config.train.consistency is None else train
@@ -261,11 +290,23 @@ def open_splits(config: DictConfig) -> Splits:
     return Splits(dataset, train, validation if len(validation.labels) else None, test, unlabelled)
 
 
-def assemble(config: DictConfig, plan: Plan, splits: Splits, mesh: Mesh) -> Experiment:
-    """Put the data on the devices, or open it on the host, and bind everything together."""
+def assemble(
+    config: DictConfig, plan: Plan, splits: Splits, mesh: Mesh, *, features: bool = False
+) -> Experiment:
+    """Put the data on the devices, or open it on the host, and bind everything together.
+
+    Args:
+        config: the composed config.
+        plan: from `make_plan`.
+        splits: from `open_splits`.
+        mesh: the devices.
+        features: whether the splits hold features for the net's last layer in place of images.
+    """
     settings, seed = plan.settings, int(config.seed)
     parallel.check_divisible(settings.batch_size, mesh.devices.size, settings.accumulate)
-    normalise = Normalise(tuple(config.data.mean), tuple(config.data.std))
+    normalise: Any = Normalise(tuple(config.data.mean), tuple(config.data.std))
+    if features:
+        normalise = _as_they_are
     operations = operations_of(config)
     consistency: Consistency | None = None
     views: tuple[Prepare, ...] = ()
@@ -298,9 +339,8 @@ def assemble(config: DictConfig, plan: Plan, splits: Splits, mesh: Mesh) -> Expe
     make = _resident if _fits(config, splits, mesh) else _streamed
     feed, evaluated = make(parts, settings.batch_size, ratio, seed, mesh)
     return Experiment(
-        model=plan.model,
-        optimizer=plan.optimizer,
-        learning_rate=plan.learning_rate,
+        model=plan.last_layer if features and plan.last_layer else plan.model,
+        phases=plan.phases,
         prepare=preparation(operations, normalise),
         normalise=normalise,
         feed=feed,
@@ -312,6 +352,10 @@ def assemble(config: DictConfig, plan: Plan, splits: Splits, mesh: Mesh) -> Expe
         consistency=consistency,
         views=views,  # type: ignore[arg-type] # two of them
     )
+
+
+def _as_they_are(features: Any) -> Any:
+    return features
 
 
 def operations_of(config: DictConfig) -> tuple[Any, ...]:
@@ -331,7 +375,7 @@ def notices(config: DictConfig) -> list[str]:
     return [f"The images are grey: {words}." for words in left_out]
 
 
-def preparation(operations: Sequence[Any], normalise: Normalise) -> Prepare:
+def preparation(operations: Sequence[Any], normalise: Callable[[Any], Any]) -> Prepare:
     """Return what makes the net's input of stored images: the operations, then normalisation."""
 
     def prepare(key, rows, images, labels):

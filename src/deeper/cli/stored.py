@@ -15,6 +15,8 @@ from deeper.cli import build, device
 from deeper.errors import UserError
 from deeper.models.init import initialise
 from deeper.train.checkpoint import Checkpoints
+from deeper.weights import files, torchvision
+from deeper.weights.names import LAST
 
 CLASSES = "classes.json"
 
@@ -68,20 +70,35 @@ def open_stored(path: Path, checkpoint: str | int, key: str) -> Stored:
     return Stored(config, build.build_model(config), step, variables)
 
 
-def initial_variables(config: DictConfig, model: nn.Module) -> tuple[dict[str, Any], list[str]]:
+@dataclass(frozen=True)
+class Beginning:
+    """What a run begins with.
+
+    Attributes:
+        variables: params and batch_stats.
+        source: where they are from; None where they were drawn.
+        new: layers that were drawn although there is a source.
+        left_out: layers of the source that the net has not.
+    """
+
+    variables: dict[str, Any]
+    source: str | None
+    new: list[str]
+    left_out: list[str]
+
+
+def beginning(config: DictConfig, plan: build.Plan) -> Beginning:
     """Return a net's first values, drawn or from ``init_from``.
 
-    Returns:
-        The variables, and the layers that are new although ``init_from`` is given: a head for
-        other classes.
-
     Raises:
-        UserError: other layers differ; all of them are named.
+        UserError: layers differ that are neither the last one nor cut off; all are named.
     """
-    fresh = initialise(model, config.seed, tuple(config.data.image_shape))
+    fresh = initialise(plan.model, config.seed, tuple(config.data.image_shape))
     if config.init_from is None:
-        return fresh, []
-    given = open_stored(Path(config.init_from), "last", "init_from").variables
+        return Beginning(fresh, None, [], [])
+    assert plan.stages is not None
+    head = plan.stages.head
+    source, given = _given(str(config.init_from), config)
     known = {jax.tree_util.keystr(p): leaf for p, leaf in jax.tree.leaves_with_path(given)}
     new: list[str] = []
     wrong: list[str] = []
@@ -89,21 +106,90 @@ def initial_variables(config: DictConfig, model: nn.Module) -> tuple[dict[str, A
     def choose(path, leaf):
         layer = "/".join(entry.key for entry in path[1:-1])
         found = known.pop(jax.tree_util.keystr(path), None)
-        if found is not None and found.shape == leaf.shape:
+        last = path[1].key == head
+        begins_anew = last and config.transfer.new_head
+        if found is not None and found.shape == leaf.shape and not begins_anew:
             return np.asarray(found)
-        is_head = found is not None and leaf.shape[-1] == config.model.classes
-        (new if is_head else wrong).append(layer)
+        # Auxiliary heads end in a layer of the classes, too.
+        ends = last or (found is not None and leaf.shape[-1] == config.model.classes)
+        (new if ends else wrong).append(layer)
         return leaf
 
     variables = jax.tree.map_with_path(choose, fresh)
-    wrong += ["/".join(name.strip("[]'").split("']['")[1:-1]) for name in known]
+    left = ["/".join(name.strip("[]'").split("']['")[1:-1]) for name in known]
+    if config.transfer.truncate_at is None:
+        wrong, left = wrong + left, []
     if wrong:
         layers = "\n  ".join(sorted(set(wrong)))
         raise UserError(
             f"init_from={config.init_from} is of another net. These layers are missing on one side "
             f"or of another shape:\n  {layers}"
         )
-    return variables, sorted(set(new))
+    return Beginning(variables, source, sorted(set(new)), sorted(set(left)))
+
+
+def _given(source: str, config: DictConfig) -> tuple[str, dict[str, Any]]:
+    """Return where ``init_from`` leads to, and the variables that are there."""
+    if source.startswith(files.HUB) or Path(source).suffix in files.SUFFIXES:
+        model = build.build(config.model)
+        shape = tuple(config.data.image_shape)
+        arrays, _ = files.read(source, "init_from")
+        return source, imported(arrays, model, config, shape)[0]
+    place = Path(source)
+    matches = sorted(place.parent.glob(place.name)) if "*" in place.name else [place]
+    if not matches:
+        raise UserError(f"init_from={source} fits no run directory: is that run made already?")
+    if len(matches) > 1:
+        raise UserError(
+            f"init_from={source} fits {len(matches)} directories, among them {matches[0].name} and "
+            f"{matches[1].name}: name one."
+        )
+    (path,) = matches
+    return str(path), open_stored(path, "last", "init_from").variables
+
+
+def imported(
+    arrays: torchvision.Arrays, model: nn.Module, config: DictConfig, shape: tuple[int, int, int]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return a net's variables from arrays by torchvision's or timm's names.
+
+    Returns:
+        The variables, and the last layers that were drawn, as the file has other classes.
+    """
+    new = _new_heads(arrays, model, config.model.classes, shape)
+    variables = torchvision.convert(arrays, model, shape, new=new)
+    if new:
+        _fill(variables, initialise(model, config.seed, shape), new)
+    return variables, new
+
+
+def _new_heads(
+    arrays: torchvision.Arrays, model: nn.Module, classes: int, shape: tuple[int, int, int]
+) -> tuple[str, ...]:
+    """Return the last layers, if the file has them for another number of classes."""
+    theirs = {leaf.name: leaf for leaf in torchvision.leaves_of(model, shape)}
+    given = torchvision.by_torchvision_name(arrays)
+    last = set(LAST[type(model)])
+    return tuple(
+        sorted(
+            "/".join(leaf.path[1:-1])
+            for name, leaf in theirs.items()
+            if "/".join(leaf.path[1:-1]) in last
+            and leaf.path[-1] == "bias"
+            and name in given
+            and given[name].shape != (classes,)
+        )
+    )
+
+
+def _fill(variables: dict[str, Any], fresh: dict[str, Any], layers: tuple[str, ...]) -> None:
+    """Take layers from freshly initialised variables."""
+    for layer in layers:
+        node, source = variables["params"], fresh["params"]
+        *path, last = layer.split("/")
+        for part in path:
+            node, source = node.setdefault(part, {}), source[part]
+        node[last] = source[last]
 
 
 def class_names(path: Path, config: DictConfig) -> list[str]:

@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from deeper.cli import build, device, stored
-from deeper.cli.banner import banner, banner_facts
+from deeper.cli.banner import banner, banner_facts, transfer_lines
+from deeper.cli.featured import featured
 from deeper.cli.main import DIVERGED, FINISHED, INTERRUPTED
 from deeper.cli.progress import Pipe, Watcher, watcher
 from deeper.data.sources import known_size
@@ -61,13 +62,15 @@ def _train(
     mesh = device.mesh_of(config.train.devices)
     splits = build.open_splits(config)
     plan = build.make_plan(config, len(splits.train.labels))
-    experiment = build.assemble(config, plan, splits, mesh)
-    variables, new = stored.initial_variables(config, plan.model)
-    if config.init_from is not None:
-        console.print(f"Begins from {config.init_from}; new layers: {', '.join(new) or 'none'}")
+    begin = stored.beginning(config, plan)
+    if plan.last_layer is None:
+        experiment = build.assemble(config, plan, splits, mesh)
+    else:
+        seen = featured(config, plan, splits, begin.variables, mesh, console)
+        experiment = build.assemble(config, plan, seen, mesh, features=True)
     state = create(
-        variables,
-        plan.optimizer,
+        begin.variables,
+        plan.phases[0].optimizer,
         seed=config.seed,
         keep_ema=config.train.ema is not None,
     )
@@ -76,6 +79,8 @@ def _train(
     step = int(state.step)
     seconds_before = directory.truncate_after(step)
     console.print(banner(label, plan, mesh, step))
+    for line in transfer_lines(plan, begin):
+        console.print(line, soft_wrap=True)
     for notice in build.notices(config):
         console.print(notice)
     directory.write_environment(

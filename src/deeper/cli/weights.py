@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import numpy as np
 import yaml
 from omegaconf import DictConfig
@@ -13,10 +12,8 @@ from rich.console import Console
 from deeper.cli import build, device, stored
 from deeper.errors import UserError
 from deeper.models.googlenet import GoogLeNet
-from deeper.models.init import initialise
 from deeper.train.checkpoint import Checkpoints
 from deeper.weights import export, files, torchvision
-from deeper.weights.names import LAST
 
 ORIGIN = "weights.json"
 
@@ -39,11 +36,8 @@ def _import(config: DictConfig, source: str, out: Path, console: Console) -> Non
         raise UserError(f"out={out} exists and is not empty; nothing was written.")
     model = build.build_model(config)
     shape = tuple(config.data.image_shape)
-    arrays, origin = files.read(source)
-    new = _new_heads(arrays, model, config.model.classes, shape)
-    variables = torchvision.convert(arrays, model, shape, new=new)
-    if new:
-        _fill(variables, initialise(model, config.seed, shape), new)
+    arrays, origin = files.read(source, "import")
+    variables, new = stored.imported(arrays, model, config, shape)
     plain = build.plain_config(config, build.label_of(config))
     for key in ("import", "run", "out", "names", "checkpoint"):
         del plain[key]
@@ -66,35 +60,6 @@ def _import(config: DictConfig, source: str, out: Path, console: Console) -> Non
     console.print(f"{len(arrays)} arrays of {source} -> {out}")
     if new:
         console.print(f"New, for {config.model.classes} classes: {', '.join(new)}")
-
-
-def _new_heads(
-    arrays: torchvision.Arrays, model: nn.Module, classes: int, shape: tuple[int, int, int]
-) -> tuple[str, ...]:
-    """Return the last layers, if the file has them for another number of classes."""
-    theirs = {leaf.name: leaf for leaf in torchvision.leaves_of(model, shape)}
-    given = torchvision.by_torchvision_name(arrays)
-    last = set(LAST[type(model)])
-    return tuple(
-        sorted(
-            "/".join(leaf.path[1:-1])
-            for name, leaf in theirs.items()
-            if "/".join(leaf.path[1:-1]) in last
-            and leaf.path[-1] == "bias"
-            and name in given
-            and given[name].shape != (classes,)
-        )
-    )
-
-
-def _fill(variables: dict[str, Any], fresh: dict[str, Any], layers: tuple[str, ...]) -> None:
-    """Take layers from freshly initialised variables."""
-    for layer in layers:
-        node, source = variables["params"], fresh["params"]
-        *path, last = layer.split("/")
-        for part in path:
-            node, source = node.setdefault(part, {}), source[part]
-        node[last] = source[last]
 
 
 def _export(config: DictConfig, path: Path, out: Path, console: Console) -> None:

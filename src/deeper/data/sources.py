@@ -5,7 +5,7 @@ plain arrays, which later runs map into memory: a run opens its data in a few mi
 never imports TFDS.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +126,33 @@ def hold_out(split: Split, n: int) -> tuple[Split, Split]:
     return (
         Split(split.images[~held], split.labels[~held]),
         Split(split.images[held], split.labels[held]),
+    )
+
+
+def only_classes(dataset: Dataset, classes: tuple[int, ...]) -> Dataset:
+    """Return the examples of some classes, which are numbered anew in the order given.
+
+    Args:
+        dataset: all classes.
+        classes: numbers of those to keep.
+    """
+    known = range(len(dataset.class_names))
+    if len(set(classes)) != len(classes) or not classes or any(c not in known for c in classes):
+        raise UserError(
+            f"data.keep_classes={list(classes)}: give numbers from 0 to {len(known) - 1}, each "
+            "once."
+        )
+    number = np.full(len(known), -1, np.int32)
+    number[list(classes)] = np.arange(len(classes))
+
+    def kept(split: Split) -> Split:
+        labels = number[split.labels]
+        return Split(split.images[labels >= 0], labels[labels >= 0])
+
+    return replace(
+        dataset,
+        splits={name: kept(split) for name, split in dataset.splits.items()},
+        class_names=tuple(dataset.class_names[c] for c in classes),
     )
 
 

@@ -13,11 +13,11 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Int
 
 from deeper.errors import UserError
 from deeper.train import losses, parallel
+from deeper.train.phase import Phase
 from deeper.train.state import State
 from deeper.train.step import (
     AUGMENT,
@@ -106,7 +106,7 @@ class Consistency:
 
 def make_consistency_step(
     model: nn.Module,
-    optimizer: optax.GradientTransformation,
+    phase: Phase,
     prepare: Prepare,
     views: tuple[Prepare, Prepare],
     consistency: Consistency,
@@ -122,7 +122,7 @@ def make_consistency_step(
 
     Args:
         model: the net.
-        optimizer: turns mean gradients into updates.
+        phase: what of it trains, and the optimizer.
         prepare: labelled images as stored -> augmented, see `step.make_step`.
         views: the same for the weak and the strong view of unlabelled images.
         consistency: how the unlabelled images enter the loss.
@@ -135,9 +135,10 @@ def make_consistency_step(
         unlabelled images' loss; the shares of unlabelled images that were confident and of
         labelled ones that were learnt from.
     """
+    apply = phase.apply_of(model)
 
     def loss_of(params, batch_stats, images, labels, progress, dropout_key):
-        logits, changed = model.apply(
+        logits, changed = apply(
             {"params": params, "batch_stats": batch_stats},
             images,
             train=True,
@@ -184,6 +185,6 @@ def make_consistency_step(
             state.step / steps,
             random_key(state, DROPOUT),
         )
-        return updated(state, grads, batch_stats, metrics, optimizer, ema_decay)
+        return updated(state, grads, batch_stats, metrics, phase, ema_decay)
 
     return step

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import flax.linen as nn
 import jax
 import numpy as np
-import optax
 from jax.sharding import Mesh
 
 from deeper.train import parallel
@@ -16,7 +15,8 @@ from deeper.train.checkpoint import Checkpoints
 from deeper.train.consistency import CONSISTENCY_METRICS, Consistency, make_consistency_step
 from deeper.train.evaluate import Evaluation, Evaluator, Normalise, Split
 from deeper.train.feed import Feed
-from deeper.train.state import State
+from deeper.train.phase import Phase
+from deeper.train.state import State, initial_memory
 from deeper.train.step import METRICS, Prepare, make_step, many_steps
 
 
@@ -65,8 +65,7 @@ class Experiment:
 
     Attributes:
         model: the net.
-        optimizer: gradients -> updates.
-        learning_rate: the schedule inside it, for the record.
+        phases: what trains when, and how; one after the other, the last to the run's end.
         prepare: stored images and labels -> augmented and normalised ones.
         normalise: stored images -> normalised ones, for evaluation.
         feed: batches of the training split, a function of the step.
@@ -80,8 +79,7 @@ class Experiment:
     """
 
     model: nn.Module
-    optimizer: optax.GradientTransformation
-    learning_rate: optax.Schedule
+    phases: tuple[Phase, ...]
     prepare: Prepare
     normalise: Normalise
     feed: Feed
@@ -93,14 +91,23 @@ class Experiment:
     consistency: Consistency | None = None
     views: tuple[Prepare, Prepare] = ()  # type: ignore[assignment] # there where it is used
 
-    def compiled_steps(self) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
-        """Return the function of (state, source, feed, count) that the loop calls."""
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        phase = self.phase_at(step)
+        return float(phase.learning_rate(step - phase.begins))
+
+    def phase_at(self, step: int) -> Phase:
+        """Return the phase that a step belongs to."""
+        return next(phase for phase in self.phases if step < phase.ends)
+
+    def compiled_steps(self, phase: Phase) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
+        """Return the function of (state, source, feed, count) that the loop calls in a phase."""
         settings = self.settings
         if self.consistency is None:
             metrics: tuple[str, ...] = METRICS
             step = make_step(
                 self.model,
-                self.optimizer,
+                phase,
                 self.prepare,
                 label_smoothing=settings.label_smoothing,
                 accumulate=settings.accumulate,
@@ -110,7 +117,7 @@ class Experiment:
             metrics = CONSISTENCY_METRICS
             step = make_consistency_step(
                 self.model,
-                self.optimizer,
+                phase,
                 self.prepare,
                 self.views,
                 self.consistency,
@@ -217,7 +224,7 @@ class _Leg:
         self.record, self.checkpoints, self.watch = record, checkpoints, watch
         self.state = parallel.replicate(state, experiment.mesh)
         self.step = int(state.step)
-        self.call = experiment.compiled_steps()
+        self.phase: Phase | None = None  # the one that self.call was compiled for
         splits = [s for s in (experiment.validation, *experiment.final) if s is not None]
         self.evaluator = Evaluator(
             experiment.model,
@@ -269,20 +276,22 @@ class _Leg:
         if self.experiment.validation:
             periods.append(settings.evaluate_every)
         ahead = min(period - self.step % period for period in periods)
+        ahead = min(ahead, self.experiment.phase_at(self.step).ends - self.step)
         return min(self.step + min(ahead, settings.steps_per_call), settings.steps)
 
     def _advance(self) -> None:
         """Call the compiled loop once, at most one call ahead of the device."""
-        first_call = not self.trained_images and not self.compile_seconds
+        start = time.monotonic()
+        first_call = self.experiment.phase_at(self.step) is not self.phase
         if first_call:
             self._report("compiling")
-        start = time.monotonic()
+            self._enter(self.experiment.phase_at(self.step))
         feed = self.experiment.feed
         count = self._next_event() - self.step
         inputs = feed.steps(self.step, count, self.settings.steps_per_call)
         self.state, metrics = self.call(self.state, feed.source, inputs, np.int32(count))
         if first_call:
-            self.compile_seconds = time.monotonic() - start
+            self.compile_seconds += time.monotonic() - start
             start = time.monotonic()
         if self.pending:
             jax.block_until_ready(self.pending[-1][1])
@@ -292,6 +301,14 @@ class _Leg:
         self.trained_images += count * self.settings.batch_size
         self.training_seconds += time.monotonic() - start
         self._report("training")
+
+    def _enter(self, phase: Phase) -> None:
+        """Compile a phase; at its first step, with an empty memory for its optimizer."""
+        self.phase, self.call = phase, self.experiment.compiled_steps(phase)
+        if self.step == phase.begins > 0:
+            memory = initial_memory(phase.optimizer, jax.device_get(self.state.params))
+            memory = parallel.replicate(memory, self.experiment.mesh)
+            self.state = self.state.replace(opt_state=memory)
 
     def _log_training(self) -> None:
         """Fetch the metrics since the row before and add a row of their means."""
@@ -314,7 +331,7 @@ class _Leg:
             {
                 "train/loss": self.loss,
                 "train/error": 100.0 * float(np.mean(fetched["error"], dtype=np.float64)),
-                "lr": float(self.experiment.learning_rate(self.step - 1)),
+                "lr": self.experiment.learning_rate(self.step - 1),
                 "images_per_second": self._images_per_second(),
             }
             | {

@@ -62,13 +62,13 @@ def create(
         seed=np.asarray(seed, np.uint32),
         params=params,
         batch_stats=batch_stats,
-        opt_state=_initial_memory(optimizer, params),
+        opt_state=initial_memory(optimizer, params),
         # Copies: the step's donated buffers may not be the same array twice.
         ema=jax.tree.map(np.array, (params, batch_stats)) if keep_ema else None,
     )
 
 
-def _initial_memory(optimizer: optax.GradientTransformation, params: Tree) -> optax.OptState:
+def initial_memory(optimizer: optax.GradientTransformation, params: Tree) -> optax.OptState:
     """Return ``optimizer.init(params)``, computed on the host without a compilation a leaf."""
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         return jax.tree.map(np.asarray, optimizer.init(jax.tree.map(jnp.asarray, params)))

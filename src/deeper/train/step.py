@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from deeper.train import losses, parallel
+from deeper.train.phase import Phase
 from deeper.train.state import State
 
 # image uint8 (B, H, W, C), label int32 (B,), mask bool (B,); maybe unlabelled uint8 (U, H, W, C)
@@ -38,18 +39,18 @@ AUGMENT, DROPOUT, WEAK, STRONG = 0, 1, 2, 3
 
 def make_step(
     model: nn.Module,
-    optimizer: optax.GradientTransformation,
+    phase: Phase,
     prepare: Prepare,
     *,
     label_smoothing: float,
     accumulate: int,
     ema_decay: float | None,
 ) -> Step:
-    """Return the step for a net, an optimizer and an augmentation.
+    """Return the step for a net, a phase and an augmentation.
 
     Args:
         model: the net; in training it may sow logits of auxiliary heads.
-        optimizer: turns mean gradients into updates.
+        phase: what of it trains, and the optimizer.
         prepare: (key, rows, stored images, labels) -> augmented and normalised float32 images, and
             labels or shares of the classes.
         label_smoothing: see `losses.cross_entropy`.
@@ -59,9 +60,10 @@ def make_step(
     Returns:
         The step. Its metrics are means over the global batch: loss in nats, error as a share.
     """
+    apply = phase.apply_of(model)
 
     def loss_of(params, batch_stats, images, targets, dropout_key):
-        logits, updated = model.apply(
+        logits, updated = apply(
             {"params": params, "batch_stats": batch_stats},
             images,
             train=True,
@@ -106,7 +108,7 @@ def make_step(
         rows = parallel.first_row(len(batch["label"])) + jnp.arange(len(batch["label"]))
         images, targets = prepare(random_key(state, AUGMENT), rows, batch["image"], batch["label"])
         grads, batch_stats, metrics = gradients(state, images, targets, random_key(state, DROPOUT))
-        return updated(state, grads, batch_stats, metrics, optimizer, ema_decay)
+        return updated(state, grads, batch_stats, metrics, phase, ema_decay)
 
     return step
 
@@ -116,18 +118,21 @@ def updated(
     grads: Any,
     batch_stats: Any,
     metrics: Metrics,
-    optimizer: optax.GradientTransformation,
+    phase: Phase,
     ema_decay: float | None,
 ) -> tuple[State, Metrics]:
     """Return the state after one update by the mean of all devices' gradients, and mean metrics."""
     # The one all-reduce of a step. Running statistics are linear in the batches' statistics,
     # so their mean over devices, taken at every step, is what averaging at the end gives.
     grads, batch_stats, metrics = parallel.mean_over_devices((grads, batch_stats, metrics))
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    updates, opt_state = phase.optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, phase.scaled(updates))
+    params = phase.keeping(params, state.params)
+    batch_stats = phase.keeping(batch_stats, state.batch_stats)
     ema = state.ema
     if ema is not None and ema_decay is not None:
-        ema = optax.incremental_update((params, batch_stats), ema, 1.0 - ema_decay)
+        averages = optax.incremental_update((params, batch_stats), ema, 1.0 - ema_decay)
+        ema = tuple(phase.keeping(new, old) for new, old in zip(averages, ema, strict=True))
     return state.replace(
         step=state.step + 1,
         params=params,

@@ -15,13 +15,15 @@ from safetensors import numpy as safetensors_numpy
 from deeper.errors import UserError
 
 HUB = "hf:"
+SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
-def read(source: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read(source: str, key: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read a file of weights.
 
     Args:
         source: a path (``.safetensors``, ``.pth``, ``.pt``) or ``hf:OWNER/NAME[@REVISION]``.
+        key: what the user calls it, for messages.
 
     Returns:
         Names and arrays, and where they are from: file, SHA-256, and the Hub's revision.
@@ -35,14 +37,14 @@ def read(source: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     else:
         path = Path(source).expanduser()
     if not path.is_file():
-        raise UserError(f"import={source}: there is no such file.")
+        raise UserError(f"{key}={source}: there is no such file.")
     with path.open("rb") as file:
         origin["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
     if path.suffix == ".safetensors":
         return _safetensors(path), origin
     if path.suffix in (".pth", ".pt"):
         return _pytorch(path), origin
-    raise UserError(f"import={source}: give a .safetensors, .pth or .pt file, or {HUB}OWNER/NAME.")
+    raise UserError(f"{key}={source}: give a .safetensors, .pth or .pt file, or {HUB}OWNER/NAME.")
 
 
 def _safetensors(path: Path) -> dict[str, np.ndarray]:
