@@ -175,7 +175,7 @@ class Plan:
         settings: the numbers of the run.
         peak_rate: highest learning rate, for this batch size.
         phases: what trains when, and how.
-        stages: of the net, where the run begins from another or has phases.
+        stages: of the net, where the run begins from another, has phases or cuts it off.
         last_layer: alone, where all else is frozen and sees the same images again and again.
         train_size: examples that are trained on.
     """
@@ -232,7 +232,8 @@ def make_plan(config: DictConfig, train_size: int) -> Plan:
 
     stages, last = None, None
     phases: tuple[Phase, ...] = (Phase(0, steps, *make(1.0, steps)),)
-    if config.transfer.phases or config.init_from is not None:
+    transfers = (config.transfer.phases, config.init_from, config.transfer.truncate_at)
+    if any(transfers):
         stages = stages_of(model, shape)
         configs = transfer.phase_configs(config, stages)
         phases = transfer.phases_of(configs, stages, steps, make)

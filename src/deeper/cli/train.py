@@ -126,6 +126,7 @@ def _result(
         "study": config.study.name if config.study else None,
         "depth": config.model.get("depth"),
         "residual": config.model.get("residual"),
+        "stages": None if plan.stages is None else len(plan.stages.names),
         "parameters": plan.summary.parameters,
         "macs": plan.summary.macs,
         "steps": outcome.step,

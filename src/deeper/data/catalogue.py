@@ -54,7 +54,7 @@ class Entry:
         class_names: None where the original files tell them.
         classes: their number.
         sizes: examples a split.
-        files: names of the original files.
+        files: names of the original files; none where scikit-learn carries the data.
         archive: how they are laid out, if they are CIFAR's; they are IDX files otherwise.
         contents: file -> SHA-256 of its content once unpacked, where others pack it anew.
         debian: directory and name of the Debian package that has them, if one has.
@@ -117,8 +117,20 @@ CATALOGUE = {
         description="70,000 handwritten digits, 28x28, grey.",
         citation="LeCun, Bottou, Bengio and Haffner 1998",
     ),
-    "cifar10": Entry(
-        version="3.0.2",
+    "digits": Entry(
+        version="1.0.0",
+        image_shape=(28, 28, 1),
+        class_names=DIGITS,
+        classes=10,
+        sizes={"train": 1_297, "test": 500},
+        files=(),
+        archive=None,
+        contents={},
+        debian=None,
+        description="1,797 scans of handwritten digits, 8x8, enlarged to 28x28, grey.",
+        citation="Alpaydin and Kaynak 1998, Optical recognition of handwritten digits (UCI)",
+    ),
+    "cifar10": Entry(        version="3.0.2",
         image_shape=(32, 32, 3),
         class_names=None,
         classes=10,

@@ -1,4 +1,4 @@
-"""Reading the files in which data sets were published: IDX (MNIST) and CIFAR's binary form."""
+"""Reading data sets as they were published: IDX (MNIST), CIFAR's binary form, scikit-learn's."""
 
 import gzip
 import hashlib
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int32, UInt8
+from PIL import Image
 
 from deeper.data.catalogue import CifarArchive, Entry
 from deeper.errors import UserError
@@ -78,6 +79,8 @@ def read(entry: Entry, directory: Path) -> Originals:
     Raises:
         UserError: a file is damaged or has another size than it should.
     """
+    if not entry.files:
+        return _carried_digits(entry)
     try:
         if entry.archive is not None:
             originals = _read_cifar(entry.archive, directory / entry.files[0])
@@ -99,6 +102,31 @@ def read(entry: Entry, directory: Path) -> Originals:
                 f"there should be {size} of each."
             )
     return originals
+
+
+def _carried_digits(entry: Entry) -> Originals:
+    """Return scikit-learn's digits, enlarged; the last of them, of other writers, are the test.
+
+    The 17 shades of 8x8 pixels become 256 of 28x28, bilinearly (Pillow).
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    size = (entry.image_shape[1], entry.image_shape[0])
+    enlarged = [Image.fromarray(one).resize(size, Image.Resampling.BILINEAR) for one in grey]
+    images = np.stack([np.asarray(one) for one in enlarged])[..., None]
+    labels = digits.target.astype(np.int32)
+    cut = entry.sizes["train"]
+    splits = {"train": slice(cut), "test": slice(cut, None)}
+    names = entry.class_names or ()
+    return Originals(
+        {
+            name: OriginalSplit(images[part], {"label": labels[part]}, None)
+            for name, part in splits.items()
+        },
+        {"label": names},
+    )
 
 
 def _read_idx(entry: Entry, directory: Path, split: str) -> OriginalSplit:

@@ -76,7 +76,9 @@ def prepare(
                     f"{target} is there but is no prepared data set (it has no dataset_info.json): "
                     "move it away and prepare again."
                 )
-            source = _find_originals(name, entry, original_dir, scratch, progress)
+            source = scratch
+            if entry.files:
+                source = _find_originals(name, entry, original_dir, scratch, progress)
             contents = originals.read(entry, source)
             publish(build(name, entry, contents, scratch / "tfds", progress), target)
             return target
