@@ -37,6 +37,7 @@ CHOICES = [
     *(f"study={name}" for name in names("study")),
     *(f"mode={name}" for name in names("mode")),
     *(f"train={name}" for name in names("train")),
+    *(f"transfer={name}" for name in names("transfer")),
     *(f"arm={name}" for name in names("arm")),
 ]
 
@@ -106,6 +107,20 @@ MISTAKES = {
         "deeper prepare data=fashion_mnist",
     ),
     "another class count": (("train", "model.classes=7"), "has 10 classes"),
+    "a stage that is not there": (
+        ("train", "transfer.truncate_at=stage9"),
+        "it has stage1, stage2, stage3",
+    ),
+    "phases that do not make a whole": (
+        ("train", "transfer=staged", "transfer.phases.2.share=0.1"),
+        "add up to 0.7",
+    ),
+    "more stages than there are": (
+        ("train", "transfer=staged", "transfer.phases.1.stages=4"),
+        "give 0 (the head alone) to 3, or all",
+    ),
+    "a source that is not there": (("train", "init_from=runs/x-*"), "fits no run directory"),
+    "a class that is not there": (("train", "data.keep_classes=[3,12]"), "keep_classes"),
     "an empty study": (("report", "study=depth_fashion"), "deeper train -m study=depth_fashion"),
     "no study": (("report",), "study=depth_fashion"),
     "a set that cannot be prepared": (("prepare", "data=imagenet"), "not available yet"),

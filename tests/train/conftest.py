@@ -103,7 +103,8 @@ def build(
         settings=settings,
     )
     variables = initialise(model, seed, (12, 12, 1))
-    state = create(variables, optimizer, seed=seed, keep_ema=settings.ema_decay is not None)
+    first = experiment.phases[0].optimizer
+    state = create(variables, first, seed=seed, keep_ema=settings.ema_decay is not None)
     return experiment, state
 
 

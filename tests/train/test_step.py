@@ -1,5 +1,7 @@
 """A step is the same on any number of devices, by either wrapper, in any grouping of calls."""
 
+from dataclasses import replace
+
 import jax
 import jax.export
 import jax.numpy as jnp
@@ -165,9 +167,8 @@ def test_the_train_step_lowers_for_accelerators(model, platform):
         lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes_of(model, (28, 28, 1))
     )
     state = create(variables, optimizer, seed=0, keep_ema=False)
-    experiment = experiment.__class__(
-        **{**experiment.__dict__, "model": model, "optimizer": optimizer}
-    )
+    phase = replace(experiment.phases[0], optimizer=optimizer)
+    experiment = replace(experiment, model=model, phases=(phase,))
     source = {
         "image": jax.ShapeDtypeStruct((64, 28, 28, 1), jnp.uint8),
         "label": jax.ShapeDtypeStruct((64,), jnp.int32),

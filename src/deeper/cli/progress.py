@@ -35,6 +35,7 @@ def bar(console: Console) -> RichProgress:
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         console=console,
         transient=True,
+        disable=not console.is_terminal,  # or it leaves empty lines in a log
     )
 
 

@@ -130,7 +130,8 @@ CATALOGUE = {
         description="1,797 scans of handwritten digits, 8x8, enlarged to 28x28, grey.",
         citation="Alpaydin and Kaynak 1998, Optical recognition of handwritten digits (UCI)",
     ),
-    "cifar10": Entry(        version="3.0.2",
+    "cifar10": Entry(
+        version="3.0.2",
         image_shape=(32, 32, 3),
         class_names=None,
         classes=10,

@@ -61,7 +61,11 @@ def outputs_of(model: nn.Module, layer: str) -> Apply:
         for name in (layer, f"{layer}_out"):
             if name in found:
                 return found[name]
-        raise UserError(f"There is no layer {layer}; there are {', '.join(sorted(found))}.")
+        top = dict.fromkeys(name.removesuffix("_out").split("/")[0] for name in found)
+        raise UserError(
+            f"There is no layer {layer}; there are {', '.join(top)}, and what they are made of, by "
+            "names such as stage1/block1/conv1 in a residual net."
+        )
 
     return outputs
 

@@ -1,0 +1,88 @@
+"""``deeper features run=DIRECTORY``: a layer's features of a data set, and the probes on them."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import Progress, TaskID
+
+from deeper.augment.ops import Normalise
+from deeper.cli import build, device, stored
+from deeper.cli.progress import bar
+from deeper.errors import UserError
+from deeper.inspect import probes
+from deeper.inspect.features import extract, inputs_of, outputs_of
+from deeper.inspect.stages import stages_of
+from deeper.train.parallel import replicate
+
+
+def run(config: DictConfig) -> None:
+    """Compute the features, write them where asked to, and print what the probes make of them."""
+    console = Console(width=100, highlight=False)
+    path = Path(config.run)
+    of_run = stored.config_of(path, "run")
+    out = None if config.out is None else Path(config.out)
+    if out is not None and out.suffix != ".npz":
+        raise UserError(f"out={out}: give a file named .npz.")
+    device.start_jax(of_run.train.cpu_kernels)
+    weights = stored.open_stored(path, config.checkpoint, "run")
+    # Trained on images normalised so, the net gets others normalised alike.
+    normalise = Normalise(tuple(of_run.data.mean), tuple(of_run.data.std))
+    _choose_data(of_run, config)
+    splits = build.open_splits(of_run)
+    model = weights.model
+    layer = config.layer or f"input of {stages_of(model, tuple(of_run.data.image_shape)).head}"
+    apply = outputs_of(model, layer) if config.layer else inputs_of(model, layer.split()[-1])
+    variables = replicate(weights.variables, device.mesh_of(1))
+    parts = {"train": splits.train, "test": splits.test}
+    found = {}
+    with bar(console) as progress:
+        for name, split in parts.items():
+            task = progress.add_task(f"features of {name}", total=len(split), note="")
+            found[name] = extract(
+                apply,
+                variables,
+                split.images,
+                normalise,
+                batch_size=config.batch_size,
+                progress=partial(_move, progress, task),
+            )
+    labels = {name: np.asarray(split.labels) for name, split in parts.items()}
+    width = found["train"].shape[1]
+    console.print(
+        f"{layer} of {path}, step {weights.step}: {width} features of {len(labels['train']):,} "
+        f"training and {len(labels['test']):,} test images of {of_run.data.name}",
+        soft_wrap=True,
+    )
+    train, test = ((found[name], labels[name]) for name in ("train", "test"))
+    console.print(f"logistic regression   test error {probes.logistic(train, test):.2f} %")
+    console.print(
+        f"nearest neighbours    test error {probes.nearest_neighbours(train, test):.2f} %"
+    )
+    if out is not None:
+        arrays: dict[str, Any] = {f"{name}_features": values for name, values in found.items()}
+        arrays |= {f"{name}_labels": values for name, values in labels.items()}
+        arrays |= {"class_names": splits.dataset.class_names, "layer": layer, "run": str(path)}
+        np.savez(out, **arrays)
+        console.print(f"-> {out}")
+
+
+def _move(progress: Progress, task: TaskID, done: int) -> None:
+    progress.update(task, completed=done)
+
+
+def _choose_data(of_run: DictConfig, config: DictConfig) -> None:
+    """Put the data set that is asked for into the run's config."""
+    other = OmegaConf.select(config, "data")
+    if other is not None:
+        if list(other.image_shape) != list(of_run.data.image_shape):
+            raise UserError(
+                f"data={other.name} has images of {list(other.image_shape)}, the run was trained "
+                f"on {list(of_run.data.image_shape)}."
+            )
+        of_run.data = other
+    of_run.data.examples, of_run.data.draw = config.examples, config.draw
+    of_run.train.consistency = None

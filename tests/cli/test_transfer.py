@@ -1,0 +1,94 @@
+"""Transfer end to end: from a run on some classes to nets for the others."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from deeper.cli import stored
+from tests.cli.test_train import SMALL, start
+
+__all__ = ["start"]
+
+FIVE = ("data.classes=5", "data.validation=40", "train.epochs=null")
+TARGET = (*SMALL, *FIVE, "data.keep_classes=[9,8,7,6,5]", "train.steps=10", "data.examples=40")
+
+
+@pytest.fixture
+def source(start, tmp_path):
+    done = start("train", *SMALL, *FIVE, "data.keep_classes=[0,1,2,3,4]", "train.steps=10")
+    assert done.returncode == 0, done.output
+    [run] = tmp_path.glob("runs/single/*")
+    return run
+
+
+def result_of(tmp_path, runs):
+    [run] = tmp_path.glob(f"{runs}/single/*")
+    return run, json.loads((run / "result.json").read_text())
+
+
+def frozen(before, after):
+    """Return the layers whose parameters and statistics are the same to the bit."""
+    found = set()
+    for name in before["params"]:
+        some = [(one["params"][name], one["batch_stats"].get(name)) for one in (before, after)]
+        if all(jax.tree.leaves(jax.tree.map(np.array_equal, *some))):
+            found.add(name)
+    return found
+
+
+def test_linear_staged_and_truncated_end_to_end(start, tmp_path, source):
+    before = stored.open_stored(source, "last", "run").variables
+    begin = f"init_from={tmp_path}/runs/single/resnet8-s0-*"
+
+    linear = start("train", *TARGET, "transfer=linear", "augment=none", begin, "runs=linear")
+    assert linear.returncode == 0, linear.output
+    assert "new: fc" in linear.output
+    assert "head train, 85 of " in linear.output
+    assert "parameters; frozen: stage1, stage2, stage3" in linear.output
+    assert "computed once" in linear.output
+    run, result = result_of(tmp_path, "linear")
+    assert list(tmp_path.glob("linear/.features/*.npy"))
+    after = stored.open_stored(run, "last", "run").variables
+    assert frozen(before, after) == {"conv1", "bn1", "stage1", "stage2", "stage3"}
+    # The whole net on images says what the last layer said on features.
+    told = start("evaluate", f"run={run}")
+    assert told.returncode == 0, told.output
+    whole = json.loads(told.output)["test/loss"]
+    assert whole == pytest.approx(result["metrics"]["test/loss"], rel=1e-4)
+
+    # Images that change: features are computed every step, and the trunk is frozen all the same.
+    every = start("train", *TARGET, "transfer=linear", begin, "runs=every")
+    assert every.returncode == 0, every.output
+    assert "computed once" not in every.output
+    slow = stored.open_stored(result_of(tmp_path, "every")[0], "last", "run").variables
+    assert frozen(before, slow) == frozen(before, after)
+
+    staged = start(
+        "train", *TARGET, "transfer=staged", "transfer.truncate_at=stage2", begin, "runs=cut"
+    )
+    assert staged.returncode == 0, staged.output
+    assert "new: head" in staged.output and "left out: fc, stage3/block1/bn1" in staged.output
+    assert "Steps 3 to 6: stage2, head train" in staged.output
+    assert all(len(line) <= 100 for line in staged.output.splitlines() if "from" not in line)
+
+    told = start("features", f"run={run}", "layer=stage2", "out=f.npz")
+    assert told.returncode == 0, told.output
+    with np.load(tmp_path / "f.npz") as file:
+        assert file["test_features"].shape == (len(file["test_labels"]), 8)
+        assert str(file["class_names"][0]) == "Ankle boot"
+
+
+def test_mistakes_are_told(start, source):
+    mistakes = {
+        ("model.depth=14", f"init_from={source}"): "is of another net",
+        ("transfer=linear", "transfer.phases.0.rate=0"): "give a number above 0",
+        ("data.examples=99999",): "data.examples=99999: there are",
+    }
+    for arguments, expected in mistakes.items():
+        done = start("train", *TARGET[:-1], *arguments)
+        assert done.returncode == 2, done.output
+        assert expected in done.output and "Traceback" not in done.output
+    wrong = start("features", f"run={source}", "layer=stage9")
+    assert wrong.returncode == 2 and "There is no layer stage9" in wrong.output
