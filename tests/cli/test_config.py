@@ -120,7 +120,6 @@ MISTAKES = {
         "give 0 (the head alone) to 3, or all",
     ),
     "a source that is not there": (("train", "init_from=runs/x-*"), "fits no run directory"),
-    "a class that is not there": (("train", "data.keep_classes=[3,12]"), "keep_classes"),
     "an empty study": (("report", "study=depth_fashion"), "deeper train -m study=depth_fashion"),
     "no study": (("report",), "study=depth_fashion"),
     "a set that cannot be prepared": (("prepare", "data=imagenet"), "not available yet"),

@@ -17,7 +17,7 @@ from deeper.data import originals, scratch
 from deeper.data import prepare as preparing
 from deeper.data.catalogue import CATALOGUE
 from deeper.data.prepare import known_entry, prepare, published_files
-from deeper.data.sources import open_dataset, prepared_directory
+from deeper.data.sources import only_classes, open_dataset, prepared_directory
 from deeper.errors import UserError
 from tests.data import tiny
 
@@ -156,7 +156,9 @@ def test_an_archive_without_its_files_is_named(original, tmp_path, monkeypatch):
 
 
 def test_an_unknown_data_set_lists_the_known_ones(tmp_path):
-    with pytest.raises(UserError, match="there are fashion_mnist, mnist, cifar10, cifar100"):
+    with pytest.raises(
+        UserError, match="there are fashion_mnist, mnist, digits, cifar10, cifar100"
+    ):
         known_entry("fashion")
     with pytest.raises(UserError, match="ImageNet is not available yet"):
         prepare("imagenet", tmp_path)
@@ -343,3 +345,37 @@ def test_processes_that_prepare_at_once_all_succeed(tmp_path):
     assert [process.returncode for process in processes] == [0, 0]
     assert len(set(outputs)) == 1
     assert leftovers(tmp_path / "data") == ["fashion_mnist"]
+
+
+def test_digits_come_with_scikit_learn(tmp_path):
+    from sklearn.datasets import load_digits
+
+    prepare("digits", tmp_path)
+    digits = open_dataset("digits", tmp_path)
+    assert {name: len(split) for name, split in digits.splits.items()} == {
+        "train": 1297,
+        "test": 500,
+    }
+    given = load_digits()
+    counts = sum(np.bincount(split.labels, minlength=10) for split in digits.splits.values())
+    np.testing.assert_array_equal(counts, np.bincount(given.target))
+    # Brightness of a scan is brightness of its picture, whatever the order that TFDS keeps.
+    ours = np.sort(digits.splits["test"].images.mean((1, 2, 3)))
+    theirs = np.sort(given.images[1297:].mean((1, 2))) * 255 / 16
+    np.testing.assert_allclose(ours, theirs, atol=4.0)
+
+
+def test_classes_that_are_kept_are_numbered_anew(tmp_path):
+    prepare("digits", tmp_path)
+    whole = open_dataset("digits", tmp_path)
+    kept = only_classes(whole, (7, 2))
+    assert kept.class_names == ("7", "2")
+    for name, split in kept.splits.items():
+        before = whole.splits[name]
+        np.testing.assert_array_equal(
+            split.images[split.labels == 0], before.images[before.labels == 7]
+        )
+        assert len(split) == np.isin(before.labels, (7, 2)).sum()
+    for wrong in ((), (3, 3), (3, 10)):
+        with pytest.raises(UserError, match="keep_classes"):
+            only_classes(whole, wrong)

@@ -98,7 +98,7 @@ def beginning(config: DictConfig, plan: build.Plan) -> Beginning:
         return Beginning(fresh, None, [], [])
     assert plan.stages is not None
     head = plan.stages.head
-    source, given = _given(str(config.init_from), config)
+    source, given = _given(config)
     known = {jax.tree_util.keystr(p): leaf for p, leaf in jax.tree.leaves_with_path(given)}
     new: list[str] = []
     wrong: list[str] = []
@@ -128,13 +128,15 @@ def beginning(config: DictConfig, plan: build.Plan) -> Beginning:
     return Beginning(variables, source, sorted(set(new)), sorted(set(left)))
 
 
-def _given(source: str, config: DictConfig) -> tuple[str, dict[str, Any]]:
-    """Return where ``init_from`` leads to, and the variables that are there."""
-    if source.startswith(files.HUB) or Path(source).suffix in files.SUFFIXES:
-        model = build.build(config.model)
-        shape = tuple(config.data.image_shape)
-        arrays, _ = files.read(source, "init_from")
-        return source, imported(arrays, model, config, shape)[0]
+def source_of(config: DictConfig) -> Path | None:
+    """Return the run directory that ``init_from`` names; None for a file of weights, or nothing.
+
+    Raises:
+        UserError: there is none, or there are several.
+    """
+    source = config.init_from
+    if source is None or source.startswith(files.HUB) or Path(source).suffix in files.SUFFIXES:
+        return None
     place = Path(source)
     matches = sorted(place.parent.glob(place.name)) if "*" in place.name else [place]
     if not matches:
@@ -144,8 +146,17 @@ def _given(source: str, config: DictConfig) -> tuple[str, dict[str, Any]]:
             f"init_from={source} fits {len(matches)} directories, among them {matches[0].name} and "
             f"{matches[1].name}: name one."
         )
-    (path,) = matches
-    return str(path), open_stored(path, "last", "init_from").variables
+    return matches[0]
+
+
+def _given(config: DictConfig) -> tuple[str, dict[str, Any]]:
+    """Return where ``init_from`` leads to, and the variables that are there."""
+    path = source_of(config)
+    if path is not None:
+        return str(path), open_stored(path, "last", "init_from").variables
+    model, shape = build.build(config.model), tuple(config.data.image_shape)
+    arrays, _ = files.read(config.init_from, "init_from")
+    return config.init_from, imported(arrays, model, config, shape)[0]
 
 
 def imported(

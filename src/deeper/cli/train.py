@@ -10,12 +10,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from deeper.cli import build, device, stored
+from deeper.cli import build, device, stored, transfer
 from deeper.cli.banner import banner, banner_facts, transfer_lines
 from deeper.cli.featured import featured
 from deeper.cli.main import DIVERGED, FINISHED, INTERRUPTED
 from deeper.cli.progress import Pipe, Watcher, watcher
 from deeper.data.sources import known_size
+from deeper.inspect.stages import stages_of
 from deeper.track.environment import environment
 from deeper.track.run_directory import RunDirectory
 from deeper.track.tracker import Examples, Tracker
@@ -36,7 +37,10 @@ def run(config: DictConfig) -> int:
         return _dry(config, label, console)
     # Mistakes in the config come out before anything is written.
     build.train_config(config)
-    build.build_model(config)
+    model = build.build_model(config)
+    if config.transfer.phases:
+        transfer.phase_configs(config, stages_of(model, tuple(config.data.image_shape)))
+    stored.source_of(config)
     stop = _StopSignals(console)
     with RunDirectory.open(path, plain, build.config_hash(plain)) as directory:
         if directory.finished:
