@@ -19,6 +19,7 @@ VERBS = {
     "evaluate": "evaluate a run's checkpoint on a split",
     "inspect": "a net layer by layer; inspect conv: one convolution's arithmetic",
     "predict": "say which classes images show",
+    "see": "what a net's layers look for, and which pixels its answers come from",
     "features": "what a layer says of every image, and how well that tells the classes apart",
     "weights": "weights of torchvision and timm in; safetensors, StableHLO and ONNX out",
     "prepare": "prepare a data set",

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
 from deeper.errors import UserError
+from deeper.inspect.opened import listed
 
 Stored = UInt8[np.ndarray, "n height width channels"]
 Apply = Callable[[Any, Float[Array, "batch height width channels"]], Float[Array, "batch ..."]]
@@ -61,11 +62,7 @@ def outputs_of(model: nn.Module, layer: str) -> Apply:
         for name in (layer, f"{layer}_out"):
             if name in found:
                 return found[name]
-        top = dict.fromkeys(name.removesuffix("_out").split("/")[0] for name in found)
-        raise UserError(
-            f"There is no layer {layer}; there are {', '.join(top)}, and what they are made of, by "
-            "names such as stage1/block1/conv1 in a residual net."
-        )
+        raise UserError(f"There is no layer {layer}; there are {listed(sorted(found))}.")
 
     return outputs
 

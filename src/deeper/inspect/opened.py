@@ -60,6 +60,13 @@ def _backward(rule: Rule, kept: Array, gradient: Array) -> tuple[Array]:
 rectify.defvjp(_forward, _backward)
 
 
+def listed(names: Sequence[str]) -> str:
+    """Return layers' names for a message: those of the net's own, and an example of the others."""
+    own = dict.fromkeys(name.removesuffix("_out") for name in names if "/" not in name)
+    inner = next((name for name in names if "/" in name), None)
+    return ", ".join(own) + (f", and what they are made of, such as {inner}" if inner else "")
+
+
 class Opened:
     """A net with its variables, in evaluation mode.
 
@@ -90,13 +97,13 @@ class Opened:
             UserError: there is no such layer, or maps are asked for and it has none.
         """
         if layer not in self.shapes:
-            raise UserError(f"There is no layer {layer}; there are {', '.join(self.layers)}.")
+            raise UserError(f"There is no layer {layer}; there are {listed(self.layers)}.")
         shape = self.shapes[layer]
         if spatial and len(shape) != 3:
             maps = [name for name, s in self.shapes.items() if len(s) == 3]
             raise UserError(
                 f"The layer {layer} has no maps, only {shape[0]} values; take one of "
-                f"{', '.join(maps)}."
+                f"{listed(maps)}."
             )
         return shape
 

@@ -1,6 +1,6 @@
 """Sheets of pictures: filters, activations, attributions, and the deconvnet's figure 2."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,7 +48,7 @@ class Channel(NamedTuple):
     projections: Sequence[Picture]
 
 
-def deconvnet_sheet(title: str, layers: dict[str, Sequence[Channel]], out: Path) -> None:
+def deconvnet_sheet(title: str, layers: Mapping[str, Sequence[Channel]], out: Path) -> None:
     """Draw each layer's channels: projections to the left, patches to the right, three by three.
 
     Zeiler and Fergus 2013, figure 2.
@@ -95,6 +95,7 @@ def grid_sheet(
     out: Path,
     *,
     heat: Sequence[bool] = (),
+    heat_rows: Sequence[bool] = (),
 ) -> None:
     """Draw rows of pictures under headings.
 
@@ -104,18 +105,54 @@ def grid_sheet(
         headings: of the columns.
         out: the PNG.
         heat: which columns are maps of heat.
+        heat_rows: likewise which rows.
     """
     with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(1.15 * len(headings) + 0.2, 1.12 * len(rows) + 0.75))
+        natural = 1.15 * len(headings) + 0.2
+        width = max(natural, 0.088 * len(title))  # a title is not cut off
+        room = 0.55 if any(headings) else 0.32
+        figure = Figure(figsize=(width, 1.12 * len(rows) + room + 0.05))
         FigureCanvasAgg(figure)
         figure.suptitle(title, x=0.01, y=0.995, ha="left", va="top", fontsize=11)
         panels: Any = figure.subplots(len(rows), len(headings), squeeze=False)
-        top = 1.0 - 0.68 / figure.get_figheight()
-        figure.subplots_adjust(0.01, 0.01, 0.995, top, 0.06, 0.06)
+        top = 1.0 - room / figure.get_figheight()
+        figure.subplots_adjust(0.01, 0.01, 0.995 * natural / width, top, 0.06, 0.06)
         for number, (axes_of_row, pictures) in enumerate(zip(panels, rows, strict=True)):
             for column, axes in enumerate(axes_of_row):
-                hot = bool(heat) and heat[column]
+                hot = bool(heat and heat[column]) or bool(heat_rows and heat_rows[number])
                 show(axes, pictures[column], heat=hot)
                 if number == 0:
                     axes.set_title(headings[column], fontsize=8, loc="center", pad=3)
+        figure.savefig(out, metadata={"Software": None})
+
+
+def matrix_sheet(
+    title: str,
+    values: Float[np.ndarray, "rows columns"],
+    names: tuple[Sequence[str], Sequence[str]],
+    labels: tuple[str, str],
+    out: Path,
+) -> None:
+    """Draw values of 0 to 1 for every pair of layers, the image's side at the lower left.
+
+    Args:
+        title: of the sheet.
+        values: a row a layer of the one net, a column a layer of the other.
+        names: of the rows and of the columns.
+        labels: of the two nets.
+        out: the PNG.
+    """
+    rows, columns = values.shape
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=(2.2 + 0.21 * columns, 1.9 + 0.21 * rows), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        drawn = axes.imshow(values, cmap="magma", vmin=0, vmax=1, origin="lower")
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.set_yticks(range(rows), names[0], fontsize=6)
+        axes.set_xticks(range(columns), names[1], fontsize=6, rotation=90)
+        axes.tick_params(length=0)
+        axes.set_ylabel(labels[0])
+        axes.set_xlabel(labels[1])
+        figure.colorbar(drawn, ax=axes, shrink=0.6, label="linear CKA")
         figure.savefig(out, metadata={"Software": None})
