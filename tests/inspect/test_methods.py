@@ -1,0 +1,119 @@
+"""Sheets of what a net sees: what is cut out, what climbs, what depends on the weights."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeper.augment.ops import Normalise
+from deeper.errors import UserError
+from deeper.inspect import attribution, methods
+from deeper.inspect.layers import fields_of, layers_of
+from deeper.inspect.maximise import maximise
+from deeper.inspect.opened import LOGITS, Opened
+from deeper.models.init import initialise
+from deeper.models.resnet import resnet
+from deeper.models.vgg import vgg
+
+SHAPE = (16, 16, 1)
+
+
+@pytest.fixture(scope="module")
+def subject():
+    model = resnet(8, 3, width=4)
+    rng = np.random.default_rng(0)
+    told = []
+    return methods.Subject(
+        title="a small net",
+        model=model,
+        variables=initialise(model, 0, SHAPE),
+        images=rng.integers(0, 256, (30, *SHAPE)).astype(np.uint8),
+        labels=(np.arange(30) % 3).astype(np.int32),
+        class_names=("a", "b", "c"),
+        mean=(0.5,),
+        normalise=Normalise((0.5,), (0.25,)),
+        progress=lambda what, done, total: told.append((what, done, total)),
+    )
+
+
+@pytest.mark.parametrize("model", [resnet(14, 10, width=4), vgg(11, 10, hidden=16)])
+def test_fields_of_maps_are_those_of_the_layers(model):
+    fields, layers = fields_of(model, (32, 32, 1)), layers_of(model, (32, 32, 1))
+    convolutions = [layer for layer in layers if layer.kind == "conv"]
+    assert convolutions
+    for layer in convolutions:
+        assert fields[layer.name][0] == layer.field
+    stage2 = [layer for layer in layers if layer.name.startswith("stage2")][-1]
+    assert fields["stage2_out"][0].size >= stage2.field.size
+    assert fields["fc" if "fc" in fields else "fc3"] is None
+
+
+def test_a_patch_is_what_a_place_sees_and_padding_beyond_the_border():
+    picture = np.arange(100, dtype=float).reshape(10, 10, 1)
+    inside = methods._cut(picture, ((2, 4), (3, 6)), np.array([0.5]))
+    np.testing.assert_array_equal(inside, picture[2:5, 3:7])
+    corner = methods._cut(picture, ((-2, 1), (8, 11)), np.array([-1.0]))
+    np.testing.assert_array_equal(corner[2:, :2], picture[:2, 8:])
+    assert (corner[:2] == -1).all() and (corner[:, 2:] == -1).all()
+    assert methods._cut(picture, ((-3, 12), (0, 3)), np.array([0.0])) is picture
+
+
+def test_what_is_maximised_rises(subject):
+    net = subject.net
+
+    def answers(images):
+        return jnp.diagonal(net(images, [LOGITS])[LOGITS])
+
+    def climbed(regularised):
+        key, classes = jax.random.key(0), jnp.arange(3)
+        options = {"steps": 16, "regularised": regularised}
+        return answers(maximise(net, LOGITS, classes, key, SHAPE, **options))
+
+    flat = answers(jnp.zeros((3, *SHAPE)))
+    assert (climbed(True) > flat).all()
+    assert (climbed(False) > climbed(True)).all()  # what the regularisers cost
+
+
+@pytest.mark.parametrize("name", ["gradient", "guided", "grad_cam", "integrated_gradients"])
+def test_other_weights_give_another_map(subject, name):
+    """The sanity check of Adebayo et al. 2018 (arXiv:1810.03292): weights drawn anew."""
+    _, images, classes = subject.first(6)
+    other = Opened(subject.model, initialise(subject.model, 1, SHAPE), SHAPE)
+
+    def maps(net):
+        if name == "grad_cam":
+            return attribution.grad_cam(net, images, classes, "stage2_out")
+        if name == "integrated_gradients":
+            return attribution.integrated_gradients(net, images, classes, 8)
+        return attribution.gradient(net, images, classes, name)
+
+    one, two = (np.asarray(maps(net)).reshape(6, -1) for net in (subject.net, other))
+    alike = [np.corrcoef(a, b)[0, 1] for a, b in zip(one, two, strict=True) if a.std() and b.std()]
+    assert len(alike) >= 3
+    assert np.mean(np.abs(alike)) < 0.7
+
+
+def test_sheets_are_drawn_and_are_no_blank_pages(subject, tmp_path):
+    draw = {
+        "filters": lambda out: methods.filters(subject, out),
+        "field": lambda out: methods.field(subject, 3, out),
+        "deconvnet": lambda out: methods.deconvnet_stages(
+            subject, methods.stages(subject.net), 2, out
+        ),
+    }
+    for name, one in draw.items():
+        one(tmp_path / f"{name}.png")
+        pixels = np.asarray(Image.open(tmp_path / f"{name}.png").convert("L"))
+        assert 0.02 < (pixels < 250).mean() < 0.98, name
+
+
+def test_mistakes_are_told(subject):
+    with pytest.raises(UserError, match="no layer stage9; there are conv1, bn1, stage1"):
+        methods.layer_of(subject.net, "stage9")
+    with pytest.raises(UserError, match="fc has no maps, only 3 values"):
+        methods.layer_of(subject.net, "fc")
+    with pytest.raises(UserError, match="give 1 to 30 images"):
+        methods.require(subject, 31)
+    with pytest.raises(UserError, match="batches of 200 images"):
+        methods.similarity(subject, subject, None)
