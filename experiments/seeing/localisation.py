@@ -1,0 +1,77 @@
+"""Where Grad-CAM points when an image shows two garments, side by side.
+
+    python experiments/seeing/localisation.py RUN
+
+Each pair of test images, both answered rightly alone and of two classes, becomes one image of twice
+the width. The share of Grad-CAM's mass that lies in the half of the class that is asked for is
+written to localisation.json: one half would be no localisation at all.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from deeper.cli.xla_flags import set_cpu_flags
+
+set_cpu_flags()
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deeper.augment.ops import Normalise
+from deeper.cli import build, device, stored
+from deeper.inspect.attribution import grad_cam
+from deeper.inspect.methods import stages
+from deeper.inspect.opened import Opened
+
+PAIRS, LOOKED_AT = 500, 3000
+
+
+def main() -> None:
+    """Put pairs together, ask for either class, and write the shares."""
+    run = Path(sys.argv[1])
+    config = stored.config_of(run, "run")
+    device.start_jax(config.train.cpu_kernels)
+    weights = stored.open_stored(run, "last", "run")
+    test = build.open_splits(config).test
+    normalise = Normalise(tuple(config.data.mean), tuple(config.data.std))
+    images, labels = np.asarray(test.images[:LOOKED_AT]), np.asarray(test.labels[:LOOKED_AT])
+
+    @jax.jit
+    def answer(some):
+        return weights.model.apply(weights.variables, normalise(some), train=False).argmax(-1)
+
+    right = np.flatnonzero(np.asarray(answer(jnp.asarray(images))) == labels)
+    rng = np.random.default_rng(0)
+    pairs = rng.permutation(right)[: len(right) // 2 * 2].reshape(-1, 2)
+    pairs = pairs[labels[pairs[:, 0]] != labels[pairs[:, 1]]][:PAIRS]
+    both = np.concatenate([images[pairs[:, 0]], images[pairs[:, 1]]], axis=2)
+    net = Opened(weights.model, weights.variables, both.shape[1:])
+    layer = stages(net)[-1]
+    heat_of = jax.jit(lambda some, classes: grad_cam(net, some, classes, layer))
+    shares = []
+    for side in (0, 1):
+        classes = jnp.asarray(labels[pairs[:, side]])
+        small = heat_of(normalise(jnp.asarray(both)), classes)
+        heat = np.asarray(jax.image.resize(small, both.shape[:3], "linear"))
+        halves = np.stack(np.split(heat, 2, axis=2), axis=1).sum(axis=(2, 3))
+        seen = halves.sum(axis=1) > 0  # a class that nothing speaks for has an empty map
+        shares.append(halves[seen, side] / halves[seen].sum(axis=1))
+    found = np.concatenate(shares)
+    result = {
+        "net": str(config.label),
+        "pairs": len(pairs),
+        "maps": len(found),
+        "empty_maps": 2 * len(pairs) - len(found),
+        "mean_share_in_own_half": float(found.mean()),
+        "median_share_in_own_half": float(np.median(found)),
+        "own_half_holds_most": float((found > 0.5).mean()),
+    }
+    text = json.dumps(result, indent=1)
+    print(text)
+    (Path(__file__).parent / "localisation.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
