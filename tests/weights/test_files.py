@@ -19,7 +19,7 @@ import sys
 from deeper.errors import UserError
 from deeper.weights.files import read
 try:
-    arrays, origin = read(sys.argv[1])
+    arrays, origin = read(sys.argv[1], "import")
 except UserError as error:
     sys.exit(f"UserError: {error}")
 print(arrays["fc.weight"].tolist(), origin["source"], origin["revision"], origin["sha256"])
