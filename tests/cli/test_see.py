@@ -15,8 +15,9 @@ def test_all_sheets_and_a_page_of_them(start, tmp_path):
     assert done.returncode == 0, done.output
     page = (run / "see" / "index.html").read_text()
     sheets = ("filters", "activations", "field", "deconvnet", "attribution", "maximise")
+    sheets += ("probes", "dynamics")
     assert re.findall(r"<h2>(\w+)</h2>", page) == [name.capitalize() for name in sheets]
-    assert page.count("data:image/png;base64,") == 6
+    assert page.count("data:image/png;base64,") == 8
     assert all((run / "see" / f"{name}.png").is_file() for name in sheets)
     for arguments, expected in {
         ("method=cam",): "method=cam is unknown; choose one of filters",

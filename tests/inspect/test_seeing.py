@@ -306,7 +306,8 @@ def test_other_weights_give_another_map():
 
 def test_a_layer_that_is_not_there_or_has_no_maps_is_said():
     net, _ = opened(*NETS["resnet"])
-    with pytest.raises(UserError, match="no layer stage9; there are conv1, bn1, stage1, stage2, .* such as stage1/block1"):
+    known = r"no layer stage9; there are conv1, bn1, stage1, .* such as stage1/"
+    with pytest.raises(UserError, match=known):
         net.shape("stage9")
     with pytest.raises(UserError, match="layer fc has no maps, only 10 values; take one of conv1"):
         attribution.grad_cam(net, pictures(1, (12, 12, 1)), jnp.array([0]), "fc")

@@ -15,12 +15,14 @@ from deeper.models.init import initialise, shapes_of
 from deeper.models.lenet import lenet5
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
+from deeper.models.zfnet import zfnet
 
 SMALL = {
     "lenet5": lenet5(10),
     "lenet5_1998": lenet5(10, form="1998"),
     "alexnet": alexnet(10, stem="small", hidden=32),
     "alexnet_2012": alexnet(10, form="2012", stem="small", hidden=32),
+    "zfnet": zfnet(10, stem="small", hidden=32),
     "vgg11": vgg(11, 10, hidden=32),
     "googlenet": googlenet(10, stem="small"),
     "googlenet_2014": googlenet(10, form="2014", stem="small"),
@@ -78,6 +80,8 @@ SMALLEST = {
     "alexnet": (alexnet(10, hidden=8), 63),
     "alexnet_2012": (alexnet(10, form="2012", hidden=8), 63),
     "alexnet_small": (alexnet(10, stem="small", hidden=8), 8),
+    "zfnet": (zfnet(10, hidden=8), 47),
+    "zfnet_small": (zfnet(10, stem="small", hidden=8), 8),
     "alexnet_2012_small": (alexnet(10, form="2012", stem="small", hidden=8), 8),
     "googlenet": (googlenet(10), 15),
     "googlenet_2014": (googlenet(10, form="2014"), 31),

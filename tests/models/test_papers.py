@@ -13,6 +13,7 @@ from deeper.models.googlenet import googlenet
 from deeper.models.init import initialise, shapes_of
 from deeper.models.lenet import C3_INPUTS, SparseConv, lenet5
 from deeper.models.resnet import resnet
+from deeper.models.zfnet import zfnet
 
 IMAGENET, CIFAR = (224, 224, 3), (32, 32, 3)
 
@@ -43,6 +44,27 @@ def test_alexnet_of_2012():
         ("/", (4096,), 4096 * (4096 + 1)),
         ("/", (1000,), 1000 * (4096 + 1)),
     ]
+
+
+def test_zfnet():
+    # Zeiler and Fergus 2013, figure 3: kernels, strides, maps and their sizes as printed, with
+    # biases; every map sees all maps below, unlike AlexNet's.
+    table = [
+        ("7x7/2x2", (110, 110, 96), 96 * (7 * 7 * 3 + 1)),
+        ("3x3/2x2", (55, 55, 96), 0),
+        ("5x5/2x2", (26, 26, 256), 256 * (5 * 5 * 96 + 1)),
+        ("3x3/2x2", (13, 13, 256), 0),
+        ("3x3/1x1", (13, 13, 384), 384 * (3 * 3 * 256 + 1)),
+        ("3x3/1x1", (13, 13, 384), 384 * (3 * 3 * 384 + 1)),
+        ("3x3/1x1", (13, 13, 256), 256 * (3 * 3 * 384 + 1)),
+        ("3x3/2x2", (6, 6, 256), 0),
+        ("/", (4096,), 4096 * (6 * 6 * 256 + 1)),
+        ("/", (4096,), 4096 * (4096 + 1)),
+        ("/", (1000,), 1000 * (4096 + 1)),
+    ]
+    assert rows(zfnet(1000), IMAGENET) == table
+    total = sum(parameters for _, _, parameters in table)
+    assert parameter_count(shapes_of(zfnet(1000), IMAGENET)["params"]) == total == 62_357_608
 
 
 def test_lenet_of_1998():

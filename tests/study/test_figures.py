@@ -77,8 +77,10 @@ def test_curves_are_means_over_seeds_at_common_epochs(tmp_path):
 
 
 def test_labels_are_spread_no_further_than_needed():
-    assert spread([1.0, 5.0], 1.0) == [1.0, 5.0]
-    assert spread([2.0, 2.0], 1.0) == pytest.approx([1.5, 2.5])
-    low, middle, high = sorted(spread([2.0, 2.1, 2.2], 1.0))
+    assert spread([1.0, 5.0], 1.0, 0.0) == [1.0, 5.0]
+    assert spread([2.0, 2.0], 1.0, 0.0) == pytest.approx([1.5, 2.5])
+    # Not below the axis, where they would not be drawn.
+    assert spread([0.0, 0.1, 3.0], 1.0, 0.0) == pytest.approx([0.0, 1.0, 3.0])
+    low, middle, high = sorted(spread([2.0, 2.1, 2.2], 1.0, 0.0))
     assert middle - low == pytest.approx(1.0, abs=0.01)
     assert high - middle == pytest.approx(1.0, abs=0.01)

@@ -71,6 +71,7 @@ class TrainConfig:
     log_every: int = MISSING
     evaluate_every: float = MISSING
     checkpoint_every: float = MISSING
+    keep_at: list[int] = MISSING
     train_error_examples: int = MISSING
     consistency: Any = MISSING
     views: Any = MISSING
@@ -90,6 +91,8 @@ def train_config(config: DictConfig) -> TrainConfig:
     for name in ("evaluate_every", "checkpoint_every"):
         if getattr(typed, name) <= 0:
             raise UserError(f"train.{name}={getattr(typed, name)}: give a number above 0.")
+    if any(step < 1 for step in typed.keep_at):
+        raise UserError(f"train.keep_at={typed.keep_at}: give steps of 1 and more.")
     if config.seed < 0:
         raise UserError(f"seed={config.seed}: give 0 or more.")
     if typed.dtype not in ("float32", "bfloat16"):
@@ -218,6 +221,7 @@ def make_plan(config: DictConfig, train_size: int) -> Plan:
         log_every=train.log_every,
         evaluate_every=period(train.evaluate_every),
         checkpoint_every=period(train.checkpoint_every),
+        keep_at=tuple(train.keep_at),
     )
     recipe = build(config.optimizer)
     peak = recipe.learning_rate * train.batch_size / 256

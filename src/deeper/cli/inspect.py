@@ -21,6 +21,7 @@ from deeper.errors import UserError
 from deeper.inspect import augmentations, figure
 from deeper.inspect.arithmetic import summarise
 from deeper.inspect.layers import Layer, depth_of, layers_of
+from deeper.inspect.opened import unrolled
 from deeper.study.tables import markdown
 
 FORMATS = ("table", "json", "csv", "markdown")
@@ -63,11 +64,6 @@ def run(config: DictConfig) -> None:
         console = Console(width=100, highlight=False)
         console.print(_table(layers, totals["macs"]))
         console.print(_sentence(totals, shape))
-
-
-def unrolled(model: Any) -> Any:
-    """Return a net with its blocks written out; its numbers do not depend on it."""
-    return model.clone(scan=False, remat=False) if hasattr(model, "scan") else model
 
 
 def _row(layer: Layer, total: int, plain: bool = False) -> tuple[str, ...]:

@@ -1,12 +1,14 @@
-"""``deeper see run=DIRECTORY``: sheets of what a net's layers see, and a page of them."""
+"""``deeper see run=DIRECTORY``: sheets of what a net sees, and a page of them."""
 
 import base64
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import jinja2
 import numpy as np
 from omegaconf import DictConfig
@@ -14,13 +16,17 @@ from rich.console import Console
 
 from deeper.augment.ops import Normalise
 from deeper.cli import build, device, stored
-from deeper.cli.inspect import unrolled
 from deeper.cli.progress import bar
+from deeper.data.pictures import picture_files, read_picture
 from deeper.data.sources import Split
 from deeper.errors import UserError
 from deeper.inspect import methods
 from deeper.inspect.methods import Subject
+from deeper.inspect.opened import LOGITS
+from deeper.models.init import initialise
+from deeper.track.pictures import log_pictures
 
+PROBED, MEASURED = 5000, 256  # images at most: a probe's features, and one batch
 CAPTIONS = {
     "filters": "The first convolution's weights; grey is zero.",
     "activations": "Each image and its strongest maps, bright where they answer.",
@@ -28,25 +34,22 @@ CAPTIONS = {
     "strongly it depends on each pixel (Luo et al. 2016).",
     "deconvnet": "For each stage's strongest channels the nine strongest places of the images, to "
     "the right, and their projections to pixels (Zeiler and Fergus 2013).",
-    "attribution": "Which pixels the score of the true class comes from, by each method.",
+    "attribution": "Which pixels a class's score comes from, by each method.",
     "maximise": "What climbs to the strongest answer, above with and below without regularisers "
     "(Yosinski et al. 2015).",
+    "probes": "What a linear classifier makes of each layer (Alain and Bengio 2016).",
+    "dynamics": "The values of each layer, and the loss's gradient by them, as training goes on: "
+    "in every checkpoint that there is, normalised by the batch as in training.",
     "similarity": "How alike two nets' layers represent the same images (Kornblith et al. 2019).",
 }
+BESIDE = ("probes", "dynamics", "similarity")  # these set a second net beside the first
 
 
 def run(config: DictConfig) -> None:
     """Draw the sheets that are asked for."""
     console = Console(width=100, highlight=False)
-    wish, known = str(config.method), list(CAPTIONS)
-    if wish not in (*known, "all"):
-        raise UserError(f"method={wish} is unknown; choose one of {', '.join(known)} or all.")
-    if wish == "similarity" and config.other is None:
-        raise UserError("method=similarity compares two nets: say other=DIRECTORY.")
-    chosen = [wish]
-    if wish == "all":
-        chosen = known if config.other is not None else known[:-1]
     path = Path(config.run)
+    chosen = _chosen(config)
     out = path / "see" if config.out is None else Path(config.out)
     device.start_jax(stored.config_of(path, "run").train.cpu_kernels)
     with bar(console) as progress:
@@ -57,40 +60,61 @@ def run(config: DictConfig) -> None:
                 tasks[what] = progress.add_task(what, total=total, note="")
             progress.update(tasks[what], completed=done, total=total)
 
-        subject = _subject(config, path, "run", tell)
-        methods.require(subject, config.n)
-        other = (
-            None if config.other is None else _subject(config, Path(config.other), "other", tell)
-        )
+        subjects = [_subject(config, path, "run", tell)]
+        methods.require(subjects[0], config.n)
+        if config.other is not None:
+            subjects.append(_subject(config, Path(config.other), "other", tell))
+            one, other = subjects
+            if one.shape != other.shape:
+                raise UserError(f"run and other take images of {one.shape} and {other.shape}.")
+            if one.title == other.title:
+                subjects[1] = replace(other, title=Path(config.other).name)
         out.mkdir(parents=True, exist_ok=True)
         sheets = {name: out / f"{name}.png" for name in chosen}
         for name, sheet in sheets.items():
-            _draw(name, config, subject, other, sheet)
+            _draw(name, config, subjects, sheet)
             console.print(f"{name} -> {sheet}", soft_wrap=True)
     page = out / "index.html"
-    page.write_text(_page(subject.title, sheets), encoding="utf-8")
+    page.write_text(_page(subjects[0].title, sheets), encoding="utf-8")
     console.print(str(page), soft_wrap=True)
+    if config.wandb:
+        mode = log_pictures(path, sheets, out, lambda line: console.print(line, soft_wrap=True))
+        if mode:
+            console.print(f"{len(sheets)} sheets to Weights & Biases, {mode}")
 
 
-def _draw(
-    name: str, config: DictConfig, subject: Subject, other: Subject | None, out: Path
-) -> None:
-    layer, n = config.layer, config.n
-    if name == "deconvnet":
-        net = subject.net
-        layers = methods.stages(net) if layer is None else [methods.layer_of(net, layer)]
-        methods.deconvnet_stages(subject, layers, config.channels, out)
-        return
-    if name == "similarity":
-        assert other is not None
-        methods.similarity(subject, other, out)
-        return
-    draw: dict[str, Callable[[], None]] = {
+def _chosen(config: DictConfig) -> list[str]:
+    """Return the methods that are asked for."""
+    wish = str(config.method)
+    if wish == "all":
+        needless = set() if config.other is not None else {"similarity"}
+        needless |= {"probes", "dynamics"} if config.images is not None else set()
+        return [name for name in CAPTIONS if name not in needless]
+    if wish not in CAPTIONS:
+        raise UserError(f"method={wish} is unknown; choose one of {', '.join(CAPTIONS)} or all.")
+    if wish == "similarity" and config.other is None:
+        raise UserError("method=similarity compares two nets: say other=DIRECTORY.")
+    if wish in ("probes", "dynamics") and config.images is not None:
+        raise UserError(f"method={wish} needs labels: leave images= away.")
+    if wish not in BESIDE and config.other is not None:
+        raise UserError(f"other={config.other} is for method={', '.join(BESIDE)}.")
+    return [wish]
+
+
+def _draw(name: str, config: DictConfig, subjects: Sequence[Subject], out: Path) -> None:
+    layer, n, subject = config.layer, config.n, subjects[0]
+    net = subject.net
+    layers = net.stages if layer is None else [methods.layer_of(net, layer)]
+    draw: dict[str, Callable[[], object]] = {
         "filters": lambda: methods.filters(subject, out),
         "activations": lambda: methods.activations(subject, layer, n, out),
-        "field": lambda: methods.field(subject, n, out),
+        "field": lambda: methods.fields(subject, n, out),
+        "deconvnet": lambda: methods.deconvnet_stages(subject, layers, config.channels, out),
         "attribution": lambda: methods.attributions(subject, layer, n, out),
         "maximise": lambda: methods.maximised(subject, layer, out),
+        "probes": lambda: methods.probes(subjects, min(config.examples, PROBED), out),
+        "dynamics": lambda: methods.dynamics(subjects, min(config.examples, MEASURED), out),
+        "similarity": lambda: methods.similarity(subject, subjects[-1], out),
     }
     draw[name]()
 
@@ -98,22 +122,40 @@ def _draw(
 def _subject(config: DictConfig, path: Path, key: str, progress: methods.Progress) -> Subject:
     weights = stored.open_stored(path, config.checkpoint, key)
     data = weights.config.data
-    split = _split(weights.config, str(config.split))
-    return Subject(
+    normalise = Normalise(tuple(data.mean), tuple(data.std))
+    subject = Subject(
         title=f"{weights.config.label} on {data.name}",
-        model=unrolled(weights.model),
+        model=weights.model,
         variables=weights.variables,
-        images=np.asarray(split.images[: config.images]),
-        labels=np.asarray(split.labels[: config.images]),
+        images=np.zeros((0, *data.image_shape), np.uint8),
+        labels=np.zeros(0, np.int32),
         class_names=stored.class_names(path, weights.config),
         mean=tuple(data.mean),
-        normalise=Normalise(tuple(data.mean), tuple(data.std)),
+        normalise=normalise,
         progress=progress,
+    )
+    if config.images is not None:
+        files = picture_files(Path(config.images))
+        images = np.stack([read_picture(file, subject.shape, 1.0) for file in files])
+        # Nobody says what is on them: the class that is asked about is the net's own answer.
+        logits = subject.net(normalise(jnp.asarray(images)), [LOGITS])[LOGITS]
+        return replace(subject, images=images, labels=np.asarray(logits.argmax(-1), np.int32))
+    splits = build.open_splits(weights.config)
+    split, most = _split(splits, str(config.split)), config.examples
+    states = stored.states(path)
+    if weights.config.init_from is None:
+        seed = weights.config.seed
+        states = {0: lambda: initialise(weights.model, seed, subject.shape)} | states
+    return replace(
+        subject,
+        images=np.asarray(split.images[:most]),
+        labels=np.asarray(split.labels[:most]),
+        learnt=(splits.train.images, np.asarray(splits.train.labels)),
+        states=states,
     )
 
 
-def _split(config: DictConfig, name: str) -> Split:
-    splits = build.open_splits(config)
+def _split(splits: build.Splits, name: str) -> Split:
     found = {"validation": splits.validation, "test": splits.test, "train": splits.train}
     split = found.get(name)
     if split is None:
@@ -130,7 +172,7 @@ def _page(title: str, sheets: dict[str, Path]) -> str:
     )
     return templates.get_template("see.html.j2").render(
         title=title,
-        command=shlex.join(sys.argv),
+        command=f"{sys.argv[0]} {shlex.join(sys.argv[1:])}",
         sheets=[
             (name.capitalize(), CAPTIONS[name], base64.b64encode(sheet.read_bytes()).decode())
             for name, sheet in sheets.items()

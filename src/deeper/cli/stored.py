@@ -1,7 +1,9 @@
 """A run's net with the variables of one of its checkpoints."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from deeper.cli import build, device
 from deeper.errors import UserError
-from deeper.models.init import initialise
+from deeper.models.init import initialise, shapes_of
 from deeper.train.checkpoint import Checkpoints
 from deeper.weights import files, torchvision
 from deeper.weights.names import LAST
@@ -67,7 +69,42 @@ def open_stored(path: Path, checkpoint: str | int, key: str) -> Stored:
         variables = checkpoints.restore_variables(step)
     finally:
         checkpoints.close()
-    return Stored(config, build.build_model(config), step, variables)
+    model = build.build_model(config)
+    _require_fit(variables, shapes_of(model, tuple(config.data.image_shape)), f"{key}={path}")
+    return Stored(config, model, step, variables)
+
+
+def states(path: Path) -> dict[int, Callable[[], dict[str, Any]]]:
+    """Return step -> reads the variables, for all checkpoints of a run directory."""
+
+    def read(step: int) -> dict[str, Any]:
+        checkpoints = Checkpoints(path / "checkpoints", device.mesh_of(1))
+        try:
+            return checkpoints.restore_variables(step)
+        finally:
+            checkpoints.close()
+
+    checkpoints = Checkpoints(path / "checkpoints", device.mesh_of(1))
+    steps = checkpoints.steps
+    checkpoints.close()
+    return {step: partial(read, step) for step in steps}
+
+
+def _require_fit(variables: dict[str, Any], expected: dict[str, Any], source: str) -> None:
+    """Raise a UserError if a checkpoint is not of the net that its config says."""
+    name = partial(jax.tree_util.keystr, simple=True, separator="/")
+    theirs, ours = (
+        {name(place): leaf.shape for place, leaf in jax.tree.leaves_with_path(tree)}
+        for tree in (variables, expected)
+    )
+    differ = sorted({name for name, _ in theirs.items() ^ ours.items()})
+    if differ:
+        layers = list(dict.fromkeys("/".join(name.split("/")[1:-1]) for name in differ))
+        more = f" and {len(layers) - 4} more" if len(layers) > 4 else ""
+        raise UserError(
+            f"{source} holds a checkpoint of another net than its config.yaml says: they differ in "
+            f"{', '.join(layers[:4])}{more}."
+        )
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def _train(
         seed=config.seed,
         keep_ema=config.train.ema is not None,
     )
-    checkpoints = Checkpoints(directory.path / "checkpoints", mesh)
+    checkpoints = Checkpoints(directory.path / "checkpoints", mesh, plan.settings.keep_at)
     state = checkpoints.restore_last_good(state, warn=console.print) or state
     step = int(state.step)
     seconds_before = directory.truncate_after(step)
@@ -142,7 +142,7 @@ def _result(
         "metrics": outcome.metrics,
         "config_hash": build.config_hash(plain),
         "git_commit": environment()["git_commit"],
-        "command": shlex.join(sys.argv),
+        "command": f"{sys.argv[0]} {shlex.join(sys.argv[1:])}",
     }
     if outcome.status == "diverged":
         result |= {"step": outcome.step, "reason": f"non-finite loss at step {outcome.step}"}

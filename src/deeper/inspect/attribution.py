@@ -32,20 +32,34 @@ def gradient(net: Opened, images: Images, classes: Classes, rule: Rule = "gradie
     return jax.grad(lambda pixels: scores(net, pixels, classes, rule=rule).sum())(images)
 
 
+# What takes many gradients loops in Python: in a compiled loop XLA:CPU is slow (`models.cpu`).
+
+
 def integrated_gradients(
-    net: Opened, images: Images, classes: Classes, steps: int = 64
+    net: Opened,
+    images: Images,
+    classes: Classes,
+    steps: int = 64,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PixelMaps:
     """Return the gradient's mean on the way from the mean image, times the way.
 
     Sundararajan, Taly and Yan 2017 (arXiv:1703.01365), equation 1, by the midpoint rule. The map
     adds up to the difference of the scores at both ends.
+
+    Args:
+        net: the net.
+        images: normalised.
+        classes: whose score.
+        steps: on the way.
+        progress: told of (steps done, steps).
     """
-
-    def add(step, total):
-        share = (step + 0.5) / steps
-        return total + gradient(net, share * images, classes)
-
-    return images * jax.lax.fori_loop(0, steps, add, jnp.zeros_like(images)) / steps
+    slope = jax.jit(lambda share: gradient(net, share * images, classes))
+    total = jnp.zeros_like(images)
+    for step in range(steps):
+        total += slope((step + 0.5) / steps)
+        progress(step + 1, steps)
+    return images * total / steps
 
 
 def smooth_grad(
@@ -56,6 +70,7 @@ def smooth_grad(
     *,
     samples: int = 50,
     noise: float = 0.15,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PixelMaps:
     """Return the mean gradient at noisy copies (Smilkov et al. 2017, arXiv:1706.03825).
 
@@ -66,15 +81,21 @@ def smooth_grad(
         key: of the noise.
         samples: copies; 50 in the paper.
         noise: standard deviation as a share of each image's range; 0.1 to 0.2 in the paper.
+        progress: told of (samples done, samples).
     """
     axes = (1, 2, 3)
     spread = images.max(axes, keepdims=True) - images.min(axes, keepdims=True)
 
-    def add(sample, total):
+    @jax.jit
+    def at(sample):
         grain = jax.random.normal(jax.random.fold_in(key, sample), images.shape)
-        return total + gradient(net, images + noise * spread * grain, classes)
+        return gradient(net, images + noise * spread * grain, classes)
 
-    return jax.lax.fori_loop(0, samples, add, jnp.zeros_like(images)) / samples
+    total = jnp.zeros_like(images)
+    for sample in range(samples):
+        total += at(sample)
+        progress(sample + 1, samples)
+    return total / samples
 
 
 def _maps_and_gradients(

@@ -125,39 +125,15 @@ def layers_of(model: nn.Module, image_shape: Sequence[int]) -> list[Layer]:
     return walk.layers
 
 
-@cpu.turned_off()
-def fields_of(
-    model: nn.Module, image_shape: Sequence[int]
-) -> dict[str, tuple[Field, Field] | None]:
-    """Return what a place of each layer's maps sees, along rows and columns.
+def seen_by_outputs(program: core.Jaxpr) -> list[tuple[dict[int, Field], int]]:
+    """Return, of each of a program's outputs, its fields by axis, and its depth.
 
     Args:
-        model: the net.
-        image_shape: (height, width, channels).
-
-    Returns:
-        Path of the module, or name of what the net sows -> fields; None where it has no maps.
+        program: of images alone, (batch, height, width, channels).
     """
-    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
-    variables = shapes_of(model, (image_shape[0], image_shape[1], image_shape[2]))
-
-    def forward(variables: Any, images: Any) -> Any:
-        options: Any = {"capture_intermediates": True, "mutable": ["intermediates"]}
-        return model.apply(variables, images, train=False, **options)[1]["intermediates"]
-
-    program, shapes = jax.make_jaxpr(forward, return_shape=True)(variables, images)
     start = Field(0, 0, 1)
-    seen: list[_Seen | None] = [None] * len(jax.tree.leaves(variables))
-    walk = _Walk(_parameters(variables["params"]), type(model).__name__)
-    found = walk.run(program.jaxpr, [*seen, _Seen(((1, start), (2, start)), 0)], "")
-    fields: dict[str, tuple[Field, Field] | None] = {}
-    for (path, _), known in zip(jax.tree.leaves_with_path(shapes), found, strict=True):
-        names = [entry.key for entry in path if hasattr(entry, "key")]
-        by_axis = {} if known is None else dict(known.fields)
-        maps = 1 in by_axis and 2 in by_axis
-        name = "/".join(name for name in names if name != "__call__")
-        fields[name] = (by_axis[1], by_axis[2]) if maps else None
-    return fields
+    seen = _Walk({}, "").run(program, [_Seen(((1, start), (2, start)), 0)], "")
+    return [({}, 0) if one is None else (dict(one.fields), one.depth) for one in seen]
 
 
 def depth_of(layers: Sequence[Layer]) -> int:
@@ -266,7 +242,8 @@ class _Walk:
         fields = dict(given.fields)
         result = []
         for i, axis in enumerate(numbers.lhs_spec[2:]):
-            field, spread = fields[axis], p["lhs_dilation"][i]
+            # An axis that was averaged away and came back has one place, which sees all.
+            field, spread = fields.get(axis) or _joined([given])[0][1], p["lhs_dilation"][i]
             field = replace(field, jump=field.jump / spread)
             window = (kernel[i], p["window_strides"][i], p["padding"][i][0], p["rhs_dilation"][i])
             result.append((numbers.out_spec[2 + i], field.under(*window)))

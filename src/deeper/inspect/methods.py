@@ -1,7 +1,8 @@
 """The ways of seeing a net, each a sheet of pictures: see `deeper see`."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ from jaxtyping import Float, Int32, UInt8
 
 from deeper.errors import UserError
 from deeper.inspect import attribution, deconvnet, maximise, sheets
-from deeper.inspect.layers import Field, fields_of, layers_of
+from deeper.inspect.dynamics import Measure, Scales
+from deeper.inspect.layers import Field, layers_of
 from deeper.inspect.opened import LOGITS, Opened
+from deeper.inspect.probes import logistic
 from deeper.inspect.similarity import cka
 
+Stored = UInt8[np.ndarray, "n height width channels"]
+Labels = Int32[np.ndarray, " n"]
 Progress = Callable[[str, int, int], None]  # what, done, in all
 BATCH = 200
 SCALE = 8  # screen pixels for each pixel of an image that a box is drawn on
@@ -37,17 +42,21 @@ class Subject:
         mean: of the data set by channel, 0 to 1; what padding is.
         normalise: stored images -> what the net takes.
         progress: told how far a method is.
+        learnt: images, and their classes, that the net was trained on.
+        states: step -> reads the variables of that step of training; those that were kept.
     """
 
     title: str
     model: nn.Module
     variables: Any
-    images: UInt8[np.ndarray, "n height width channels"]
-    labels: Int32[np.ndarray, " n"]
+    images: Stored
+    labels: Labels
     class_names: Sequence[str]
     mean: Sequence[float]
     normalise: Callable[[Any], Any]
     progress: Progress
+    learnt: tuple[Stored, Labels] | None = None
+    states: Mapping[int, Callable[[], Any]] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -55,7 +64,7 @@ class Subject:
         height, width, channels = self.images.shape[1:]
         return height, width, channels
 
-    @property
+    @cached_property
     def net(self) -> Opened:
         """Return the net, opened."""
         return Opened(self.model, self.variables, self.shape)
@@ -67,23 +76,22 @@ class Subject:
 
     def batches(self) -> Iterator[tuple[np.ndarray, Any]]:
         """Yield numbers of all images, -1 for padding, and the images, normalised."""
-        for begin in range(0, len(self.images), BATCH):
-            numbers = np.arange(begin, begin + BATCH)
+        for numbers in _batches(len(self.images)):
             real = numbers < len(self.images)
             shown = np.asarray(self.images[np.where(real, numbers, 0)])
             yield np.where(real, numbers, -1), self.normalise(jnp.asarray(shown))
 
 
-def stages(net: Opened) -> list[str]:
-    """Return the outputs of a net's stages that have maps, from the image on."""
-    found = [name for name in net.layers if name.endswith("_out") and len(net.shapes[name]) == 3]
-    return found or [name for name in net.layers if len(net.shapes[name]) == 3][-1:]
+def _batches(count: int) -> Iterator[np.ndarray]:
+    """Yield numbers from 0, a batch at a time; the last goes on beyond the count."""
+    for begin in range(0, count, BATCH):
+        yield np.arange(begin, begin + BATCH)
 
 
 def layer_of(net: Opened, wish: str | None) -> str:
     """Return a layer with maps: the one that is meant, or the last stage."""
     if wish is None:
-        return stages(net)[-1]
+        return net.stages[-1]
     name = f"{wish}_out" if f"{wish}_out" in net.shapes else wish
     net.shape(name, spatial=True)
     return name
@@ -128,14 +136,14 @@ def activations(subject: Subject, layer: str | None, n: int, out: Path) -> None:
     sheets.grid_sheet(title, rows, headings, out, heat=[False] + [True] * shown)
 
 
-def field(subject: Subject, n: int, out: Path) -> None:
+def fields(subject: Subject, n: int, out: Path) -> None:
     """Draw what the middle of each stage's maps can see, and what it does look at."""
-    net, fields = subject.net, fields_of(subject.model, subject.shape)
+    net = subject.net
     (picture,) = subject.first(1)[0]
     _, images, _ = subject.first(n)
     rows, headings = [], []
-    for name in stages(net):
-        seen = fields.get(name)
+    for name in net.stages:
+        seen = net.fields.get(name)
         if seen is None:
             continue
         height, width, _ = net.shape(name)
@@ -153,7 +161,7 @@ def deconvnet_stages(subject: Subject, layers: Sequence[str], channels: int, out
 
     Both are cut to the layer's receptive field, as in Zeiler and Fergus 2013, figure 2.
     """
-    net, fields = subject.net, fields_of(subject.model, subject.shape)
+    net = subject.net
     total = len(subject.images)
     found = deconvnet.strongest(
         net, layers, subject.batches(), lambda done: subject.progress("search", done, total)
@@ -173,7 +181,7 @@ def deconvnet_stages(subject: Subject, layers: Sequence[str], channels: int, out
             image, row, column = places.image[channel], places.row[channel], places.column[channel]
             shown = np.asarray(subject.images[image])
             back = np.asarray(project(subject.normalise(jnp.asarray(shown)), channel, row, column))
-            seen = fields.get(layer)
+            seen = net.fields.get(layer)
             spans = [
                 seen and tuple(_span(one, at) for one, at in zip(seen, place, strict=True))
                 for place in zip(row, column, strict=True)
@@ -201,8 +209,12 @@ def attributions(subject: Subject, layer: str | None, n: int, out: Path) -> None
         "gradient": attribution.gradient(net, images, classes),
         "guided": attribution.gradient(net, images, classes, "guided"),
         "deconvnet": attribution.gradient(net, images, classes, "deconvnet"),
-        "integrated": attribution.integrated_gradients(net, images, classes),
-        "SmoothGrad": attribution.smooth_grad(net, images, classes, key),
+        "integrated": attribution.integrated_gradients(
+            net, images, classes, progress=partial(subject.progress, "integrated gradients")
+        ),
+        "SmoothGrad": attribution.smooth_grad(
+            net, images, classes, key, progress=partial(subject.progress, "SmoothGrad")
+        ),
     }
     covered = attribution.occlusion(
         net,
@@ -210,7 +222,7 @@ def attributions(subject: Subject, layer: str | None, n: int, out: Path) -> None
         classes,
         side=side,
         stride=max(1, side // 4),
-        progress=lambda done, total: subject.progress("occlusion", done, total),
+        progress=partial(subject.progress, "occlusion"),
     )
     heat = {
         "Grad-CAM": attribution.grad_cam(net, images, classes, name),
@@ -225,7 +237,7 @@ def attributions(subject: Subject, layer: str | None, n: int, out: Path) -> None
             row.append(large / max(large.max(), 1e-12))
         rows.append(row)
     headings = ["image", *signed, *heat]
-    title = f"{subject.title}: which pixels the true class comes from (maps of {plain(name)})"
+    title = f"{subject.title}: which pixels the class comes from (maps of {plain(name)})"
     hot = [False] * (1 + len(signed)) + [True] * len(heat)
     sheets.grid_sheet(title, rows, headings, out, heat=hot)
 
@@ -244,7 +256,7 @@ def maximised(subject: Subject, layer: str | None, out: Path) -> None:
             jax.random.key(0),
             subject.shape,
             regularised=regularised,
-            progress=lambda done, total: subject.progress("climb", done, total),
+            progress=partial(subject.progress, "climb"),
         )
         rows.append([sheets.stretched(np.asarray(one)) for one in found])
     names = list(subject.class_names) if name == LOGITS else [f"{i}" for i in range(count)]
@@ -268,6 +280,85 @@ def similarity(subject: Subject, other: Subject, out: Path) -> None:
     )
     title = f"Similarity of layers, {whole:,} images"
     sheets.matrix_sheet(title, found, layers, (subject.title, other.title), out)
+
+
+def probes(subjects: Sequence[Subject], examples: int, out: Path) -> dict[str, dict[str, float]]:
+    """Draw how well a linear classifier does on each layer, by depth.
+
+    Alain and Bengio 2016 (arXiv:1610.01644): logistic regression on the means of a layer's maps,
+    trained on images that the net was trained on, tested on others.
+
+    Args:
+        subjects: nets, each a line.
+        examples: at most, of either kind.
+        out: the PNG.
+
+    Returns:
+        Net -> layer -> error in per cent.
+    """
+    found: dict[str, dict[str, float]] = {}
+    lines = {}
+    for subject in subjects:
+        assert subject.learnt is not None
+        layers = [layer for layer in subject.net.trunk if layer != LOGITS]
+        kinds = (subject.learnt, (subject.images, subject.labels))
+        known, others = (
+            (_means(subject, images[:examples], layers), np.asarray(labels[:examples]))
+            for images, labels in kinds
+        )
+        errors = found[subject.title] = {}
+        for done, layer in enumerate(layers, 1):
+            errors[layer] = logistic((known[0][layer], known[1]), (others[0][layer], others[1]))
+            subject.progress(f"probes of {subject.title}", done, len(layers))
+        depths = [subject.net.depths[layer] for layer in layers]
+        lines[subject.title] = (depths, list(errors.values()))
+    title = "Error of a linear classifier on the means of a layer's maps"
+    sheets.depth_sheet(title, "error (%)", lines, out)
+    return found
+
+
+def _means(subject: Subject, images: Stored, layers: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return layers' values of all images, maps averaged over their places."""
+    net = subject.net
+
+    @jax.jit
+    def means(pixels: Any) -> Any:
+        found = net(subject.normalise(pixels), layers)
+        return {k: v.mean((1, 2)) if v.ndim == 4 else v for k, v in found.items()}
+
+    parts: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
+    for numbers in _batches(len(images)):
+        for layer, values in means(np.asarray(images[numbers % len(images)])).items():
+            kept = np.asarray(values)[numbers < len(images)]
+            parts[layer].append(kept.reshape(len(kept), -1))
+        done = min(int(numbers[-1]) + 1, len(images))
+        subject.progress(f"features of {subject.title}", done, len(images))
+    return {layer: np.concatenate(some) for layer, some in parts.items()}
+
+
+def dynamics(subjects: Sequence[Subject], examples: int, out: Path) -> dict[str, dict[int, Scales]]:
+    """Draw how large each layer's values and gradients are, from the beginning of training on.
+
+    Args:
+        subjects: nets, each with its states, each a column.
+        examples: of those that the nets were trained on, one batch.
+        out: the PNG.
+
+    Returns:
+        Net -> step -> what was measured.
+    """
+    found: dict[str, dict[int, Scales]] = {}
+    for subject in subjects:
+        assert subject.learnt is not None
+        images, labels = (np.asarray(part[:examples]) for part in subject.learnt)
+        inputs = (subject.normalise(images), jnp.asarray(labels))
+        measure = Measure(subject.net.model, subject.variables, *inputs)
+        of_net = found[subject.title] = {}
+        for done, (step, read) in enumerate(sorted(subject.states.items()), 1):
+            of_net[step] = measure(read())
+            subject.progress(f"states of {subject.title}", done, len(subject.states))
+    sheets.dynamics_sheet("Size of values and gradients, by layer and step", found, out)
+    return found
 
 
 def blocks(net: Opened) -> list[str]:

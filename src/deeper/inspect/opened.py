@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 
 from deeper.errors import UserError
 from deeper.inspect.arithmetic import inner_programs
+from deeper.inspect.layers import Field, seen_by_outputs
 from deeper.models import cpu
 
 Images = Float[Array, "batch height width channels"]
@@ -67,28 +68,80 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(own) + (f", and what they are made of, such as {inner}" if inner else "")
 
 
+def unrolled(model: Any) -> Any:
+    """Return a net with its blocks written out; its numbers do not depend on it."""
+    return model.clone(scan=False, remat=False) if hasattr(model, "scan") else model
+
+
 class Opened:
-    """A net with its variables, in evaluation mode.
+    """A net with its variables.
 
     Args:
         model: any net that follows the package's contract.
         variables: params and batch_stats.
         image_shape: (height, width, channels).
+        train: normalise by each batch's own statistics, and drop out, as training does.
+
+    Attributes:
+        model: the net, its blocks written out.
+        variables: as given.
+        shapes: layer -> its shape for one image, in the order in which layers compute.
+        fields: layer with maps -> what its places see along the rows and along the columns.
+        depths: layer -> layers with weights on the longest path up to it.
     """
 
-    def __init__(self, model: nn.Module, variables: Any, image_shape: Sequence[int]):
-        self._model, self._variables = model, variables
+    def __init__(
+        self,
+        model: nn.Module,
+        variables: Any,
+        image_shape: Sequence[int],
+        *,
+        train: bool = False,
+    ):
+        self.model, self.variables, self._train = unrolled(model), variables, train
+        self._sown: set[str] = set()
         program, shapes = self._traced(jax.ShapeDtypeStruct((2, *image_shape), jnp.float32))
         made = [variable for equation in program.jaxpr.eqns for variable in equation.outvars]
         place: dict[Any, int] = {variable: number for number, variable in enumerate(made)}
-        outputs = zip(shapes.items(), program.jaxpr.outvars, strict=True)
+        seen = seen_by_outputs(program.jaxpr)
+        outputs = zip(shapes.items(), program.jaxpr.outvars, seen, strict=True)
         ordered = sorted(outputs, key=lambda output: place.get(output[1], -1))
-        self.shapes = {name: leaf.shape[1:] for (name, leaf), _ in ordered}
+        self.shapes = {name: leaf.shape[1:] for (name, leaf), _, _ in ordered}
+        self.depths = {name: depth for (name, _), _, (_, depth) in ordered}
+        self.fields: dict[str, tuple[Field, Field]] = {
+            name: (fields[1], fields[2])
+            for (name, leaf), _, (fields, _) in ordered
+            if leaf.ndim == 4 and 1 in fields and 2 in fields
+        }
 
     @property
     def layers(self) -> list[str]:
         """Return the names of all layers, in the order in which they compute."""
         return list(self.shapes)
+
+    @property
+    def trunk(self) -> list[str]:
+        """Return one layer a depth: the last that computes there, so after paths have met."""
+        last: dict[int, str] = {}
+        for name, depth in self.depths.items():
+            if depth and depth >= max(last, default=0):
+                last[depth] = name
+        return list(last.values())
+
+    @property
+    def stages(self) -> list[str]:
+        """Return what a net sows at its stages' ends, from the image on.
+
+        Of a net that sows nothing: the last maps of each size.
+
+        Raises:
+            UserError: the net has no maps.
+        """
+        maps = [name for name in self.layers if len(self.shapes[name]) == 3]
+        if not maps:
+            raise UserError("This net has no maps, only layers that see all of the image.")
+        by_size = {self.shapes[name][:2]: name for name in maps}
+        return [name for name in maps if name in self._sown] or list(by_size.values())
 
     def shape(self, layer: str, *, spatial: bool = False) -> tuple[int, ...]:
         """Return a layer's shape for one image.
@@ -113,19 +166,22 @@ class Opened:
 
     def _plain(self, images: Images) -> dict[str, Maps]:
         """Return every layer's output, the logits last."""
-        logits, kept = self._model.apply(
-            self._variables,
+        logits, kept = self.model.apply(
+            self.variables,
             images,
-            train=False,
+            train=self._train,
+            rngs={"dropout": jax.random.key(0)} if self._train else None,
             capture_intermediates=True,
-            mutable=["intermediates"],
+            mutable=["intermediates", *(["batch_stats", "auxiliary"] if self._train else [])],
         )
         found: dict[str, Maps] = {}
         for path, leaf in jax.tree.leaves_with_path(kept["intermediates"]):
-            names = [entry.key for entry in path if hasattr(entry, "key")]
-            names = [name for name in names if name != "__call__"]
-            if names and hasattr(leaf, "shape"):
-                found["/".join(names)] = leaf
+            keys = [entry.key for entry in path if hasattr(entry, "key")]
+            name = "/".join(key for key in keys if key != "__call__")
+            if name and hasattr(leaf, "shape"):
+                found[name] = leaf
+                if keys[-1] != "__call__":
+                    self._sown.add(name)
         return found | {LOGITS: logits}
 
     def __call__(

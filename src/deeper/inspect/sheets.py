@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from deeper.plotting import STYLE
+from deeper.inspect.dynamics import Scales
+from deeper.plotting import COLOURS, SOFT, STYLE
 
 Picture = Float[np.ndarray, "height width channels"]
 LOOK = {**mpl.rcParamsDefault, **STYLE, "axes.grid": False, "backend": "agg"}
@@ -155,4 +156,70 @@ def matrix_sheet(
         axes.set_ylabel(labels[0])
         axes.set_xlabel(labels[1])
         figure.colorbar(drawn, ax=axes, shrink=0.6, label="linear CKA")
+        figure.savefig(out, metadata={"Software": None})
+
+
+def depth_sheet(
+    title: str, label: str, lines: Mapping[str, tuple[Sequence[int], Sequence[float]]], out: Path
+) -> None:
+    """Draw values against depth, a line a net.
+
+    Args:
+        title: of the figure.
+        label: of the values, with their unit.
+        lines: net -> depths and values.
+        out: the PNG.
+    """
+    with mpl.rc_context({**LOOK, "axes.grid": True}):
+        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        for (name, (depths, values)), colour in zip(lines.items(), COLOURS, strict=False):
+            axes.plot(depths, values, "o-", color=colour, label=name, markersize=3, linewidth=1.4)
+        axes.set(xlabel="depth (layers with weights)", ylabel=label, title=title, ylim=(0, None))
+        if len(lines) > 1:
+            axes.legend()
+        figure.savefig(out, metadata={"Software": None})
+
+
+def dynamics_sheet(title: str, nets: Mapping[str, Mapping[int, Scales]], out: Path) -> None:
+    """Draw the size of values and gradients against depth, a column a net, a line a step.
+
+    Args:
+        title: of the figure.
+        nets: net -> step -> what was measured.
+        out: the PNG.
+    """
+    steps = sorted({step for found in nets.values() for step in found})
+    shades = mpl.colormaps["viridis"](np.linspace(0.0, 0.9, len(steps)))
+    colours = dict(zip(steps, shades, strict=True))
+    with mpl.rc_context({**LOOK, "axes.grid": True}):
+        figure = Figure(figsize=(4.2 * len(nets) + 1.2, 5.6), layout="constrained")
+        FigureCanvasAgg(figure)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        panels: Any = figure.subplots(2, len(nets), sharex="col", sharey="row", squeeze=False)
+        for column, (name, found) in enumerate(nets.items()):
+            for row, what in enumerate(("activation", "gradient")):
+                axes = panels[row, column]
+                for step in sorted(found):
+                    scales = found[step]
+                    axes.semilogy(
+                        scales.depths, getattr(scales, what), color=colours[step], label=f"{step}",
+                        linewidth=1.3,
+                    )  # fmt: skip
+            panels[0, column].set_title(name)
+            panels[1, column].set_xlabel("depth (layers with weights)")
+        panels[0, 0].set_ylabel("values (RMS)")
+        panels[1, 0].set_ylabel("gradient by the values (norm)")
+        handles, labels = [], []
+        for axes in panels[0]:
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+                if label not in labels:
+                    handles.append(handle)
+                    labels.append(label)
+        order = np.argsort([int(label) for label in labels])
+        figure.legend(
+            [handles[i] for i in order], [labels[i] for i in order], title="step",
+            loc="outside right center", labelcolor=SOFT,
+        )  # fmt: skip
         figure.savefig(out, metadata={"Software": None})

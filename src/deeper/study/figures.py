@@ -119,8 +119,8 @@ def _draw_lines(axes: Axes, by_name: dict[str, Points]) -> None:
     values = sorted({x for points in by_name.values() for x in points})
     if not values:
         return
-    # Over more than a decade or so, equal ratios are equal steps.
-    place = math.log10 if values[0] > 0 and values[-1] / values[0] > 20 else float
+    # Over a decade or more, equal ratios are equal steps.
+    place = math.log10 if values[0] > 0 and values[-1] / values[0] >= 10 else float
     xs = [place(x) for x in values]
     width = (xs[-1] - xs[0]) or 1.0
     axes.set_xlim(xs[0] - 0.06 * width, xs[-1] + 0.30 * width)
@@ -139,7 +139,7 @@ def _draw_lines(axes: Axes, by_name: dict[str, Points]) -> None:
         if points:
             ends.append((at[-1], [*means.values()][-1].mean, name, colour))
     low, high = axes.get_ylim()
-    heights = spread([y for _, y, _, _ in ends], 0.07 * (high - low))
+    heights = spread([y for _, y, _, _ in ends], 0.07 * (high - low), low)
     for (x, _, name, colour), y in zip(ends, heights, strict=True):
         axes.annotate(
             name, (x, y), (9, 0), textcoords="offset points", va="center", color=colour,
@@ -233,7 +233,7 @@ def macs_figure(collection: Collection) -> Figure | None:
     axes.set_ylim(*_limits([y for _, y, _, _ in named]))
     _plain_log_ticks(axes)
     bottom, top = axes.get_ylim()
-    heights = spread([y for _, y, _, _ in ends], 0.07 * (top - bottom))
+    heights = spread([y for _, y, _, _ in ends], 0.07 * (top - bottom), bottom)
     taken = [
         axes.annotate(
             name, (x, y), (10, 0), textcoords="offset points", va="center", color=colour,

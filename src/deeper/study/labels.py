@@ -22,8 +22,8 @@ PLACES = (
 )
 
 
-def spread(heights: Sequence[float], gap: float) -> list[float]:
-    """Return heights at least a gap apart, as near as that allows to the given ones."""
+def spread(heights: Sequence[float], gap: float, lowest: float) -> list[float]:
+    """Return heights at least a gap apart, none below the lowest, near to the given ones."""
     order = np.argsort(heights, kind="stable")
     placed = [float(heights[i]) for i in order]
     for _ in range(50):
@@ -32,6 +32,10 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
             if lack > 0:
                 placed[low] -= lack / 2
                 placed[low + 1] += lack / 2
+    floor = lowest
+    for place, height in enumerate(placed):
+        placed[place] = max(height, floor)
+        floor = placed[place] + gap
     out = [0.0] * len(placed)
     for position, value in zip(order, placed, strict=True):
         out[position] = value

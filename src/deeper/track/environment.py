@@ -26,7 +26,7 @@ def environment() -> dict[str, Any]:
         "cpu": _cpu(),
         "cpu_count": len(os.sched_getaffinity(0)),
         **code_version(Path(__file__).resolve().parents[3]),
-        "command": shlex.join(sys.argv),
+        "command": f"{sys.argv[0]} {shlex.join(sys.argv[1:])}",
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

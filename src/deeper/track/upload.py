@@ -99,23 +99,28 @@ def _begin(wandb: Any, path: Path, mode: str) -> Any:
         tags=[tag for tag in (study, config["label"], config["mode"]["name"]) if tag],
         resume="allow",
         config=dict(flat(config)),
-        settings=wandb.Settings(
-            silent=True,
-            quiet=True,
-            console="off",
-            init_timeout=INIT_SECONDS,
-            # The run directory records these itself.
-            disable_git=True,
-            disable_code=True,
-            x_disable_stats=True,
-            x_disable_meta=True,
-            x_disable_machine_info=True,
-            x_save_requirements=False,
-        ),
+        settings=quiet_settings(wandb),
     )
     run.define_metric("step", hidden=True)
     run.define_metric("*", step_metric="step")
     return run
+
+
+def quiet_settings(wandb: Any) -> Any:
+    """Return the settings of a W&B run that prints nothing and records no machine."""
+    return wandb.Settings(
+        silent=True,
+        quiet=True,
+        console="off",
+        init_timeout=INIT_SECONDS,
+        # The run directory records these itself.
+        disable_git=True,
+        disable_code=True,
+        x_disable_stats=True,
+        x_disable_meta=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+    )
 
 
 def _conclude(wandb: Any, run: Any, path: Path, result: Mapping[str, Any], number: int) -> None:

@@ -1,7 +1,7 @@
-"""Checkpoints: asynchronous, atomic, the last two and the best one (Orbax)."""
+"""Checkpoints: asynchronous, atomic; the last two, the best one and chosen ones (Orbax)."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ class Checkpoints:
     Args:
         directory: where they are; made if missing.
         mesh: the devices that a restored state goes to.
+        keep: steps whose checkpoints are never removed.
     """
 
-    def __init__(self, directory: Path, mesh: Mesh):
+    def __init__(self, directory: Path, mesh: Mesh, keep: Sequence[int] = ()):
         # What fails is raised here, and said once; Orbax logs each thread's traceback besides.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._failed = False
@@ -46,6 +47,7 @@ class Checkpoints:
                         policies.BestN(
                             get_metric_fn=lambda metrics: metrics[_ERROR], reverse=True, n=1
                         ),
+                        policies.CustomSteps(keep),
                     ]
                 ),
                 cleanup_tmp_directories=True,

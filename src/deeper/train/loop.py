@@ -45,6 +45,7 @@ class Settings:
         log_every: period of the training rows.
         evaluate_every: period of the evaluations on the validation split.
         checkpoint_every: period of the checkpoints.
+        keep_at: steps that have a checkpoint besides.
     """
 
     batch_size: int
@@ -57,6 +58,7 @@ class Settings:
     log_every: int
     evaluate_every: int
     checkpoint_every: int
+    keep_at: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -256,7 +258,7 @@ class _Leg:
             if self.experiment.validation and (ends or self.step % settings.evaluate_every == 0):
                 self._log_training()
                 validation_error = self._validate(self.experiment.validation)
-            if ends or self.step % settings.checkpoint_every == 0:
+            if ends or self.step % settings.checkpoint_every == 0 or self.step in settings.keep_at:
                 self._checkpoint(validation_error)
                 validation_error = None
             if not ends and stop_asked():
@@ -277,6 +279,7 @@ class _Leg:
             periods.append(settings.evaluate_every)
         ahead = min(period - self.step % period for period in periods)
         ahead = min(ahead, self.experiment.phase_at(self.step).ends - self.step)
+        ahead = min([ahead, *(step - self.step for step in settings.keep_at if step > self.step)])
         return min(self.step + min(ahead, settings.steps_per_call), settings.steps)
 
     def _advance(self) -> None:
