@@ -1,6 +1,10 @@
 """Seeing end to end."""
 
+import json
 import re
+
+import numpy as np
+from PIL import Image
 
 from tests.cli.test_train import SMALL, start
 
@@ -8,7 +12,7 @@ __all__ = ["start"]
 
 
 def test_all_sheets_and_a_page_of_them(start, tmp_path):
-    done = start("train", *SMALL, "train.steps=10", "train.epochs=null")
+    done = start("train", *SMALL, "train.steps=10", "train.epochs=null", "train.keep_at=[4]")
     assert done.returncode == 0, done.output
     [run] = tmp_path.glob("runs/single/*")
     done = start("see", f"run={run}", "n=2", "channels=2")
@@ -19,7 +23,16 @@ def test_all_sheets_and_a_page_of_them(start, tmp_path):
     assert re.findall(r"<h2>(\w+)</h2>", page) == [name.capitalize() for name in sheets]
     assert page.count("data:image/png;base64,") == 8
     assert all((run / "see" / f"{name}.png").is_file() for name in sheets)
+    numbers = json.loads((run / "see" / "dynamics.json").read_text())["resnet8 on fashion_mnist"]
+    assert list(numbers) == ["0", "4", "10"]  # drawn, kept, last
+    own = tmp_path / "own.png"
+    Image.fromarray(np.arange(400, dtype=np.uint8).reshape(20, 20)).save(own)
+    looked = start("see", f"run={run}", "method=attribution", f"images={own}", "n=1", "wandb=true")
+    assert looked.returncode == 0, looked.output
+    assert "Weights & Biases is turned off" in looked.output
     for arguments, expected in {
+        ("method=probes", f"images={own}"): "method=probes needs labels",
+        ("method=field", f"other={run}"): "is for method=probes, dynamics, similarity",
         ("method=cam",): "method=cam is unknown; choose one of filters",
         ("method=similarity",): "say other=DIRECTORY",
         ("split=tset",): "split=tset is not there; this run has validation, test, train",
@@ -27,3 +40,15 @@ def test_all_sheets_and_a_page_of_them(start, tmp_path):
     }.items():
         wrong = start("see", f"run={run}", *arguments)
         assert wrong.returncode == 2 and expected in wrong.output, wrong.output
+
+
+def test_a_checkpoint_of_another_net_is_said(start, tmp_path):
+    done = start("train", *SMALL, "train.steps=2", "train.epochs=null")
+    assert done.returncode == 0, done.output
+    [run] = tmp_path.glob("runs/single/*")
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("depth: 8", "depth: 14"))
+    wrong = start("see", f"run={run}", "method=filters")
+    assert wrong.returncode == 2, wrong.output
+    assert "holds a checkpoint of another net than its config.yaml says" in wrong.output
+    assert "stage1/block2/" in wrong.output

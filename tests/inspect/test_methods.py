@@ -1,5 +1,8 @@
 """Sheets of what a net sees: what is cut out, what climbs, what depends on the weights."""
 
+from dataclasses import replace
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +12,7 @@ from PIL import Image
 from deeper.augment.ops import Normalise
 from deeper.errors import UserError
 from deeper.inspect import attribution, methods
+from deeper.inspect.dynamics import Measure
 from deeper.inspect.layers import layers_of
 from deeper.inspect.maximise import maximise
 from deeper.inspect.opened import LOGITS, Opened
@@ -119,3 +123,63 @@ def test_mistakes_are_told(subject):
         methods.require(subject, 31)
     with pytest.raises(UserError, match="batches of 200 images"):
         methods.similarity(subject, subject, None)
+
+
+class Bright(nn.Module):
+    """Its first layer hands on how bright an image is, its second layer nothing."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        bright = nn.Conv(3, (1, 1), name="sees")(images)
+        blind = nn.Conv(3, (1, 1), name="blind")(bright * 0.0)
+        return nn.Dense(4, name="fc")((bright + blind).mean((1, 2)))
+
+
+def test_probes_find_what_a_layer_knows(subject, tmp_path):
+    labels = np.arange(230, dtype=np.int32) % 4
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 20, (230, 8, 8, 1)).astype(np.uint8)
+    images[..., 0] += (60 * labels[:, None, None]).astype(np.uint8)  # brightness is the class
+    told = []
+    bright = replace(
+        subject,
+        model=Bright(),
+        variables=Bright().init(jax.random.key(0), images[:2] / 255, train=False),
+        images=images,
+        labels=labels,
+        progress=lambda what, done, total: told.append((what, done, total)),
+        learnt=(images, labels),
+    )
+    found = methods.probes([bright], 230, tmp_path / "probes.png")["a small net"]
+    assert found["sees"] == 0.0
+    assert found["blind"] == pytest.approx(75.0, abs=1.0)
+    assert ("features of a small net", 230, 230) in told
+    assert told[-1] == ("probes of a small net", 2, 2)
+
+
+def test_dynamics_are_those_of_the_training_net():
+    model = resnet(8, 10, width=4)
+    variables = initialise(model, 0, SHAPE)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(6, *SHAPE)), jnp.float32)
+    labels = jnp.arange(6)
+    scales = Measure(model, variables, images, labels)(variables)
+    logits, kept = model.apply(
+        variables, images, train=True, capture_intermediates=True,
+        mutable=["intermediates", "batch_stats"],
+    )  # fmt: skip
+    assert scales.layers[-1] == LOGITS
+    assert scales.activation[-1] == pytest.approx(np.sqrt((logits**2).mean()), rel=1e-4)
+    first = kept["intermediates"]["bn1"]["__call__"][0]
+    assert scales.activation[0] == pytest.approx(np.sqrt((first**2).mean()), rel=1e-4)
+    # Of softmax and cross entropy the gradient by the logits is known.
+    slopes = np.asarray(jax.nn.softmax(logits) - jax.nn.one_hot(labels, 10))
+    assert scales.gradient[-1] == pytest.approx(np.sqrt((slopes**2).sum() / 6), rel=1e-4)
+    louder = jax.tree.map(np.copy, variables)
+    louder["params"]["fc"]["kernel"] *= 10.0
+    assert Measure(model, variables, images, labels)(louder).activation[-1] > scales.activation[-1]
+
+
+def test_depths_count_layers_with_weights(subject):
+    net = subject.net
+    assert [net.depths[layer] for layer in net.trunk] == list(range(1, 9))
+    assert net.stages == ["stage1_out", "stage2_out", "stage3_out"]

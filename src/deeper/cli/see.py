@@ -1,6 +1,7 @@
 """``deeper see run=DIRECTORY``: sheets of what a net sees, and a page of them."""
 
 import base64
+import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -72,7 +73,9 @@ def run(config: DictConfig) -> None:
         out.mkdir(parents=True, exist_ok=True)
         sheets = {name: out / f"{name}.png" for name in chosen}
         for name, sheet in sheets.items():
-            _draw(name, config, subjects, sheet)
+            numbers = _draw(name, config, subjects, sheet)
+            if numbers is not None:
+                sheet.with_suffix(".json").write_text(json.dumps(numbers) + "\n")
             console.print(f"{name} -> {sheet}", soft_wrap=True)
     page = out / "index.html"
     page.write_text(_page(subjects[0].title, sheets), encoding="utf-8")
@@ -101,11 +104,12 @@ def _chosen(config: DictConfig) -> list[str]:
     return [wish]
 
 
-def _draw(name: str, config: DictConfig, subjects: Sequence[Subject], out: Path) -> None:
+def _draw(name: str, config: DictConfig, subjects: Sequence[Subject], out: Path) -> Any:
+    """Draw a sheet; return its numbers where it shows numbers."""
     layer, n, subject = config.layer, config.n, subjects[0]
     net = subject.net
     layers = net.stages if layer is None else [methods.layer_of(net, layer)]
-    draw: dict[str, Callable[[], object]] = {
+    draw: dict[str, Callable[[], Any]] = {
         "filters": lambda: methods.filters(subject, out),
         "activations": lambda: methods.activations(subject, layer, n, out),
         "field": lambda: methods.fields(subject, n, out),
@@ -116,7 +120,7 @@ def _draw(name: str, config: DictConfig, subjects: Sequence[Subject], out: Path)
         "dynamics": lambda: methods.dynamics(subjects, min(config.examples, MEASURED), out),
         "similarity": lambda: methods.similarity(subject, subjects[-1], out),
     }
-    draw[name]()
+    return draw[name]()
 
 
 def _subject(config: DictConfig, path: Path, key: str, progress: methods.Progress) -> Subject:

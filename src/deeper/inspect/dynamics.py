@@ -31,6 +31,11 @@ class Scales(NamedTuple):
     activation: Float[np.ndarray, " layers"]
     gradient: Float[np.ndarray, " layers"]
 
+    def rounded(self) -> dict[str, list[float]]:
+        """Return the numbers to four digits."""
+        parts = {"activation": self.activation, "gradient": self.gradient}
+        return {name: [float(f"{v:.4g}") for v in values] for name, values in parts.items()}
+
 
 class Measure:
     """Measures a net with whatever variables, compiled once.

@@ -297,7 +297,7 @@ def probes(subjects: Sequence[Subject], examples: int, out: Path) -> dict[str, d
         Net -> layer -> error in per cent.
     """
     found: dict[str, dict[str, float]] = {}
-    lines = {}
+    lines: dict[str, tuple[list[int], list[float]]] = {}
     for subject in subjects:
         assert subject.learnt is not None
         layers = [layer for layer in subject.net.trunk if layer != LOGITS]
@@ -308,7 +308,8 @@ def probes(subjects: Sequence[Subject], examples: int, out: Path) -> dict[str, d
         )
         errors = found[subject.title] = {}
         for done, layer in enumerate(layers, 1):
-            errors[layer] = logistic((known[0][layer], known[1]), (others[0][layer], others[1]))
+            error = logistic((known[0][layer], known[1]), (others[0][layer], others[1]))
+            errors[layer] = round(error, 4)
             subject.progress(f"probes of {subject.title}", done, len(layers))
         depths = [subject.net.depths[layer] for layer in layers]
         lines[subject.title] = (depths, list(errors.values()))
@@ -336,7 +337,7 @@ def _means(subject: Subject, images: Stored, layers: Sequence[str]) -> dict[str,
     return {layer: np.concatenate(some) for layer, some in parts.items()}
 
 
-def dynamics(subjects: Sequence[Subject], examples: int, out: Path) -> dict[str, dict[int, Scales]]:
+def dynamics(subjects: Sequence[Subject], examples: int, out: Path) -> dict[str, dict[int, Any]]:
     """Draw how large each layer's values and gradients are, from the beginning of training on.
 
     Args:
@@ -345,7 +346,7 @@ def dynamics(subjects: Sequence[Subject], examples: int, out: Path) -> dict[str,
         out: the PNG.
 
     Returns:
-        Net -> step -> what was measured.
+        Net -> step -> `Scales` as lists, to four digits.
     """
     found: dict[str, dict[int, Scales]] = {}
     for subject in subjects:
@@ -358,7 +359,7 @@ def dynamics(subjects: Sequence[Subject], examples: int, out: Path) -> dict[str,
             of_net[step] = measure(read())
             subject.progress(f"states of {subject.title}", done, len(subject.states))
     sheets.dynamics_sheet("Size of values and gradients, by layer and step", found, out)
-    return found
+    return {net: {step: one.rounded() for step, one in of.items()} for net, of in found.items()}
 
 
 def blocks(net: Opened) -> list[str]:
