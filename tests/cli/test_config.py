@@ -45,7 +45,7 @@ CHOICES = [
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_builds_without_compiling(choice):
     config = compose_train(choice)
-    size = known_size(config.data.name, "train") - config.data.validation
+    size = known_size(config.data.name, "train", Path("nowhere")) - config.data.validation
     plan = build.make_plan(config, size)
     assert plan.summary.parameters > 10_000
     assert plan.summary.macs > 100_000

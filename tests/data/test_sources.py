@@ -192,11 +192,11 @@ def test_a_missing_data_set_names_the_directory_and_the_command(tmp_path):
         open_dataset("kmnist", tmp_path)
 
 
-def test_sizes_are_known_without_the_data():
-    assert known_size("cifar10", "train") == 50_000
-    assert known_size("imagenet", "test") == 50_000
-    with pytest.raises(UserError, match="not known"):
-        known_size("kmnist", "train")
+def test_sizes_are_known_without_the_data(tmp_path):
+    assert known_size("cifar10", "train", tmp_path) == 50_000
+    assert known_size("imagenet", "test", tmp_path) == 50_000
+    with pytest.raises(UserError, match=r"data=folder data\.name=kmnist"):
+        known_size("kmnist", "train", tmp_path)
 
 
 # --- the validation split -----------------------------------------------------------------------

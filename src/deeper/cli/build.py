@@ -25,6 +25,7 @@ from deeper.cli import transfer
 from deeper.cli.study_directory import study_directory
 from deeper.data.batches import stream
 from deeper.data.order import batch_indices, padded_batches
+from deeper.data.photographs import Photographs, View
 from deeper.data.sources import (
     Dataset,
     Split,
@@ -264,10 +265,18 @@ class Splits:
     unlabelled: Split | None
 
 
+def view_of(data: DictConfig) -> View | None:
+    """Return how photographs are shown; None where the data set's images have one size."""
+    if data.get("crop") is None:
+        return None
+    height, width, channels = data.image_shape
+    return View((height, width, channels), data.crop, data.shorter_side)
+
+
 def open_splits(config: DictConfig) -> Splits:
     """Open the data set and hold out the validation split."""
     data = config.data
-    dataset = open_dataset(data.name, Path(data.dir))
+    dataset = open_dataset(data.name, Path(data.dir), view=view_of(config.data))
     if tuple(data.image_shape) != tuple(dataset.image_shape):
         raise UserError(
             f"data.image_shape={list(data.image_shape)} but the images of {data.name} are "
@@ -288,7 +297,7 @@ def open_splits(config: DictConfig) -> Splits:
     test = dataset.splits["test"]
 
     def first(split: Split) -> Split:
-        return replace(split, images=split.images[: data.limit], labels=split.labels[: data.limit])
+        return split.select(slice(data.limit))
 
     if data.limit is not None:
         train, validation, test = first(train), first(validation), first(test)
@@ -337,7 +346,7 @@ def assemble(
     parts = {"train": splits.train, "test": splits.test}
     if splits.validation is not None:
         parts["validation"] = splits.validation
-    parts["shown"] = Split(splits.train.images[:shown], splits.train.labels[:shown])
+    parts["shown"] = splits.train.select(slice(shown))
     ratio = 0 if consistency is None else consistency.ratio
     if splits.unlabelled is not None:
         parts["unlabelled"] = splits.unlabelled
@@ -395,10 +404,14 @@ def _fits(config: DictConfig, splits: Splits, mesh: Mesh) -> bool:
     wish = config.data.on_device
     if wish not in ("auto", True, False):
         raise UserError(f"data.on_device={wish} is unknown; choose auto, true or false.")
+    if isinstance(splits.train.images, Photographs):
+        if wish is True:
+            raise UserError("data.on_device=true: photographs of any size come from the host.")
+        return False
     if wish != "auto":
         return bool(wish)
     parts = (splits.train, splits.validation, splits.test, splits.unlabelled)
-    size = sum(part.images.nbytes for part in parts if part is not None)
+    size = sum(np.prod(part.images.shape) for part in parts if part is not None)
     memory = (mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit", 8 * 2**30)
     return size <= RESIDENT_SHARE * memory
 
@@ -462,16 +475,17 @@ def _streamed(
         feed = Streamed(partial(stream, part, numbers.__getitem__, stop=len(numbers)))
         evaluated[name] = EvaluatedSplit(name, feed, len(part.labels), len(numbers))
     if not ratio:
-        return Streamed(partial(stream, train, order, stop=None)), evaluated
+        return Streamed(partial(stream, train, order, stop=None, seed=seed)), evaluated
     without = parts["unlabelled"]
 
     def other_order(step):
         return batch_indices(len(without.labels), batch_size * ratio, seed + UNLABELLED_SEED, step)
 
     def both(first):
+        other_seed = seed + UNLABELLED_SEED
         with (
-            closing(stream(train, order, first, stop=None)) as labelled,
-            closing(stream(without, other_order, first, stop=None)) as unlabelled,
+            closing(stream(train, order, first, stop=None, seed=seed)) as labelled,
+            closing(stream(without, other_order, first, stop=None, seed=other_seed)) as unlabelled,
         ):
             for one, other in zip(labelled, unlabelled, strict=True):
                 yield one | {"unlabelled": other["image"]}

@@ -13,6 +13,7 @@ from rich.console import Console
 from deeper.augment.ops import Normalise
 from deeper.cli.build import Plan, Splits
 from deeper.cli.progress import bar
+from deeper.data.photographs import Photographs
 from deeper.data.sources import Split
 from deeper.inspect.features import extract, inputs_of, kept
 from deeper.train.parallel import DATA_AXIS, replicate
@@ -57,7 +58,9 @@ def featured(
                     progress=lambda done: progress.update(task, completed=done),
                 )
 
-        facts = [text, np.asarray(split.images), *map(np.asarray, weights)]
+        images = split.images
+        shown = images.identity if isinstance(images, Photographs) else np.asarray(images)
+        facts = [text, shown, *map(np.asarray, weights)]
         features = kept(Path(config.runs) / ".features", facts, make)
         return replace(split, images=features)
 

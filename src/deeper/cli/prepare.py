@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from deeper.data.prepare import known_entry, prepare
-from deeper.data.sources import open_dataset
+from deeper.cli import build
+from deeper.data.prepare import known_entry, prepare, prepare_folder
+from deeper.data.sources import open_dataset, prepared_directory
+from deeper.errors import UserError
 
 NAMES_SHOWN = 10
 
@@ -20,7 +22,14 @@ def run(config: DictConfig) -> None:
     # The file is named because it is written to while TFDS's own output is held back.
     console = Console(file=sys.stdout, highlight=False)
     name, data_dir = config.data.name, Path(config.data.dir)
-    known_entry(name)
+    photographs = build.view_of(config.data)
+    if photographs is None:
+        known_entry(name)
+    elif config.data.source is None and prepared_directory(name, data_dir) is None:
+        raise UserError(
+            f"Say where the photographs of {name} are: data.source=DIRECTORY, with train/CLASS and "
+            "val/CLASS in it, or CLASS alone."
+        )
     original = Path(config.data.original_dir) if config.data.original_dir else None
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
@@ -31,8 +40,13 @@ def run(config: DictConfig) -> None:
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done)
 
-        path = prepare(name, data_dir, original, progress)
-        dataset = open_dataset(name, data_dir, progress)
+        if photographs is None or config.data.source is None:
+            path = prepare(name, data_dir, original, progress)
+        else:
+            source, share = Path(config.data.source), config.data.fraction
+            channels = photographs.image_shape[2]
+            path = prepare_folder(name, data_dir, source, share, channels, progress)
+        dataset = open_dataset(name, data_dir, progress, photographs)
     shown = ", ".join(dataset.class_names[:NAMES_SHOWN])
     if len(dataset.class_names) > NAMES_SHOWN:
         shown += " ..."
@@ -44,6 +58,7 @@ def run(config: DictConfig) -> None:
     height, width, channels = dataset.image_shape
     console.print(f"{name} is ready in {path}", soft_wrap=True)
     console.print(table)
+    what = "photographs, shown" if photographs else "images"
     console.print(
-        f"images of {height}x{width}x{channels}; {len(dataset.class_names)} classes: {shown}"
+        f"{what} at {height}x{width}x{channels}; {len(dataset.class_names)} classes: {shown}"
     )

@@ -3,6 +3,7 @@
 import shlex
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -194,7 +195,7 @@ def _dry(config: DictConfig, label: str, console: Console) -> int:
     """Print what a run would be; nothing is read, compiled or trained."""
     device.start_jax(config.train.cpu_kernels)
     mesh = device.mesh_of(config.train.devices)
-    size = known_size(config.data.name, "train") - config.data.validation
+    size = known_size(config.data.name, "train", Path(config.data.dir)) - config.data.validation
     console.print(banner(label, build.make_plan(config, size), mesh, 0))
     return FINISHED
 

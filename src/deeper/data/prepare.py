@@ -11,10 +11,11 @@ from pathlib import Path
 
 import requests
 
-from deeper.data import originals
+from deeper.data import originals, shards
 from deeper.data.builder import build
 from deeper.data.catalogue import CATALOGUE, Entry
-from deeper.data.scratch import Progress, publish, scratch_directory
+from deeper.data.folder import read_tree
+from deeper.data.scratch import Progress, alone, publish, scratch_directory
 from deeper.data.sources import prepared_directory
 from deeper.errors import UserError
 
@@ -92,6 +93,50 @@ def prepare(
             f"{name} cannot be prepared in {data_dir.absolute()}: {error}. Mend that, or choose "
             "another place with data.dir=DIRECTORY."
         ) from error
+
+
+def prepare_folder(
+    name: str,
+    data_dir: Path,
+    source: Path,
+    fraction: float,
+    channels: int,
+    progress: Progress = lambda what, done, total: None,
+) -> Path:
+    """Make a data set of photographs in a folder a class; a call that was cut is gone on with.
+
+    Args:
+        name: what the data set is called from now on.
+        data_dir: root of the prepared data sets.
+        source: train/CLASS and val/CLASS, or CLASS alone.
+        fraction: share of each class that is the test split, where the tree has none.
+        channels: 3, or 1 where all are grey.
+        progress: told how far it is.
+
+    Returns:
+        The prepared directory.
+
+    Raises:
+        UserError: whatever is in the way, in a sentence.
+    """
+    if not name.isidentifier():
+        raise UserError(f"data.name={name}: give letters, digits and _, the first no digit.")
+    place, target = data_dir / f".{name}-begun" / shards.VERSION, data_dir / name / shards.VERSION
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with alone(data_dir / f".{name}.lock", progress):
+            found = prepared_directory(name, data_dir)
+            if found is not None:
+                return found
+            shards.write(name, read_tree(source, fraction), channels, place, progress)
+            publish(place, target)
+            place.parent.rmdir()
+    except OSError as error:
+        raise UserError(
+            f"{name} cannot be prepared in {data_dir.absolute()}: {error}. Mend that and repeat "
+            "the command: it goes on from there."
+        ) from error
+    return target
 
 
 def _space(entry: Entry) -> int:

@@ -32,8 +32,8 @@ def scratch_directory(parent: Path, name: str, progress: Progress) -> Iterator[P
     """
     parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{name}-unfinished-"
-    with _alone(parent / f".{name}.lock", progress) as alone:
-        if alone:
+    with alone(parent / f".{name}.lock", progress) as only_one:
+        if only_one:
             for old in parent.glob(f"{prefix}*"):
                 shutil.rmtree(old, ignore_errors=True)
         scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
@@ -60,7 +60,7 @@ def publish(made: Path, target: Path) -> None:
 
 
 @contextmanager
-def _alone(path: Path, progress: Progress) -> Iterator[bool]:
+def alone(path: Path, progress: Progress) -> Iterator[bool]:
     """Hold a lock, which ends with the process at the latest; yield False where there are none."""
     while True:
         with path.open("a") as file:

@@ -7,12 +7,15 @@ never imports TFDS.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 
 from deeper.data.catalogue import CATALOGUE
 from deeper.data.decoded import decoded
+from deeper.data.photographs import Photographs, View, holds_photographs, open_photographs
+from deeper.data.records import split_lengths
 from deeper.data.scratch import Progress
 from deeper.errors import UserError
 
@@ -22,16 +25,22 @@ class Split:
     """Images and labels of one part of a data set.
 
     Attributes:
-        images: uint8 (N, H, W, C), possibly mapped into memory.
+        images: uint8 (N, H, W, C), possibly mapped into memory, or what decodes them.
         labels: int32 (N,).
     """
 
-    images: UInt8[np.ndarray, "n height width channels"]
+    images: UInt8[np.ndarray, "n height width channels"] | Photographs
     labels: Int32[np.ndarray, " n"]
 
     def __len__(self) -> int:
         """Return the number of examples."""
         return len(self.labels)
+
+    def select(self, which: Any) -> "Split":
+        """Return some of the examples; which are chosen as from an array."""
+        images = self.images
+        some = images.select(which) if isinstance(images, Photographs) else images[which]
+        return Split(some, self.labels[which])
 
 
 @dataclass(frozen=True)
@@ -60,18 +69,23 @@ def prepared_directory(name: str, data_dir: Path) -> Path | None:
     return max(numbered, key=lambda v: [int(p) for p in v.name.split(".")], default=None)
 
 
-def known_size(name: str, split: str) -> int:
-    """Return the number of examples in a split, from the catalogue; opens nothing."""
-    if name not in CATALOGUE and name != "imagenet":
-        raise UserError(f"The size of the data set {name} is not known.")
-    sizes = CATALOGUE[name].sizes if name in CATALOGUE else {"train": 1_281_167, "test": 50_000}
-    return sizes[split]
+def known_size(name: str, split: str, data_dir: Path) -> int:
+    """Return the number of examples in a split: from the catalogue, or as it was prepared."""
+    if name == "imagenet":
+        return {"train": 1_281_167, "test": 50_000}[split]
+    if name in CATALOGUE:
+        return CATALOGUE[name].sizes[split]
+    directory = prepared_directory(name, data_dir)
+    if directory is None:
+        raise UserError(_missing(name, data_dir))
+    return sum(split_lengths(directory)[split])
 
 
 def open_dataset(
     name: str,
     data_dir: Path,
     progress: Progress = lambda what, done, total: None,
+    view: View | None = None,
 ) -> Dataset:
     """Open a prepared data set.
 
@@ -79,6 +93,7 @@ def open_dataset(
         name: in the catalogue.
         data_dir: root of the prepared data sets.
         progress: told how far the first opening, which decodes the images, is.
+        view: how photographs are shown; images of one size are shown as they are.
 
     Raises:
         UserError: it is not there, or not readable without TensorFlow.
@@ -86,6 +101,18 @@ def open_dataset(
     directory = prepared_directory(name, data_dir)
     if directory is None:
         raise UserError(_missing(name, data_dir))
+    if holds_photographs(directory):
+        if view is None:
+            raise UserError(
+                f"{name} holds photographs of any size: say data=folder data.name={name}, whose "
+                "config tells how they are cropped."
+            )
+        opened = open_photographs(directory, view, progress)
+        parts = {split: Split(*part) for split, part in opened.splits.items()}
+        if "test" not in parts and "validation" in parts:
+            parts["test"] = parts.pop("validation")
+        shape = parts["train"].images.shape[1:]
+        return Dataset(name, parts, opened.class_names, shape, opened.fingerprint)
     found = decoded(name, directory, progress)
     splits = {split: Split(images, labels) for split, (images, labels) in found.arrays.items()}
     return Dataset(name, splits, found.class_names, found.image_shape, found.fingerprint)
@@ -98,7 +125,8 @@ def _missing(name: str, data_dir: Path) -> str:
     if name in CATALOGUE:
         return f"{where}: run `deeper prepare data={name}`, or say data.dir=DIRECTORY."
     return (
-        f"{where}: prepare it with TFDS and file_format='array_record', or say data.dir=DIRECTORY."
+        f"{where}: run `deeper prepare data=folder data.name={name} data.source=DIRECTORY`, or "
+        "prepare it with TFDS and file_format='array_record', or say data.dir=DIRECTORY."
     )
 
 
@@ -120,13 +148,10 @@ def hold_out(split: Split, n: int) -> tuple[Split, Split]:
             f"data.validation={n}: hold out 0 to {len(split) - 1} of the {len(split)} examples."
         )
     if n == 0:
-        return split, Split(split.images[:0], split.labels[:0])
+        return split, split.select(slice(0))
     held = np.zeros(len(split), bool)
     held[draw_by_class(split.labels, n, 0)] = True
-    return (
-        Split(split.images[~held], split.labels[~held]),
-        Split(split.images[held], split.labels[held]),
-    )
+    return split.select(~held), split.select(held)
 
 
 def only_classes(dataset: Dataset, classes: tuple[int, ...]) -> Dataset:
@@ -147,7 +172,7 @@ def only_classes(dataset: Dataset, classes: tuple[int, ...]) -> Dataset:
 
     def kept(split: Split) -> Split:
         labels = number[split.labels]
-        return Split(split.images[labels >= 0], labels[labels >= 0])
+        return replace(split, labels=labels).select(labels >= 0)
 
     return replace(
         dataset,
@@ -172,7 +197,7 @@ def first_of_draw(split: Split, n: int, draw: int) -> Split:
             f"{len(split)}, or null for all."
         )
     chosen = np.sort(draw_by_class(split.labels, n, 1 + draw))
-    return Split(split.images[chosen], split.labels[chosen])
+    return split.select(chosen)
 
 
 def draw_by_class(labels: Int32[np.ndarray, " n"], n: int, draw: int) -> Int32[np.ndarray, " k"]:

@@ -4,18 +4,28 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, UInt8
+from jaxtyping import Array, Float, Float32
 
 from deeper.errors import UserError
 from deeper.inspect.opened import listed
 
-Stored = UInt8[np.ndarray, "n height width channels"]
+
+class Stored(Protocol):
+    """Images as stored, uint8 (n, height, width, channels): an array, or what decodes them."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def __getitem__(self, which: Any, /) -> Any:
+        """Return some."""
+
+
 Apply = Callable[[Any, Float[Array, "batch height width channels"]], Float[Array, "batch ..."]]
 
 

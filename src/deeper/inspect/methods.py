@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int32, UInt8
 
 from deeper.errors import UserError
-from deeper.inspect import attribution, deconvnet, maximise, sheets
+from deeper.inspect import attribution, deconvnet, features, maximise, sheets
 from deeper.inspect.dynamics import Measure, Scales
 from deeper.inspect.layers import Field, layers_of
 from deeper.inspect.opened import LOGITS, Opened
@@ -55,7 +55,7 @@ class Subject:
     mean: Sequence[float]
     normalise: Callable[[Any], Any]
     progress: Progress
-    learnt: tuple[Stored, Labels] | None = None
+    learnt: tuple[features.Stored, Labels] | None = None
     states: Mapping[int, Callable[[], Any]] = field(default_factory=dict)
 
     @property
@@ -318,7 +318,9 @@ def probes(subjects: Sequence[Subject], examples: int, out: Path) -> dict[str, d
     return found
 
 
-def _means(subject: Subject, images: Stored, layers: Sequence[str]) -> dict[str, np.ndarray]:
+def _means(
+    subject: Subject, images: features.Stored, layers: Sequence[str]
+) -> dict[str, np.ndarray]:
     """Return layers' values of all images, maps averaged over their places."""
     net = subject.net
 

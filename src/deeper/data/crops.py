@@ -1,0 +1,156 @@
+"""Which part of a photograph a net sees: the papers' random crops, and the middle at evaluation.
+
+A crop is a box in the photograph's own pixels, which need not be whole, and whether it is mirrored;
+what is in the box is resized to the net's size in one go (`cut`).
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from deeper.errors import UserError
+
+Pixels = UInt8[np.ndarray, "height width channels"]
+
+
+class Crop(NamedTuple):
+    """A box in a photograph.
+
+    Attributes:
+        top: of its first row.
+        left: of its first column.
+        height: in rows.
+        width: in columns.
+        mirrored: left and right exchanged.
+    """
+
+    top: float
+    left: float
+    height: float
+    width: float
+    mirrored: bool
+
+
+Draw = Callable[[np.random.Generator, tuple[int, int], tuple[int, int]], Crop]
+
+
+def inception(rng: np.random.Generator, size: tuple[int, int], out: tuple[int, int]) -> Crop:
+    """Draw 8 to 100 % of the area at an aspect ratio of 3/4 to 4/3.
+
+    Szegedy et al. 2014 (arXiv:1409.4842, section 6); the ratio uniform in its logarithm and whole
+    pixels, ten tries and then the middle, as torchvision's RandomResizedCrop.
+
+    Args:
+        rng: the example's own.
+        size: (height, width) of the photograph.
+        out: (height, width) that the net takes; unused here.
+    """
+    del out
+    height, width = size
+    for _ in range(10):
+        area = height * width * rng.uniform(0.08, 1.0)
+        ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+            return Crop(float(top), float(left), float(h), float(w), bool(rng.integers(2)))
+    w, h = width, height
+    if width / height < 3 / 4:
+        h = round(width / (3 / 4))
+    elif width / height > 4 / 3:
+        w = round(height * (4 / 3))
+    return Crop((height - h) / 2, (width - w) / 2, float(h), float(w), bool(rng.integers(2)))
+
+
+def vgg(rng: np.random.Generator, size: tuple[int, int], out: tuple[int, int]) -> Crop:
+    """Resize the shorter side to 256 to 512, then crop at random.
+
+    Simonyan and Zisserman 2014 (arXiv:1409.1556, section 3.1, scale jittering).
+    """
+    return _of_scale(rng, size, out, int(rng.integers(256, 513)))
+
+
+def resnet(rng: np.random.Generator, size: tuple[int, int], out: tuple[int, int]) -> Crop:
+    """Resize the shorter side to 256 to 480, then crop at random.
+
+    He et al. 2015 (arXiv:1512.03385, section 3.4).
+    """
+    return _of_scale(rng, size, out, int(rng.integers(256, 481)))
+
+
+def alexnet(rng: np.random.Generator, size: tuple[int, int], out: tuple[int, int]) -> Crop:
+    """Resize the shorter side to 256, take the middle square, then crop at random from it.
+
+    Krizhevsky et al. 2012, sections 2 and 4.1.
+    """
+    height, width = size
+    side = min(height, width)
+    inner = _of_scale(rng, (side, side), out, 256)
+    return inner._replace(
+        top=inner.top + (height - side) // 2, left=inner.left + (width - side) // 2
+    )
+
+
+DRAWS: dict[str, Draw] = {"inception": inception, "vgg": vgg, "resnet": resnet, "alexnet": alexnet}
+
+
+def draw_of(name: str) -> Draw:
+    """Return a random crop by its name.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in DRAWS:
+        raise UserError(f"data.crop={name} is unknown; choose {', '.join(DRAWS)}.")
+    return DRAWS[name]
+
+
+def _of_scale(
+    rng: np.random.Generator, size: tuple[int, int], out: tuple[int, int], shorter: int
+) -> Crop:
+    """Crop ``out`` pixels at random from a photograph whose shorter side is made ``shorter``.
+
+    For nets of other sizes than 224 the scale changes alike.
+    """
+    scale = shorter / 224 * min(out) / min(size)
+    h, w = min(out[0] / scale, size[0]), min(out[1] / scale, size[1])
+    top, left = rng.uniform(0, size[0] - h), rng.uniform(0, size[1] - w)
+    return Crop(top, left, h, w, bool(rng.integers(2)))
+
+
+def middle(size: tuple[int, int], out: tuple[int, int], shorter: int) -> Crop:
+    """Return the middle ``out`` pixels of a photograph whose shorter side is made ``shorter``.
+
+    torchvision's evaluation: sizes are cut down to whole pixels, places rounded.
+    """
+    height, width = size
+    if min(out) > shorter:
+        raise UserError(f"data.shorter_side={shorter} is less than the net's {min(out)} pixels.")
+    if height <= width:
+        resized = shorter, int(shorter * width / height)
+    else:
+        resized = int(shorter * height / width), shorter
+    top, left = round((resized[0] - out[0]) / 2.0), round((resized[1] - out[1]) / 2.0)
+    down, along = height / resized[0], width / resized[1]
+    return Crop(top * down, left * along, out[0] * down, out[1] * along, False)
+
+
+def cut(pixels: Pixels, crop: Crop, out: tuple[int, int]) -> Pixels:
+    """Return what is in the crop, resized with antialiasing (Pillow, bilinear).
+
+    Args:
+        pixels: the photograph.
+        crop: the box.
+        out: (height, width) of the result.
+    """
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    right = min(crop.left + crop.width, picture.width)
+    bottom = min(crop.top + crop.height, picture.height)
+    box = (max(crop.left, 0.0), max(crop.top, 0.0), right, bottom)
+    small = np.asarray(picture.resize(out[::-1], Image.Resampling.BILINEAR, box=box))
+    small = small.reshape(*out, pixels.shape[-1])
+    return small[:, ::-1] if crop.mirrored else small

@@ -1,0 +1,174 @@
+"""Photographs of any size, decoded and cropped when they are asked for.
+
+A crop is a function of the seed and of the example's place in the training stream, so a batch is
+the same whoever computes it, and in whatever order.
+"""
+
+import hashlib
+import json
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from deeper.data import crops, jpeg, records
+from deeper.data.scratch import Progress
+from deeper.errors import UserError
+
+Numbers = Int[np.ndarray, " n"]
+Images = UInt8[np.ndarray, "n height width channels"]
+
+
+@dataclass(frozen=True)
+class View:
+    """How photographs are shown to a net.
+
+    Attributes:
+        image_shape: (height, width, channels) that the net takes.
+        crop: the random crop in training, one of `crops.DRAWS`.
+        shorter_side: in pixels, of which the middle is evaluated.
+    """
+
+    image_shape: tuple[int, int, int]
+    crop: str
+    shorter_side: int
+
+
+class Photographs:
+    """Photographs of a split, in place of an array (n, height, width, channels).
+
+    Indexing decodes: the middle of each, as at evaluation. `select` decodes nothing.
+
+    Args:
+        directory: the prepared TFDS directory.
+        split: its name there.
+        numbers: which of its records, in which order.
+        view: how they are shown.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, directory: Path, split: str, numbers: Numbers, view: View):
+        self.directory, self.split, self.numbers, self.view = directory, split, numbers, view
+        self._draw = crops.draw_of(view.crop)
+        self._own = threading.local()  # array_record's reader is one thread's
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.numbers)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Return the shape of the array that this stands for."""
+        return (len(self), *self.view.image_shape)
+
+    @property
+    def identity(self) -> str:
+        """Return a text that tells these pixels from others'."""
+        files = sorted(self.directory.glob("*.array_record*"))
+        facts = [[(path.name, path.stat().st_size) for path in files], self.split, str(self.view)]
+        digest = hashlib.sha256(json.dumps(facts).encode())
+        digest.update(np.ascontiguousarray(self.numbers).tobytes())
+        return digest.hexdigest()
+
+    def select(self, which: Any) -> "Photographs":
+        """Return some of them; nothing is decoded."""
+        return Photographs(self.directory, self.split, self.numbers[which], self.view)
+
+    def __getitem__(self, which: Any) -> Images:
+        """Decode the middle of each, as it is evaluated."""
+        if isinstance(which, (int, np.integer)):
+            return self[np.array([which])][0]
+        chosen = self.numbers[which]
+        out = self.view.image_shape[:2]
+        return self._decoded(
+            chosen, lambda _, size: crops.middle(size, out, self.view.shorter_side)
+        )
+
+    def cropped(self, rows: Numbers, seed: int, first: int) -> Images:
+        """Decode a training batch.
+
+        Args:
+            rows: which of these photographs.
+            seed: the run's.
+            first: place of the batch's first example in the training stream, counted from 0.
+        """
+        out = self.view.image_shape[:2]
+
+        def draw(i: int, size: tuple[int, int]) -> crops.Crop:
+            rng = np.random.Generator(np.random.Philox(key=[CROPS + seed, first + i]))
+            return self._draw(rng, size, out)
+
+        return self._decoded(self.numbers[rows], draw)
+
+    def _decoded(self, numbers: Numbers, crop_of: Any) -> Images:
+        if not hasattr(self._own, "records"):
+            self._own.records = records.open_records(self.directory, self.split)
+        images = np.empty((len(numbers), *self.view.image_shape), np.uint8)
+        for i, record in enumerate(self._own.records.__getitems__([int(n) for n in numbers])):
+            try:
+                found = records.fields(record)
+                data = found["image"]
+            except (ValueError, KeyError) as error:
+                raise UserError(
+                    f"Record {numbers[i]} of {self.split} in {self.directory} is damaged: prepare "
+                    "the data set again."
+                ) from error
+            name = found.get("file_name", b"")
+            assert isinstance(data, bytes) and isinstance(name, bytes)
+            named = f"{name.decode() or 'a photograph'} (record {numbers[i]} of {self.split})"
+            pixels = jpeg.decode(data, self.view.image_shape[2], named)
+            crop = crop_of(i, pixels.shape[:2])
+            images[i] = crops.cut(pixels, crop, self.view.image_shape[:2])
+        return images
+
+
+CROPS = 1 << 40  # seeds of crops are no seeds of epochs
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A prepared set of photographs.
+
+    Attributes:
+        splits: name -> photographs and labels.
+        class_names: in the order of the labels.
+        fingerprint: SHA-256 of the files' names and sizes, and all labels.
+    """
+
+    splits: dict[str, tuple[Photographs, Int[np.ndarray, " n"]]]
+    class_names: tuple[str, ...]
+    fingerprint: str
+
+
+def holds_photographs(directory: Path) -> bool:
+    """Return whether a prepared directory's images have no one size."""
+    try:
+        return None in records.image_shape(directory)
+    except (OSError, ValueError, KeyError):
+        return False  # damaged, which opening it says
+
+
+def open_photographs(directory: Path, view: View, progress: Progress) -> Opened:
+    """Open a prepared directory of photographs.
+
+    Args:
+        directory: as TFDS or `prepare` made it.
+        view: how they are shown.
+        progress: told how far the reading of labels is, if they were not noted.
+    """
+    channels = records.image_shape(directory)[-1]
+    view = replace(view, image_shape=(*view.image_shape[:2], channels or 3))
+    digest = hashlib.sha256()
+    splits = {}
+    for split in records.split_lengths(directory):
+        labels = records.labels_of(directory, split, progress)
+        splits[split] = Photographs(directory, split, np.arange(len(labels)), view), labels
+        digest.update(split.encode() + labels.astype("<i4").tobytes())
+    for path in sorted(directory.glob("*.array_record*")):
+        digest.update(f"{path.name} {path.stat().st_size}".encode())
+    names = (directory / "label.labels.txt").read_text().splitlines()
+    return Opened(splits, tuple(names), digest.hexdigest())

@@ -1,0 +1,118 @@
+"""Records of a TFDS directory of array_record files, read without TFDS or TensorFlow.
+
+A record is a serialised tf.train.Example. TFDS's own parsing takes 2.5 ms a photograph; what is
+needed here is two of its fields.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_NUMBER, _TEXT = 0, 2  # wire types: https://protobuf.dev/programming-guides/encoding
+
+
+def open_records(directory: Path, split: str) -> Any:
+    """Return a split's records, a sequence of bytes.
+
+    Args:
+        directory: the prepared TFDS directory.
+        split: its name.
+    """
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    lengths = split_lengths(directory)[split]
+    found = sorted(directory.glob(f"*-{split}.array_record-?????-of-{len(lengths):05d}"))
+    return ArrayRecordDataSource([str(path) for path in found])
+
+
+def split_lengths(directory: Path) -> dict[str, list[int]]:
+    """Return split -> records in each of its files."""
+    info = json.loads((directory / "dataset_info.json").read_text())
+    return {one["name"]: [int(n) for n in one["shardLengths"]] for one in info["splits"]}
+
+
+def image_shape(directory: Path) -> tuple[int | None, ...]:
+    """Return the shape of the images as TFDS's features say, None where it varies."""
+    features = json.loads((directory / "features.json").read_text())
+    image = features["featuresDict"]["features"]["image"]["image"]
+    sizes = [int(size) for size in image["shape"].get("dimensions", ())]
+    return tuple(None if size < 0 else size for size in sizes)
+
+
+def fields(record: bytes) -> dict[str, bytes | int]:
+    """Return an Example's fields: the first value of each, as bytes or as a number.
+
+    Raises:
+        ValueError: it is no Example.
+    """
+    found: dict[str, bytes | int] = {}
+    try:
+        for _, features in _parts(record):
+            for _, entry in _parts(features):
+                name, feature = (part for _, part in _parts(entry))
+                for kind, values in _parts(feature):
+                    first = next(_parts(values), None)
+                    if first is not None:
+                        value = first[1]
+                        if kind == 3 and not isinstance(value, int):  # packed numbers
+                            value = _number(value, 0)[0]
+                        whole = value if isinstance(value, int) else bytes(value)
+                        found[bytes(name).decode()] = whole
+    except (IndexError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError("the record is damaged") from error
+    return found
+
+
+def _parts(message: Any) -> Iterator[tuple[int, Any]]:
+    """Yield (field number, value) of a message."""
+    view, place = memoryview(message), 0
+    while place < len(view):
+        key, place = _number(view, place)
+        if key & 7 == _TEXT:
+            length, place = _number(view, place)
+            if place + length > len(view):
+                raise IndexError
+            yield key >> 3, view[place : place + length]
+            place += length
+        elif key & 7 == _NUMBER:
+            value, place = _number(view, place)
+            yield key >> 3, value
+        else:
+            raise TypeError
+
+
+def _number(view: Any, place: int) -> tuple[int, int]:
+    """Return a varint and the place after it."""
+    value = shift = 0
+    while True:
+        byte = view[place]
+        value |= (byte & 127) << shift
+        place, shift = place + 1, shift + 7
+        if not byte & 128:
+            return value, place
+
+
+def labels_of(directory: Path, split: str, progress: Any) -> np.ndarray:
+    """Return a split's labels, int32 (N,): as `prepare` noted them, or from the records."""
+    noted = directory / f"labels-{split}.npy"
+    count = sum(split_lengths(directory)[split])
+    try:
+        labels = np.load(noted)
+        if labels.shape == (count,):
+            return labels
+    except (OSError, ValueError, EOFError):
+        pass
+    records = open_records(directory, split)
+    labels = np.empty(count, np.int32)
+    for begin in range(0, count, 256):
+        chunk: Sequence[bytes] = records.__getitems__(range(begin, min(begin + 256, count)))
+        labels[begin : begin + len(chunk)] = [fields(record)["label"] for record in chunk]
+        progress(f"labels of {split}", begin + len(chunk), count)
+    # In a directory that cannot be written to, the labels are read anew by each run.
+    with contextlib.suppress(OSError):
+        np.save(noted, labels)
+    return labels

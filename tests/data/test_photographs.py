@@ -1,0 +1,312 @@
+"""Photographs: decoded as Pillow does, cropped as the papers do, stored as TFDS reads them."""
+
+import io
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeper.data import crops, jpeg, records
+from deeper.data.batches import stream
+from deeper.data.folder import read_tree
+from deeper.data.photographs import Photographs, View, open_photographs
+from deeper.data.prepare import prepare_folder
+from deeper.data.sources import hold_out, open_dataset
+from deeper.errors import UserError
+
+RNG = np.random.default_rng(0)
+VIEW = View((32, 32, 3), "inception", 36)
+
+
+def photograph(height, width, mode="RGB"):
+    """Return something with edges and slopes."""
+    coarse = RNG.integers(0, 256, (height // 16 + 2, width // 16 + 2, 3)).astype(np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
+
+
+def encoded(picture, form="JPEG", **options):
+    stream = io.BytesIO()
+    picture.save(stream, form, **options)
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """Three classes of 14 photographs."""
+    root = tmp_path_factory.mktemp("tree")
+    for label in ("cat", "dog", "emu"):
+        (root / label).mkdir()
+        for i in range(14):
+            picture = photograph(*RNG.integers(40, 90, 2))
+            (root / label / f"{i:02d}.jpg").write_bytes(encoded(picture, quality=90))
+    return root
+
+
+@pytest.fixture(scope="module")
+def prepared(tree, tmp_path_factory):
+    data_dir = tmp_path_factory.mktemp("data")
+    prepare_folder("pets", data_dir, tree, 0.15, 3)
+    return data_dir
+
+
+# --- decoding -----------------------------------------------------------------------------------
+
+TURNED = Image.Exif()
+TURNED[0x0112] = 6  # a quarter
+CASES = {
+    "4:2:0": encoded(photograph(75, 101), quality=92),
+    "4:4:4": encoded(photograph(75, 101), quality=97, subsampling=0),
+    "progressive": encoded(photograph(64, 50), quality=85, progressive=True),
+    "grey": encoded(photograph(40, 61, "L"), quality=90),
+    "CMYK": encoded(photograph(40, 61, "CMYK"), quality=90),
+    "PNG under another name": encoded(photograph(33, 20), "PNG"),
+    "PNG with a palette": encoded(photograph(33, 20, "P"), "PNG"),
+    "turned by EXIF": encoded(photograph(33, 20), quality=90, exif=TURNED),
+}
+
+
+@pytest.mark.parametrize("data", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_whatever_a_file_is_its_pixels_are_pillows(data, channels):
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB" if channels == 3 else "L"))
+    expected = expected.reshape(*expected.shape[:2], channels)
+    np.testing.assert_array_equal(jpeg.decode(data, channels, "x"), expected)
+    assert jpeg.size_of(data, "x") == expected.shape[:2]
+
+
+def test_what_is_no_picture_is_said_by_name():
+    whole = CASES["4:2:0"]
+    for data in (b"", b"no picture", whole[:300], whole[: len(whole) // 2]):
+        with pytest.raises(UserError, match=r"cat/3\.jpg"):
+            jpeg.decode(data, 3, "cat/3.jpg")
+    height = whole.index(b"\xff\xc0") + 5
+    for claim, message in ((20_000, "20000x20000 pixels"), (65_535, "bomb.jpg is too large")):
+        side = claim.to_bytes(2, "big")
+        bomb = whole[:height] + side + side + whole[height + 4 :]
+        with pytest.raises(UserError, match=message):
+            jpeg.decode(bomb, 3, "bomb.jpg")
+
+
+def test_damaged_files_end_in_a_picture_or_a_sentence():
+    rng = np.random.default_rng(1)
+    seen = set()
+    for number in range(300):
+        data = bytearray(list(CASES.values())[number % len(CASES)])
+        for place in rng.integers(2, len(data), rng.integers(1, 6)):
+            data[place] = rng.integers(256)
+        try:
+            pixels = jpeg.decode(bytes(data), 3, "x")
+            assert pixels.ndim == 3 and pixels.shape[2] == 3
+            seen.add("picture")
+        except UserError:
+            seen.add("sentence")
+    assert seen == {"picture", "sentence"}
+
+
+# --- crops --------------------------------------------------------------------------------------
+
+
+def many(name, size, out=(224, 224), count=2000):
+    draw = crops.draw_of(name)
+    return [draw(np.random.default_rng(i), size, out) for i in range(count)]
+
+
+@pytest.mark.parametrize("name", ["inception", "vgg", "resnet", "alexnet"])
+@pytest.mark.parametrize("size", [(375, 500), (500, 333), (30, 400)])
+def test_crops_lie_inside_and_half_are_mirrored(name, size):
+    found = many(name, size)
+    for crop in found:
+        assert crop.top >= 0 and crop.left >= 0 and crop.height > 0 and crop.width > 0
+        assert crop.top + crop.height <= size[0] + 1e-6
+        assert crop.left + crop.width <= size[1] + 1e-6
+    assert 0.45 < np.mean([crop.mirrored for crop in found]) < 0.55
+
+
+def test_crops_are_as_large_as_the_papers_say():
+    height, width = 375, 500
+    shares = [c.height * c.width / (height * width) for c in many("inception", (height, width))]
+    assert min(shares) < 0.1 and max(shares) > 0.85 and 0.4 < np.mean(shares) < 0.6
+    ratios = [c.width / c.height for c in many("inception", (height, width))]
+    assert 0.74 < min(ratios) < 0.8 and 1.25 < max(ratios) < 1.35
+    for name, (least, most) in {"vgg": (256, 512), "resnet": (256, 480)}.items():
+        scales = [224 * height / c.height for c in many(name, (height, width))]
+        assert round(min(scales)) == least and round(max(scales)) == most
+    square = many("alexnet", (height, width))
+    assert all(c.left >= 62 and c.left + c.width <= 62 + 375 + 1e-6 for c in square)
+    assert {round(c.height) for c in square} == {round(375 * 224 / 256)}
+
+
+@pytest.mark.parametrize("size", [(375, 500), (500, 331), (256, 256), (90, 1200)])
+def test_middle_is_resize_and_centre_crop(size):
+    """As torchvision does it: resize the shorter side to 256, cut out the middle 224."""
+    picture = photograph(*size)
+    height, width = size
+    if height <= width:
+        resized = picture.resize((int(256 * width / height), 256), Image.Resampling.BILINEAR)
+    else:
+        resized = picture.resize((256, int(256 * height / width)), Image.Resampling.BILINEAR)
+    left, top = round((resized.width - 224) / 2), round((resized.height - 224) / 2)
+    expected = np.asarray(resized.crop((left, top, left + 224, top + 224)), int)
+    crop = crops.middle(size, (224, 224), 256)
+    found = crops.cut(np.asarray(picture), crop, (224, 224)).astype(int)
+    assert np.abs(found - expected).max() <= 1  # a level, where Pillow rounds a box's edge
+
+
+def test_a_mirrored_crop_is_the_crop_mirrored():
+    pixels = np.asarray(photograph(60, 80))
+    one = crops.cut(pixels, crops.Crop(5, 7, 40, 50, False), (32, 32))
+    other = crops.cut(pixels, crops.Crop(5, 7, 40, 50, True), (32, 32))
+    np.testing.assert_array_equal(one[:, ::-1], other)
+
+
+def test_wrong_crops_are_said():
+    with pytest.raises(UserError, match=r"data\.crop=incption is unknown; choose inception, vgg"):
+        crops.draw_of("incption")
+    with pytest.raises(UserError, match=r"data\.shorter_side=200 is less than the net's 224"):
+        crops.middle((300, 300), (224, 224), 200)
+
+
+# --- stored -------------------------------------------------------------------------------------
+
+
+def test_tfds_reads_what_was_prepared_and_bytes_are_untouched(tree, prepared):
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(prepared / "pets" / "1.0.0")
+    source = builder.as_data_source("train", decoders={"image": tfds.decode.SkipDecoding()})
+    directory = prepared / "pets" / "1.0.0"
+    own = records.open_records(directory, "train")
+    labels = records.labels_of(directory, "train", None)
+    names = builder.info.features["label"].names
+    assert builder.info.splits["test"].num_examples == 6
+    assert len(source) == len(own) == len(labels) == 36
+    for i in (0, 17, 35):
+        theirs, mine = source[i], records.fields(own[i])
+        assert theirs["image"] == mine["image"]
+        assert theirs["label"] == mine["label"] == labels[i]
+        assert theirs["file_name"] == mine["file_name"]
+        name = mine["file_name"].decode()
+        assert (tree / name).read_bytes() == mine["image"]
+        assert names[labels[i]] == name.split("/")[0]
+    assert "tensorflow" not in sys.modules
+
+
+def test_labels_that_nobody_noted_are_read(prepared, tmp_path):
+    directory = prepared / "pets" / "1.0.0"
+    noted = records.labels_of(directory, "train", None)
+    (directory / "labels-train.npy").rename(tmp_path / "aside.npy")
+    told = []
+    read = records.labels_of(directory, "train", lambda *one: told.append(one))
+    np.testing.assert_array_equal(read, noted)
+    assert told == [("labels of train", 36, 36)]
+
+
+def test_a_batch_is_a_function_of_its_number(prepared):
+    train = open_dataset("pets", prepared, view=VIEW).splits["train"]
+    rows = np.array([3, 1, 3])
+    one, again = (train.images.cropped(rows, 0, 64) for _ in range(2))
+    np.testing.assert_array_equal(one, again)
+    assert (one[0] != one[2]).any()  # the same photograph, another place in the stream
+    assert (train.images.cropped(rows, 1, 64) != one).any()
+    np.testing.assert_array_equal(train.images.cropped(rows[1:], 0, 65), one[1:])
+
+    def numbers(batch):
+        return np.arange(4) + batch
+
+    def first(start, seed):
+        found = stream(train, numbers, start, stop=6, seed=seed)
+        return {start + i: batch for i, batch in enumerate(found)}
+
+    whole, resumed = first(0, 0), first(4, 0)
+    np.testing.assert_array_equal(whole[5]["image"], resumed[5]["image"])
+    np.testing.assert_array_equal(whole[2]["label"], train.labels[2:6])
+    middle = first(0, None)[2]["image"]
+    np.testing.assert_array_equal(middle, train.images[2:6])
+
+
+def test_selecting_decodes_nothing_and_keeps_order(prepared):
+    dataset = open_dataset("pets", prepared, view=VIEW)
+    train, held = hold_out(dataset.splits["train"], 9)
+    assert isinstance(train.images, Photographs)
+    assert train.images.shape == (27, 32, 32, 3)
+    assert np.bincount(held.labels).tolist() == [3, 3, 3]
+    assert not set(train.images.numbers) & set(held.images.numbers)
+    some = held.select(np.array([4, 0]))
+    np.testing.assert_array_equal(some.images[0], held.images[4])
+    assert some.images.identity != held.images.identity
+    assert len(dataset.fingerprint) == 64
+
+
+def test_a_validation_folder_is_the_test_split(tree, tmp_path):
+    for name in ("train", "val"):
+        (tmp_path / "source" / name).mkdir(parents=True)
+        for label in ("cat", "dog", "emu"):
+            (tmp_path / "source" / name / label).symlink_to(tree / label)
+    found = read_tree(tmp_path / "source", 0.1)
+    assert {name: len(some) for name, some in found.splits.items()} == {"train": 42, "test": 42}
+    labels = [photograph.label for photograph in found.splits["train"][:12]]
+    assert len(set(labels)) == 3  # shuffled: a beginning is a sample
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: None, "there is no such directory"),
+        (lambda root: (root / "train" / "a").mkdir(parents=True), "it has none"),
+        (lambda root: (root / "a").mkdir(parents=True), "has no photograph"),
+    ],
+)
+def test_trees_that_cannot_be_are_said(tmp_path, make, message):
+    make(tmp_path / "tree")
+    with pytest.raises(UserError, match=message):
+        prepare_folder("pets", tmp_path / "data", tmp_path / "tree", 0.1, 3)
+
+
+def test_a_file_that_is_no_picture_stops_prepare_and_is_named(tree, tmp_path):
+    for label in ("cat", "dog"):
+        (tmp_path / "tree" / label).mkdir(parents=True)
+        for path in sorted((tree / label).iterdir())[:4]:
+            (tmp_path / "tree" / label / path.name).write_bytes(path.read_bytes())
+    broken = tmp_path / "tree" / "dog" / "01.jpg"
+    broken.write_bytes(b"<html>404</html>")
+    with pytest.raises(UserError, match=r"dog/01\.jpg is no picture"):
+        prepare_folder("pets", tmp_path / "data", tmp_path / "tree", 0.3, 3)
+    broken.unlink()
+    path = prepare_folder("pets", tmp_path / "data", tmp_path / "tree", 0.3, 3)
+    assert len(open_photographs(path, VIEW, lambda *told: None).splits["train"][1]) == 5
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from deeper.data import shards
+from deeper.data.prepare import prepare_folder
+shards.SHARD = 8000
+def progress(what, done, total):
+    print(done, flush=True)
+prepare_folder("pets", Path(sys.argv[2]), Path(sys.argv[1]), 0.15, 3, progress)
+"""
+
+
+def test_a_killed_prepare_goes_on(tree, tmp_path, monkeypatch):
+    arguments = [sys.executable, "-c", KILLED, str(tree), str(tmp_path)]
+    begun = tmp_path / ".pets-begun" / "1.0.0"
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+    whole = {path.name: path.stat().st_mtime_ns for path in begun.glob("pets-*")}
+    assert whole
+    monkeypatch.setattr("deeper.data.shards.SHARD", 8000)
+    path = prepare_folder("pets", tmp_path, tree, 0.15, 3)
+    for name, when in whole.items():
+        assert (path / name).stat().st_mtime_ns == when
+    opened = open_photographs(path, VIEW, lambda *told: None)
+    photographs, labels = opened.splits["train"]
+    assert photographs[np.arange(36)].shape == (36, 32, 32, 3)
+    assert np.bincount(labels).tolist() == [12, 12, 12]
+    assert not begun.parent.exists()
