@@ -4,6 +4,7 @@ import io
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -225,6 +226,8 @@ def test_a_batch_is_a_function_of_its_number(prepared):
     np.testing.assert_array_equal(whole[2]["label"], train.labels[2:6])
     middle = first(0, None)[2]["image"]
     np.testing.assert_array_equal(middle, train.images[2:6])
+    still = open_dataset("pets", prepared, view=replace(VIEW, crop="middle")).splits["train"]
+    np.testing.assert_array_equal(still.images.cropped(rows, 0, 64), train.images[rows])
 
 
 def test_selecting_decodes_nothing_and_keeps_order(prepared):

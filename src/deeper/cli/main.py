@@ -123,8 +123,9 @@ def _tell(error: Exception) -> int:
 
 def _sweep(values: Any) -> str:
     """Write a list as Hydra's sweeper reads it: ``[0, 1]`` becomes ``0,1``."""
+    words = {True: "true", False: "false", None: "null"}
     return ",".join(
-        str(value).lower() if isinstance(value, bool) else str(value) for value in values
+        words[value] if value is None or isinstance(value, bool) else str(value) for value in values
     )
 
 

@@ -9,6 +9,7 @@ import flax.linen as nn
 import optax
 from omegaconf import DictConfig, OmegaConf
 
+from deeper.data.photographs import MIDDLE
 from deeper.errors import UserError
 from deeper.inspect.stages import HEAD, HIDDEN, Stages, stages_of
 from deeper.models.truncated import LastLayer, truncated
@@ -134,6 +135,8 @@ def last_layer(
     alone = len(configs) == 1 and configs[0].stages == 0
     if not alone or config.augment or config.train.consistency is not None:
         return None
+    if config.data.get("crop", MIDDLE) != MIDDLE:
+        return None  # photographs are cropped at random
     if set(shapes["params"][stages.head]) != {"kernel", "bias"}:
         return None  # not a dense layer: its input is computed every step
     return LastLayer(stages.head, config.data.classes)

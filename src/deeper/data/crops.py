@@ -105,7 +105,7 @@ def draw_of(name: str) -> Draw:
         UserError: there is none of that name.
     """
     if name not in DRAWS:
-        raise UserError(f"data.crop={name} is unknown; choose {', '.join(DRAWS)}.")
+        raise UserError(f"data.crop={name} is unknown; choose {', '.join(DRAWS)} or middle.")
     return DRAWS[name]
 
 

@@ -19,6 +19,7 @@ from deeper.data.scratch import Progress
 from deeper.errors import UserError
 
 Numbers = Int[np.ndarray, " n"]
+MIDDLE = "middle"
 Images = UInt8[np.ndarray, "n height width channels"]
 
 
@@ -28,7 +29,7 @@ class View:
 
     Attributes:
         image_shape: (height, width, channels) that the net takes.
-        crop: the random crop in training, one of `crops.DRAWS`.
+        crop: the random crop in training, one of `crops.DRAWS`; or middle, as at evaluation.
         shorter_side: in pixels, of which the middle is evaluated.
     """
 
@@ -53,7 +54,7 @@ class Photographs:
 
     def __init__(self, directory: Path, split: str, numbers: Numbers, view: View):
         self.directory, self.split, self.numbers, self.view = directory, split, numbers, view
-        self._draw = crops.draw_of(view.crop)
+        self._draw = None if view.crop == MIDDLE else crops.draw_of(view.crop)
         self._own = threading.local()  # array_record's reader is one thread's
 
     def __len__(self) -> int:
@@ -96,11 +97,13 @@ class Photographs:
             seed: the run's.
             first: place of the batch's first example in the training stream, counted from 0.
         """
-        out = self.view.image_shape[:2]
+        out, crop_of = self.view.image_shape[:2], self._draw
+        if crop_of is None:
+            return self[rows]
 
         def draw(i: int, size: tuple[int, int]) -> crops.Crop:
             rng = np.random.Generator(np.random.Philox(key=[CROPS + seed, first + i]))
-            return self._draw(rng, size, out)
+            return crop_of(rng, size, out)
 
         return self._decoded(self.numbers[rows], draw)
 
