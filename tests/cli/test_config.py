@@ -124,7 +124,7 @@ MISTAKES = {
     "a source that is not there": (("train", "init_from=runs/x-*"), "fits no run directory"),
     "an empty study": (("report", "study=depth_fashion"), "deeper train -m study=depth_fashion"),
     "no study": (("report",), "study=depth_fashion"),
-    "a set that cannot be prepared": (("prepare", "data=imagenet"), "not available yet"),
+    "a set that cannot be prepared": (("prepare", "data=imagenet"), "two tars or its tree"),
     "a directory that is no run": (("evaluate", "run=nowhere"), "no config.yaml"),
 }
 

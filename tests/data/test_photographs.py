@@ -4,6 +4,7 @@ import io
 import signal
 import subprocess
 import sys
+import tarfile
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +14,9 @@ from PIL import Image
 from deeper.data import crops, jpeg, records
 from deeper.data.batches import stream
 from deeper.data.folder import read_tree
+from deeper.data.imagenet import TRAIN_TAR, VALIDATION_TAR, read_imagenet
 from deeper.data.photographs import Photographs, View, open_photographs
-from deeper.data.prepare import prepare_folder
+from deeper.data.prepare import prepare_photographs
 from deeper.data.sources import hold_out, open_dataset
 from deeper.errors import UserError
 
@@ -34,6 +36,10 @@ def encoded(picture, form="JPEG", **options):
     return stream.getvalue()
 
 
+def prepared_from(data_dir, tree, fraction=0.15):
+    return prepare_photographs("pets", data_dir, lambda: read_tree(tree, fraction), 3)
+
+
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     """Three classes of 14 photographs."""
@@ -49,7 +55,7 @@ def tree(tmp_path_factory):
 @pytest.fixture(scope="module")
 def prepared(tree, tmp_path_factory):
     data_dir = tmp_path_factory.mktemp("data")
-    prepare_folder("pets", data_dir, tree, 0.15, 3)
+    prepared_from(data_dir, tree)
     return data_dir
 
 
@@ -265,7 +271,7 @@ def test_a_validation_folder_is_the_test_split(tree, tmp_path):
 def test_trees_that_cannot_be_are_said(tmp_path, make, message):
     make(tmp_path / "tree")
     with pytest.raises(UserError, match=message):
-        prepare_folder("pets", tmp_path / "data", tmp_path / "tree", 0.1, 3)
+        prepared_from(tmp_path / "data", tmp_path / "tree")
 
 
 def test_a_file_that_is_no_picture_stops_prepare_and_is_named(tree, tmp_path):
@@ -276,9 +282,9 @@ def test_a_file_that_is_no_picture_stops_prepare_and_is_named(tree, tmp_path):
     broken = tmp_path / "tree" / "dog" / "01.jpg"
     broken.write_bytes(b"<html>404</html>")
     with pytest.raises(UserError, match=r"dog/01\.jpg is no picture"):
-        prepare_folder("pets", tmp_path / "data", tmp_path / "tree", 0.3, 3)
+        prepared_from(tmp_path / "data", tmp_path / "tree", 0.3)
     broken.unlink()
-    path = prepare_folder("pets", tmp_path / "data", tmp_path / "tree", 0.3, 3)
+    path = prepared_from(tmp_path / "data", tmp_path / "tree", 0.3)
     assert len(open_photographs(path, VIEW, lambda *told: None).splits["train"][1]) == 5
 
 
@@ -286,11 +292,14 @@ KILLED = """
 import sys
 from pathlib import Path
 from deeper.data import shards
-from deeper.data.prepare import prepare_folder
+from deeper.data.folder import read_tree
+from deeper.data.prepare import prepare_photographs
 shards.SHARD = 8000
 def progress(what, done, total):
     print(done, flush=True)
-prepare_folder("pets", Path(sys.argv[2]), Path(sys.argv[1]), 0.15, 3, progress)
+def read():
+    return read_tree(Path(sys.argv[1]), 0.15)
+prepare_photographs("pets", Path(sys.argv[2]), read, 3, progress)
 """
 
 
@@ -305,7 +314,7 @@ def test_a_killed_prepare_goes_on(tree, tmp_path, monkeypatch):
     whole = {path.name: path.stat().st_mtime_ns for path in begun.glob("pets-*")}
     assert whole
     monkeypatch.setattr("deeper.data.shards.SHARD", 8000)
-    path = prepare_folder("pets", tmp_path, tree, 0.15, 3)
+    path = prepared_from(tmp_path, tree)
     for name, when in whole.items():
         assert (path / name).stat().st_mtime_ns == when
     opened = open_photographs(path, VIEW, lambda *told: None)
@@ -313,3 +322,86 @@ def test_a_killed_prepare_goes_on(tree, tmp_path, monkeypatch):
     assert photographs[np.arange(36)].shape == (36, 32, 32, 3)
     assert np.bincount(labels).tolist() == [12, 12, 12]
     assert not begun.parent.exists()
+
+
+# --- ImageNet -----------------------------------------------------------------------------------
+
+WNIDS = ("n01751748", "n09193705", "n02105855")  # of the first validation photographs
+COUNTS = {"train": 6, "validation": 3}
+
+
+def tarred(members):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, data in members.items():
+            about = tarfile.TarInfo(name)
+            about.size = len(data)
+            tar.addfile(about, io.BytesIO(data))
+    return stream.getvalue()
+
+
+@pytest.fixture(params=["tars", "class folders", "Kaggle"])
+def imagenet(request, tmp_path):
+    """A small ImageNet in each of the forms that people have it in."""
+    files = {
+        wnid: {f"{wnid}_{i}.JPEG": encoded(photograph(40, 50)) for i in range(2)} for wnid in WNIDS
+    }
+    held = {f"ILSVRC2012_val_{i:08d}.JPEG": encoded(photograph(50, 40)) for i in (1, 2, 3)}
+    source = tmp_path / "source"
+    source.mkdir()
+    if request.param == "tars":
+        classes = {f"{wnid}.tar": tarred(some) for wnid, some in files.items()}
+        (source / TRAIN_TAR).write_bytes(tarred(classes))
+        (source / VALIDATION_TAR).write_bytes(tarred(held))
+    else:
+        root = source / "ILSVRC/Data/CLS-LOC" if request.param == "Kaggle" else source
+        folders = files | {f"../val/{w}": {f: held[f]} for w, f in zip(WNIDS, held, strict=True)}
+        if request.param == "Kaggle":
+            folders = files | {"../val": held}
+        for folder, some in folders.items():
+            (root / "train" / folder).mkdir(parents=True)
+            for name, data in some.items():
+                (root / "train" / folder / name).write_bytes(data)
+    return source, files, held
+
+
+def test_imagenet_is_found_in_each_form(imagenet, tmp_path):
+    source, files, held = imagenet
+    told = []
+
+    def read():
+        return read_imagenet(source, lambda *one: told.append(one), COUNTS, 3)
+
+    found = read()
+    assert found.class_names == tuple(sorted(WNIDS))
+    for photograph in found.splits["train"]:
+        wnid, name = photograph.name.split("/")
+        assert found.class_names[photograph.label] == wnid
+        assert photograph.read() == files[wnid][name]
+    of_file = dict(zip(held, WNIDS, strict=True))
+    for photograph in found.splits["validation"]:
+        name = photograph.name.split("/")[-1]
+        assert found.class_names[photograph.label] == of_file[name]
+        assert photograph.read() == held[name]
+    path = prepare_photographs("imagenet", tmp_path / "data", read, 3)
+    assert path == tmp_path / "data" / "imagenet2012" / "5.1.0"
+    dataset = open_dataset("imagenet", tmp_path / "data", view=VIEW)
+    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 6, "test": 3}
+    assert dataset.splits["test"].images[0].shape == (32, 32, 3)
+
+
+def test_what_imagenet_lacks_is_said(imagenet):
+    source, _, _ = imagenet
+
+    def said(sizes=COUNTS, classes=3):
+        with pytest.raises(UserError) as error:
+            read_imagenet(source, lambda *told: None, sizes, classes)
+        return str(error.value)
+
+    assert "has 6 photographs, not 1,281,167" in said({**COUNTS, "train": 1_281_167})
+    assert "has 3 classes to train on, not 1,000" in said(classes=1000)
+    if (source / TRAIN_TAR).is_file():
+        (source / VALIDATION_TAR).unlink()
+        assert f"{VALIDATION_TAR} is missing: image-net.org gives" in said()
+        (source / VALIDATION_TAR).write_bytes(b"half a tar")
+        assert "is damaged" in said()

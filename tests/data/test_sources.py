@@ -186,7 +186,7 @@ def test_a_missing_data_set_names_the_directory_and_the_command(tmp_path):
     with pytest.raises(UserError, match="run `deeper prepare data=mnist`") as raised:
         open_dataset("mnist", tmp_path / "nowhere")
     assert str(tmp_path / "nowhere") in str(raised.value)
-    with pytest.raises(UserError, match="ImageNet is not available yet"):
+    with pytest.raises(UserError, match="on the two tars or the tree"):
         open_dataset("imagenet", tmp_path)
     with pytest.raises(UserError, match="prepare it with TFDS"):
         open_dataset("kmnist", tmp_path)

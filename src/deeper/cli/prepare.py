@@ -1,6 +1,7 @@
 """``deeper prepare data=NAME``: make a data set ready."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -10,7 +11,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from deeper.cli import build
-from deeper.data.prepare import known_entry, prepare, prepare_folder
+from deeper.data.folder import Tree, read_tree
+from deeper.data.imagenet import read_imagenet
+from deeper.data.prepare import known_entry, prepare, prepare_photographs
 from deeper.data.sources import open_dataset, prepared_directory
 from deeper.errors import UserError
 
@@ -23,12 +26,17 @@ def run(config: DictConfig) -> None:
     console = Console(file=sys.stdout, highlight=False)
     name, data_dir = config.data.name, Path(config.data.dir)
     photographs = build.view_of(config.data)
+    there = prepared_directory(name, data_dir) is not None
     if photographs is None:
         known_entry(name)
-    elif config.data.source is None and prepared_directory(name, data_dir) is None:
+    elif config.data.source is None and not there:
         raise UserError(
-            f"Say where the photographs of {name} are: data.source=DIRECTORY, with train/CLASS and "
-            "val/CLASS in it, or CLASS alone."
+            f"Say where the photographs of {name} are: data.source=DIRECTORY, with "
+            + (
+                "ImageNet's two tars or its tree of class folders in it."
+                if name == "imagenet"
+                else "train/CLASS and val/CLASS in it, or CLASS alone."
+            )
         )
     original = Path(config.data.original_dir) if config.data.original_dir else None
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
@@ -40,12 +48,11 @@ def run(config: DictConfig) -> None:
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done)
 
-        if photographs is None or config.data.source is None:
+        if photographs is None:
             path = prepare(name, data_dir, original, progress)
         else:
-            source, share = Path(config.data.source), config.data.fraction
-            channels = photographs.image_shape[2]
-            path = prepare_folder(name, data_dir, source, share, channels, progress)
+            read = _reader(config, progress)
+            path = prepare_photographs(name, data_dir, read, photographs.image_shape[2], progress)
         dataset = open_dataset(name, data_dir, progress, photographs)
     shown = ", ".join(dataset.class_names[:NAMES_SHOWN])
     if len(dataset.class_names) > NAMES_SHOWN:
@@ -62,3 +69,11 @@ def run(config: DictConfig) -> None:
     console.print(
         f"{what} at {height}x{width}x{channels}; {len(dataset.class_names)} classes: {shown}"
     )
+
+
+def _reader(config: DictConfig, progress: Callable[[str, int, int], None]) -> Callable[[], Tree]:
+    """Return what finds the photographs; it is not called if they are prepared."""
+    source = Path(config.data.source or "")
+    if config.data.name == "imagenet":
+        return lambda: read_imagenet(source, progress)
+    return lambda: read_tree(source, config.data.fraction)

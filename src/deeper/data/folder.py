@@ -21,12 +21,27 @@ class Photograph:
         size: in bytes.
         name: that it keeps: class folder and file.
         label: number of its class.
+        offset: where it begins in a file that holds others; None where it is the file.
     """
 
     path: Path
     size: int
     name: str
     label: int
+    offset: int | None = None
+
+    def read(self) -> bytes:
+        """Return its bytes.
+
+        Raises:
+            UserError: the file is not as long any more as it was.
+        """
+        with self.path.open("rb") as file:
+            file.seek(self.offset or 0)
+            data = file.read(self.size if self.offset is not None else -1)
+        if len(data) != self.size:
+            raise UserError(f"{self.path} has changed since `prepare` began.")
+        return data
 
 
 @dataclass(frozen=True)
@@ -34,7 +49,7 @@ class Tree:
     """What a folder tree holds.
 
     Attributes:
-        splits: train and test; in a random order that is always the same.
+        splits: train and test (or validation); in a random order that is always the same.
         class_names: folders' names, sorted.
     """
 
@@ -75,7 +90,7 @@ def read_tree(source: Path, fraction: float) -> Tree:
         )
     return Tree(
         {
-            name: _shuffled([p for some in classes.values() for p in some])
+            name: shuffled([p for some in classes.values() for p in some])
             for name, classes in parts.items()
         },
         tuple(parts["train"]),
@@ -107,15 +122,15 @@ def _divided(classes: dict[str, list[Photograph]], fraction: float) -> Tree:
     train: list[Photograph] = []
     test: list[Photograph] = []
     for name, photographs in classes.items():
-        some = _shuffled(photographs)
+        some = shuffled(photographs)
         held = max(1, round(fraction * len(some)))
         if held == len(some):
             raise UserError(f"The class {name} has {len(some)} photographs: too few to divide.")
         test, train = test + some[:held], train + some[held:]
-    return Tree({"train": _shuffled(train), "test": _shuffled(test)}, tuple(classes))
+    return Tree({"train": shuffled(train), "test": shuffled(test)}, tuple(classes))
 
 
-def _shuffled(photographs: Sequence[Photograph]) -> list[Photograph]:
+def shuffled(photographs: Sequence[Photograph]) -> list[Photograph]:
     """Return them in a random order, so that any beginning of a split is a sample of it."""
     order = np.random.Generator(np.random.Philox(key=[0, len(photographs)]))
     return [photographs[i] for i in order.permutation(len(photographs))]

@@ -5,7 +5,7 @@ Any user of TensorFlow Datasets can read the result.
 
 import errno
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import requests
 from deeper.data import originals, shards
 from deeper.data.builder import build
 from deeper.data.catalogue import CATALOGUE, Entry
-from deeper.data.folder import read_tree
+from deeper.data.folder import Tree
 from deeper.data.scratch import Progress, alone, publish, scratch_directory
 from deeper.data.sources import prepared_directory
 from deeper.errors import UserError
@@ -95,21 +95,19 @@ def prepare(
         ) from error
 
 
-def prepare_folder(
+def prepare_photographs(
     name: str,
     data_dir: Path,
-    source: Path,
-    fraction: float,
+    read: Callable[[], Tree],
     channels: int,
     progress: Progress = lambda what, done, total: None,
 ) -> Path:
-    """Make a data set of photographs in a folder a class; a call that was cut is gone on with.
+    """Make a data set of photographs; a call that was cut is gone on with.
 
     Args:
-        name: what the data set is called from now on.
+        name: what the data set is called from now on, or imagenet.
         data_dir: root of the prepared data sets.
-        source: train/CLASS and val/CLASS, or CLASS alone.
-        fraction: share of each class that is the test split, where the tree has none.
+        read: finds the photographs, if the data set is not there.
         channels: 3, or 1 where all are grey.
         progress: told how far it is.
 
@@ -121,14 +119,15 @@ def prepare_folder(
     """
     if not name.isidentifier():
         raise UserError(f"data.name={name}: give letters, digits and _, the first no digit.")
-    place, target = data_dir / f".{name}-begun" / shards.VERSION, data_dir / name / shards.VERSION
+    folder, version = ("imagenet2012", "5.1.0") if name == "imagenet" else (name, "1.0.0")
+    place, target = data_dir / f".{folder}-begun" / version, data_dir / folder / version
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        with alone(data_dir / f".{name}.lock", progress):
+        with alone(data_dir / f".{folder}.lock", progress):
             found = prepared_directory(name, data_dir)
             if found is not None:
                 return found
-            shards.write(name, read_tree(source, fraction), channels, place, progress)
+            shards.write(folder, version, read(), channels, place, progress)
             publish(place, target)
             place.parent.rmdir()
     except OSError as error:
@@ -147,8 +146,6 @@ def _space(entry: Entry) -> int:
 def known_entry(name: str) -> Entry:
     """Return a data set's entry in the catalogue."""
     known = ", ".join(CATALOGUE)
-    if name == "imagenet":
-        raise UserError(f"Preparing ImageNet is not available yet; there are {known}.")
     if name not in CATALOGUE:
         raise UserError(f"The data set {name} cannot be prepared here; there are {known}.")
     return CATALOGUE[name]

@@ -5,6 +5,7 @@ the files that are there. Any user of TensorFlow Datasets can read the result.
 """
 
 import errno
+import hashlib
 import io
 import itertools
 import json
@@ -24,14 +25,17 @@ from deeper.data.scratch import Progress
 from deeper.errors import UserError
 
 SHARD = 128 << 20  # bytes, about
-VERSION = "1.0.0"
+SIGNATURE = "unfinished"  # file that tells what is being written
 
 
-def write(name: str, tree: Tree, channels: int, place: Path, progress: Progress) -> None:
+def write(
+    name: str, version: str, tree: Tree, channels: int, place: Path, progress: Progress
+) -> None:
     """Write the splits and what TFDS has to know of them.
 
     Args:
         name: of the data set.
+        version: likewise.
         tree: the photographs.
         channels: 3, or 1 where all are grey.
         place: directory to write to; whole files that are there are kept.
@@ -90,14 +94,11 @@ def write(name: str, tree: Tree, channels: int, place: Path, progress: Progress)
         data_dir=place,
         features=features,
         split_infos=infos,
-        version=VERSION,
+        version=version,
         check_data=False,
         description=f"{name}: {len(tree.class_names)} classes of photographs.",
     )
     _name(place / "dataset_info.json", name)
-
-
-SIGNATURE = "unfinished.json"
 
 
 def _name(info: Path, name: str) -> None:
@@ -108,9 +109,11 @@ def _name(info: Path, name: str) -> None:
 
 def _require_same(place: Path, tree: Tree) -> None:
     """Start afresh if what was begun here is of other photographs."""
-    signature = json.dumps(
-        {s: [(p.name, p.size, p.label) for p in some] for s, some in tree.splits.items()}
-    )
+    digest = hashlib.sha256()
+    for split, photographs in tree.splits.items():
+        for p in photographs:
+            digest.update(f"{split} {p.name} {p.size} {p.label}\n".encode())
+    signature = digest.hexdigest()
     begun = place / SIGNATURE
     if begun.is_file() and begun.read_text() == signature:
         return
@@ -155,10 +158,8 @@ def _write_shard(features: Any, photographs: Sequence[Photograph], target: Path)
     writer = ArrayRecordWriter(str(part), "group_size:1")
     try:
         for photograph in photographs:
-            data = photograph.path.read_bytes()
-            if len(data) != photograph.size:
-                raise UserError(f"{photograph.path} has changed since `prepare` began.")
-            jpeg.size_of(data, str(photograph.path))
+            data = photograph.read()
+            jpeg.size_of(data, f"{photograph.name} in {photograph.path}")
             example = {
                 "image": io.BytesIO(data),
                 "label": photograph.label,

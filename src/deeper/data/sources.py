@@ -64,7 +64,8 @@ class Dataset:
 
 def prepared_directory(name: str, data_dir: Path) -> Path | None:
     """Return the newest version that TFDS or `prepare` has finished, if there is one."""
-    versions = [path.parent for path in (data_dir / name).glob("*/dataset_info.json")]
+    folder = "imagenet2012" if name == "imagenet" else name  # TFDS's name
+    versions = [path.parent for path in (data_dir / folder).glob("*/dataset_info.json")]
     numbered = [v for v in versions if all(part.isdigit() for part in v.name.split("."))]
     return max(numbered, key=lambda v: [int(p) for p in v.name.split(".")], default=None)
 
@@ -109,8 +110,8 @@ def open_dataset(
             )
         opened = open_photographs(directory, view, progress)
         parts = {split: Split(*part) for split, part in opened.splits.items()}
-        if "test" not in parts and "validation" in parts:
-            parts["test"] = parts.pop("validation")
+        if "validation" in parts and (name == "imagenet" or "test" not in parts):
+            parts["test"] = parts.pop("validation")  # ImageNet's test labels are not public
         shape = parts["train"].images.shape[1:]
         return Dataset(name, parts, opened.class_names, shape, opened.fingerprint)
     found = decoded(name, directory, progress)
@@ -119,11 +120,14 @@ def open_dataset(
 
 
 def _missing(name: str, data_dir: Path) -> str:
-    if name == "imagenet":
-        return "Preparing ImageNet is not available yet; its nets can be inspected without it."
     where = f"The data set {name} is not in {data_dir.absolute()}"
     if name in CATALOGUE:
         return f"{where}: run `deeper prepare data={name}`, or say data.dir=DIRECTORY."
+    if name == "imagenet":
+        return (
+            f"{where}: run `deeper prepare data=imagenet data.source=DIRECTORY` on the two tars or "
+            "the tree of class folders, or say data.dir=DIRECTORY."
+        )
     return (
         f"{where}: run `deeper prepare data=folder data.name={name} data.source=DIRECTORY`, or "
         "prepare it with TFDS and file_format='array_record', or say data.dir=DIRECTORY."
