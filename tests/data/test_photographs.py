@@ -84,6 +84,44 @@ def test_whatever_a_file_is_its_pixels_are_pillows(data, channels):
     assert jpeg.size_of(data, "x") == expected.shape[:2]
 
 
+LARGE = {
+    "4:2:0": {"quality": 92},
+    "4:2:2": {"quality": 92, "subsampling": 1},
+    "4:4:4": {"quality": 97, "subsampling": 0},
+    "restart markers": {"quality": 90, "restart_marker_rows": 1},
+    "progressive": {"quality": 85, "progressive": True},
+}
+
+
+@pytest.mark.parametrize("options", LARGE.values(), ids=LARGE)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_the_rows_that_are_needed_are_those_of_the_whole(options, mode):
+    data = encoded(photograph(301, 203, mode), **options)
+    whole = jpeg.decode(data, 3, "x")
+    for rows in (1, 31, 32, 100, 161, 300, 301):
+        found = jpeg.decode(data, 3, "x", rows)
+        assert rows <= len(found) <= 301
+        np.testing.assert_array_equal(found[:rows], whole[:rows])
+
+
+@pytest.mark.parametrize("name", ["inception", "vgg", "resnet", "alexnet"])
+def test_a_crop_of_the_needed_rows_is_that_of_the_whole(name):
+    pixels = np.asarray(photograph(301, 203))
+    for crop in many(name, (301, 203), (64, 64), 40):
+        rows = crop.rows((64, 64))
+        found, whole = (crops.cut(p, crop, (64, 64)) for p in (pixels[:rows], pixels))
+        np.testing.assert_array_equal(found, whole)
+
+
+def test_an_inception_crop_is_cropped_then_resized():
+    picture = photograph(301, 203)
+    for crop in many("inception", (301, 203), (64, 64), 20):
+        box = (crop.left, crop.top, crop.left + crop.width, crop.top + crop.height)
+        expected = np.asarray(picture.crop(box).resize((64, 64), Image.Resampling.BILINEAR))
+        expected = expected[:, ::-1] if crop.mirrored else expected
+        np.testing.assert_array_equal(crops.cut(np.asarray(picture), crop, (64, 64)), expected)
+
+
 def test_what_is_no_picture_is_said_by_name():
     whole = CASES["4:2:0"]
     for data in (b"", b"no picture", whole[:300], whole[: len(whole) // 2]):

@@ -26,6 +26,8 @@ class Crop(NamedTuple):
         height: in rows.
         width: in columns.
         mirrored: left and right exchanged.
+        alone: cropped, then resized, so that what lies around has no part in it; otherwise the
+            whole is resized first, and the filter looks beyond the box.
     """
 
     top: float
@@ -33,6 +35,12 @@ class Crop(NamedTuple):
     height: float
     width: float
     mirrored: bool
+    alone: bool = False
+
+    def rows(self, out: tuple[int, int]) -> int:
+        """Return how many rows from the top are needed to make ``out`` pixels of it."""
+        beyond = 0.0 if self.alone else max(self.height / out[0], 1.0)
+        return math.ceil(self.top + self.height + beyond)
 
 
 Draw = Callable[[np.random.Generator, tuple[int, int], tuple[int, int]], Crop]
@@ -56,14 +64,18 @@ def inception(rng: np.random.Generator, size: tuple[int, int], out: tuple[int, i
         ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
-            top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
-            return Crop(float(top), float(left), float(h), float(w), bool(rng.integers(2)))
+            top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+            return _alone(top, left, h, w, bool(rng.integers(2)))
     w, h = width, height
     if width / height < 3 / 4:
         h = round(width / (3 / 4))
     elif width / height > 4 / 3:
         w = round(height * (4 / 3))
-    return Crop((height - h) / 2, (width - w) / 2, float(h), float(w), bool(rng.integers(2)))
+    return _alone((height - h) // 2, (width - w) // 2, h, w, bool(rng.integers(2)))
+
+
+def _alone(top: int, left: int, height: int, width: int, mirrored: bool) -> Crop:
+    return Crop(float(top), float(left), float(height), float(width), mirrored, alone=True)
 
 
 def vgg(rng: np.random.Generator, size: tuple[int, int], out: tuple[int, int]) -> Crop:
@@ -147,6 +159,11 @@ def cut(pixels: Pixels, crop: Crop, out: tuple[int, int]) -> Pixels:
         crop: the box.
         out: (height, width) of the result.
     """
+    if crop.alone:
+        top, left = round(crop.top), round(crop.left)
+        inside = pixels[top : top + round(crop.height), left : left + round(crop.width)]
+        whole = Crop(0.0, 0.0, float(inside.shape[0]), float(inside.shape[1]), crop.mirrored)
+        return cut(inside, whole, out)
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     right = min(crop.left + crop.width, picture.width)
     bottom = min(crop.top + crop.height, picture.height)

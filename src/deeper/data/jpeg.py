@@ -43,25 +43,25 @@ def size_of(data: bytes, name: str) -> tuple[int, int]:
     return height, width
 
 
-def decode(data: bytes, channels: int, name: str) -> Pixels:
+def decode(data: bytes, channels: int, name: str, rows: int | None = None) -> Pixels:
     """Return a photograph's pixels.
 
     Args:
         data: the file's content.
         channels: 3, or 1 for grey.
         name: of the file, for messages.
+        rows: how many are needed, from the top; where that saves time, those below are left out.
 
     Raises:
         UserError: it cannot be read.
     """
-    size_of(data, name)
+    height, _ = size_of(data, name)
     try:
         _, _, colours, _ = simplejpeg.decode_jpeg_header(data)
         if colours == "YCbCr" and channels == 3:
-            return simplejpeg.decode_jpeg(data)
+            return _decode_plain(data, "RGB", height, rows)
         if colours == "Gray":
-            grey = simplejpeg.decode_jpeg(data, colorspace="GRAY")
-            return np.repeat(grey, channels, axis=2)
+            return np.repeat(_decode_plain(data, "GRAY", height, rows), channels, axis=2)
     except ValueError:
         pass  # cut short, of another kind, or damaged: Pillow says what it is
     try:
@@ -70,3 +70,42 @@ def decode(data: bytes, channels: int, name: str) -> Pixels:
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{name} cannot be decoded: {error}") from error
     return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def _decode_plain(data: bytes, colours: str, height: int, rows: int | None) -> Pixels:
+    """Decode with libjpeg-turbo; only down to a row where the file is baseline.
+
+    Most of the time goes into the entropy coding, which runs from the top: a file whose header says
+    fewer rows is decoded down to them. One row of blocks more keeps what the interpolation of
+    colour looks at.
+    """
+    if rows is not None:
+        enough = -(-rows // BLOCK) * BLOCK + BLOCK
+        place = _height_place(data) if enough < height else None
+        if place is not None:
+            short = data[:place] + enough.to_bytes(2, "big") + data[place + 2 :]
+            # Not strict: the rows below are still there, and libjpeg warns of them.
+            return simplejpeg.decode_jpeg(short, colorspace=colours, strict=False)[:rows]
+    return simplejpeg.decode_jpeg(data, colorspace=colours)
+
+
+BLOCK = 32  # rows: no sampling factor makes a row of blocks higher
+
+
+def _height_place(data: bytes) -> int | None:
+    """Return where a baseline file says its height; None where it is of another kind.
+
+    ITU-T T.81, annex B: segments of a marker and a length; SOF0 has precision, height and width.
+    """
+    place = 2
+    while place + 9 < len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xC0:
+            return place + 5
+        if marker == 0xFF:  # padding
+            place += 1
+            continue
+        if (0xC1 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xDA:
+            return None  # progressive, arithmetic and the like
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return None

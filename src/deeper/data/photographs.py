@@ -123,8 +123,9 @@ class Photographs:
             name = found.get("file_name", b"")
             assert isinstance(data, bytes) and isinstance(name, bytes)
             named = f"{name.decode() or 'a photograph'} (record {numbers[i]} of {self.split})"
-            pixels = jpeg.decode(data, self.view.image_shape[2], named)
-            crop = crop_of(i, pixels.shape[:2])
+            crop = crop_of(i, jpeg.size_of(data, named))
+            rows = crop.rows(self.view.image_shape[:2])
+            pixels = jpeg.decode(data, self.view.image_shape[2], named, rows)
             images[i] = crops.cut(pixels, crop, self.view.image_shape[:2])
         return images
 

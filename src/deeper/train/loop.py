@@ -259,6 +259,7 @@ class _Leg:
                 self._log_training()
                 validation_error = self._validate(self.experiment.validation)
             if ends or self.step % settings.checkpoint_every == 0 or self.step in settings.keep_at:
+                self._log_training()  # no row is of steps on both sides of a checkpoint
                 self._checkpoint(validation_error)
                 validation_error = None
             if not ends and stop_asked():

@@ -1,0 +1,64 @@
+"""Photographs from a folder to a net that goes on where it was cut."""
+
+import json
+import shutil
+
+import numpy as np
+from PIL import Image
+
+from tests.cli.test_train import start
+
+__all__ = ["start"]
+
+TRAIN = (
+    "train",
+    "data=folder",
+    "data.name=hues",
+    "data.classes=2",
+    "data.image_shape=[32,32,3]",
+    "data.shorter_side=36",
+    "model.depth=8",
+    "model.width=4",
+    "model.form=cifar",
+    "augment=none",
+    "optimizer.learning_rate=0.8",
+    "train.batch_size=16",
+    "train.steps=40",
+    "train.epochs=null",
+    "train.keep_at=[20]",
+)
+
+
+def test_a_folder_is_prepared_learned_and_gone_on_with_to_the_bit(start, tmp_path, data_dir):
+    rng = np.random.default_rng(0)
+    for channel, name in enumerate(("red", "green")):
+        (tmp_path / "tree" / name).mkdir(parents=True)
+        for i in range(30):
+            pixels = rng.integers(0, 120, (*rng.integers(5, 9, 2), 3)).astype(np.uint8)
+            pixels[..., channel] += 110
+            picture = Image.fromarray(pixels).resize((48, 40), Image.Resampling.BICUBIC)
+            picture.save(tmp_path / "tree" / name / f"{i}.jpg")
+    own = f"data.dir={tmp_path / 'data'}"
+    done = start("prepare", "data=folder", "data.name=hues", "data.source=tree", own)
+    assert done.returncode == 0, done.output
+    assert "hues is ready" in done.output and "2 classes: green, red" in done.output
+    done = start(*TRAIN, own)
+    assert done.returncode == 0, done.output
+    [run] = tmp_path.glob("runs/single/*")
+    whole = json.loads((run / "result.json").read_text())["metrics"]
+    rows = (run / "metrics.jsonl").read_text().splitlines()
+    assert whole["test/n_seen"] == 6
+    assert whole["test/error"] == 0.0
+
+    # As if it had been killed after step 20.
+    (run / "result.json").unlink()
+    for path in (run / "checkpoints").iterdir():
+        if path.is_dir() and path.name != "20":
+            shutil.rmtree(path)
+    done = start(*TRAIN, own)
+    assert done.returncode == 0, done.output
+    assert json.loads((run / "result.json").read_text())["metrics"] == whole
+    again = (run / "metrics.jsonl").read_text().splitlines()
+    for one, other in zip(rows, again, strict=True):
+        one, other = json.loads(one), json.loads(other)
+        assert one["step"] == other["step"] and one.get("train/loss") == other.get("train/loss")
