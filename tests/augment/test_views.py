@@ -53,3 +53,14 @@ def test_a_mistake_is_said_in_a_sentence():
         views("twelve", 0)
     with pytest.raises(UserError, match="give at least 1"):
         views("ten_crop", 0)
+
+
+def test_ten_crops_of_larger_images_are_corners_centre_and_their_mirrors():
+    images = jnp.arange(2 * 8 * 8).reshape(2, 8, 8, 1)
+    seen = views("ten_crop", 0, (5, 6))(images)
+    assert seen.shape == (10, 2, 5, 6, 1)
+    found = {np.asarray(one).tobytes() for one in seen}
+    corners = ((0, 0), (0, 2), (3, 0), (3, 2), (1, 1))
+    crops = [np.asarray(images)[:, y : y + 5, x : x + 6] for y, x in corners]
+    mirrored = [np.ascontiguousarray(crop[:, :, ::-1]) for crop in crops]
+    assert found == {np.ascontiguousarray(crop).tobytes() for crop in crops + mirrored}

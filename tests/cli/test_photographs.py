@@ -62,3 +62,10 @@ def test_a_folder_is_prepared_learned_and_gone_on_with_to_the_bit(start, tmp_pat
     for one, other in zip(rows, again, strict=True):
         one, other = json.loads(one), json.loads(other)
         assert one["step"] == other["step"] and one.get("train/loss") == other.get("train/loss")
+    for views, protocol in {"none": "1-crop: shorter side 36", "ten_crop": "10-crop"}.items():
+        told = start("evaluate", f"run={run}", f"views={views}", f"out={tmp_path / 'e.json'}")
+        assert told.returncode == 0, told.output
+        found = json.loads((tmp_path / "e.json").read_text())
+        assert found["protocol"].startswith(protocol)
+        assert found["test/n_seen"] == 6 and found["test/error"] == 0.0
+        assert found["error_by_class"] == {"green": 0.0, "red": 0.0}

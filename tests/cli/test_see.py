@@ -27,7 +27,7 @@ def test_all_sheets_and_a_page_of_them(start, tmp_path):
     assert list(numbers) == ["0", "4", "10"]  # drawn, kept, last
     own = tmp_path / "own.png"
     Image.fromarray(np.arange(400, dtype=np.uint8).reshape(20, 20)).save(own)
-    looked = start("see", f"run={run}", "method=attribution", f"images={own}", "n=1", "wandb=true")
+    looked = start("see", f"run={run}", "method=attribution", f"images={own}", "wandb=true")
     assert looked.returncode == 0, looked.output
     assert "Weights & Biases is turned off" in looked.output
     for arguments, expected in {

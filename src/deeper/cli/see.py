@@ -62,7 +62,8 @@ def run(config: DictConfig) -> None:
             progress.update(tasks[what], completed=done, total=total)
 
         subjects = [_subject(config, path, "run", tell)]
-        methods.require(subjects[0], config.n)
+        if config.images is None:
+            methods.require(subjects[0], config.n)
         if config.other is not None:
             subjects.append(_subject(config, Path(config.other), "other", tell))
             one, other = subjects
@@ -106,7 +107,8 @@ def _chosen(config: DictConfig) -> list[str]:
 
 def _draw(name: str, config: DictConfig, subjects: Sequence[Subject], out: Path) -> Any:
     """Draw a sheet; return its numbers where it shows numbers."""
-    layer, n, subject = config.layer, config.n, subjects[0]
+    subject, layer = subjects[0], config.layer
+    n = min(config.n, len(subject.images))
     net = subject.net
     layers = net.stages if layer is None else [methods.layer_of(net, layer)]
     draw: dict[str, Callable[[], Any]] = {

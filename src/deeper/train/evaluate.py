@@ -73,6 +73,22 @@ class Evaluation:
             f"{split}/n_seen": len(self.label),
         }
 
+    def calibration_error(self, bins: int = 15) -> float:
+        """Return the expected calibration error in per cent.
+
+        Guo et al. 2017 (arXiv:1706.04599), equation 3: the mean distance between confidence and
+        share of right answers, over bins of equal width, by their numbers of examples.
+        """
+        which = np.clip(np.ceil(self.confidence * bins).astype(int) - 1, 0, bins - 1)
+        gaps = np.bincount(which, self.correct.astype(np.float64) - self.confidence, bins)
+        return 100.0 * float(np.abs(gaps).sum()) / len(self.label)
+
+    def error_by_class(self, classes: int) -> list[float | None]:
+        """Return each class's error in per cent; None where it has no examples."""
+        counts = np.bincount(self.label, minlength=classes)
+        right = np.bincount(self.label, self.correct, minlength=classes)
+        return [100.0 * (1.0 - r / n) if n else None for r, n in zip(right, counts, strict=True)]
+
     def confusion(self, classes: int) -> Int32[np.ndarray, "classes classes"]:
         """Counts of (true class, answer)."""
         counts = np.zeros((classes, classes), np.int32)
@@ -108,7 +124,7 @@ class Evaluator:
             if views is None:
                 return model.apply(variables, normalise(images), train=False)
             seen = views(images)
-            many = normalise(seen.reshape(-1, *images.shape[1:]))
+            many = normalise(seen.reshape(-1, *seen.shape[2:]))
             logits: Any = model.apply(variables, many, train=False)
             answers = jax.nn.log_softmax(logits).reshape(*seen.shape[:2], -1)
             return jax.nn.logsumexp(answers, axis=0) - jnp.log(len(seen))
