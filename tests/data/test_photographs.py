@@ -104,6 +104,12 @@ def test_the_rows_that_are_needed_are_those_of_the_whole(options, mode):
         np.testing.assert_array_equal(found[:rows], whole[:rows])
 
 
+def test_a_file_cut_short_is_refused_though_its_rows_are_there():
+    data = encoded(photograph(301, 203), quality=92)
+    with pytest.raises(UserError, match="x cannot be decoded"):
+        jpeg.decode(data[: len(data) // 2], 3, "x", 64)
+
+
 @pytest.mark.parametrize("name", ["inception", "vgg", "resnet", "alexnet"])
 def test_a_crop_of_the_needed_rows_is_that_of_the_whole(name):
     pixels = np.asarray(photograph(301, 203))

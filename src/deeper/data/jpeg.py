@@ -79,7 +79,8 @@ def _decode_plain(data: bytes, colours: str, height: int, rows: int | None) -> P
     fewer rows is decoded down to them. One row of blocks more keeps what the interpolation of
     colour looks at.
     """
-    if rows is not None:
+    # A file without its end is cut short, which decoding a part of it would not notice.
+    if rows is not None and data.find(END, max(0, len(data) - 1024)) >= 0:
         enough = -(-rows // BLOCK) * BLOCK + BLOCK
         place = _height_place(data) if enough < height else None
         if place is not None:
@@ -89,6 +90,7 @@ def _decode_plain(data: bytes, colours: str, height: int, rows: int | None) -> P
     return simplejpeg.decode_jpeg(data, colorspace=colours)
 
 
+END = b"\xff\xd9"
 BLOCK = 32  # rows: no sampling factor makes a row of blocks higher
 
 
