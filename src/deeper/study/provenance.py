@@ -51,7 +51,7 @@ def _recipes(collection: Collection) -> Iterable[str]:
 
     A setting inside a swept group, say `model.width`, is compared within each value of the group;
     all settings are within each value of `arm`, which may change any. One that is the seed, say
-    `data.draw`, may differ.
+    `data.draw`, or names a run of it, say `init_from`, may differ.
     """
     arms = collection.study.arms
     seen: dict[str, dict[Any, Counter[str]]] = {}
@@ -64,7 +64,9 @@ def _recipes(collection: Collection) -> Iterable[str]:
                 own.add(key)
             groups = [arm for arm in arms if arm == "arm" or f"{key}.".startswith(f"{arm}.")]
             group = tuple(str(run.setting(name)) for name in groups)
-            seen.setdefault(key, {}).setdefault(group, Counter())[str(value)] += 1
+            seen.setdefault(key, {}).setdefault(group, Counter())[
+                str(value).replace(f"-s{run.seed}-", "-s*-")
+            ] += 1
     for key, by_group in sorted((key, seen[key]) for key in own):
         for counts in by_group.values():
             if len(counts) > 1:
