@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from deeper.augment.ops import Normalise
-from deeper.cli import build, device, stored
+from deeper.cli import device, stored
+from deeper.cli.splits import open_splits
 from deeper.inspect.attribution import grad_cam
 from deeper.inspect.methods import stages
 from deeper.inspect.opened import Opened
@@ -34,7 +35,7 @@ def main() -> None:
     config = stored.config_of(run, "run")
     device.start_jax(config.train.cpu_kernels)
     weights = stored.open_stored(run, "last", "run")
-    test = build.open_splits(config).test
+    test = open_splits(config).test
     normalise = Normalise(tuple(config.data.mean), tuple(config.data.std))
     images, labels = np.asarray(test.images[:LOOKED_AT]), np.asarray(test.labels[:LOOKED_AT])
 

@@ -17,7 +17,8 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from deeper.augment.ops import Normalise
-from deeper.cli import build, device, stored
+from deeper.cli import device, stored
+from deeper.cli.splits import open_splits
 from deeper.inspect import attribution
 from deeper.inspect.opened import Opened
 from deeper.models.init import initialise
@@ -33,7 +34,7 @@ def main(run: Path) -> None:
     weights = stored.open_stored(run, "last", "run")
     data = weights.config.data
     shape = tuple(data.image_shape)
-    test = build.open_splits(weights.config).test
+    test = open_splits(weights.config).test
     images = Normalise(tuple(data.mean), tuple(data.std))(jnp.asarray(test.images[:IMAGES]))
     classes = jnp.asarray(test.labels[:IMAGES])
     fresh = initialise(weights.model, SEED, shape)

@@ -4,14 +4,11 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
-import numpy as np
 import optax
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
@@ -21,36 +18,18 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deeper.augment.ops import Normalise, augment, left_out_on_grey, mixes
-from deeper.cli import transfer
+from deeper.cli import feeds, transfer
+from deeper.cli.splits import Splits
 from deeper.cli.study_directory import study_directory
-from deeper.data.batches import stream
-from deeper.data.order import batch_indices, padded_batches
-from deeper.data.photographs import Photographs, View
-from deeper.data.sources import (
-    Dataset,
-    Split,
-    first_of_draw,
-    hold_out,
-    only_classes,
-    open_dataset,
-)
 from deeper.errors import UserError
 from deeper.inspect.arithmetic import Summary, summarise
 from deeper.inspect.stages import Stages, stages_of
 from deeper.models.init import shapes_of
 from deeper.train import parallel
 from deeper.train.consistency import Consistency
-from deeper.train.evaluate import Split as EvaluatedSplit
-from deeper.train.feed import Feed, Resident, ResidentPair, Streamed, on_device
 from deeper.train.loop import Experiment, Settings
 from deeper.train.phase import Phase
 from deeper.train.step import Prepare
-
-TRAINED_ON = ("train", "unlabelled")
-UNLABELLED_SEED = 1 << 32  # keeps the order of the unlabelled images apart from every run's seed
-
-# A data set up to this share of a device's memory lives on the device.
-RESIDENT_SHARE = 0.25
 
 
 @dataclass
@@ -246,64 +225,6 @@ def make_plan(config: DictConfig, train_size: int) -> Plan:
     return Plan(model, summary, settings, peak, phases, stages, last, train_size)
 
 
-@dataclass(frozen=True)
-class Splits:
-    """A data set as a run uses it: what is trained on, what chooses, what is touched once.
-
-    Attributes:
-        dataset: names and shapes.
-        train: trained on.
-        validation: held out of the training split, or None.
-        test: evaluated once, at the end.
-        unlabelled: the whole training split, of which labels are not looked at, or None.
-    """
-
-    dataset: Dataset
-    train: Split
-    validation: Split | None
-    test: Split
-    unlabelled: Split | None
-
-
-def view_of(data: DictConfig) -> View | None:
-    """Return how photographs are shown; None where the data set's images have one size."""
-    if data.get("crop") is None:
-        return None
-    height, width, channels = data.image_shape
-    return View((height, width, channels), data.crop, data.shorter_side)
-
-
-def open_splits(config: DictConfig) -> Splits:
-    """Open the data set and hold out the validation split."""
-    data = config.data
-    dataset = open_dataset(data.name, Path(data.dir), view=view_of(config.data))
-    if tuple(data.image_shape) != tuple(dataset.image_shape):
-        raise UserError(
-            f"data.image_shape={list(data.image_shape)} but the images of {data.name} are "
-            f"{list(dataset.image_shape)}."
-        )
-    if data.keep_classes is not None:
-        dataset = only_classes(dataset, tuple(data.keep_classes))
-    if len(dataset.class_names) != data.classes:
-        raise UserError(
-            f"data.classes={data.classes} but {data.name} in {data.dir} has "
-            f"{len(dataset.class_names)} classes"
-            + (" with data.keep_classes." if data.keep_classes is not None else ".")
-        )
-    train, validation = hold_out(dataset.splits["train"], data.validation)
-    unlabelled = None if config.train.consistency is None else train
-    if data.examples is not None:
-        train = first_of_draw(train, data.examples, data.draw)
-    test = dataset.splits["test"]
-
-    def first(split: Split) -> Split:
-        return split.select(slice(data.limit))
-
-    if data.limit is not None:
-        train, validation, test = first(train), first(validation), first(test)
-    return Splits(dataset, train, validation if len(validation.labels) else None, test, unlabelled)
-
-
 def assemble(
     config: DictConfig, plan: Plan, splits: Splits, mesh: Mesh, *, features: bool = False
 ) -> Experiment:
@@ -350,7 +271,7 @@ def assemble(
     ratio = 0 if consistency is None else consistency.ratio
     if splits.unlabelled is not None:
         parts["unlabelled"] = splits.unlabelled
-    make = _resident if _fits(config, splits, mesh) else _streamed
+    make = feeds.resident if feeds.fits(config, splits, mesh) else feeds.streamed
     feed, evaluated = make(parts, settings.batch_size, ratio, seed, mesh)
     return Experiment(
         model=plan.last_layer if features and plan.last_layer else plan.model,
@@ -397,97 +318,3 @@ def preparation(operations: Sequence[Any], normalise: Callable[[Any], Any]) -> P
         return normalise(images), targets
 
     return prepare
-
-
-def _fits(config: DictConfig, splits: Splits, mesh: Mesh) -> bool:
-    """Decide whether the examples live on the devices."""
-    wish = config.data.on_device
-    if wish not in ("auto", True, False):
-        raise UserError(f"data.on_device={wish} is unknown; choose auto, true or false.")
-    if isinstance(splits.train.images, Photographs):
-        if wish is True:
-            raise UserError("data.on_device=true: photographs of any size come from the host.")
-        return False
-    if wish != "auto":
-        return bool(wish)
-    parts = (splits.train, splits.validation, splits.test, splits.unlabelled)
-    size = sum(np.prod(part.images.shape) for part in parts if part is not None)
-    memory = (mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit", 8 * 2**30)
-    return size <= RESIDENT_SHARE * memory
-
-
-def _resident(
-    parts: dict[str, Split], batch_size: int, ratio: int, seed: int, mesh: Mesh
-) -> tuple[Feed, dict[str, EvaluatedSplit]]:
-    """All splits in one array on the device, so that evaluation is compiled once for all."""
-    stored = {name: part for name, part in parts.items() if name != "shown"}
-    source = on_device(
-        np.concatenate([part.images for part in stored.values()]),
-        np.concatenate([part.labels for part in stored.values()]),
-        mesh,
-    )
-    offsets, total = {"shown": 0}, 0
-    for name, part in stored.items():  # train is first: "shown" is its beginning
-        offsets[name] = total
-        total += len(part.labels)
-
-    train_size = len(stored["train"].labels)
-    evaluated = {}
-    for name, part in parts.items():
-        if name in TRAINED_ON:
-            continue
-        numbers, mask = padded_batches(len(part.labels), batch_size)
-        numbers = np.where(mask, numbers + offsets[name], -1).astype(np.int32)
-        feed = Resident(source, numbers.__getitem__)
-        evaluated[name] = EvaluatedSplit(name, feed, len(part.labels), len(numbers))
-    labelled = partial(batch_indices, train_size, batch_size, seed)
-    if not ratio:
-        return Resident(source, labelled), evaluated
-    unlabelled = partial(
-        batch_indices, len(stored["unlabelled"].labels), batch_size * ratio, seed + UNLABELLED_SEED
-    )
-
-    def both(step):
-        return {
-            "labelled": labelled(step),
-            "unlabelled": unlabelled(step) + np.int32(offsets["unlabelled"]),
-        }
-
-    return ResidentPair(source, both), evaluated
-
-
-def _streamed(
-    parts: dict[str, Split], batch_size: int, ratio: int, seed: int, mesh: Mesh
-) -> tuple[Feed, dict[str, EvaluatedSplit]]:
-    """Batches gathered on the host, computed ahead by threads."""
-    del mesh
-    train = parts["train"]
-
-    def order(step):
-        return batch_indices(len(train.labels), batch_size, seed, step)
-
-    evaluated = {}
-    for name, part in parts.items():
-        if name in TRAINED_ON:
-            continue
-        numbers, mask = padded_batches(len(part.labels), batch_size)
-        numbers = np.where(mask, numbers, -1)
-        feed = Streamed(partial(stream, part, numbers.__getitem__, stop=len(numbers)))
-        evaluated[name] = EvaluatedSplit(name, feed, len(part.labels), len(numbers))
-    if not ratio:
-        return Streamed(partial(stream, train, order, stop=None, seed=seed)), evaluated
-    without = parts["unlabelled"]
-
-    def other_order(step):
-        return batch_indices(len(without.labels), batch_size * ratio, seed + UNLABELLED_SEED, step)
-
-    def both(first):
-        other_seed = seed + UNLABELLED_SEED
-        with (
-            closing(stream(train, order, first, stop=None, seed=seed)) as labelled,
-            closing(stream(without, other_order, first, stop=None, seed=other_seed)) as unlabelled,
-        ):
-            for one, other in zip(labelled, unlabelled, strict=True):
-                yield one | {"unlabelled": other["image"]}
-
-    return Streamed(both), evaluated

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from deeper.augment.views import PROTOCOLS, views
 from deeper.cli import build, device, stored
+from deeper.cli.splits import open_splits, view_of
 from deeper.errors import UserError
 from deeper.train.evaluate import Evaluator
 from deeper.train.parallel import replicate
@@ -21,13 +22,13 @@ def run(config: DictConfig) -> None:
         of_run.train.batch_size = config.batch_size
     device.start_jax(of_run.train.cpu_kernels)
     mesh = device.mesh_of(of_run.train.devices)
-    ten_of_photographs = config.views == "ten_crop" and build.view_of(of_run.data) is not None
+    ten_of_photographs = config.views == "ten_crop" and view_of(of_run.data) is not None
     shown = of_run.copy()
     if ten_of_photographs:
         # The middle square, of which the net's size is cut out ten times.
         side = of_run.data.shorter_side
         shown.data.image_shape = [side, side, of_run.data.image_shape[2]]
-    splits = build.open_splits(shown)
+    splits = open_splits(shown)
     plan = build.make_plan(of_run, len(splits.train.labels))
     experiment = build.assemble(of_run, plan, splits, mesh)
     named = {split.name: split for split in (experiment.validation, *experiment.final) if split}
@@ -69,7 +70,7 @@ def run(config: DictConfig) -> None:
 def _protocol(config: DictConfig, data: DictConfig) -> str:
     """Return in words what of an image is evaluated."""
     in_words = PROTOCOLS[config.views].format(padding=config.padding)
-    if build.view_of(data) is None:
+    if view_of(data) is None:
         return in_words
     height, width, _ = data.image_shape
     side = f"shorter side {data.shorter_side} (antialiased)"

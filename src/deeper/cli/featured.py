@@ -11,8 +11,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from deeper.augment.ops import Normalise
-from deeper.cli.build import Plan, Splits
+from deeper.cli.build import Plan
 from deeper.cli.progress import bar
+from deeper.cli.splits import Splits
 from deeper.data.photographs import Photographs
 from deeper.data.sources import Split
 from deeper.inspect.features import extract, inputs_of, kept

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from deeper.augment.ops import Normalise
-from deeper.cli import build, device, stored
+from deeper.cli import device, stored
 from deeper.cli.progress import bar
+from deeper.cli.splits import open_splits
 from deeper.errors import UserError
 from deeper.inspect import probes
 from deeper.inspect.features import extract, inputs_of, outputs_of
@@ -32,7 +33,7 @@ def run(config: DictConfig) -> None:
     # Trained on images normalised so, the net gets others normalised alike.
     normalise = Normalise(tuple(of_run.data.mean), tuple(of_run.data.std))
     _choose_data(of_run, config)
-    splits = build.open_splits(of_run)
+    splits = open_splits(of_run)
     model = weights.model
     layer = config.layer or f"input of {stages_of(model, tuple(of_run.data.image_shape)).head}"
     apply = outputs_of(model, layer) if config.layer else inputs_of(model, layer.split()[-1])

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deeper.cli import build, device
+from deeper.cli.splits import open_splits
 from deeper.errors import UserError
 from deeper.inspect import augmentations, figure
 from deeper.inspect.arithmetic import summarise
@@ -152,7 +153,7 @@ def _sheet(config: DictConfig) -> None:
     device.start_jax(cpu_kernels=True)
     name = HydraConfig.get().runtime.choices["augment"]
     out = Path(config.out or f"{name}-{config.data.name}.png")
-    images = build.open_splits(config).train.images
+    images = open_splits(config).train.images
     if not 2 <= config.sheet <= len(images):
         raise UserError(f"sheet={config.sheet}: give 2 to {len(images)} images.")
     shown = images[: config.sheet - config.sheet % 2]  # Mixup and CutMix take them in pairs

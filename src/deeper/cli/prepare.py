@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from deeper.cli import build
+from deeper.cli.splits import view_of
 from deeper.data.folder import Tree, read_tree
 from deeper.data.imagenet import read_imagenet
 from deeper.data.prepare import known_entry, prepare, prepare_photographs
@@ -25,7 +25,7 @@ def run(config: DictConfig) -> None:
     # The file is named because it is written to while TFDS's own output is held back.
     console = Console(file=sys.stdout, highlight=False)
     name, data_dir = config.data.name, Path(config.data.dir)
-    photographs = build.view_of(config.data)
+    photographs = view_of(config.data)
     there = prepared_directory(name, data_dir) is not None
     if photographs is None:
         known_entry(name)

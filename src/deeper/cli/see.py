@@ -16,8 +16,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from deeper.augment.ops import Normalise
-from deeper.cli import build, device, stored
+from deeper.cli import device, stored
 from deeper.cli.progress import bar
+from deeper.cli.splits import Splits, open_splits
 from deeper.data.pictures import picture_files, read_picture
 from deeper.data.sources import Split
 from deeper.errors import UserError
@@ -146,7 +147,7 @@ def _subject(config: DictConfig, path: Path, key: str, progress: methods.Progres
         # Nobody says what is on them: the class that is asked about is the net's own answer.
         logits = subject.net(normalise(jnp.asarray(images)), [LOGITS])[LOGITS]
         return replace(subject, images=images, labels=np.asarray(logits.argmax(-1), np.int32))
-    splits = build.open_splits(weights.config)
+    splits = open_splits(weights.config)
     split, most = _split(splits, str(config.split)), config.examples
     states = stored.states(path)
     if weights.config.init_from is None:
@@ -161,7 +162,7 @@ def _subject(config: DictConfig, path: Path, key: str, progress: methods.Progres
     )
 
 
-def _split(splits: build.Splits, name: str) -> Split:
+def _split(splits: Splits, name: str) -> Split:
     found = {"validation": splits.validation, "test": splits.test, "train": splits.train}
     split = found.get(name)
     if split is None:

@@ -14,6 +14,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from deeper.cli import build, device
+from deeper.cli.splits import open_splits
 from deeper.errors import UserError
 from deeper.models.init import initialise, shapes_of
 from deeper.train.checkpoint import Checkpoints
@@ -247,7 +248,7 @@ def class_names(path: Path, config: DictConfig) -> list[str]:
     if config.data.name == "imagenet" and config.data.classes == 1000:
         return imagenet_names()  # the data set's own are WordNet ids
     try:
-        return list(build.open_splits(config).dataset.class_names)
+        return list(open_splits(config).dataset.class_names)
     except UserError:
         return [str(number) for number in range(config.data.classes)]
 

@@ -16,6 +16,7 @@ from deeper.cli.banner import banner, banner_facts, transfer_lines
 from deeper.cli.featured import featured
 from deeper.cli.main import DIVERGED, FINISHED, INTERRUPTED
 from deeper.cli.progress import Pipe, Watcher, watcher
+from deeper.cli.splits import Splits, open_splits
 from deeper.data.sources import known_size
 from deeper.inspect.stages import stages_of
 from deeper.track.environment import environment
@@ -65,7 +66,7 @@ def _train(
 ) -> int:
     device.start_jax(config.train.cpu_kernels)
     mesh = device.mesh_of(config.train.devices)
-    splits = build.open_splits(config)
+    splits = open_splits(config)
     plan = build.make_plan(config, len(splits.train.labels))
     begin = stored.beginning(config, plan)
     if plan.last_layer is None:
@@ -116,7 +117,7 @@ def _train(
 
 
 def _result(
-    config: DictConfig, label: str, plan: build.Plan, splits: build.Splits, outcome: Outcome
+    config: DictConfig, label: str, plan: build.Plan, splits: Splits, outcome: Outcome
 ) -> dict[str, Any]:
     """Return what `result.json` holds."""
     plain = build.plain_config(config, label)
@@ -150,7 +151,7 @@ def _result(
     return result
 
 
-def _examples(splits: build.Splits, outcome: Outcome) -> Examples:
+def _examples(splits: Splits, outcome: Outcome) -> Examples:
     """Return the first test images with what the net says of them, and the confusion matrix."""
     test = outcome.evaluations["test"]
     names = splits.dataset.class_names

@@ -1,0 +1,117 @@
+"""How a run's splits are fed to the compiled step: from the devices' memory or from the host."""
+
+from contextlib import closing
+from functools import partial
+
+import numpy as np
+from jax.sharding import Mesh
+from omegaconf import DictConfig
+
+from deeper.cli.splits import Splits
+from deeper.data.batches import stream
+from deeper.data.order import batch_indices, padded_batches
+from deeper.data.photographs import Photographs
+from deeper.data.sources import Split
+from deeper.errors import UserError
+from deeper.train.evaluate import Split as EvaluatedSplit
+from deeper.train.feed import Feed, Resident, ResidentPair, Streamed, on_device
+
+TRAINED_ON = ("train", "unlabelled")
+UNLABELLED_SEED = 1 << 32  # keeps the order of the unlabelled images apart from every run's seed
+
+# A data set up to this share of a device's memory lives on the device.
+RESIDENT_SHARE = 0.25
+
+
+def fits(config: DictConfig, splits: Splits, mesh: Mesh) -> bool:
+    """Decide whether the examples live on the devices."""
+    wish = config.data.on_device
+    if wish not in ("auto", True, False):
+        raise UserError(f"data.on_device={wish} is unknown; choose auto, true or false.")
+    if isinstance(splits.train.images, Photographs):
+        if wish is True:
+            raise UserError("data.on_device=true: photographs of any size come from the host.")
+        return False
+    if wish != "auto":
+        return bool(wish)
+    parts = (splits.train, splits.validation, splits.test, splits.unlabelled)
+    size = sum(np.prod(part.images.shape) for part in parts if part is not None)
+    memory = (mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit", 8 * 2**30)
+    return size <= RESIDENT_SHARE * memory
+
+
+def resident(
+    parts: dict[str, Split], batch_size: int, ratio: int, seed: int, mesh: Mesh
+) -> tuple[Feed, dict[str, EvaluatedSplit]]:
+    """All splits in one array on the device, so that evaluation is compiled once for all."""
+    stored = {name: part for name, part in parts.items() if name != "shown"}
+    source = on_device(
+        np.concatenate([part.images for part in stored.values()]),
+        np.concatenate([part.labels for part in stored.values()]),
+        mesh,
+    )
+    offsets, total = {"shown": 0}, 0
+    for name, part in stored.items():  # train is first: "shown" is its beginning
+        offsets[name] = total
+        total += len(part.labels)
+
+    train_size = len(stored["train"].labels)
+    evaluated = {}
+    for name, part in parts.items():
+        if name in TRAINED_ON:
+            continue
+        numbers, mask = padded_batches(len(part.labels), batch_size)
+        numbers = np.where(mask, numbers + offsets[name], -1).astype(np.int32)
+        feed = Resident(source, numbers.__getitem__)
+        evaluated[name] = EvaluatedSplit(name, feed, len(part.labels), len(numbers))
+    labelled = partial(batch_indices, train_size, batch_size, seed)
+    if not ratio:
+        return Resident(source, labelled), evaluated
+    unlabelled = partial(
+        batch_indices, len(stored["unlabelled"].labels), batch_size * ratio, seed + UNLABELLED_SEED
+    )
+
+    def both(step):
+        return {
+            "labelled": labelled(step),
+            "unlabelled": unlabelled(step) + np.int32(offsets["unlabelled"]),
+        }
+
+    return ResidentPair(source, both), evaluated
+
+
+def streamed(
+    parts: dict[str, Split], batch_size: int, ratio: int, seed: int, mesh: Mesh
+) -> tuple[Feed, dict[str, EvaluatedSplit]]:
+    """Batches gathered on the host, computed ahead by threads."""
+    del mesh
+    train = parts["train"]
+
+    def order(step):
+        return batch_indices(len(train.labels), batch_size, seed, step)
+
+    evaluated = {}
+    for name, part in parts.items():
+        if name in TRAINED_ON:
+            continue
+        numbers, mask = padded_batches(len(part.labels), batch_size)
+        numbers = np.where(mask, numbers, -1)
+        feed = Streamed(partial(stream, part, numbers.__getitem__, stop=len(numbers)))
+        evaluated[name] = EvaluatedSplit(name, feed, len(part.labels), len(numbers))
+    if not ratio:
+        return Streamed(partial(stream, train, order, stop=None, seed=seed)), evaluated
+    without = parts["unlabelled"]
+
+    def other_order(step):
+        return batch_indices(len(without.labels), batch_size * ratio, seed + UNLABELLED_SEED, step)
+
+    def both(first):
+        other_seed = seed + UNLABELLED_SEED
+        with (
+            closing(stream(train, order, first, stop=None, seed=seed)) as labelled,
+            closing(stream(without, other_order, first, stop=None, seed=other_seed)) as unlabelled,
+        ):
+            for one, other in zip(labelled, unlabelled, strict=True):
+                yield one | {"unlabelled": other["image"]}
+
+    return Streamed(both), evaluated

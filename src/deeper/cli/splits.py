@@ -1,0 +1,75 @@
+"""From a composed config to the splits that a run uses."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from deeper.data.photographs import View
+from deeper.data.sources import (
+    Dataset,
+    Split,
+    first_of_draw,
+    hold_out,
+    only_classes,
+    open_dataset,
+)
+from deeper.errors import UserError
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set as a run uses it: what is trained on, what chooses, what is touched once.
+
+    Attributes:
+        dataset: names and shapes.
+        train: trained on.
+        validation: held out of the training split, or None.
+        test: evaluated once, at the end.
+        unlabelled: the whole training split, of which labels are not looked at, or None.
+    """
+
+    dataset: Dataset
+    train: Split
+    validation: Split | None
+    test: Split
+    unlabelled: Split | None
+
+
+def view_of(data: DictConfig) -> View | None:
+    """Return how photographs are shown; None where the data set's images have one size."""
+    if data.get("crop") is None:
+        return None
+    height, width, channels = data.image_shape
+    return View((height, width, channels), data.crop, data.shorter_side)
+
+
+def open_splits(config: DictConfig) -> Splits:
+    """Open the data set and hold out the validation split."""
+    data = config.data
+    dataset = open_dataset(data.name, Path(data.dir), view=view_of(config.data))
+    if tuple(data.image_shape) != tuple(dataset.image_shape):
+        raise UserError(
+            f"data.image_shape={list(data.image_shape)} but the images of {data.name} are "
+            f"{list(dataset.image_shape)}."
+        )
+    if data.keep_classes is not None:
+        dataset = only_classes(dataset, tuple(data.keep_classes))
+    if len(dataset.class_names) != data.classes:
+        raise UserError(
+            f"data.classes={data.classes} but {data.name} in {data.dir} has "
+            f"{len(dataset.class_names)} classes"
+            + (" with data.keep_classes." if data.keep_classes is not None else ".")
+        )
+    train, validation = hold_out(dataset.splits["train"], data.validation)
+    unlabelled = None if config.train.consistency is None else train
+    if data.examples is not None:
+        train = first_of_draw(train, data.examples, data.draw)
+    test = dataset.splits["test"]
+
+    def first(split: Split) -> Split:
+        return split.select(slice(data.limit))
+
+    if data.limit is not None:
+        train, validation, test = first(train), first(validation), first(test)
+    return Splits(dataset, train, validation if len(validation.labels) else None, test, unlabelled)
