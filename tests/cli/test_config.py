@@ -44,7 +44,8 @@ CHOICES = [
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_builds_without_compiling(choice):
-    own = choice in ("data=folder", "study=transfer_imagenet")  # somebody's own photographs
+    # Somebody's own photographs, or sets that are as large as they were prepared.
+    own = choice in ("data=folder", "data=photos", "study=transfer_imagenet")
     config = compose_train(choice, *(["data.name=pets", "data.classes=3"] if own else []))
     size = 1000 if own else known_size(config.data.name, "train", Path("nowhere"))
     size -= config.data.validation
@@ -125,6 +126,10 @@ MISTAKES = {
     "an empty study": (("report", "study=depth_fashion"), "deeper train -m study=depth_fashion"),
     "no study": (("report",), "study=depth_fashion"),
     "a set that cannot be prepared": (("prepare", "data=imagenet"), "two tars or its tree"),
+    "packages that are not there": (
+        ("prepare", "data=photos", "data.source=nowhere"),
+        "apt-get download lomiri-wallpapers-16.04 mate-backgrounds plasma-workspace-wallpapers",
+    ),
     "a directory that is no run": (("evaluate", "run=nowhere"), "no config.yaml"),
 }
 

@@ -1,5 +1,6 @@
 """``deeper prepare data=NAME``: make a data set ready."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from deeper.cli.splits import view_of
+from deeper.data.debian import cut_photographs
 from deeper.data.folder import Tree, read_tree
 from deeper.data.imagenet import read_imagenet
 from deeper.data.prepare import known_entry, prepare, prepare_photographs
@@ -29,7 +31,7 @@ def run(config: DictConfig) -> None:
     there = prepared_directory(name, data_dir) is not None
     if photographs is None:
         known_entry(name)
-    elif config.data.source is None and not there:
+    elif config.data.source is None and not there and "packages" not in config.data:
         raise UserError(
             f"Say where the photographs of {name} are: data.source=DIRECTORY, with "
             + (
@@ -51,8 +53,10 @@ def run(config: DictConfig) -> None:
         if photographs is None:
             path = prepare(name, data_dir, original, progress)
         else:
-            read = _reader(config, progress)
-            path = prepare_photographs(name, data_dir, read, photographs.image_shape[2], progress)
+            channels, scratch = photographs.image_shape[2], data_dir / f".{name}-crops"
+            read = _reader(config, scratch, progress)
+            path = prepare_photographs(name, data_dir, read, channels, progress)
+            shutil.rmtree(scratch, ignore_errors=True)
         dataset = open_dataset(name, data_dir, progress, photographs)
     shown = ", ".join(dataset.class_names[:NAMES_SHOWN])
     if len(dataset.class_names) > NAMES_SHOWN:
@@ -71,9 +75,15 @@ def run(config: DictConfig) -> None:
     )
 
 
-def _reader(config: DictConfig, progress: Callable[[str, int, int], None]) -> Callable[[], Tree]:
+def _reader(
+    config: DictConfig, scratch: Path, progress: Callable[[str, int, int], None]
+) -> Callable[[], Tree]:
     """Return what finds the photographs; it is not called if they are prepared."""
-    source = Path(config.data.source or "")
-    if config.data.name == "imagenet":
+    data = config.data
+    source = Path(data.source or "")
+    if "packages" in data:
+        root = Path(data.source or "/")
+        return lambda: cut_photographs(root, data.packages, data.crops, scratch, progress)
+    if data.name == "imagenet":
         return lambda: read_imagenet(source, progress)
-    return lambda: read_tree(source, config.data.fraction)
+    return lambda: read_tree(source, data.fraction)

@@ -1,7 +1,7 @@
 """Photographs in a folder a class, as torchvision and Kaggle lay them out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -51,10 +51,12 @@ class Tree:
     Attributes:
         splits: train and test (or validation); in a random order that is always the same.
         class_names: folders' names, sorted.
+        papers: name -> content of files that go with the photographs, such as licences.
     """
 
     splits: dict[str, list[Photograph]]
     class_names: tuple[str, ...]
+    papers: dict[str, bytes] = field(default_factory=dict)
 
 
 def read_tree(source: Path, fraction: float) -> Tree:

@@ -89,6 +89,8 @@ def write(
                 ),
             )
         )
+    for paper, content in tree.papers.items():
+        (place / paper).write_bytes(content)
     (place / SIGNATURE).unlink()
     tfds.folder_dataset.write_metadata(
         data_dir=place,

@@ -128,6 +128,8 @@ def _missing(name: str, data_dir: Path) -> str:
             f"{where}: run `deeper prepare data=imagenet data.source=DIRECTORY` on the two tars or "
             "the tree of class folders, or say data.dir=DIRECTORY."
         )
+    if name == "photos":
+        return f"{where}: run `deeper prepare data=photos`, or say data.dir=DIRECTORY."
     return (
         f"{where}: run `deeper prepare data=folder data.name={name} data.source=DIRECTORY`, or "
         "prepare it with TFDS and file_format='array_record', or say data.dir=DIRECTORY."
