@@ -45,7 +45,7 @@ CHOICES = [
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_builds_without_compiling(choice):
     # Somebody's own photographs, or sets that are as large as they were prepared.
-    own = choice in ("data=folder", "data=photos", "study=transfer_imagenet")
+    own = choice in ("data=folder", "data=photos", "data=tfds", "study=transfer_imagenet")
     config = compose_train(choice, *(["data.name=pets", "data.classes=3"] if own else []))
     size = 1000 if own else known_size(config.data.name, "train", Path("nowhere"))
     size -= config.data.validation
@@ -129,6 +129,10 @@ MISTAKES = {
     "packages that are not there": (
         ("prepare", "data=photos", "data.source=nowhere"),
         "apt-get download lomiri-wallpapers-16.04 mate-backgrounds plasma-workspace-wallpapers",
+    ),
+    "a set that TFDS has not prepared": (
+        ("prepare", "data=tfds", "data.name=imagenette/160px-v2"),
+        "tfds.builder('imagenette/160px-v2', data_dir='",
     ),
     "a directory that is no run": (("evaluate", "run=nowhere"), "no config.yaml"),
 }

@@ -188,7 +188,7 @@ def test_a_missing_data_set_names_the_directory_and_the_command(tmp_path):
     assert str(tmp_path / "nowhere") in str(raised.value)
     with pytest.raises(UserError, match="on the two tars or the tree"):
         open_dataset("imagenet", tmp_path)
-    with pytest.raises(UserError, match="prepare it with TFDS"):
+    with pytest.raises(UserError, match="which says how TFDS makes it"):
         open_dataset("kmnist", tmp_path)
 
 

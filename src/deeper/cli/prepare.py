@@ -15,8 +15,10 @@ from deeper.cli.splits import view_of
 from deeper.data.debian import cut_photographs
 from deeper.data.folder import Tree, read_tree
 from deeper.data.imagenet import read_imagenet
-from deeper.data.prepare import known_entry, prepare, prepare_photographs
-from deeper.data.sources import open_dataset, prepared_directory
+from deeper.data.photographs import Photographs
+from deeper.data.prepare import prepare, prepare_photographs
+from deeper.data.sources import open_dataset
+from deeper.data.tfds_directory import find_prepared
 from deeper.errors import UserError
 
 NAMES_SHOWN = 10
@@ -27,20 +29,6 @@ def run(config: DictConfig) -> None:
     # The file is named because it is written to while TFDS's own output is held back.
     console = Console(file=sys.stdout, highlight=False)
     name, data_dir = config.data.name, Path(config.data.dir)
-    photographs = view_of(config.data)
-    there = prepared_directory(name, data_dir) is not None
-    if photographs is None:
-        known_entry(name)
-    elif config.data.source is None and not there and "packages" not in config.data:
-        raise UserError(
-            f"Say where the photographs of {name} are: data.source=DIRECTORY, with "
-            + (
-                "ImageNet's two tars or its tree of class folders in it."
-                if name == "imagenet"
-                else "train/CLASS and val/CLASS in it, or CLASS alone."
-            )
-        )
-    original = Path(config.data.original_dir) if config.data.original_dir else None
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         tasks = {}
@@ -50,14 +38,8 @@ def run(config: DictConfig) -> None:
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done)
 
-        if photographs is None:
-            path = prepare(name, data_dir, original, progress)
-        else:
-            channels, scratch = photographs.image_shape[2], data_dir / f".{name}-crops"
-            read = _reader(config, scratch, progress)
-            path = prepare_photographs(name, data_dir, read, channels, progress)
-            shutil.rmtree(scratch, ignore_errors=True)
-        dataset = open_dataset(name, data_dir, progress, photographs)
+        path = _make(config, progress)
+        dataset = open_dataset(name, data_dir, progress, view_of(config.data))
     shown = ", ".join(dataset.class_names[:NAMES_SHOWN])
     if len(dataset.class_names) > NAMES_SHOWN:
         shown += " ..."
@@ -69,21 +51,47 @@ def run(config: DictConfig) -> None:
     height, width, channels = dataset.image_shape
     console.print(f"{name} is ready in {path}", soft_wrap=True)
     console.print(table)
-    what = "photographs, shown" if photographs else "images"
+    of_any_size = any(isinstance(part.images, Photographs) for part in dataset.splits.values())
+    what = "photographs, shown" if of_any_size else "images"
     console.print(
         f"{what} at {height}x{width}x{channels}; {len(dataset.class_names)} classes: {shown}"
     )
+    if "test_fraction" in config.data:
+        command = f"deeper train data=tfds data.name={name} data.classes={len(dataset.class_names)}"
+        if not of_any_size:
+            command += f" data.crop=null data.image_shape=[{height},{width},{channels}]"
+        console.print(command, soft_wrap=True, markup=False)
 
 
-def _reader(
-    config: DictConfig, scratch: Path, progress: Callable[[str, int, int], None]
-) -> Callable[[], Tree]:
-    """Return what finds the photographs; it is not called if they are prepared."""
+def _make(config: DictConfig, progress: Callable[[str, int, int], None]) -> Path:
+    """Prepare the data set, unless it is; return where."""
     data = config.data
-    source = Path(data.source or "")
-    if "packages" in data:
-        root = Path(data.source or "/")
-        return lambda: cut_photographs(root, data.packages, data.crops, scratch, progress)
-    if data.name == "imagenet":
-        return lambda: read_imagenet(source, progress)
-    return lambda: read_tree(source, data.fraction)
+    name, data_dir = data.name, Path(data.dir)
+    view = view_of(data)
+    if "test_fraction" in data:
+        return find_prepared(name, data_dir)
+    if view is None:
+        original = Path(data.original_dir) if data.original_dir else None
+        return prepare(name, data_dir, original, progress)
+    scratch = data_dir / f".{name}-crops"
+
+    def read() -> Tree:
+        if "packages" in data:
+            root = Path(data.source or "/")
+            return cut_photographs(root, data.packages, data.crops, scratch, progress)
+        if data.source is None:
+            raise UserError(
+                f"Say where the photographs of {name} are: data.source=DIRECTORY, with "
+                + (
+                    "ImageNet's two tars or its tree of class folders in it."
+                    if name == "imagenet"
+                    else "train/CLASS and val/CLASS in it, or CLASS alone."
+                )
+            )
+        if name == "imagenet":
+            return read_imagenet(Path(data.source), progress)
+        return read_tree(Path(data.source), data.fraction)
+
+    path = prepare_photographs(name, data_dir, read, view.image_shape[2], progress)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return path

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from deeper.data.photographs import View
+from deeper.data.photographs import Photographs, View
 from deeper.data.sources import (
     Dataset,
     Split,
@@ -48,6 +48,12 @@ def open_splits(config: DictConfig) -> Splits:
     """Open the data set and hold out the validation split."""
     data = config.data
     dataset = open_dataset(data.name, Path(data.dir), view=view_of(config.data))
+    arrays = not any(isinstance(part.images, Photographs) for part in dataset.splits.values())
+    if arrays and view_of(data) is not None:
+        raise UserError(
+            f"The images of {data.name} have one size and are not cropped: say data.crop=null "
+            f"data.image_shape={list(dataset.image_shape)}."
+        )
     if tuple(data.image_shape) != tuple(dataset.image_shape):
         raise UserError(
             f"data.image_shape={list(data.image_shape)} but the images of {data.name} are "
@@ -61,11 +67,11 @@ def open_splits(config: DictConfig) -> Splits:
             f"{len(dataset.class_names)} classes"
             + (" with data.keep_classes." if data.keep_classes is not None else ".")
         )
-    train, validation = hold_out(dataset.splits["train"], data.validation)
+    train, test = _train_and_test(config, dataset)
+    train, validation = hold_out(train, data.validation)
     unlabelled = None if config.train.consistency is None else train
     if data.examples is not None:
         train = first_of_draw(train, data.examples, data.draw)
-    test = dataset.splits["test"]
 
     def first(split: Split) -> Split:
         return split.select(slice(data.limit))
@@ -73,3 +79,21 @@ def open_splits(config: DictConfig) -> Splits:
     if data.limit is not None:
         train, validation, test = first(train), first(validation), first(test)
     return Splits(dataset, train, validation if len(validation.labels) else None, test, unlabelled)
+
+
+def _train_and_test(config: DictConfig, dataset: Dataset) -> tuple[Split, Split]:
+    """Return the splits; of a set that has none to test on, a share is held out for that."""
+    splits = dataset.splits
+    if "train" not in splits:
+        raise UserError(
+            f"{dataset.name} has no training split, but {', '.join(splits)}: it cannot be used by "
+            "a run."
+        )
+    if "test" in splits:
+        return splits["train"], splits["test"]
+    share = config.data.get("test_fraction")
+    if share is None or not 0 < share < 1:
+        raise UserError(
+            f"{dataset.name} has no split to test on: give data.test_fraction between 0 and 1."
+        )
+    return hold_out(splits["train"], max(1, round(share * len(splits["train"]))))

@@ -174,5 +174,4 @@ def open_photographs(directory: Path, view: View, progress: Progress) -> Opened:
         digest.update(split.encode() + labels.astype("<i4").tobytes())
     for path in sorted(directory.glob("*.array_record*")):
         digest.update(f"{path.name} {path.stat().st_size}".encode())
-    names = (directory / "label.labels.txt").read_text().splitlines()
-    return Opened(splits, tuple(names), digest.hexdigest())
+    return Opened(splits, records.class_names(directory), digest.hexdigest())

@@ -43,6 +43,16 @@ def image_shape(directory: Path) -> tuple[int | None, ...]:
     return tuple(None if size < 0 else size for size in sizes)
 
 
+def class_names(directory: Path) -> tuple[str, ...]:
+    """Return the classes' names, or numbers where TFDS's builder gives no names."""
+    try:
+        return tuple((directory / "label.labels.txt").read_text().splitlines())
+    except FileNotFoundError:
+        features = json.loads((directory / "features.json").read_text())
+        label = features["featuresDict"]["features"]["label"]["classLabel"]
+        return tuple(str(number) for number in range(int(label["numClasses"])))
+
+
 def fields(record: bytes) -> dict[str, bytes | int]:
     """Return an Example's fields: the first value of each, as bytes or as a number.
 

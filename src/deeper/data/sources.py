@@ -105,18 +105,23 @@ def open_dataset(
     if holds_photographs(directory):
         if view is None:
             raise UserError(
-                f"{name} holds photographs of any size: say data=folder data.name={name}, whose "
-                "config tells how they are cropped."
+                f"{name} holds photographs of any size: say data=folder or data=tfds and "
+                f"data.name={name}, whose config tells how they are cropped."
             )
         opened = open_photographs(directory, view, progress)
-        parts = {split: Split(*part) for split, part in opened.splits.items()}
-        if "validation" in parts and (name == "imagenet" or "test" not in parts):
-            parts["test"] = parts.pop("validation")  # ImageNet's test labels are not public
-        shape = parts["train"].images.shape[1:]
+        parts = _tested({split: Split(*part) for split, part in opened.splits.items()}, name)
+        shape = next(iter(parts.values())).images.shape[1:]
         return Dataset(name, parts, opened.class_names, shape, opened.fingerprint)
     found = decoded(name, directory, progress)
-    splits = {split: Split(images, labels) for split, (images, labels) in found.arrays.items()}
-    return Dataset(name, splits, found.class_names, found.image_shape, found.fingerprint)
+    parts = _tested({split: Split(*part) for split, part in found.arrays.items()}, name)
+    return Dataset(name, parts, found.class_names, found.image_shape, found.fingerprint)
+
+
+def _tested(parts: dict[str, Split], name: str) -> dict[str, Split]:
+    """Call the validation split test where there is no test split, or none with labels."""
+    if "validation" in parts and (name == "imagenet" or "test" not in parts):
+        parts["test"] = parts.pop("validation")  # ImageNet's test labels are not public
+    return parts
 
 
 def _missing(name: str, data_dir: Path) -> str:
@@ -132,7 +137,8 @@ def _missing(name: str, data_dir: Path) -> str:
         return f"{where}: run `deeper prepare data=photos`, or say data.dir=DIRECTORY."
     return (
         f"{where}: run `deeper prepare data=folder data.name={name} data.source=DIRECTORY`, or "
-        "prepare it with TFDS and file_format='array_record', or say data.dir=DIRECTORY."
+        f"`deeper prepare data=tfds data.name={name}`, which says how TFDS makes it, or say "
+        "data.dir=DIRECTORY."
     )
 
 
