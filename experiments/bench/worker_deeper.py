@@ -22,6 +22,7 @@ from deeper.models.lenet import lenet5
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
 from deeper.train.feed import Resident, on_device
+from deeper.train.losses import cross_entropy
 from deeper.train.optimizer import SGD
 from deeper.train.parallel import data_mesh, parallelise, replicate
 from deeper.train.phase import Phase
@@ -50,7 +51,7 @@ def main():
         model,
         Phase(0, 1, optimizer, schedule),
         lambda key, rows, images, labels: (normalise(images), labels),
-        label_smoothing=0.0,
+        loss=cross_entropy,
         accumulate=1,
         ema_decay=None,
     )

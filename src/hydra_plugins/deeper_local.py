@@ -35,11 +35,13 @@ class LocalLauncher(Launcher):
         from deeper.cli import sweep
 
         loader = self._context.config_loader
-        arms = []
-        for overrides in job_overrides:
-            config = loader.load_sweep_config(self._config, list(overrides))
-            arms.append(sweep.arm_of(config, list(overrides)))
-        status = sweep.run(arms, self._jobs)
+        given = [list(overrides) for overrides in job_overrides]
+        configs = [loader.load_sweep_config(self._config, overrides) for overrides in given]
+        if configs[0].mode.dry:
+            status = sweep.tell(configs, given)
+        else:
+            arms = [sweep.arm_of(*one) for one in zip(configs, given, strict=True)]
+            status = sweep.run(arms, self._jobs)
         if status:
             sys.exit(status)
-        return [JobReturn(status=JobStatus.COMPLETED, _return_value=0) for _ in arms]
+        return [JobReturn(status=JobStatus.COMPLETED, _return_value=0) for _ in given]

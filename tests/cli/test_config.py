@@ -1,5 +1,6 @@
 """Every config that can be composed builds; every mistake gets a sentence."""
 
+import math
 import os
 import subprocess
 import sys
@@ -28,6 +29,15 @@ def names(group):
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+# Arms of the studies on ImageNet: nets of their papers, by the recipes of their papers.
+NETS = {
+    "alexnet": "krizhevsky2012",
+    "googlenet": "szegedy2014",
+    **{f"vgg{depth}": "simonyan2014" for depth in (11, 13, 16, 19)},
+    **{f"resnet{depth}": "he2015" for depth in (18, 34, 50, 101, 152)},
+    **{f"plain{depth}": "he2015" for depth in (18, 34)},
+}
+
 CHOICES = [
     *(f"model={name}" for name in names("model")),
     *(f"data={name}" for name in names("data")),
@@ -38,7 +48,7 @@ CHOICES = [
     *(f"mode={name}" for name in names("mode")),
     *(f"train={name}" for name in names("train")),
     *(f"transfer={name}" for name in names("transfer")),
-    *(f"arm={name}" for name in names("arm")),
+    *(f"arm={name}" for name in names("arm") if name not in NETS),
 ]
 
 
@@ -82,6 +92,61 @@ def test_the_depth_study_has_twenty_arms_the_longest_first():
     assert params["model.depth"] == "44,32,20,14,8"
     assert params["seed"] == "2,3"
     assert params["model"] == "plain,resnet"
+
+
+EPOCHS = {  # recipe -> epochs, their learning rates as the paper (or its replication) states them
+    "he2015": (120, {0: 0.1, 29.9: 0.1, 30.1: 0.01, 60.1: 0.001, 90.1: 0.0001}),
+    "torchvision_v1": (90, {0: 0.1, 29.9: 0.1, 30.1: 0.01, 60.1: 0.001, 89.9: 0.001}),
+    "rsb_a3": (100, {0: 0.0, 2.5: 0.004, 5: 0.008, 52.5: 0.004, 99.99: 0.0}),
+    "simonyan2014": (74, {0: 0.01, 18.4: 0.01, 18.6: 1e-3, 37.1: 1e-4, 73: 1e-5}),
+    "krizhevsky2012": (90, {0: 0.01, 22.4: 0.01, 22.6: 1e-3, 45.1: 1e-4, 89: 1e-5}),
+    "szegedy2014": (250, {0: 0.01, 7.9: 0.01, 8.1: 0.0096, 16.1: 0.009216}),
+}
+BATCHES = {"krizhevsky2012": 128, "rsb_a3": 2048, "szegedy2014": 32}  # the others: 256
+
+
+@pytest.mark.parametrize("recipe", [name for name in names("recipe") if name != "none"])
+def test_a_recipe_builds_and_has_its_papers_learning_rates(recipe):
+    config = compose_train(f"recipe={recipe}", "data=imagenet", "model.depth=8")
+    plan = build.make_plan(config, 1_281_167)
+    epochs, rates = EPOCHS[recipe]
+    batch = BATCHES.get(recipe, 256)
+    assert plan.settings.batch_size == batch
+    assert plan.settings.steps == math.ceil(epochs * 1_281_167 / batch)
+    assert config.recipe.name == recipe
+    assert config.recipe.protocol in ("1crop", "10crop", "dense", "multiscale")
+    build.operations_of(config)
+    for epoch, expected in rates.items():
+        rate = plan.phases[0].learning_rate(round(epoch * 1_281_167 / batch))
+        assert float(rate) == pytest.approx(expected, rel=0.01, abs=1e-6), epoch
+    if recipe == "rsb_a3":
+        assert plan.settings.loss == "binary_cross_entropy"
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_a_net_has_the_recipe_of_its_paper_and_takes_another(net):
+    config = compose_train("study=families_imagenet", f"arm={net}")
+    assert build.label_of(config, config.hydra) == net
+    assert (config.recipe.name, config.data.name) == (NETS[net], "imagenet")
+    build.build_model(config)
+    other = compose_train("study=families_imagenet", f"arm={net}", "recipe=rsb_a3")
+    assert (other.recipe.name, other.train.epochs) == ("rsb_a3", 100)
+    assert other.optimizer._target_.endswith("LAMB")
+
+
+def test_a_dry_sweep_is_one_table_without_data(tmp_path):
+    arguments = ("study=families_imagenet", "mode=dry", "study.nets=[resnet18,alexnet]")
+    done = deeper("train", "-m", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert all(len(line) <= 100 for line in lines)
+    resnet, alexnet = (line.split() for line in lines[2:4])
+    # 6 FLOP a MAC and image, 120 passes, a quarter of TF32's 156 TFLOP/s.
+    assert resnet[:7] == ["resnet18", "he2015", "3", "11.52", "1.79", "256", "601"]
+    hours = 6 * 1.79e9 * 120 * 1_281_167 / (0.25 * 156e12) / 3600
+    assert float(resnet[9]) == pytest.approx(hours, rel=0.01)
+    assert alexnet[:4] == ["alexnet", "krizhevsky2012", "3", "60.97"]
+    assert not list(tmp_path.glob("runs/families_imagenet*"))
 
 
 def deeper(*arguments, cwd):

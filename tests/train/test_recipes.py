@@ -6,8 +6,9 @@ import optax
 import pytest
 
 from deeper.errors import UserError
-from deeper.train.optimizer import LARS, SGD, AdamW
-from deeper.train.schedule import Constant, Cosine, Steps
+from deeper.train.losses import binary_cross_entropy, loss_of
+from deeper.train.optimizer import LAMB, LARS, SGD, AdamW
+from deeper.train.schedule import Constant, Cosine, Staircase, Steps
 
 
 def test_sgd_with_weight_decay_is_torchs():
@@ -32,6 +33,7 @@ def test_sgd_with_weight_decay_is_torchs():
         SGD(0.1, 0.0, False, 0.5, False),
         AdamW(0.1, 0.9, 0.999, 1e-8, 0.5, False),
         LARS(0.1, 0.9, 0.001, 0.5, False),
+        LAMB(0.1, 0.9, 0.999, 1e-6, 0.5, False),
     ],
 )
 def test_decay_can_leave_out_norms_and_biases(recipe):
@@ -63,3 +65,63 @@ def test_impossible_schedules_are_refused():
         Steps((0.75, 0.5), 0.1, 0.0).over(0.1, 100)
     with pytest.raises(UserError, match="warmup"):
         Constant(warmup=1.5).over(0.1, 100)
+
+
+def test_lamb_is_the_papers_algorithm():
+    # You et al. 2019, algorithm 2, in numpy; what does not decay is not adapted.
+    rate, b1, b2, eps, decay = 0.1, 0.9, 0.999, 1e-6, 0.02
+    optimizer = LAMB(rate, b1, b2, eps, decay, False).transformation(optax.constant_schedule(rate))
+    rng = np.random.default_rng(0)
+    own = {"kernel": rng.normal(size=(3, 4)), "bias": rng.normal(size=4)}
+    params = {name: jnp.asarray(leaf, jnp.float32) for name, leaf in own.items()}
+    state = optimizer.init(params)
+    m = {name: np.zeros_like(leaf) for name, leaf in own.items()}
+    v = {name: np.zeros_like(leaf) for name, leaf in own.items()}
+    for step in range(1, 4):
+        grads = {name: rng.normal(size=leaf.shape) for name, leaf in own.items()}
+        given = {name: jnp.asarray(leaf, jnp.float32) for name, leaf in grads.items()}
+        updates, state = optimizer.update(given, state, params)
+        params = optax.apply_updates(params, updates)
+        for name, g in grads.items():
+            m[name] = b1 * m[name] + (1 - b1) * g
+            v[name] = b2 * v[name] + (1 - b2) * g * g
+            u = (m[name] / (1 - b1**step)) / (np.sqrt(v[name] / (1 - b2**step)) + eps)
+            if name == "kernel":
+                u = u + decay * own[name]
+                u = u * np.linalg.norm(own[name]) / np.linalg.norm(u)
+            own[name] = own[name] - rate * u
+            np.testing.assert_allclose(params[name], own[name], rtol=2e-5, atol=1e-6)
+
+
+def test_binary_cross_entropy_asks_for_each_class_by_itself():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4, 5)) * 3
+    labels = np.array([0, 3, 4, 1])
+    p = 1 / (1 + np.exp(-logits))
+
+    def expected(shares):
+        return -(shares * np.log(p) + (1 - shares) * np.log(1 - p)).mean(axis=1)
+
+    one_hot = np.eye(5)[labels]
+    given = jnp.asarray(logits, jnp.float32)
+    found = binary_cross_entropy(given, jnp.asarray(labels), 0.1)
+    np.testing.assert_allclose(found, expected(0.9 * one_hot + 0.02), rtol=1e-5)
+    mixed = 0.7 * one_hot + 0.3 * one_hot[::-1]
+    found = binary_cross_entropy(given, jnp.asarray(mixed, jnp.float32))
+    np.testing.assert_allclose(found, expected(mixed), rtol=1e-5)
+    both = loss_of("binary_cross_entropy", 0.0, 0.2)(given, jnp.asarray(mixed, jnp.float32))
+    np.testing.assert_allclose(both, expected((mixed > 0.2).astype(float)), rtol=1e-5)
+    assert (np.asarray(mixed > 0.2).sum(axis=1) == 2).all()  # two classes are asked for
+
+
+def test_an_unknown_loss_and_a_threshold_without_use_are_refused():
+    with pytest.raises(UserError, match="cross_entropy or binary_cross_entropy"):
+        loss_of("hinge", 0.0, None)
+    with pytest.raises(UserError, match="target_threshold"):
+        loss_of("cross_entropy", 0.0, 0.2)
+
+
+def test_a_staircase_falls_by_four_per_cent_every_eight_epochs():
+    rate = Staircase(0.032, 0.96, 0.0).over(0.01, 250_000)
+    for epoch in (0, 7.99, 8, 16, 249):
+        assert float(rate(round(epoch * 1000))) == pytest.approx(0.01 * 0.96 ** (epoch // 8))

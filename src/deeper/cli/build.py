@@ -25,7 +25,7 @@ from deeper.errors import UserError
 from deeper.inspect.arithmetic import Summary, summarise
 from deeper.inspect.stages import Stages, stages_of
 from deeper.models.init import shapes_of
-from deeper.train import parallel
+from deeper.train import losses, parallel
 from deeper.train.consistency import Consistency
 from deeper.train.loop import Experiment, Settings
 from deeper.train.phase import Phase
@@ -40,6 +40,8 @@ class TrainConfig:
     epochs: float | None = MISSING
     steps: int | None = MISSING
     accumulate: int = MISSING
+    loss: str = MISSING
+    target_threshold: float | None = MISSING
     label_smoothing: float = MISSING
     gradient_clip: float | None = MISSING
     ema: float | None = MISSING
@@ -75,6 +77,7 @@ def train_config(config: DictConfig) -> TrainConfig:
         raise UserError(f"train.keep_at={typed.keep_at}: give steps of 1 and more.")
     if config.seed < 0:
         raise UserError(f"seed={config.seed}: give 0 or more.")
+    losses.loss_of(typed.loss, typed.label_smoothing, typed.target_threshold)
     if typed.dtype not in ("float32", "bfloat16"):
         raise UserError(f"train.dtype={typed.dtype} is unknown; choose float32 or bfloat16.")
     if typed.steps is None and typed.epochs is None:
@@ -104,7 +107,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
     relevant = {
         key: value
         for key, value in config.items()
-        if key not in ("label", "runs", "tracker", "study", "mode")
+        if key not in ("label", "runs", "tracker", "study", "mode", "recipe")
     }
     relevant["data"] = {
         key: value
@@ -173,17 +176,18 @@ class Plan:
     train_size: int
 
 
-def make_plan(config: DictConfig, train_size: int) -> Plan:
+def make_plan(config: DictConfig, train_size: int, summary: Summary | None = None) -> Plan:
     """Work out a run's net, length and learning rate; reads no data.
 
     Args:
         config: the composed config.
         train_size: examples that are trained on.
+        summary: of the net, where it is known already.
     """
     train = train_config(config)
     model = build_model(config)
     shape = tuple(config.data.image_shape)
-    summary = summarise(model, shape)
+    summary = summary or summarise(model, shape)
     steps_per_epoch = train_size / train.batch_size
     steps = train.steps or max(1, math.ceil((train.epochs or 0) * steps_per_epoch - 1e-9))
 
@@ -202,6 +206,8 @@ def make_plan(config: DictConfig, train_size: int) -> Plan:
         evaluate_every=period(train.evaluate_every),
         checkpoint_every=period(train.checkpoint_every),
         keep_at=tuple(train.keep_at),
+        loss=train.loss,
+        target_threshold=train.target_threshold,
     )
     recipe = build(config.optimizer)
     peak = recipe.learning_rate * train.batch_size / 256

@@ -3,7 +3,6 @@
 import shlex
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from deeper.cli import build, device, stored, transfer
+from deeper.cli import build, device, dry, stored, transfer
 from deeper.cli.banner import banner, banner_facts, transfer_lines
 from deeper.cli.featured import featured
 from deeper.cli.main import DIVERGED, FINISHED, INTERRUPTED
 from deeper.cli.progress import Pipe, Watcher, watcher
 from deeper.cli.splits import Splits, open_splits
-from deeper.data.sources import known_size
 from deeper.inspect.stages import stages_of
 from deeper.track.environment import environment
 from deeper.track.run_directory import RunDirectory
@@ -196,8 +194,11 @@ def _dry(config: DictConfig, label: str, console: Console) -> int:
     """Print what a run would be; nothing is read, compiled or trained."""
     device.start_jax(config.train.cpu_kernels)
     mesh = device.mesh_of(config.train.devices)
-    size = known_size(config.data.name, "train", Path(config.data.dir)) - config.data.validation
-    console.print(banner(label, build.make_plan(config, size), mesh, 0))
+    one = dry.cost(config, label, {}, devices=mesh.devices.size)
+    console.print(banner(label, one.plan, mesh, 0))
+    hours = ", ".join(f"{value:.3g} (one {name})" for name, value in one.hours.items())
+    console.print(f"hours          {hours}")
+    console.print(dry.assumptions(config), style="dim")
     return FINISHED
 
 

@@ -112,7 +112,7 @@ def make_consistency_step(
     consistency: Consistency,
     *,
     steps: int,
-    label_smoothing: float,
+    loss: losses.Loss,
     ema_decay: float | None,
 ) -> Step:
     """Return the step for labelled and unlabelled images.
@@ -127,7 +127,7 @@ def make_consistency_step(
         views: the same for the weak and the strong view of unlabelled images.
         consistency: how the unlabelled images enter the loss.
         steps: length of the run, for the annealing.
-        label_smoothing: of the labelled images' loss.
+        loss: of each labelled image, see `losses.loss_of`.
         ema_decay: decay a step of the moving averages, or None where the run keeps none.
 
     Returns:
@@ -148,7 +148,7 @@ def make_consistency_step(
         labelled, weak, strong = jnp.split(
             logits, [len(labels), len(labels) * (1 + consistency.ratio)]
         )
-        supervised = losses.cross_entropy(labelled, labels, label_smoothing)
+        supervised = loss(labelled, labels)
         keep, kept = jnp.ones_like(supervised), jnp.float32(len(labels))
         if consistency.annealing != "none":
             sure = jnp.exp(-losses.cross_entropy(labelled, labels))

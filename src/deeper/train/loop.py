@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from deeper.train import parallel
+from deeper.train import losses, parallel
 from deeper.train.checkpoint import Checkpoints
 from deeper.train.consistency import CONSISTENCY_METRICS, Consistency, make_consistency_step
 from deeper.train.evaluate import Evaluation, Evaluator, Normalise, Split
@@ -46,6 +46,8 @@ class Settings:
         evaluate_every: period of the evaluations on the validation split.
         checkpoint_every: period of the checkpoints.
         keep_at: steps that have a checkpoint besides.
+        loss: cross_entropy or binary_cross_entropy.
+        target_threshold: see `losses.binary_cross_entropy`.
     """
 
     batch_size: int
@@ -59,6 +61,8 @@ class Settings:
     evaluate_every: int
     checkpoint_every: int
     keep_at: tuple[int, ...] = ()
+    loss: str = "cross_entropy"
+    target_threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -105,13 +109,14 @@ class Experiment:
     def compiled_steps(self, phase: Phase) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
         """Return the function of (state, source, feed, count) that the loop calls in a phase."""
         settings = self.settings
+        loss = losses.loss_of(settings.loss, settings.label_smoothing, settings.target_threshold)
         if self.consistency is None:
             metrics: tuple[str, ...] = METRICS
             step = make_step(
                 self.model,
                 phase,
                 self.prepare,
-                label_smoothing=settings.label_smoothing,
+                loss=loss,
                 accumulate=settings.accumulate,
                 ema_decay=settings.ema_decay,
             )
@@ -124,7 +129,7 @@ class Experiment:
                 self.views,
                 self.consistency,
                 steps=settings.steps,
-                label_smoothing=settings.label_smoothing,
+                loss=loss,
                 ema_decay=settings.ema_decay,
             )
         many = many_steps(step, self.feed.take, metrics)

@@ -1,12 +1,19 @@
-"""Cross-entropy and the counts that go with it."""
+"""Cross-entropies and the counts that go with them."""
 
+from collections.abc import Callable
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from deeper.errors import UserError
+
 Logits = Float[Array, "batch classes"]
 Labels = Int[Array, " batch"]
 Targets = Labels | Float[Array, "batch classes"]  # true classes, or shares of the classes
+Loss = Callable[[Logits, Targets], Float[Array, " batch"]]
 
 # Szegedy et al. 2014, section 5: the auxiliary heads' losses count 0.3 in training.
 AUXILIARY_WEIGHT = 0.3
@@ -33,6 +40,52 @@ def cross_entropy(
     # The mean over classes of -log p: the cross-entropy to the even distribution.
     even = plain + own - logits.mean(axis=-1)
     return (1.0 - smoothing) * plain + smoothing * even
+
+
+def binary_cross_entropy(
+    logits: Logits, targets: Targets, smoothing: float = 0.0, threshold: float | None = None
+) -> Float[Array, " batch"]:
+    """Mean over the classes of each one's own yes-or-no cross-entropy, in nats.
+
+    Wightman et al. 2021 (arXiv:2110.00476, section 3): with Mixup and CutMix an image shows several
+    classes, and each is asked for by itself. As timm's BinaryCrossEntropy.
+
+    Args:
+        logits: float32 scores.
+        targets: the true classes, or shares of the classes.
+        smoothing: share of the target spread evenly over all classes.
+        threshold: shares above it count as 1, all others as 0; None takes them as they are.
+    """
+    classes = logits.shape[-1]
+    shares = jax.nn.one_hot(targets, classes) if targets.ndim == 1 else targets
+    shares = (1.0 - smoothing) * shares + smoothing / classes
+    if threshold is not None:
+        shares = (shares > threshold).astype(jnp.float32)
+    return optax.sigmoid_binary_cross_entropy(logits, shares).mean(axis=-1)
+
+
+def loss_of(name: str, smoothing: float, threshold: float | None) -> Loss:
+    """Return the loss that is trained by.
+
+    Args:
+        name: cross_entropy or binary_cross_entropy.
+        smoothing: see there.
+        threshold: of `binary_cross_entropy`.
+
+    Raises:
+        UserError: there is none of that name, or it has no threshold.
+    """
+    if name == "binary_cross_entropy":
+        return partial(binary_cross_entropy, smoothing=smoothing, threshold=threshold)
+    if name != "cross_entropy":
+        raise UserError(
+            f"train.loss={name} is unknown; choose cross_entropy or binary_cross_entropy."
+        )
+    if threshold is not None:
+        raise UserError(
+            f"train.target_threshold={threshold}: only train.loss=binary_cross_entropy has one."
+        )
+    return partial(cross_entropy, smoothing=smoothing)
 
 
 def wrong(logits: Logits, targets: Targets) -> Float[Array, " batch"]:

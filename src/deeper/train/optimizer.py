@@ -114,4 +114,41 @@ class LARS:
         )
 
 
-Optimizer = SGD | AdamW | LARS
+@dataclass(frozen=True)
+class LAMB:
+    """Layer-wise adaptive rates over Adam, for large batches (You et al. 2019, arXiv:1904.00962).
+
+    As `optax.lamb`, but what has no weight decay (biases and normalisation parameters, unless
+    ``decay_all``) is not adapted by the trust ratio either, as in timm, whose numbers recipes take.
+
+    Attributes:
+        learning_rate: peak, per 256 examples.
+        b1: decay of the first moment.
+        b2: decay of the second moment.
+        eps: added to the root of the second moment.
+        weight_decay: coefficient, inside the trust ratio.
+        decay_all: also decay, and adapt, biases and normalisation parameters.
+    """
+
+    learning_rate: float
+    b1: float
+    b2: float
+    eps: float
+    weight_decay: float
+    decay_all: bool
+
+    def transformation(self, schedule: optax.Schedule) -> optax.GradientTransformation:
+        """Return the optax chain for a learning-rate schedule over steps."""
+
+        def mask(params):
+            return decayed(params, self.decay_all)
+
+        return optax.chain(
+            optax.scale_by_adam(b1=self.b1, b2=self.b2, eps=self.eps),
+            optax.add_decayed_weights(self.weight_decay, mask=mask),
+            optax.masked(optax.scale_by_trust_ratio(), mask),
+            optax.scale_by_learning_rate(schedule),
+        )
+
+
+Optimizer = SGD | AdamW | LARS | LAMB

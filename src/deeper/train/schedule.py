@@ -87,4 +87,29 @@ class Constant:
         return _warmed_up(optax.constant_schedule(peak), peak, warmup_steps)
 
 
-Schedule = Cosine | Steps | Constant
+@dataclass(frozen=True)
+class Staircase:
+    """The peak, multiplied by ``factor`` again and again at equal distances (Szegedy et al. 2014).
+
+    Attributes:
+        every: share of the run from one drop to the next.
+        factor: multiplier at each drop.
+        warmup: share of the steps that a linear rise takes, before the first distance begins.
+    """
+
+    every: float
+    factor: float
+    warmup: float
+
+    def over(self, peak: float, steps: int) -> optax.Schedule:
+        """Return the schedule of a run of so many steps."""
+        warmup_steps = round(_checked_share("warmup", self.warmup) * steps)
+        if not 0.0 < self.every <= 1.0:
+            raise UserError(f"schedule.every is {self.every}: give a share of the run, up to 1.")
+        fall = optax.exponential_decay(
+            peak, max(1, round(self.every * steps)), self.factor, staircase=True
+        )
+        return _warmed_up(fall, peak, warmup_steps)
+
+
+Schedule = Cosine | Steps | Constant | Staircase

@@ -42,7 +42,7 @@ def make_step(
     phase: Phase,
     prepare: Prepare,
     *,
-    label_smoothing: float,
+    loss: losses.Loss,
     accumulate: int,
     ema_decay: float | None,
 ) -> Step:
@@ -53,7 +53,7 @@ def make_step(
         phase: what of it trains, and the optimizer.
         prepare: (key, rows, stored images, labels) -> augmented and normalised float32 images, and
             labels or shares of the classes.
-        label_smoothing: see `losses.cross_entropy`.
+        loss: of each example, see `losses.loss_of`.
         accumulate: number of micro-batches that this device's rows are worked off in.
         ema_decay: decay a step of the moving averages, or None where the run keeps none.
 
@@ -70,13 +70,12 @@ def make_step(
             rngs={"dropout": dropout_key},
             mutable=["batch_stats", "auxiliary"],
         )
-        loss = losses.cross_entropy(logits, targets, label_smoothing).mean()
-        total = loss
+        own = loss(logits, targets).mean()
+        total = own
         for head in jax.tree.leaves(updated.get("auxiliary", {})):
-            auxiliary = losses.cross_entropy(head, targets, label_smoothing).mean()
-            total += losses.AUXILIARY_WEIGHT * auxiliary
+            total += losses.AUXILIARY_WEIGHT * loss(head, targets).mean()
         error = losses.wrong(logits, targets).mean()
-        return total, (updated.get("batch_stats", {}), {"loss": loss, "error": error})
+        return total, (updated.get("batch_stats", {}), {"loss": own, "error": error})
 
     gradient_of = jax.grad(loss_of, has_aux=True)
 
