@@ -20,6 +20,7 @@ TRAIN = (
     "model.depth=8",
     "model.width=4",
     "model.form=cifar",
+    "data.on_bad=skip",
     "augment=none",
     "optimizer.learning_rate=0.8",
     "train.batch_size=16",
@@ -38,6 +39,9 @@ def test_a_folder_is_prepared_learned_and_gone_on_with_to_the_bit(start, tmp_pat
             pixels[..., channel] += 110
             picture = Image.fromarray(pixels).resize((48, 40), Image.Resampling.BICUBIC)
             picture.save(tmp_path / "tree" / name / f"{i}.jpg")
+    cut = (tmp_path / "tree" / "red" / "0.jpg").read_bytes()[:-300]
+    for name in ("cut.jpg", "short.jpg"):
+        (tmp_path / "tree" / "red" / name).write_bytes(cut)
     own = f"data.dir={tmp_path / 'data'}"
     done = start("prepare", "data=folder", "data.name=hues", "data.source=tree", own)
     assert done.returncode == 0, done.output
@@ -46,6 +50,10 @@ def test_a_folder_is_prepared_learned_and_gone_on_with_to_the_bit(start, tmp_pat
     assert done.returncode == 0, done.output
     [run] = tmp_path.glob("runs/single/*")
     whole = json.loads((run / "result.json").read_text())["metrics"]
+    told = json.loads((run / "result.json").read_text())
+    left_out = [name for split in told["unreadable"].values() for name in split["files"]]
+    assert sorted(left_out) == ["red/cut.jpg", "red/short.jpg"]
+    assert told["train_images"] + whole["test/n_seen"] == 60
     rows = (run / "metrics.jsonl").read_text().splitlines()
     assert whole["test/n_seen"] == 6
     assert whole["test/error"] == 0.0

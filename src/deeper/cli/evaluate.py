@@ -8,7 +8,7 @@ from rich.console import Console
 
 from deeper.augment.views import PROTOCOLS, views
 from deeper.cli import build, device, stored
-from deeper.cli.splits import open_splits, view_of
+from deeper.cli.splits import in_result, open_splits, view_of
 from deeper.errors import UserError
 from deeper.train.evaluate import Evaluator
 from deeper.train.parallel import replicate
@@ -64,6 +64,8 @@ def run(config: DictConfig) -> None:
     Console(width=100, highlight=False).print(text, soft_wrap=True)
     if config.out is not None:
         whole = result | {"error_by_class": dict(zip(names, by_class, strict=True))}
+        if config.split in splits.unreadable:
+            whole["unreadable"] = in_result(splits.unreadable)[config.split]
         Path(config.out).write_text(json.dumps(whole, indent=2) + "\n")
 
 

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from deeper.data.photographs import Photographs, View
+from deeper.data.readable import readable
 from deeper.data.sources import (
     Dataset,
     Split,
@@ -15,6 +18,9 @@ from deeper.data.sources import (
     open_dataset,
 )
 from deeper.errors import UserError
+
+NAMES_SHOWN = 5  # of photographs that cannot be read
+NAMES_KEPT = 300  # in a result
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,7 @@ class Splits:
         validation: held out of the training split, or None.
         test: evaluated once, at the end.
         unlabelled: the whole training split, of which labels are not looked at, or None.
+        unreadable: split -> file names of the photographs that were left out of it.
     """
 
     dataset: Dataset
@@ -34,6 +41,7 @@ class Splits:
     validation: Split | None
     test: Split
     unlabelled: Split | None
+    unreadable: dict[str, tuple[str, ...]]
 
 
 def view_of(data: DictConfig) -> View | None:
@@ -78,7 +86,48 @@ def open_splits(config: DictConfig) -> Splits:
 
     if data.limit is not None:
         train, validation, test = first(train), first(validation), first(test)
-    return Splits(dataset, train, validation if len(validation.labels) else None, test, unlabelled)
+    parts = {"train": train, "validation": validation, "test": test}
+    if unlabelled is not None:
+        parts["unlabelled"] = unlabelled
+    parts, unreadable = _readable(config, parts)
+    return Splits(
+        dataset,
+        parts["train"],
+        parts["validation"] if len(parts["validation"]) else None,
+        parts["test"],
+        parts.get("unlabelled"),
+        unreadable,
+    )
+
+
+def _readable(
+    config: DictConfig, parts: dict[str, Split]
+) -> tuple[dict[str, Split], dict[str, tuple[str, ...]]]:
+    """Leave out photographs that cannot be read if the config says so; return their names."""
+    choice = config.data.get("on_bad", "raise")
+    if choice not in ("raise", "skip"):
+        raise UserError(f"data.on_bad={choice} is unknown; choose raise or skip.")
+    if choice == "raise":
+        return parts, {}
+    console = Console(stderr=True, width=100, highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        tasks = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(f"{what}, once", total=total)
+            bar.update(tasks[what], completed=done)
+
+        found = {name: readable(part, progress) for name, part in parts.items()}
+    unreadable = {name: names for name, (_, names) in found.items() if names}
+    for name, names in unreadable.items():
+        console.print(
+            f"{len(names):,} of {len(parts[name]):,} photographs of {name} cannot be read and are "
+            f"left out: {', '.join(names[:NAMES_SHOWN])}{' ...' * (len(names) > NAMES_SHOWN)}",
+            soft_wrap=True,
+        )
+    return {name: part for name, (part, _) in found.items()}, unreadable
 
 
 def _train_and_test(config: DictConfig, dataset: Dataset) -> tuple[Split, Split]:
@@ -97,3 +146,11 @@ def _train_and_test(config: DictConfig, dataset: Dataset) -> tuple[Split, Split]
             f"{dataset.name} has no split to test on: give data.test_fraction between 0 and 1."
         )
     return hold_out(splits["train"], max(1, round(share * len(splits["train"]))))
+
+
+def in_result(unreadable: dict[str, tuple[str, ...]]) -> dict[str, dict[str, object]]:
+    """Return how many photographs of each split were left out, and the first of their names."""
+    return {
+        split: {"count": len(names), "files": list(names[:NAMES_KEPT])}
+        for split, names in unreadable.items()
+    }

@@ -15,7 +15,7 @@ from deeper.cli.banner import banner, banner_facts, transfer_lines
 from deeper.cli.featured import featured
 from deeper.cli.main import DIVERGED, FINISHED, INTERRUPTED
 from deeper.cli.progress import Pipe, Watcher, watcher
-from deeper.cli.splits import Splits, open_splits
+from deeper.cli.splits import Splits, in_result, open_splits
 from deeper.inspect.stages import stages_of
 from deeper.track.environment import environment
 from deeper.track.run_directory import RunDirectory
@@ -144,6 +144,8 @@ def _result(
         "git_commit": environment()["git_commit"],
         "command": f"{sys.argv[0]} {shlex.join(sys.argv[1:])}",
     }
+    if splits.unreadable:
+        result["unreadable"] = in_result(splits.unreadable)
     if outcome.status == "diverged":
         result |= {"step": outcome.step, "reason": f"non-finite loss at step {outcome.step}"}
     return result
