@@ -69,7 +69,9 @@ def test_licences_and_sources_lie_beside_the_data(installed, tmp_path):
     path = prepared_from(installed, tmp_path)
     assert (path / f"copyright-{PACKAGES[0]}.txt").read_text() == "License: CC-BY-4.0\n"
     rows = list(csv.DictReader((path / "photographs.csv").read_text().splitlines()))
-    dataset = open_dataset("photos", tmp_path / "data", view=View((32, 32, 3), "inception", 36))
+    dataset = open_dataset(
+        "photos", tmp_path / "data", view=View((32, 32, 3), "inception", 36, antialias=True)
+    )
     assert tuple(sorted(row["class"] for row in rows)) == dataset.class_names
     for row in rows:
         digest = hashlib.sha256((installed / row["file"]).read_bytes()).hexdigest()

@@ -15,7 +15,7 @@ from deeper.data.readable import readable
 from deeper.data.sources import open_dataset
 from deeper.errors import UserError
 
-VIEW = View((32, 32, 3), "inception", 36)
+VIEW = View((32, 32, 3), "inception", 36, antialias=True)
 CUT = {"cat/03.jpg", "dog/07.jpg"}
 
 

@@ -13,7 +13,7 @@ from deeper.data.sources import open_dataset
 from deeper.data.tfds_directory import find_prepared
 from deeper.errors import UserError
 
-VIEW = View((32, 32, 3), "inception", 36)
+VIEW = View((32, 32, 3), "inception", 36, antialias=True)
 
 
 def write(data_dir, name, config, shape, form, splits):

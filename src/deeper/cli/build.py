@@ -112,7 +112,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
     relevant["data"] = {
         key: value
         for key, value in config["data"].items()
-        if key not in ("dir", "original_dir", "on_device")
+        if key not in ("dir", "original_dir", "on_device", "workers", "processes")
     }
     text = json.dumps(relevant, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -278,7 +278,9 @@ def assemble(
     if splits.unlabelled is not None:
         parts["unlabelled"] = splits.unlabelled
     make = feeds.resident if feeds.fits(config, splits, mesh) else feeds.streamed
-    feed, evaluated = make(parts, settings.batch_size, ratio, seed, mesh)
+    feed, evaluated = make(
+        parts, settings.batch_size, ratio, seed, mesh, feeds.workers_of(config.data)
+    )
     return Experiment(
         model=plan.last_layer if features and plan.last_layer else plan.model,
         phases=plan.phases,

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from omegaconf import DictConfig
 
 from deeper.cli.splits import Splits
-from deeper.data.batches import stream
+from deeper.data.batches import Workers, stream
 from deeper.data.order import batch_indices, padded_batches
 from deeper.data.photographs import Photographs
 from deeper.data.sources import Split
@@ -40,10 +40,20 @@ def fits(config: DictConfig, splits: Splits, mesh: Mesh) -> bool:
     return size <= RESIDENT_SHARE * memory
 
 
+def workers_of(data: DictConfig) -> Workers:
+    """Return who decodes photographs."""
+    if data.get("crop") is None:
+        return Workers()
+    if data.workers is not None and data.workers < 1:
+        raise UserError(f"data.workers={data.workers}: give at least 1.")
+    return Workers(data.workers, data.processes)
+
+
 def resident(
-    parts: dict[str, Split], batch_size: int, ratio: int, seed: int, mesh: Mesh
+    parts: dict[str, Split], batch_size: int, ratio: int, seed: int, mesh: Mesh, workers: Workers
 ) -> tuple[Feed, dict[str, EvaluatedSplit]]:
     """All splits in one array on the device, so that evaluation is compiled once for all."""
+    del workers
     stored = {name: part for name, part in parts.items() if name != "shown"}
     source = on_device(
         np.concatenate([part.images for part in stored.values()]),
@@ -81,9 +91,9 @@ def resident(
 
 
 def streamed(
-    parts: dict[str, Split], batch_size: int, ratio: int, seed: int, mesh: Mesh
+    parts: dict[str, Split], batch_size: int, ratio: int, seed: int, mesh: Mesh, workers: Workers
 ) -> tuple[Feed, dict[str, EvaluatedSplit]]:
-    """Batches gathered on the host, computed ahead by threads."""
+    """Batches gathered on the host, computed ahead."""
     del mesh
     train = parts["train"]
 
@@ -96,10 +106,13 @@ def streamed(
             continue
         numbers, mask = padded_batches(len(part.labels), batch_size)
         numbers = np.where(mask, numbers, -1)
-        feed = Streamed(partial(stream, part, numbers.__getitem__, stop=len(numbers)))
+        threads = Workers(workers.count)
+        batches = partial(stream, part, numbers.__getitem__, stop=len(numbers), workers=threads)
+        feed = Streamed(batches)
         evaluated[name] = EvaluatedSplit(name, feed, len(part.labels), len(numbers))
+    training = partial(stream, stop=None, workers=workers)
     if not ratio:
-        return Streamed(partial(stream, train, order, stop=None, seed=seed)), evaluated
+        return Streamed(partial(training, train, order, seed=seed)), evaluated
     without = parts["unlabelled"]
 
     def other_order(step):
@@ -108,8 +121,8 @@ def streamed(
     def both(first):
         other_seed = seed + UNLABELLED_SEED
         with (
-            closing(stream(train, order, first, stop=None, seed=seed)) as labelled,
-            closing(stream(without, other_order, first, stop=None, seed=other_seed)) as unlabelled,
+            closing(training(train, order, first, seed=seed)) as labelled,
+            closing(training(without, other_order, first, seed=other_seed)) as unlabelled,
         ):
             for one, other in zip(labelled, unlabelled, strict=True):
                 yield one | {"unlabelled": other["image"]}

@@ -49,7 +49,7 @@ def view_of(data: DictConfig) -> View | None:
     if data.get("crop") is None:
         return None
     height, width, channels = data.image_shape
-    return View((height, width, channels), data.crop, data.shorter_side)
+    return View((height, width, channels), data.crop, data.shorter_side, data.antialias)
 
 
 def open_splits(config: DictConfig) -> Splits:

@@ -1,17 +1,50 @@
-"""Batches gathered on the host and computed ahead, for data that do not fit on the device."""
+"""Batches gathered on the host and computed ahead, for data that do not fit on the device.
+
+A batch is worked on in pieces, by as many workers as the machine has cores, several batches ahead.
+Which pixels are in it does not depend on any of that.
+"""
 
 import os
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int32, UInt8
 
 from deeper.data.photographs import Photographs
+from deeper.data.processes import Processes
 from deeper.data.sources import Split
 
-AHEAD = 8
+PIECE = 16  # examples: a batch of 256 keeps 16 workers busy, and the first one comes soon
+MOST_AHEAD = 32  # batches
+AHEAD_BYTES = 512 << 20
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who decodes photographs.
+
+    Attributes:
+        count: how many at a time; None is one a core.
+        processes: processes with shared memory in place of threads, for training batches.
+    """
+
+    count: int | None = None
+    processes: bool = False
+
+
+@dataclass
+class _Pending:
+    """A batch that is being worked on."""
+
+    images: UInt8[np.ndarray, "batch height width channels"]
+    slot: int | None
+    pieces: list[Future[None]]
+    label: Int32[np.ndarray, " batch"]
+    mask: np.ndarray
 
 
 def stream(
@@ -21,6 +54,7 @@ def stream(
     *,
     stop: int | None,
     seed: int | None = None,
+    workers: Workers = Workers(),
 ) -> Generator[dict[str, np.ndarray]]:
     """Yield batches in order, each a pure function of its number.
 
@@ -30,28 +64,58 @@ def stream(
         first: number of the first batch.
         stop: number beyond the last; None goes on for ever.
         seed: of photographs' random crops; None shows their middle.
+        workers: who works on them.
 
     Yields:
         image uint8 (B, H, W, C), label int32 (B,), mask bool (B,).
     """
+    source = split.images
+    size = len(numbers(first)) if stop is None or first < stop else 1
+    shape = (size, *source.shape[1:])
+    count = workers.count or len(os.sched_getaffinity(0))
+    ahead = min(max(AHEAD_BYTES // int(np.prod(shape)), 2), MOST_AHEAD)
+    ahead = max(ahead, -(-2 * count * PIECE // size))
 
-    def gather(batch: int) -> dict[str, np.ndarray]:
-        chosen = numbers(batch)
-        rows = np.maximum(chosen, 0)
-        if isinstance(split.images, Photographs) and seed is not None:
-            images = split.images.cropped(rows, seed, batch * len(rows))
+    def fill(images: np.ndarray, rows: np.ndarray, place: int) -> None:
+        if isinstance(source, Photographs):
+            source.decode_into(images, rows, seed, place)
         else:
-            images = split.images[rows]
-        return {"image": images, "label": split.labels[rows], "mask": chosen >= 0}
+            images[:] = source[rows]
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="batches") as pool:
-        pending: deque[Future[dict[str, np.ndarray]]] = deque()
+    with ExitStack() as stack:
+        processes = None
+        if workers.processes and isinstance(source, Photographs):
+            processes = stack.enter_context(Processes(source, count, ahead, shape, seed))
+        pool = ThreadPoolExecutor(count, thread_name_prefix="batches")
+        stack.callback(pool.shutdown, cancel_futures=True)
+
+        def begin(batch: int) -> _Pending:
+            chosen = numbers(batch)
+            rows = np.maximum(chosen, 0)
+            if processes is not None:
+                slot, images = processes.take(len(rows))
+            else:
+                slot, images = None, np.empty((len(rows), *shape[1:]), np.uint8)
+            pieces = []
+            for a in range(0, len(rows), PIECE):
+                piece, place = rows[a : a + PIECE], batch * size + a
+                if processes is not None:
+                    pieces.append(processes.submit(slot, a, piece, place))
+                else:
+                    pieces.append(pool.submit(fill, images[a : a + PIECE], piece, place))
+            return _Pending(images, slot, pieces, split.labels[rows], chosen >= 0)
+
+        pending: deque[_Pending] = deque()
         batch = first
-        try:
-            while stop is None or batch < stop or pending:
-                while len(pending) < AHEAD and (stop is None or batch < stop):
-                    pending.append(pool.submit(gather, batch))
-                    batch += 1
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        while stop is None or batch < stop or pending:
+            while len(pending) < ahead and (stop is None or batch < stop):
+                pending.append(begin(batch))
+                batch += 1
+            ended = pending.popleft()
+            for piece in ended.pieces:
+                piece.result()
+            images = ended.images
+            if processes is not None:
+                images = images.copy()  # its memory is used again
+                processes.give_back(ended.slot)
+            yield {"image": images, "label": ended.label, "mask": ended.mask}

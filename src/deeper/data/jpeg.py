@@ -12,6 +12,8 @@ import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
+from deeper.data import restart
+from deeper.data.crops import Box
 from deeper.errors import UserError
 
 Pixels = UInt8[np.ndarray, "height width channels"]
@@ -43,25 +45,26 @@ def size_of(data: bytes, name: str) -> tuple[int, int]:
     return height, width
 
 
-def decode(data: bytes, channels: int, name: str, rows: int | None = None) -> Pixels:
+def decode(data: bytes, channels: int, name: str, box: Box | None = None) -> Pixels:
     """Return a photograph's pixels.
 
     Args:
         data: the file's content.
         channels: 3, or 1 for grey.
         name: of the file, for messages.
-        rows: how many are needed, from the top; where that saves time, those below are left out.
+        box: the part that is needed; the whole by default.
 
     Raises:
         UserError: it cannot be read.
     """
-    height, _ = size_of(data, name)
+    height, width = size_of(data, name)
+    box = box or Box(0, 0, height, width)
     try:
         _, _, colours, _ = simplejpeg.decode_jpeg_header(data)
         if colours == "YCbCr" and channels == 3:
-            return _decode_plain(data, "RGB", height, rows)
+            return _decode_plain(data, "RGB", (height, width), box)
         if colours == "Gray":
-            return np.repeat(_decode_plain(data, "GRAY", height, rows), channels, axis=2)
+            return np.repeat(_decode_plain(data, "GRAY", (height, width), box), channels, axis=2)
     except ValueError:
         pass  # cut short, of another kind, or damaged: Pillow says what it is
     try:
@@ -69,45 +72,36 @@ def decode(data: bytes, channels: int, name: str, rows: int | None = None) -> Pi
             pixels = np.asarray(opened.convert("RGB" if channels == 3 else "L"))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{name} cannot be decoded: {error}") from error
-    return pixels.reshape(*pixels.shape[:2], channels)
+    pixels = pixels.reshape(*pixels.shape[:2], channels)
+    return pixels[box.top : box.bottom, box.left : box.right]
 
 
-def _decode_plain(data: bytes, colours: str, height: int, rows: int | None) -> Pixels:
-    """Decode with libjpeg-turbo; only down to a row where the file is baseline.
+def _decode_plain(data: bytes, colours: str, size: tuple[int, int], box: Box) -> Pixels:
+    """Decode with libjpeg-turbo what a box needs, as far as the file's layout lets it.
 
-    Most of the time goes into the entropy coding, which runs from the top: a file whose header says
-    fewer rows is decoded down to them. One row of blocks more keeps what the interpolation of
-    colour looks at.
+    Most of the time goes into the entropy coding. Of a file with restart markers and a note of
+    their places only the segments that the box touches are decoded. Of any other the coding runs
+    from the top: a baseline file whose header says fewer rows is decoded down to them. One row of
+    blocks more keeps what the interpolation of colour looks at.
     """
+    top, left, bottom, right = box
     # A file without its end is cut short, which decoding a part of it would not notice.
-    if rows is not None and data.find(END, max(0, len(data) - 1024)) >= 0:
-        enough = -(-rows // BLOCK) * BLOCK + BLOCK
-        place = _height_place(data) if enough < height else None
-        if place is not None:
-            short = data[:place] + enough.to_bytes(2, "big") + data[place + 2 :]
-            # Not strict: the rows below are still there, and libjpeg warns of them.
-            return simplejpeg.decode_jpeg(short, colorspace=colours, strict=False)[:rows]
-    return simplejpeg.decode_jpeg(data, colorspace=colours)
+    whole = data.find(END, max(0, len(data) - 1024)) >= 0
+    header = restart.read_header(data) if whole else None
+    if header is None or (header.height, header.width) != size:
+        return simplejpeg.decode_jpeg(data, colorspace=colours)[top:bottom, left:right]
+    part = restart.splice(data, header, box)
+    if part is not None:
+        pixels = simplejpeg.decode_jpeg(part.data, colorspace=colours)
+        return pixels[top - part.top : bottom - part.top, left - part.left : right - part.left]
+    enough = -(-bottom // BLOCK) * BLOCK + BLOCK
+    if enough >= header.height:
+        return simplejpeg.decode_jpeg(data, colorspace=colours)[top:bottom, left:right]
+    place = header.frame
+    short = data[:place] + enough.to_bytes(2, "big") + data[place + 2 :]
+    # Not strict: the rows below are still there, and libjpeg warns of them.
+    return simplejpeg.decode_jpeg(short, colorspace=colours, strict=False)[top:bottom, left:right]
 
 
 END = b"\xff\xd9"
 BLOCK = 32  # rows: no sampling factor makes a row of blocks higher
-
-
-def _height_place(data: bytes) -> int | None:
-    """Return where a baseline file says its height; None where it is of another kind.
-
-    ITU-T T.81, annex B: segments of a marker and a length; SOF0 has precision, height and width.
-    """
-    place = 2
-    while place + 9 < len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        if marker == 0xC0:
-            return place + 5
-        if marker == 0xFF:  # padding
-            place += 1
-            continue
-        if (0xC1 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xDA:
-            return None  # progressive, arithmetic and the like
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return None

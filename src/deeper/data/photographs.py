@@ -31,11 +31,13 @@ class View:
         image_shape: (height, width, channels) that the net takes.
         crop: the random crop in training, one of `crops.DRAWS`; or middle, as at evaluation.
         shorter_side: in pixels, of which the middle is evaluated.
+        antialias: in resizing; see `crops.cut`.
     """
 
     image_shape: tuple[int, int, int]
     crop: str
     shorter_side: int
+    antialias: bool
 
 
 class Photographs:
@@ -83,34 +85,26 @@ class Photographs:
         """Decode the middle of each, as it is evaluated."""
         if isinstance(which, (int, np.integer)):
             return self[np.array([which])][0]
-        chosen = self.numbers[which]
-        out = self.view.image_shape[:2]
-        return self._decoded(
-            chosen, lambda _, size: crops.middle(size, out, self.view.shorter_side)
-        )
+        rows = np.arange(len(self))[which]
+        images = np.empty((len(rows), *self.view.image_shape), np.uint8)
+        self.decode_into(images, rows)
+        return images
 
-    def cropped(self, rows: Numbers, seed: int, first: int) -> Images:
-        """Decode a training batch.
+    def decode_into(
+        self, images: Images, rows: Numbers, seed: int | None = None, first: int = 0
+    ) -> None:
+        """Decode photographs into an array.
 
         Args:
+            images: the array.
             rows: which of these photographs.
-            seed: the run's.
-            first: place of the batch's first example in the training stream, counted from 0.
+            seed: the run's, of random crops; None shows the middle of each.
+            first: place of the first in the training stream, counted from 0.
         """
-        out, crop_of = self.view.image_shape[:2], self._draw
-        if crop_of is None:
-            return self[rows]
-
-        def draw(i: int, size: tuple[int, int]) -> crops.Crop:
-            rng = np.random.Generator(np.random.Philox(key=[CROPS + seed, first + i]))
-            return crop_of(rng, size, out)
-
-        return self._decoded(self.numbers[rows], draw)
-
-    def _decoded(self, numbers: Numbers, crop_of: Any) -> Images:
+        view, draw = self.view, None if seed is None else self._draw
+        numbers, out = self.numbers[rows], view.image_shape[:2]
         if not hasattr(self._own, "records"):
             self._own.records = records.open_records(self.directory, self.split)
-        images = np.empty((len(numbers), *self.view.image_shape), np.uint8)
         for i, record in enumerate(self._own.records.__getitems__([int(n) for n in numbers])):
             try:
                 found = records.fields(record)
@@ -123,11 +117,19 @@ class Photographs:
             name = found.get("file_name", b"")
             assert isinstance(data, bytes) and isinstance(name, bytes)
             named = f"{name.decode() or 'a photograph'} (record {numbers[i]} of {self.split})"
-            crop = crop_of(i, jpeg.size_of(data, named))
-            rows = crop.rows(self.view.image_shape[:2])
-            pixels = jpeg.decode(data, self.view.image_shape[2], named, rows)
-            images[i] = crops.cut(pixels, crop, self.view.image_shape[:2])
-        return images
+            size = jpeg.size_of(data, named)
+            if draw is None:
+                crop = crops.middle(size, out, view.shorter_side)
+            else:
+                key = [CROPS + (seed or 0), first + i]
+                crop = draw(np.random.Generator(np.random.Philox(key=key)), size, out)
+            box = crop.box(size, out)
+            pixels = jpeg.decode(data, view.image_shape[2], named, box)
+            images[i] = crops.cut(pixels, crop, out, box, view.antialias)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Open the files anew in another process."""
+        return Photographs, (self.directory, self.split, self.numbers, self.view)
 
 
 CROPS = 1 << 40  # seeds of crops are no seeds of epochs

@@ -1,0 +1,128 @@
+"""Photographs decoded by processes, straight into memory that they share with the one that trains.
+
+Threads decode as long as they hold no lock of Python's; what else there is to do for a photograph
+is done by one of them at a time. Processes do that side by side, too; they cost a second at the
+beginning, and memory.
+"""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from deeper.data.photographs import Photographs
+from deeper.errors import UserError
+
+MEMORY = Path("/dev/shm")  # where Linux keeps what processes share
+
+
+class Processes:
+    """A pool of processes and some batches' memory.
+
+    Args:
+        photographs: what they decode.
+        count: how many.
+        slots: batches that are worked on at a time.
+        shape: of a batch, (B, H, W, C).
+        seed: of random crops; None shows the middle of each.
+
+    Raises:
+        UserError: there is not as much shared memory.
+    """
+
+    def __init__(
+        self,
+        photographs: Photographs,
+        count: int,
+        slots: int,
+        shape: tuple[int, ...],
+        seed: int | None,
+    ):
+        size = slots * int(np.prod(shape))
+        if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free < size:
+            raise UserError(
+                f"data.processes needs {size >> 20} MB of shared memory, more than is free in "
+                f"{MEMORY}: give the container more (docker run --shm-size), or set "
+                "data.processes=false."
+            )
+        self._memory = SharedMemory(create=True, size=size)
+        self._slots = np.ndarray((slots, *shape), np.uint8, self._memory.buf)
+        self._free = list(range(slots))
+        self._pool = ProcessPoolExecutor(
+            count,
+            # A fork would copy the locks of JAX's threads.
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_begin,
+            initargs=(photographs, seed, self._memory.name, self._slots.shape),
+        )
+
+    def __enter__(self) -> "Processes":
+        """Return the pool."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the processes and free the memory."""
+        self._pool.shutdown(cancel_futures=True)
+        del self._slots
+        self._memory.close()
+        self._memory.unlink()
+        if isinstance(error, BrokenProcessPool):
+            raise UserError(
+                "A process that decodes photographs was ended from outside, as happens where "
+                "memory is short: try data.workers with fewer, or data.processes=false. The same "
+                "command goes on from the last checkpoint."
+            ) from error
+
+    def take(self, size: int) -> tuple[int, np.ndarray]:
+        """Return a free slot and its first ``size`` images."""
+        slot = self._free.pop()
+        return slot, self._slots[slot, :size]
+
+    def give_back(self, slot: int | None) -> None:
+        """Let a slot be used again."""
+        assert slot is not None
+        self._free.append(slot)
+
+    def submit(self, slot: int | None, begin: int, rows: np.ndarray, place: int) -> Future[None]:
+        """Have photographs decoded into a slot, from the image ``begin`` on."""
+        assert slot is not None
+        return self._pool.submit(_decode, slot, begin, rows, place)
+
+
+_own: dict[str, Any] = {}  # of a worker process: what it decodes, and where to
+
+
+def _begin(photographs: Photographs, seed: int | None, memory: str, shape: tuple[int, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that trains says when to end
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    shared = SharedMemory(memory)
+    slots = np.ndarray(shape, np.uint8, shared.buf)
+    _own.update(photographs=photographs, seed=seed, shared=shared, slots=slots)
+
+
+def _end_with_parent() -> None:
+    """Leave no process behind when the one that trains is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _decode(slot: int, begin: int, rows: np.ndarray, place: int) -> None:
+    images = _own["slots"][slot, begin : begin + len(rows)]
+    _own["photographs"].decode_into(images, rows, _own["seed"], place)
