@@ -64,7 +64,7 @@ def test_a_config_of_photographs_is_opened(tmp_path):
     assert sorted(dataset.splits["train"].labels) == [0] * 4 + [1] * 4 + [2] * 4
     train = dataset.splits["train"].images
     assert isinstance(train, Photographs)
-    assert train.cropped(np.arange(12), 0, 0).shape == (12, 32, 32, 3)
+    assert train[np.arange(12)].shape == (12, 32, 32, 3)
     with pytest.raises(UserError, match=r"which config of nettes: data\.name=nettes/160px-v2\."):
         find_prepared("nettes", tmp_path)
 
