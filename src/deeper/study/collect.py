@@ -15,6 +15,8 @@ from deeper.study.definition import Study
 
 RECORDS = ("config.yaml", "environment.json", "metrics.jsonl", "result.json")
 IN_LABEL = ("model", "model.depth")  # the arms' keys that a run's label already tells
+OWN_PROTOCOL = "1crop"  # of every run's own evaluation: each image once, in one view
+EVALUATIONS = "evaluation-*.json"  # of `deeper evaluate`, in the run's directory
 STATES = ("finished", "diverged", "unfinished", "damaged", "superseded")
 
 
@@ -31,6 +33,8 @@ class Run:
         rows: of `metrics.jsonl`.
         note: how far an unfinished run is, what is wrong with a damaged one.
         arm: its name among the study's arms, the same for all seeds.
+        evaluations: protocol -> metrics on the test split: the run's own, and those that
+            `deeper evaluate` has left in `evaluation-PROTOCOL.json`.
     """
 
     path: Path
@@ -41,6 +45,7 @@ class Run:
     rows: list[dict[str, Any]] = field(default_factory=list)
     note: str = ""
     arm: str = ""
+    evaluations: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -189,6 +194,11 @@ def read_run(path: Path) -> Run:
             if run.status not in ("finished", "diverged"):
                 raise ValueError(f"status {run.status!r}")
             run.note = run.result.get("reason") or ""
+            run.evaluations[OWN_PROTOCOL] = run.result.get("metrics") or {}
+            for file in sorted(path.glob(EVALUATIONS)):
+                reading = file.name
+                found = _mapping(json.loads(file.read_text(encoding="utf-8")))
+                run.evaluations[found["protocol"]] = found
             return run
     except FileNotFoundError:
         run.status, run.note = "damaged", f"it has no {reading}"
@@ -243,7 +253,9 @@ def _overrides(command: str) -> dict[str, str]:
 
 
 def _arm_name(label: str, rest: Mapping[str, Any]) -> str:
-    return " ".join([label, *(f"{k}={v}" for k, v in rest.items() if v is not None)])
+    # An arm that is called as its net is needs no other name.
+    told = [f"{k}={v}" for k, v in rest.items() if v is not None and str(v) != label]
+    return " ".join([label, *told])
 
 
 def _missing(study: Study, runs: list[Run]) -> list[tuple[str, int]]:

@@ -1,6 +1,7 @@
 """Training curves as in He et al. 2015 (arXiv:1512.03385), figures 4 and 6."""
 
 import itertools
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,10 +31,12 @@ def curves_figure(
     """
     key = collection.study.x
     found = {run.value(key) for run in collection.finished}
-    values = sorted(found, key=lambda value: (isinstance(value, str), value))
+    values = sorted(found, key=_natural)
     colours: dict[Any, Any] = dict(zip(values, itertools.cycle(palette)))
-    if key != "label":
-        shades = mpl.colormaps["viridis_r"](np.linspace(0.18, 1.0, max(2, len(values))))
+    if key != "label" or len(values) > len(palette):
+        # Light to dark where there is an order, else hues for more nets than the palette has.
+        name, first, last = ("viridis_r", 0.18, 1.0) if key != "label" else ("turbo", 0.06, 0.95)
+        shades = mpl.colormaps[name](np.linspace(first, last, max(2, len(values))))
         colours = dict(zip(values, shades, strict=False))
     figure = Figure(figsize=(8.4, 3.7), layout="constrained")
     FigureCanvasAgg(figure)
@@ -66,6 +69,14 @@ def curves_figure(
     panels[0].set_ylabel("error (%)")
     _legend(figure, collection, colours)
     return figure
+
+
+def _natural(value: Any) -> tuple[bool, list[Any]]:
+    """Return the key that puts numbers first, and vgg11 before vgg101."""
+    if not isinstance(value, str):
+        return False, [value]
+    parts = re.split(r"(\d+)", value)
+    return True, [int(part) if part.isdigit() else part for part in parts]
 
 
 def mean_curve(runs: Sequence[Run], metric: str) -> tuple[np.ndarray, np.ndarray]:

@@ -29,6 +29,7 @@ class Study:
         seeds: of every arm.
         tests: each a claim and the comparison that is to decide it, see `statistics.examine`.
         published: column -> value or values, the published numbers to show beside the runs'.
+        bars: likewise, published numbers that have a chart of their own.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Study:
     seeds: Sequence[int] = ()
     tests: Sequence[Mapping[str, Any]] = ()
     published: Mapping[str, Any] | None = None
+    bars: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, definition: Mapping[str, Any]) -> "Study":

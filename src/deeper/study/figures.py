@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from deeper.plotting import COLOURS, INK, STYLE
-from deeper.study import curves, differences
+from deeper.study import comparison, curves, differences
 from deeper.study.collect import Collection, Run
 from deeper.study.labels import place_beside, spread
 from deeper.study.statistics import Mean, mean_of
@@ -27,8 +27,8 @@ def make_figures(collection: Collection, directory: Path) -> dict[str, Path]:
     """Draw all figures of a study.
 
     Returns:
-        Name of the figure (error, curves, macs; with a base error, difference, overfitting) ->
-        path of its SVG; the PNG lies beside it.
+        Name of the figure (error, curves, macs; with a base error, difference, overfitting; of
+        published numbers bars) -> path of its SVG; the PNG lies beside it.
         A figure for which the runs hold no numbers is left out.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -47,6 +47,7 @@ def make_figures(collection: Collection, directory: Path) -> dict[str, Path]:
                 "difference": differences.difference_figure(collection),
                 "overfitting": differences.overfitting_figure(collection),
             }
+        drawn["bars"] = comparison.bars_figure(collection.study.bars)
         for name, figure in drawn.items():
             if figure is None:
                 continue

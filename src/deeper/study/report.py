@@ -10,7 +10,7 @@ import jinja2
 import yaml
 
 from deeper.errors import UserError
-from deeper.study import tables
+from deeper.study import comparison, tables
 from deeper.study.collect import Collection, Run, collect
 from deeper.study.figures import make_figures
 from deeper.study.provenance import warnings
@@ -22,6 +22,7 @@ CAPTIONS = {
     "macs": "Error against multiply-accumulates",
     "difference": "Difference to {base}",
     "overfitting": "Test error against training error",
+    "bars": "Published numbers of the winners of ILSVRC",
 }
 
 
@@ -92,6 +93,8 @@ def _page(report: Report) -> str:
         svg={name: _inline(path, caption(report, name)) for name, path in report.figures.items()},
         headings=tables.headings(collection),
         rows=tables.summary_rows(collection),
+        compared=comparison.comparison_rows(collection),
+        compared_headings=comparison.HEADINGS,
         published=tables.published_rows(study.published),
         finished=len(collection.finished),
         expected=expected,

@@ -1,0 +1,107 @@
+"""Measured numbers beside published ones, and the chart of published ones."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from deeper.plotting import COLOURS
+from deeper.study.collect import collect
+from deeper.study.comparison import SAME, bars_figure, comparison_rows
+from deeper.study.curves import curves_figure
+from deeper.study.figures import lines_of
+from deeper.study.report import make_report
+from deeper.study.tables import published
+from tests.study.conftest import write_run
+
+# Made up: (top-1, top-5) of the one middle crop, parameters aside.
+ERRORS = {
+    "alexnet": (43.1, 19.9), "vgg11": (31.2, 11.4), "vgg13": (30.4, 10.8), "vgg16": (28.7, 9.8),
+    "vgg19": (28.6, 9.6), "googlenet": (31.5, 11.2), "resnet18": (30.6, 11.0),
+    "resnet34": (27.0, 8.9), "resnet50": (24.9, 7.7), "resnet101": (23.8, 7.0),
+    "resnet152": (23.2, 6.7),
+}  # fmt: skip
+MACS = (0.72, 7.61, 11.31, 15.47, 19.63, 1.58, 1.79, 3.64, 3.86, 7.57, 11.28)
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory):
+    """Runs as a finished study=families_imagenet leaves them, and its definition."""
+    stated = yaml.safe_load(Path("conf/study/families_imagenet.yaml").read_text())["study"]
+    definition = {
+        **stated, "arms": {"arm": stated["nets"]}, "seeds": [0, 1, 2], "plan": None
+    }  # fmt: skip
+    root = tmp_path_factory.mktemp("runs") / "families_imagenet-full"
+    draw = np.random.default_rng(0)
+    for (label, (top1, top5)), macs in zip(ERRORS.items(), MACS, strict=True):
+        for seed in (0, 1, 2):
+            path = write_run(
+                root, label, seed, top1 + 0.1 * seed, study=definition, macs=int(macs * 1e9),
+                config={"data": {"name": "imagenet"}, "mode": {"name": "full"}},
+                overrides=f"arm={label}",
+            )  # fmt: skip
+            result = json.loads((path / "result.json").read_text())
+            result["metrics"]["test/error_top5"] = round(top5 + float(draw.normal(0, 0.1)), 2)
+            (path / "result.json").write_text(json.dumps(result))
+            if label.startswith("resnet"):
+                ten = {"protocol": "10crop", "test/error": top1 - 2, "test/error_top5": top5 - 1}
+                (path / "evaluation-10crop.json").write_text(json.dumps(ten))
+    return root
+
+
+def test_a_number_stands_beside_published_ones_of_its_protocol_alone(families):
+    rows = comparison_rows(collect(families))
+    assert {row[1] for row in rows} == set(SAME.values())
+    of_50 = [row[1:5] for row in rows if row[0] == "resnet50" and row[2] == "top-1 error %"]
+    assert of_50 == [
+        ("1crop", "top-1 error %", "25.00 ± 0.25 (n = 3)", "24.7"),
+        ("1crop", "top-1 error %", "25.00 ± 0.25 (n = 3)", "24.01"),
+        ("1crop", "top-1 error %", "25.00 ± 0.25 (n = 3)", "23.870"),
+        ("10crop", "top-1 error %", "22.90 ± 0.00 (n = 3)", "22.85"),
+        ("multiscale", "top-1 error %", "–", "20.74"),
+    ]
+    of_vgg = [row[1:] for row in rows if row[0] == "vgg16" and row[2] == "top-5 error %"]
+    (own,) = [row for row in of_vgg if row[0] == "1crop"]
+    assert own[2].endswith("(n = 3)")
+    assert own[3:] == ("–", "none of this protocol")
+    assert ("dense", "top-5 error %", "–", "8.8") in [row[:4] for row in of_vgg]
+    # He's bar chart is of ensembles: its numbers stand beside nothing.
+    ensembles = {row["value"] for row in published({"protocol": "test ensemble"})}
+    assert "3.57" in ensembles
+    assert not ensembles & {row[4] for row in rows}
+
+
+def test_the_chart_of_ensembles_is_a_figure_of_its_own(families):
+    report = make_report(families)
+    assert set(report.figures) == {"error", "curves", "macs", "bars"}
+    page = report.page.read_text()
+    words = ("Measured beside published", "The revolution of depth", "not to be compared")
+    assert all(word in page for word in words)
+    axes = bars_figure({"dataset": "imagenet", "protocol": "test ensemble"}).axes[0]
+    assert [bar.get_height() for bar in axes.patches] == [28.2, 25.8, 16.4, 11.7, 7.3, 6.7, 3.57]
+    ticks = [label.get_text() for label in axes.get_xticklabels()]
+    assert ticks[-1] == "ILSVRC'15\nResNet\n152 layers"
+    assert bars_figure(None) is None
+
+
+def test_every_net_has_a_colour_of_its_own_in_the_curves(families):
+    collection = collect(families)
+    figure = curves_figure(collection, lines_of(collection), COLOURS)
+    colours = {tuple(line.get_color()) for line in figure.axes[0].lines}
+    assert len(colours) == len(ERRORS) > len(COLOURS)
+
+
+def test_arms_called_as_their_nets_have_one_name(families):
+    collection = collect(families)
+    assert {run.arm for run in collection.runs} == set(ERRORS)
+    assert not collection.missing
+
+
+def test_a_damaged_evaluation_is_noted(tmp_path):
+    path = write_run(tmp_path, "resnet50", 0, 25.0)
+    (path / "evaluation-10crop.json").write_text("{")
+    write_run(tmp_path, "resnet50", 1, 25.0)
+    damaged = [run for run in collect(tmp_path).runs if run.status == "damaged"]
+    assert [run.note.split(" cannot")[0] for run in damaged] == ["evaluation-10crop.json"]
