@@ -45,7 +45,7 @@ def comparison_rows(collection: Collection) -> list[tuple[str, ...]]:
     evaluation by that protocol is there: `1crop` is every run's own.
     """
     found = published(collection.study.published)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for arm, runs in by_arm(collection).items():
         dataset = nested(runs[0].config, "data.name")
         of_net = [r for r in found if (r["dataset"], r["model"]) == (dataset, runs[0].label)]
