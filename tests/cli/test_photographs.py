@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from deeper.data.debian import PHOTOGRAPHS
 from tests.cli.test_train import start
+from tests.data.test_debian import PACKAGES, installed
 
-__all__ = ["start"]
+__all__ = ["installed", "start"]
 
 TRAIN = (
     "train",
@@ -77,3 +80,41 @@ def test_a_folder_is_prepared_learned_and_gone_on_with_to_the_bit(start, tmp_pat
         assert found["protocol"].startswith(protocol)
         assert found["test/n_seen"] == 6 and found["test/error"] == 0.0
         assert found["error_by_class"] == {"green": 0.0, "red": 0.0}
+
+
+def test_the_stand_in_is_cut_from_its_package_and_learned(start, tmp_path, installed):
+    """From the package itself where it is installed, as .ci/run does."""
+    there = Path("/") / PHOTOGRAPHS[PACKAGES[0]]["fig"]
+    source = () if there.exists() else (f"data.source={installed}",)
+    own = (
+        "data=photos",
+        f"data.dir={tmp_path / 'data'}",
+        f"data.packages=[{PACKAGES[0]}]",
+        "data.classes=13",
+        "data.crops.train=10",
+        "data.crops.validation=3",
+        *source,
+    )
+    done = start("prepare", *own)
+    assert done.returncode == 0, done.output
+    assert "13 classes: bird, bridge, brook" in done.output
+    assert "130" in done.output and "39" in done.output
+    done = start(
+        "train",
+        *own,
+        "data.image_shape=[32,32,3]",
+        "data.shorter_side=36",
+        "model.depth=8",
+        "model.width=8",
+        "model.form=cifar",
+        "augment=none",
+        "train.batch_size=26",
+        "train.epochs=10",
+        "train.checkpoint_every=10",
+    )
+    assert done.returncode == 0, done.output
+    [result] = tmp_path.glob("runs/single/*/result.json")
+    metrics = json.loads(result.read_text())["metrics"]
+    assert metrics["test/n_seen"] == 39
+    if not source:
+        assert metrics["test/error"] < 80  # chance: 92

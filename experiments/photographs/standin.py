@@ -1,0 +1,135 @@
+"""Write standin.json: the whole path on ImageNet's stand-in.
+
+    deeper prepare data=photos
+    python experiments/photographs/standin.py            (all parts; 40 minutes on one core)
+    python experiments/photographs/standin.py killed     (some of them)
+
+A part that was stopped goes on where it was; the figures of the other parts are kept.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from deeper.cli import stored
+
+HERE = Path(__file__).parent
+DEEPER = str(Path(sys.executable).with_name("deeper"))
+NET = ("data=photos", "model=resnet", "model.depth=18", "augment=none", "tracker.mode=disabled")
+LEARN = (*NET, "train.batch_size=64", "train.epochs=10", "train.log_every=27")
+SHORT = (*NET, "train.batch_size=32", "train.steps=32", "train.epochs=null", "train.log_every=2")
+OFTEN = ("train.steps_per_call=2", "train.checkpoint_every=0.074", "train.train_error_examples=64")
+KILL_AFTER = 18  # steps, of 108 an epoch; the last checkpoint is that of step 16
+
+
+def train(runs: Path, *overrides: str) -> Path:
+    """Train, or go on; return the run's directory."""
+    subprocess.run([DEEPER, "train", *overrides, f"runs={runs}"], check=True)
+    [run] = runs.glob("single/*")
+    return run
+
+
+def result(run: Path) -> dict[str, Any]:
+    """Return a run's result."""
+    return json.loads((run / "result.json").read_text())
+
+
+def learned(work: Path) -> dict[str, Any]:
+    """Ten passes of a ResNet-18 at 128 pixels."""
+    run = train(work / "learned", *LEARN)
+    told = result(run)
+    classes = 36
+    return {
+        "command": f"deeper train {' '.join(LEARN)}",
+        "validation_accuracy": 100 - told["metrics"]["test/error"],
+        "validation_accuracy_top5": 100 - told["metrics"]["test/error_top5"],
+        "training_accuracy": 100 - told["metrics"]["train/error"],
+        "chance": 100 / classes,
+        "photographs": told["train_images"],
+        "validation_photographs": told["metrics"]["test/n_seen"],
+        "seconds": told["seconds"],
+        "git_commit": told["git_commit"],
+    }
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    """Return a run's record without what the clock says."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    clock = ("time", "images_per_second")
+    return [{key: value for key, value in line.items() if key not in clock} for line in lines]
+
+
+def digest(run: Path) -> str:
+    """Return the SHA-256 of a run's last parameters and statistics."""
+    whole = hashlib.sha256()
+    for place, leaf in jax.tree.leaves_with_path(stored.open_stored(run, "last", "run").variables):
+        whole.update(jax.tree_util.keystr(place).encode())
+        whole.update(np.ascontiguousarray(leaf).tobytes())
+    return whole.hexdigest()
+
+
+def killed(work: Path) -> dict[str, Any]:
+    """A run that was killed in the middle of an epoch, beside one that was not."""
+    whole = train(work / "whole", *SHORT, *OFTEN)
+    cut = work / "cut"
+    command = [DEEPER, "train", *SHORT, *OFTEN, f"runs={cut}"]
+    if not list(cut.glob("single/*/result.json")):
+        with subprocess.Popen(command, start_new_session=True) as process:
+            while not any(
+                row["step"] >= KILL_AFTER for r in cut.glob("single/*") for row in got(r)
+            ):
+                if process.poll() is not None:
+                    raise SystemExit("the run ended before it could be killed")
+                time.sleep(0.2)
+            os.killpg(process.pid, signal.SIGKILL)
+    run = train(cut, *SHORT, *OFTEN)
+    return {
+        "command": f"deeper train {' '.join((*SHORT, *OFTEN))}",
+        "steps": result(run)["steps"],
+        "killed_after_step": KILL_AFTER,
+        "steps_an_epoch": result(run)["train_images"] / 32,
+        "same_rows": rows(whole) == rows(run),
+        "rows": len(rows(run)),
+        "same_parameters": digest(whole) == digest(run),
+        "same_metrics": result(whole)["metrics"] == result(run)["metrics"],
+        "parameters_sha256": digest(run),
+    }
+
+
+def got(run: Path) -> list[dict[str, Any]]:
+    """Return the rows so far, the last of which may be in writing."""
+    try:
+        return rows(run)
+    except (FileNotFoundError, json.JSONDecodeError):
+        return []
+
+
+PARTS = {"learned": learned, "killed": killed}
+
+
+def main() -> None:
+    """Run the parts asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--work", type=Path, default=Path("runs/standin"))
+    asked = parser.parse_args()
+    out = HERE / "standin.json"
+    for name in asked.parts:
+        known = json.loads(out.read_text()) if out.exists() else {}
+        known[name] = PARTS[name](asked.work)
+        out.write_text(json.dumps(known, indent=2) + "\n")
+        print(name, json.dumps(known[name], indent=2))
+
+
+if __name__ == "__main__":
+    main()
