@@ -22,6 +22,7 @@ from deeper.data.order import batch_indices
 from deeper.data.photographs import Photographs, View, open_photographs
 from deeper.data.prepare import prepare_photographs
 from deeper.data.sources import hold_out, open_dataset
+from deeper.data.storage import Storage
 from deeper.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -157,10 +158,45 @@ def test_what_is_no_plain_jpeg_is_not_laid_out_anew():
     assert restart.relay(CASES["4:2:0"][:500]) is None
 
 
-def test_the_missing_program_is_said(monkeypatch):
+def test_wrong_ways_to_store_are_said(monkeypatch, prepared, tree):
+    with pytest.raises(UserError, match="layout=restrat is unknown"):
+        Storage("restrat")
+    with pytest.raises(UserError, match="shorter_side=0"):
+        Storage(shorter_side=0)
+    with pytest.raises(UserError, match="prepared already .* with shorter_side=None: move"):
+        prepare_photographs("pets", prepared, lambda: tree, 3, Storage(shorter_side=30))
     monkeypatch.setattr(restart, "PROGRAM", "jpegtran-that-is-not-there")
     with pytest.raises(UserError, match="libjpeg-turbo-progs"):
-        restart.relay(CASES["4:2:0"])
+        Storage("restart")
+
+
+@transcoder
+def test_the_layout_changes_no_batch(prepared, tree, tmp_path):
+    def read():
+        return read_tree(tree, 0.15)
+
+    path = prepare_photographs("pets", tmp_path, read, 3, Storage("restart"))
+    assert b"deeper restart" in next(path.glob("*train.array_record*")).read_bytes()
+    for crop in ("inception", "resnet"):
+        view = replace(VIEW, crop=crop)
+        plain, laid = (open_dataset("pets", d, view=view).splits for d in (prepared, tmp_path))
+        numbers = partial(batch_indices, 36, 20, 0)
+        for split, seed in (("train", 7), ("test", None)):
+            shown = numbers if split == "train" else np.arange(6).reshape(1, 6).__getitem__
+            streams = [stream(s[split], shown, 0, stop=1, seed=seed) for s in (plain, laid)]
+            for one, other in zip(*streams, strict=True):
+                np.testing.assert_array_equal(one["image"], other["image"])
+                np.testing.assert_array_equal(one["label"], other["label"])
+
+
+def test_photographs_are_made_smaller_once():
+    data = encoded(photograph(120, 90), quality=95)
+    small = Image.open(io.BytesIO(Storage(shorter_side=45).of(data, 3, "x")))
+    assert small.size == (45, 60)
+    expected = Image.open(io.BytesIO(data)).resize((45, 60), Image.Resampling.BICUBIC)
+    difference = np.abs(np.asarray(small, int) - np.asarray(expected, int))
+    assert difference.mean() < 3  # of coding at quality 95
+    assert Storage(shorter_side=90).of(data, 3, "x") is data
 
 
 @pytest.mark.parametrize("antialias", [True, False])
@@ -446,7 +482,7 @@ def progress(what, done, total):
     print(done, flush=True)
 def read():
     return read_tree(Path(sys.argv[1]), 0.15)
-prepare_photographs("pets", Path(sys.argv[2]), read, 3, progress)
+prepare_photographs("pets", Path(sys.argv[2]), read, 3, progress=progress)
 """
 
 

@@ -18,6 +18,7 @@ from deeper.data.imagenet import read_imagenet
 from deeper.data.photographs import Photographs
 from deeper.data.prepare import prepare, prepare_photographs
 from deeper.data.sources import open_dataset
+from deeper.data.storage import UNTOUCHED, Storage
 from deeper.data.tfds_directory import find_prepared
 from deeper.errors import UserError
 
@@ -68,6 +69,12 @@ def _make(config: DictConfig, progress: Callable[[str, int, int], None]) -> Path
     data = config.data
     name, data_dir = data.name, Path(data.dir)
     view = view_of(data)
+    of_a_tree = view is not None and "test_fraction" not in data
+    if not of_a_tree and (config.layout != UNTOUCHED or config.shorter_side is not None):
+        raise UserError(
+            f"layout and shorter_side are for photographs that are prepared here; {name} is stored "
+            "as it is."
+        )
     if "test_fraction" in data:
         return find_prepared(name, data_dir)
     if view is None:
@@ -92,6 +99,7 @@ def _make(config: DictConfig, progress: Callable[[str, int, int], None]) -> Path
             return read_imagenet(Path(data.source), progress)
         return read_tree(Path(data.source), data.fraction)
 
-    path = prepare_photographs(name, data_dir, read, view.image_shape[2], progress)
+    storage = Storage(config.layout, config.shorter_side)
+    path = prepare_photographs(name, data_dir, read, view.image_shape[2], storage, progress)
     shutil.rmtree(scratch, ignore_errors=True)
     return path

@@ -17,6 +17,7 @@ from deeper.data.catalogue import CATALOGUE, Entry
 from deeper.data.folder import Tree
 from deeper.data.scratch import Progress, alone, publish, scratch_directory
 from deeper.data.sources import prepared_directory
+from deeper.data.storage import AS_THEY_ARE, Storage, require_storage
 from deeper.errors import UserError
 
 SECONDS = 30  # without a byte, after which a server counts as gone
@@ -100,6 +101,7 @@ def prepare_photographs(
     data_dir: Path,
     read: Callable[[], Tree],
     channels: int,
+    storage: Storage = AS_THEY_ARE,
     progress: Progress = lambda what, done, total: None,
 ) -> Path:
     """Make a data set of photographs; a call that was cut is gone on with.
@@ -109,6 +111,7 @@ def prepare_photographs(
         data_dir: root of the prepared data sets.
         read: finds the photographs, if the data set is not there.
         channels: 3, or 1 where all are grey.
+        storage: how they are stored.
         progress: told how far it is.
 
     Returns:
@@ -126,8 +129,9 @@ def prepare_photographs(
         with alone(data_dir / f".{folder}.lock", progress):
             found = prepared_directory(name, data_dir)
             if found is not None:
+                require_storage(found, name, storage)
                 return found
-            shards.write(folder, version, read(), channels, place, progress)
+            shards.write(folder, version, read(), channels, storage, place, progress)
             publish(place, target)
             place.parent.rmdir()
     except OSError as error:

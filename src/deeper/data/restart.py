@@ -8,6 +8,7 @@ blocks as reach about `SEGMENT` pixels each, and notes the segments' lengths in 
 requantised: the file stays a JPEG that every decoder reads, and its pixels stay the same.
 """
 
+import shutil
 import subprocess
 from typing import NamedTuple
 
@@ -158,9 +159,6 @@ def relay(data: bytes) -> bytes | None:
     """Return a JPEG file laid out anew; None if it has to stay as it is.
 
     Only files of one and of three components are laid out anew; progressive ones become baseline.
-
-    Raises:
-        UserError: the program that does it is not installed.
     """
     plain = _transcoded(data, [])
     header = None if plain is None else read_header(plain)
@@ -188,15 +186,17 @@ def relay(data: bytes) -> bytes | None:
     return laid[:2] + b"\xff\xeb" + (len(note) + 2).to_bytes(2, "big") + note + laid[2:]
 
 
-def _transcoded(data: bytes, options: list[str]) -> bytes | None:
-    """Return what libjpeg-turbo's lossless transcoder makes of a file; None if it refuses it."""
-    try:
-        done = subprocess.run(
-            [PROGRAM, "-copy", "all", "-optimize", *options], input=data, capture_output=True
-        )
-    except FileNotFoundError as error:
+def require_program() -> None:
+    """Raise a UserError unless the program that lays files out anew is installed."""
+    if shutil.which(PROGRAM) is None:
         raise UserError(
             f"layout=restart needs the program {PROGRAM}, which is not installed: it is in the "
             "package libjpeg-turbo-progs (Debian, Ubuntu) or libjpeg-turbo-utils (Fedora)."
-        ) from error
+        )
+
+
+def _transcoded(data: bytes, options: list[str]) -> bytes | None:
+    """Return what libjpeg-turbo's lossless transcoder makes of a file; None if it refuses it."""
+    command = [PROGRAM, "-copy", "all", "-optimize", *options]
+    done = subprocess.run(command, input=data, capture_output=True)
     return done.stdout if done.returncode == 0 and not done.stderr else None

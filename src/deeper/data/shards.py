@@ -1,4 +1,4 @@
-"""Writing photographs into a TFDS directory of array_record files, their bytes untouched.
+"""Writing photographs into a TFDS directory of array_record files, their bytes untouched unless asked.
 
 File by file: each is written beside its place, then moved, so that a killed `prepare` goes on after
 the files that are there. Any user of TensorFlow Datasets can read the result.
@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from deeper.data import jpeg
 from deeper.data.folder import Photograph, Tree
 from deeper.data.scratch import Progress
+from deeper.data.storage import Storage, write_storage
 from deeper.errors import UserError
 
 SHARD = 128 << 20  # bytes, about
@@ -29,7 +29,13 @@ SIGNATURE = "unfinished"  # file that tells what is being written
 
 
 def write(
-    name: str, version: str, tree: Tree, channels: int, place: Path, progress: Progress
+    name: str,
+    version: str,
+    tree: Tree,
+    channels: int,
+    storage: Storage,
+    place: Path,
+    progress: Progress,
 ) -> None:
     """Write the splits and what TFDS has to know of them.
 
@@ -38,6 +44,7 @@ def write(
         version: likewise.
         tree: the photographs.
         channels: 3, or 1 where all are grey.
+        storage: how they are stored.
         place: directory to write to; whole files that are there are kept.
         progress: told of photographs written.
 
@@ -48,7 +55,7 @@ def write(
     import tensorflow_datasets as tfds
 
     place.mkdir(parents=True, exist_ok=True)
-    _require_same(place, tree)
+    _require_same(place, tree, storage)
     features = tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(
@@ -66,7 +73,12 @@ def write(
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             pending = {
                 pool.submit(
-                    _write_shard, features, shard, place / _file(name, split, i, len(shards))
+                    _write_shard,
+                    features,
+                    shard,
+                    channels,
+                    storage,
+                    place / _file(name, split, i, len(shards)),
                 ): len(shard)
                 for i, shard in enumerate(shards)
             }
@@ -91,6 +103,7 @@ def write(
         )
     for paper, content in tree.papers.items():
         (place / paper).write_bytes(content)
+    write_storage(place, storage)
     (place / SIGNATURE).unlink()
     tfds.folder_dataset.write_metadata(
         data_dir=place,
@@ -109,9 +122,9 @@ def _name(info: Path, name: str) -> None:
     info.write_text(json.dumps(known | {"name": name, "fileFormat": "array_record"}, indent=2))
 
 
-def _require_same(place: Path, tree: Tree) -> None:
-    """Start afresh if what was begun here is of other photographs."""
-    digest = hashlib.sha256()
+def _require_same(place: Path, tree: Tree, storage: Storage) -> None:
+    """Start afresh if what was begun here is of other photographs, or stored in another way."""
+    digest = hashlib.sha256(str(storage).encode())
     for split, photographs in tree.splits.items():
         for p in photographs:
             digest.update(f"{split} {p.name} {p.size} {p.label}\n".encode())
@@ -149,7 +162,13 @@ def _require_room(place: Path, name: str, plan: dict[str, list[list[Photograph]]
         )
 
 
-def _write_shard(features: Any, photographs: Sequence[Photograph], target: Path) -> None:
+def _write_shard(
+    features: Any,
+    photographs: Sequence[Photograph],
+    channels: int,
+    storage: Storage,
+    target: Path,
+) -> None:
     """Write a file of records, unless it is there."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -160,8 +179,8 @@ def _write_shard(features: Any, photographs: Sequence[Photograph], target: Path)
     writer = ArrayRecordWriter(str(part), "group_size:1")
     try:
         for photograph in photographs:
-            data = photograph.read()
-            jpeg.size_of(data, f"{photograph.name} in {photograph.path}")
+            where = f"{photograph.name} in {photograph.path}"
+            data = storage.of(photograph.read(), channels, where)
             example = {
                 "image": io.BytesIO(data),
                 "label": photograph.label,
