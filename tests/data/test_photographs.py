@@ -163,7 +163,7 @@ def test_wrong_ways_to_store_are_said(monkeypatch, prepared, tree):
         Storage("restrat")
     with pytest.raises(UserError, match="shorter_side=0"):
         Storage(shorter_side=0)
-    with pytest.raises(UserError, match="prepared already .* with shorter_side=None: move"):
+    with pytest.raises(UserError, match=r"prepared already .* with shorter_side=None: move"):
         prepare_photographs("pets", prepared, lambda: tree, 3, Storage(shorter_side=30))
     monkeypatch.setattr(restart, "PROGRAM", "jpegtran-that-is-not-there")
     with pytest.raises(UserError, match="libjpeg-turbo-progs"):
@@ -191,11 +191,8 @@ def test_the_layout_changes_no_batch(prepared, tree, tmp_path):
 
 def test_photographs_are_made_smaller_once():
     data = encoded(photograph(120, 90), quality=95)
-    small = Image.open(io.BytesIO(Storage(shorter_side=45).of(data, 3, "x")))
-    assert small.size == (45, 60)
     expected = Image.open(io.BytesIO(data)).resize((45, 60), Image.Resampling.BICUBIC)
-    difference = np.abs(np.asarray(small, int) - np.asarray(expected, int))
-    assert difference.mean() < 3  # of coding at quality 95
+    assert Storage(shorter_side=45).of(data, 3, "x") == encoded(expected, quality=95)
     assert Storage(shorter_side=90).of(data, 3, "x") is data
 
 

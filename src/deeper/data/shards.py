@@ -1,4 +1,4 @@
-"""Writing photographs into a TFDS directory of array_record files, their bytes untouched unless asked.
+"""Writing photographs into a TFDS directory of array_record files, as they are unless asked.
 
 File by file: each is written beside its place, then moved, so that a killed `prepare` goes on after
 the files that are there. Any user of TensorFlow Datasets can read the result.

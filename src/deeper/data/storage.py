@@ -60,6 +60,9 @@ class Storage:
         return data
 
 
+AS_THEY_ARE = Storage()
+
+
 def _smaller(pixels: jpeg.Pixels, shorter_side: int) -> bytes:
     height, width = pixels.shape[:2]
     scale = shorter_side / min(height, width)
@@ -86,7 +89,7 @@ def write_storage(directory: Path, storage: Storage) -> None:
 def require_storage(directory: Path, name: str, wished: Storage) -> None:
     """Refuse a directory that is there already and stores its photographs in another way."""
     note = directory / NOTE
-    there = json.loads(note.read_text()) if note.is_file() else asdict(Storage())
+    there = json.loads(note.read_text()) if note.is_file() else asdict(AS_THEY_ARE)
     differing = [
         f"{key}={there[key]}" for key, value in asdict(wished).items() if there[key] != value
     ]
