@@ -32,13 +32,13 @@ class LocalLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run the arms; leave with the sweep's exit status unless all of them finished."""
-        from deeper.cli import sweep
+        from deeper.cli import dry, sweep
 
         loader = self._context.config_loader
         given = [list(overrides) for overrides in job_overrides]
         configs = [loader.load_sweep_config(self._config, overrides) for overrides in given]
         if configs[0].mode.dry:
-            status = sweep.tell(configs, given)
+            status = dry.run(configs, given)
         else:
             arms = [sweep.arm_of(*one) for one in zip(configs, given, strict=True)]
             status = sweep.run(arms, self._jobs)

@@ -13,8 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from deeper.cli import build
+from deeper.cli import build, device
 from deeper.cli.build import Plan
+from deeper.cli.main import FINISHED
 from deeper.data.catalogue import CATALOGUE
 from deeper.data.sources import known_size
 from deeper.inspect.arithmetic import Summary, summarise
@@ -109,6 +110,13 @@ def memories(plan: Plan) -> float:
 
 def _plain(part: Any) -> Any:
     return OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else part
+
+
+def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> int:
+    """Print what a sweep would cost and return its exit status; see `costs_of`."""
+    device.start_jax(configs[0].train.cpu_kernels)
+    show(costs_of(configs, overrides), configs[0], Console(width=100, highlight=False))
+    return FINISHED
 
 
 def costs_of(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[Cost]:

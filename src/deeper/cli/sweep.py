@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,7 +20,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import TaskID
 
-from deeper.cli import build, device, dry
+from deeper.cli import build
 from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED
 from deeper.cli.progress import PIPE_VARIABLE, bar, note_of
 from deeper.cli.xla_flags import only_cpu
@@ -74,14 +73,6 @@ def run(arms: list[Arm], jobs: int | None) -> int:
     """Run a sweep and return its exit status."""
     _tell_apart(arms)
     return Sweep(arms, jobs or default_jobs(), Console(width=100, highlight=False)).run()
-
-
-def tell(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> int:
-    """Print what a sweep would cost and return its exit status."""
-    console = Console(width=100, highlight=False)
-    device.start_jax(configs[0].train.cpu_kernels)
-    dry.show(dry.costs_of(configs, overrides), configs[0], console)
-    return FINISHED
 
 
 def _tell_apart(arms: list[Arm]) -> None:

@@ -42,12 +42,14 @@ def comparison_rows(collection: Collection) -> list[tuple[str, ...]]:
 
     A protocol that was measured and of which nothing is published has a row too, and the other way
     round. The measured number is the mean over seeds with half its 95 % interval, of the runs whose
-    evaluation by that protocol is there: `1crop` is every run's own.
+    evaluation by that protocol is there: `1crop` is every run's own. The protocol that the paper of
+    a recipe reports by is marked.
     """
     found = published(collection.study.published)
     rows: list[tuple[str, ...]] = []
     for arm, runs in by_arm(collection).items():
         dataset = nested(runs[0].config, "data.name")
+        of_recipe = nested(runs[0].config, "recipe.protocol")
         of_net = [r for r in found if (r["dataset"], r["model"]) == (dataset, runs[0].label)]
         of_net = [row for row in of_net if row["protocol"] in SAME and row["metric"] in MEASURED]
         if not of_net:
@@ -58,8 +60,9 @@ def comparison_rows(collection: Collection) -> list[tuple[str, ...]]:
                     r for r in of_net if (SAME[r["protocol"]], r["metric"]) == (protocol, metric)
                 ]
                 own = _measured(runs, protocol, key)
+                marked = f"{protocol} (recipe)" if protocol == of_recipe else protocol
                 for row in same or ([{}] if own != ABSENT else []):
-                    rows.append((arm, protocol, METRIC_NAMES[metric], own, *_told(row)))
+                    rows.append((arm, marked, METRIC_NAMES[metric], own, *_told(row)))
     return rows
 
 
