@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ import jax
 import numpy as np
 
 from deeper.cli import stored
+from deeper.data import crops, order
+from deeper.data.batches import Workers, stream
+from deeper.data.photographs import View
+from deeper.data.sources import open_dataset
 
 HERE = Path(__file__).parent
 DEEPER = str(Path(sys.executable).with_name("deeper"))
@@ -29,6 +34,7 @@ NET = ("data=photos", "model=resnet", "model.depth=18", "augment=none", "tracker
 LEARN = (*NET, "train.batch_size=64", "train.epochs=10", "train.log_every=27")
 SHORT = (*NET, "train.batch_size=32", "train.steps=32", "train.epochs=null", "train.log_every=2")
 OFTEN = ("train.steps_per_call=2", "train.checkpoint_every=0.074", "train.train_error_examples=64")
+BATCHES = 8  # of 128
 KILL_AFTER = 18  # steps, of 108 an epoch; the last checkpoint is that of step 16
 
 
@@ -106,6 +112,37 @@ def killed(work: Path) -> dict[str, Any]:
     }
 
 
+def layouts(work: Path) -> dict[str, Any]:
+    """Batches of files with restart markers, by threads and by processes, beside the plain."""
+    laid = work / "restart"
+    source = os.environ.get("DEEPER_PHOTOS")  # where the packages were extracted to, if anywhere
+    command = ["prepare", "data=photos", "layout=restart", f"data.dir={laid}"]
+    subprocess.run([DEEPER, *command, *([f"data.source={source}"] if source else [])], check=True)
+    plain = Path(os.environ.get("DEEPER_DATA", "data"))
+    ways = {
+        "plain": (plain, Workers()),
+        "restart": (laid, Workers()),
+        "restart_processes": (laid, Workers(processes=True)),
+    }
+    found: dict[str, Any] = {"crops": list(crops.DRAWS), "batches_a_crop": BATCHES, "pixels": 224}
+    for way, (root, workers) in ways.items():
+        whole = hashlib.sha256()
+        for crop in crops.DRAWS:
+            splits = open_dataset("photos", root, view=View((224, 224, 3), crop, 256, True)).splits
+            train, size = splits["train"], len(splits["train"])
+            numbers = partial(order.batch_indices, size, 128, 0)
+            for batch in stream(train, numbers, 0, stop=BATCHES, seed=0, workers=workers):
+                whole.update(batch["image"].tobytes() + batch["label"].tobytes())
+        whole.update(np.asarray(splits["test"].images[:]).tobytes())
+        found[f"sha256_{way}"] = whole.hexdigest()
+    found["same"] = len({found[f"sha256_{way}"] for way in ways}) == 1
+    found["megabytes"] = {
+        way: sum(file.stat().st_size for file in root.glob("photos/*/*.array_record*")) / 1e6
+        for way, (root, _) in list(ways.items())[:2]
+    }
+    return found
+
+
 def got(run: Path) -> list[dict[str, Any]]:
     """Return the rows so far, the last of which may be in writing."""
     try:
@@ -114,7 +151,7 @@ def got(run: Path) -> list[dict[str, Any]]:
         return []
 
 
-PARTS = {"learned": learned, "killed": killed}
+PARTS = {"learned": learned, "killed": killed, "layouts": layouts}
 
 
 def main() -> None:

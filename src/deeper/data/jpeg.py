@@ -21,11 +21,15 @@ Pixels = UInt8[np.ndarray, "height width channels"]
 MOST_PIXELS = 1 << 26  # of one photograph; what claims more is refused before it is decoded
 
 
+class UnreadableError(UserError):
+    """A file is no picture, is damaged, or claims too many pixels."""
+
+
 def size_of(data: bytes, name: str) -> tuple[int, int]:
     """Return a photograph's (height, width), decoding nothing.
 
     Raises:
-        UserError: it is none, or it is too large.
+        UnreadableError: it is none, or it is too large.
     """
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
@@ -34,11 +38,11 @@ def size_of(data: bytes, name: str) -> tuple[int, int]:
             with Image.open(io.BytesIO(data)) as opened:
                 width, height = opened.size
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-            raise UserError(f"{name} is no picture that can be read: {error}") from error
+            raise UnreadableError(f"{name} is no picture that can be read: {error}") from error
         except Image.DecompressionBombError as error:
-            raise UserError(f"{name} is too large: {error}") from error
+            raise UnreadableError(f"{name} is too large: {error}") from error
     if height * width > MOST_PIXELS:
-        raise UserError(
+        raise UnreadableError(
             f"{name} has {width}x{height} pixels; at most {MOST_PIXELS:,} are decoded, since a "
             "small file can claim any number."
         )
@@ -55,7 +59,7 @@ def decode(data: bytes, channels: int, name: str, box: Box | None = None) -> Pix
         box: the part that is needed; the whole by default.
 
     Raises:
-        UserError: it cannot be read.
+        UnreadableError: it cannot be read.
     """
     height, width = size_of(data, name)
     box = box or Box(0, 0, height, width)
@@ -71,7 +75,7 @@ def decode(data: bytes, channels: int, name: str, box: Box | None = None) -> Pix
         with Image.open(io.BytesIO(data)) as opened:
             pixels = np.asarray(opened.convert("RGB" if channels == 3 else "L"))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{name} cannot be decoded: {error}") from error
+        raise UnreadableError(f"{name} cannot be decoded: {error}") from error
     pixels = pixels.reshape(*pixels.shape[:2], channels)
     return pixels[box.top : box.bottom, box.left : box.right]
 

@@ -117,14 +117,19 @@ class Photographs:
             name = found.get("file_name", b"")
             assert isinstance(data, bytes) and isinstance(name, bytes)
             named = f"{name.decode() or 'a photograph'} (record {numbers[i]} of {self.split})"
-            size = jpeg.size_of(data, named)
-            if draw is None:
-                crop = crops.middle(size, out, view.shorter_side)
-            else:
-                key = [CROPS + (seed or 0), first + i]
-                crop = draw(np.random.Generator(np.random.Philox(key=key)), size, out)
-            box = crop.box(size, out)
-            pixels = jpeg.decode(data, view.image_shape[2], named, box)
+            try:
+                size = jpeg.size_of(data, named)
+                if draw is None:
+                    crop = crops.middle(size, out, view.shorter_side)
+                else:
+                    key = [CROPS + (seed or 0), first + i]
+                    crop = draw(np.random.Generator(np.random.Philox(key=key)), size, out)
+                box = crop.box(size, out)
+                pixels = jpeg.decode(data, view.image_shape[2], named, box)
+            except jpeg.UnreadableError as error:
+                raise UserError(
+                    f"{error}. With data.on_bad=skip such files are left out."
+                ) from error
             images[i] = crops.cut(pixels, crop, out, box, view.antialias)
 
     def __reduce__(self) -> tuple[Any, ...]:

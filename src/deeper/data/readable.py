@@ -19,7 +19,6 @@ from deeper.data import jpeg, records
 from deeper.data.photographs import Photographs
 from deeper.data.scratch import Progress
 from deeper.data.sources import Split
-from deeper.errors import UserError
 
 CHUNK = 64  # photographs decoded at a time
 
@@ -79,7 +78,7 @@ def _decode_all(directory: Path, split: str, progress: Progress) -> dict[int, st
                     raise ValueError(f"{name} holds no photograph")
                 name = told.decode() or name
                 jpeg.decode(data, channels, name)
-            except (UserError, ValueError, KeyError):
+            except (jpeg.UnreadableError, ValueError, KeyError):
                 bad[number] = name
         return bad
 
