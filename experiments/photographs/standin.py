@@ -112,6 +112,24 @@ def killed(work: Path) -> dict[str, Any]:
     }
 
 
+def protocols(work: Path) -> dict[str, Any]:
+    """The trained net, evaluated in every way that there is."""
+    run, out = train(work / "learned", *LEARN), work / "evaluation.json"
+    found = {}
+    for views in ("none", "flip", "ten_crop"):
+        command = [DEEPER, "evaluate", f"run={run}", f"views={views}", f"out={out}"]
+        subprocess.run(command, check=True)
+        told = json.loads(out.read_text())
+        found[views] = {
+            "protocol": told["protocol"],
+            "accuracy": 100 - told["test/error"],
+            "accuracy_top5": 100 - told["test/error_top5"],
+            "calibration_error": told["test/calibration_error"],
+            "n_seen": told["test/n_seen"],
+        }
+    return found
+
+
 def layouts(work: Path) -> dict[str, Any]:
     """Batches of files with restart markers, by threads and by processes, beside the plain."""
     laid = work / "restart"
@@ -151,7 +169,7 @@ def got(run: Path) -> list[dict[str, Any]]:
         return []
 
 
-PARTS = {"learned": learned, "killed": killed, "layouts": layouts}
+PARTS = {"learned": learned, "protocols": protocols, "killed": killed, "layouts": layouts}
 
 
 def main() -> None:

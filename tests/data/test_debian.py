@@ -87,6 +87,7 @@ def test_what_is_missing_is_said_with_the_command_that_gets_it(installed, tmp_pa
 
     assert "apt-get install mate-backgrounds." in said(["mate-backgrounds"], installed)
     assert "nature/Dune.jpg of the Debian package mate-backgrounds" in said(["mate-backgrounds"])
+    assert "give a package" in said([])
     assert "none of lomiri-wallpapers-16.04, mate-backgrounds" in said(["kde-wallpapers"])
 
 

@@ -85,7 +85,7 @@ def _make(config: DictConfig, progress: Callable[[str, int, int], None]) -> Path
     def read() -> Tree:
         if "packages" in data:
             root = Path(data.source or "/")
-            return cut_photographs(root, data.packages, data.crops, scratch, progress)
+            return cut_photographs(root, list(data.packages), dict(data.crops), scratch, progress)
         if data.source is None:
             raise UserError(
                 f"Say where the photographs of {name} are: data.source=DIRECTORY, with "

@@ -111,7 +111,14 @@ def _readable(
         return parts, {}
     console = Console(stderr=True, width=100, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+    bar = Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,  # or it leaves empty lines in a log
+    )
+    with bar:
         tasks = {}
 
         def progress(what: str, done: int, total: int) -> None:

@@ -107,6 +107,8 @@ def cut_photographs(
     Raises:
         UserError: a package is unknown or missing.
     """
+    if not packages or min(crops.values()) < 1:
+        raise UserError("data.packages and data.crops: give a package and a crop at least.")
     found = _find(source, packages)
     labels = {name: label for label, name in enumerate(sorted(found))}
     shutil.rmtree(scratch, ignore_errors=True)
