@@ -200,7 +200,7 @@ def test_photographs_are_made_smaller_once():
 @pytest.mark.parametrize("name", ["inception", "vgg", "resnet", "alexnet"])
 def test_a_crop_of_the_needed_pixels_is_that_of_the_whole(name, antialias):
     if not antialias:
-        pytest.importorskip("cv2")
+        pytest.importorskip("cv2", reason="needs the extra opencv, which .ci/run installs")
     pixels = np.asarray(photograph(301, 203))
     for crop in many(name, (301, 203), (64, 64), 40):
         box = crop.box((301, 203), (64, 64))
@@ -223,7 +223,7 @@ def test_an_inception_crop_is_cropped_then_resized():
 
 
 def test_without_antialiasing_four_pixels_make_one():
-    pytest.importorskip("cv2")
+    pytest.importorskip("cv2", reason="needs the extra opencv, which .ci/run installs")
     ramp = np.arange(120, dtype=np.float64)
     pixels = np.repeat(np.round(ramp[None, :, None] + ramp[:, None, None]), 3, 2).astype(np.uint8)
     for crop in (Crop(10, 20, 60, 48, False, alone=True), Crop(10.25, 20.5, 60.0, 48.0, True)):
