@@ -3,25 +3,30 @@
 import shlex
 import signal
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from deeper.cli import build, device, dry, stored, transfer
+from deeper.cli import build, device, dry, processes, stored, transfer
 from deeper.cli.banner import banner, banner_facts, transfer_lines
 from deeper.cli.featured import featured
-from deeper.cli.main import DIVERGED, FINISHED, INTERRUPTED
+from deeper.cli.main import DIVERGED, FINISHED, INTERRUPTED, USER_ERROR, tell
 from deeper.cli.progress import Pipe, Watcher, watcher
 from deeper.cli.splits import Splits, in_result, open_splits
 from deeper.inspect.stages import stages_of
 from deeper.track.environment import environment
-from deeper.track.run_directory import RunDirectory
+from deeper.track.run_directory import Beside, RunDirectory
 from deeper.track.tracker import Examples, Tracker
 from deeper.train.checkpoint import Checkpoints
 from deeper.train.loop import Outcome, train
+from deeper.train.parallel import from_first
 from deeper.train.state import create
 
 EXAMPLES_SHOWN = 32
@@ -41,17 +46,54 @@ def run(config: DictConfig) -> int:
     if config.transfer.phases:
         transfer.phase_configs(config, stages_of(model, tuple(config.data.image_shape)))
     stored.source_of(config)
+    processes.join()
+    console.quiet = not processes.first()
     stop = _StopSignals(console)
-    with RunDirectory.open(path, plain, build.config_hash(plain)) as directory:
-        if directory.finished:
-            status = directory.result()["status"]
-            console.print(f"{path} is {status} already; remove it to run it again.")
-            return FINISHED if status == "finished" else DIVERGED
-        watch = watcher(console, f"{label} s{config.seed}")
-        try:
-            return _train(config, label, directory, console, watch, stop)
-        finally:
-            watch.close()
+    try:
+        with _held(path, plain) as directory:
+            if from_first(directory.finished):
+                status = directory.result()["status"]
+                console.print(f"{path} is {status} already; remove it to run it again.")
+                return FINISHED if status == "finished" else DIVERGED
+            watch = watcher(console, f"{label} s{config.seed}")
+            try:
+                return _train(config, label, directory, console, watch, stop)
+            finally:
+                watch.close()
+    except (Exception, KeyboardInterrupt) as error:
+        if processes.count() > 1:
+            processes.leave(tell(_of_several(error)))
+        raise
+
+
+@contextmanager
+def _held(path: Path, config: Mapping[str, Any]) -> Iterator[RunDirectory]:
+    """Hold the run's directory; of several processes the first does, and tells the others."""
+    if not processes.first():
+        if from_first(True):
+            yield Beside(path)
+            return
+        raise SystemExit(USER_ERROR)  # the first one says why
+    try:
+        directory = RunDirectory.open(path, config, build.config_hash(config))
+    except Exception:
+        from_first(False)
+        raise
+    with directory:
+        from_first(True)
+        yield directory
+
+
+def _of_several(error: BaseException) -> BaseException:
+    """Return in words that another process of this run is gone, where it is that."""
+    if not isinstance(error, jax.errors.JaxRuntimeError):
+        return error
+    gone = RuntimeError(
+        "Another process of this run has ended or cannot be reached. Start the run again: it goes "
+        "on from its last checkpoint."
+    )
+    gone.__cause__ = error
+    return gone
 
 
 def _train(
@@ -67,7 +109,7 @@ def _train(
     splits = open_splits(config)
     plan = build.make_plan(config, len(splits.train.labels))
     begin = stored.beginning(config, plan)
-    if plan.last_layer is None:
+    if plan.last_layer is None or processes.count() > 1:
         experiment = build.assemble(config, plan, splits, mesh)
     else:
         seen = featured(config, plan, splits, begin.variables, mesh, console)
@@ -90,7 +132,10 @@ def _train(
     directory.write_environment(
         environment() | device.facts(mesh) | {"run": banner_facts(plan, mesh, step)}
     )
-    tracker = Tracker.start(directory, config=build.plain_config(config, label))
+    if processes.first():
+        tracker = Tracker.start(directory, config=build.plain_config(config, label))
+    else:
+        tracker = Tracker(directory, None)
     outcome = None
     try:
         outcome = train(
@@ -100,16 +145,19 @@ def _train(
             checkpoints,
             seconds_before=seconds_before,
             watch=watch,
-            stop_asked=lambda: stop.asked or (isinstance(watch, Pipe) and watch.broken),
+            stop_asked=processes.agreed_by(
+                lambda: stop.asked or (isinstance(watch, Pipe) and watch.broken), mesh
+            ),
         )
-        if outcome.status == "finished":
+        if outcome.status == "finished" and processes.first():
             tracker.summary(outcome.metrics, _examples(splits, outcome))
         if outcome.status != "interrupted":
             result = _result(config, label, plan, splits, outcome)
             directory.write_result(result)
     finally:
         experiment.feed.close()
-        checkpoints.close()
+        if outcome or processes.count() == 1:
+            checkpoints.close()  # which waits for the other processes, and one may be gone
         tracker.finish(outcome.status if outcome else "failed")
     return _say(outcome, directory, console)
 
@@ -205,7 +253,10 @@ def _dry(config: DictConfig, label: str, console: Console) -> int:
 
 
 class _StopSignals:
-    """SIGINT and SIGTERM ask for a stop at the next call; a second one stops at once."""
+    """SIGINT and SIGTERM ask for a stop at the next call; a second SIGINT stops at once.
+
+    A batch system may send SIGTERM as often as it likes; to stop at once it has SIGKILL.
+    """
 
     def __init__(self, console: Console):
         self.asked = False
@@ -215,6 +266,9 @@ class _StopSignals:
 
     def _handle(self, number: int, frame: Any) -> None:
         if self.asked:
-            raise KeyboardInterrupt
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
         self.asked = True
-        self._console.print("Stopping after a checkpoint; once more stops at once.")
+        again = "; once more stops at once" if number == signal.SIGINT else ""
+        self._console.print(f"Stopping after a checkpoint{again}.")
