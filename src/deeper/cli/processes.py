@@ -1,8 +1,8 @@
 """Several processes that train one net: how they find each other, and how they part.
 
-``srun`` starts as many processes as there are tasks; JAX reads from Slurm's environment who they are.
-Elsewhere ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID`` say so. The first
-one alone writes the record; all of them read data, compute, and write checkpoints.
+``srun`` starts as many processes as there are tasks; JAX reads from Slurm's environment who they
+are. Elsewhere ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID`` say so. The
+first one alone writes the record; all of them read data, compute, and write checkpoints.
 """
 
 import os
@@ -41,8 +41,8 @@ def join(environ: Mapping[str, str] = os.environ) -> None:
     except RuntimeError as error:
         raise UserError(
             f"The processes of this run did not find each other in {JOIN_SECONDS} s "
-            f"({str(error).splitlines()[0][:200]}): were all of them started, and can they reach the "
-            "first one's host?"
+            f"({str(error).splitlines()[0][:200]}): were all of them started, and can they reach "
+            "the first one's host?"
         ) from error
 
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -17,7 +16,7 @@ from rich.console import Console
 from deeper.cli import build, device, dry, processes, stored, transfer
 from deeper.cli.banner import banner, banner_facts, transfer_lines
 from deeper.cli.featured import featured
-from deeper.cli.main import DIVERGED, FINISHED, INTERRUPTED, USER_ERROR, tell
+from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED, USER_ERROR, tell
 from deeper.cli.progress import Pipe, Watcher, watcher
 from deeper.cli.splits import Splits, in_result, open_splits
 from deeper.inspect.stages import stages_of
@@ -30,6 +29,8 @@ from deeper.train.parallel import from_first
 from deeper.train.state import create
 
 EXAMPLES_SHOWN = 32
+# What JAX's libraries say, by various exceptions, where another process is gone.
+SIGNS_OF_LOSS = ("Gloo", "NCCL", "oordination service", "heartbeat")
 
 
 def run(config: DictConfig) -> int:
@@ -62,7 +63,7 @@ def run(config: DictConfig) -> int:
                 watch.close()
     except (Exception, KeyboardInterrupt) as error:
         if processes.count() > 1:
-            processes.leave(tell(_of_several(error)))
+            processes.leave(_tell_of_several(error))
         raise
 
 
@@ -84,16 +85,17 @@ def _held(path: Path, config: Mapping[str, Any]) -> Iterator[RunDirectory]:
         yield directory
 
 
-def _of_several(error: BaseException) -> BaseException:
-    """Return in words that another process of this run is gone, where it is that."""
-    if not isinstance(error, jax.errors.JaxRuntimeError):
-        return error
-    gone = RuntimeError(
-        "Another process of this run has ended or cannot be reached. Start the run again: it goes "
-        "on from its last checkpoint."
+def _tell_of_several(error: BaseException) -> int:
+    """Print what went wrong in one of several processes; return its exit status."""
+    reason = str(error)[:200]
+    if not any(sign in reason for sign in SIGNS_OF_LOSS):
+        return tell(error)
+    print(
+        "deeper: Another process of this run has ended or cannot be reached. Start the run again: "
+        f"it goes on from its last checkpoint. ({reason})",
+        file=sys.stderr,
     )
-    gone.__cause__ = error
-    return gone
+    return FAILED
 
 
 def _train(

@@ -129,9 +129,7 @@ def own_rows(mesh: Mesh, rows: int) -> slice:
 def _of_all_rows(feed: Any, mesh: Mesh) -> Any:
     """Return arrays over all devices of leaves (steps, this process's rows, ...)."""
     sharding = NamedSharding(mesh, P(None, DATA_AXIS))
-    return jax.tree.map(
-        lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), feed
-    )
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), feed)
 
 
 def _one_process(mesh: Mesh) -> bool:
