@@ -27,6 +27,8 @@ VERBS = {
     "doctor": "say what this machine has and what is missing",
 }
 
+ARM = "arm"  # what launchers start; its config is composed already
+
 FINISHED, FAILED, USER_ERROR, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 75
 
 
@@ -40,7 +42,7 @@ def main() -> int:
     if verb in ("-h", "--help", "help"):
         print(_usage())
         return FINISHED
-    if verb not in VERBS:
+    if verb not in (*VERBS, ARM):
         close = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
         print(f"deeper: there is no verb {verb!r}.{hint}\n\n{_usage()}", file=sys.stderr)
@@ -51,6 +53,8 @@ def main() -> int:
     # Keeps XLA's C++ log to errors; a warning there has no line number that a reader could use.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     module = importlib.import_module(f"deeper.cli.{verb}")
+    if verb == ARM:
+        return _run_arm(module.run, rest)
     return _run_app(verb, module.run, rest)
 
 
@@ -103,6 +107,19 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
     except Exception as error:
         return _tell(error)
     return FINISHED
+
+
+def _run_arm(run: Callable[[Path], int], arguments: list[str]) -> int:
+    if len(arguments) != 1:
+        print("usage: deeper arm DIRECTORY", file=sys.stderr)
+        return USER_ERROR
+    try:
+        return run(Path(arguments[0]))
+    except KeyboardInterrupt:
+        print("\ndeeper: stopped.", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        return _tell(error)
 
 
 def _tell(error: Exception) -> int:

@@ -1,8 +1,9 @@
-"""``deeper train``: one run. With -m, `launcher.py` starts this once an arm."""
+"""``deeper train``: one run. With -m, a launcher starts `arm` once an arm."""
 
 import shlex
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,21 @@ EXAMPLES_SHOWN = 32
 
 def run(config: DictConfig) -> int:
     """Train the configured net, or go on where an earlier call was cut."""
-    console = Console(width=100, highlight=False)
-    label = build.label_of(config)
-    plain = build.plain_config(config, label)
-    path = build.run_directory(plain)
+    config = build.frozen(config, HydraConfig.get())
     if config.mode.dry:
-        return _dry(config, label, console)
+        return _dry(config, Console(width=100, highlight=False))
+    return run_frozen(config, build.run_directory(build.plain_config(config)))
+
+
+def run_frozen(config: DictConfig, path: Path) -> int:
+    """Train what a frozen config says, or go on where an earlier call was cut.
+
+    Args:
+        config: from `build.frozen`, or read from a ``config.yaml``.
+        path: the run directory.
+    """
+    console = Console(width=100, highlight=False)
+    plain = build.plain_config(config)
     # Mistakes in the config come out before anything is written.
     build.train_config(config)
     model = build.build_model(config)
@@ -47,16 +57,15 @@ def run(config: DictConfig) -> int:
             status = directory.result()["status"]
             console.print(f"{path} is {status} already; remove it to run it again.")
             return FINISHED if status == "finished" else DIVERGED
-        watch = watcher(console, f"{label} s{config.seed}")
+        watch = watcher(console, f"{config.label} s{config.seed}")
         try:
-            return _train(config, label, directory, console, watch, stop)
+            return _train(config, directory, console, watch, stop)
         finally:
             watch.close()
 
 
 def _train(
     config: DictConfig,
-    label: str,
     directory: RunDirectory,
     console: Console,
     watch: Watcher,
@@ -82,7 +91,7 @@ def _train(
     state = checkpoints.restore_last_good(state, warn=console.print) or state
     step = int(state.step)
     seconds_before = directory.truncate_after(step)
-    console.print(banner(label, plan, mesh, step))
+    console.print(banner(config.label, plan, mesh, step))
     for line in transfer_lines(plan, begin):
         console.print(line, soft_wrap=True)
     for notice in build.notices(config):
@@ -90,7 +99,7 @@ def _train(
     directory.write_environment(
         environment() | device.facts(mesh) | {"run": banner_facts(plan, mesh, step)}
     )
-    tracker = Tracker.start(directory, config=build.plain_config(config, label))
+    tracker = Tracker.start(directory, config=build.plain_config(config))
     outcome = None
     try:
         outcome = train(
@@ -105,7 +114,7 @@ def _train(
         if outcome.status == "finished":
             tracker.summary(outcome.metrics, _examples(splits, outcome))
         if outcome.status != "interrupted":
-            result = _result(config, label, plan, splits, outcome)
+            result = _result(config, plan, splits, outcome)
             directory.write_result(result)
     finally:
         experiment.feed.close()
@@ -115,17 +124,16 @@ def _train(
 
 
 def _result(
-    config: DictConfig, label: str, plan: build.Plan, splits: Splits, outcome: Outcome
+    config: DictConfig, plan: build.Plan, splits: Splits, outcome: Outcome
 ) -> dict[str, Any]:
     """Return what `result.json` holds."""
-    plain = build.plain_config(config, label)
+    plain = build.plain_config(config)
     batch = plan.settings.batch_size
-    choices = HydraConfig.get().runtime.choices
     result = {
         "status": outcome.status,
-        "label": label,
-        "augment": choices["augment"],
-        "arm": choices["arm"],
+        "label": config.label,
+        "augment": config.choices.augment,
+        "arm": config.choices.arm,
         "seed": config.seed,
         "study": config.study.name if config.study else None,
         "depth": config.model.get("depth"),
@@ -192,12 +200,12 @@ def _say(outcome: Outcome, directory: RunDirectory, console: Console) -> int:
     return DIVERGED
 
 
-def _dry(config: DictConfig, label: str, console: Console) -> int:
+def _dry(config: DictConfig, console: Console) -> int:
     """Print what a run would be; nothing is read, compiled or trained."""
     device.start_jax(config.train.cpu_kernels)
     mesh = device.mesh_of(config.train.devices)
-    one = dry.cost(config, label, {}, devices=mesh.devices.size)
-    console.print(banner(label, one.plan, mesh, 0))
+    one = dry.cost(config, config.label, {}, devices=mesh.devices.size)
+    console.print(banner(config.label, one.plan, mesh, 0))
     hours = ", ".join(f"{value:.3g} (one {name})" for name, value in one.hours.items())
     console.print(f"hours          {hours}")
     console.print(dry.assumptions(config), style="dim")
