@@ -4,10 +4,14 @@ Launchers start the arms of a sweep so: what was composed when the sweep was sub
 whatever has become of ``conf/`` since. It does what ``deeper train`` does with the same config.
 """
 
+import sys
 from pathlib import Path
 
 from deeper.cli import build, train
+from deeper.cli.snapshot import digest
+from deeper.cli.submission import Submission, read_submission, update_submission
 from deeper.errors import UserError
+from deeper.track.environment import code_version, root
 from deeper.track.run_directory import CONFIG, read_config
 
 
@@ -31,4 +35,23 @@ def run(directory: Path) -> int:
             f"{directory / CONFIG} was edited: its config_hash is {frozen}, but what it says has "
             f"{build.config_hash(plain)}. Undo that, or give `deeper train` the new values."
         )
+    submission = read_submission(directory)
+    if submission is not None:
+        _compare_code(directory, submission)
+        # The record shall hold a command that a person can type.
+        sys.argv = ["deeper train", *submission.overrides]
     return train.run_frozen(build.as_config(plain), directory)
+
+
+def _compare_code(directory: Path, submission: Submission) -> None:
+    """Say it, and record it, if the code is another than the one that was submitted."""
+    now = digest()
+    if now == submission.code["digest"]:
+        return
+    commit = code_version(root())["git_commit"]
+    print(
+        f"The code has changed since this run was submitted ({submission.code['git_commit']}): "
+        f"what runs is commit {commit}, digest {now}. code=snapshot would have kept it."
+    )
+    changed = {"digest": now, "git_commit": commit}
+    update_submission(directory, submission.sweep, changed=changed)

@@ -84,6 +84,11 @@ def train_config(config: DictConfig) -> TrainConfig:
     return typed
 
 
+# What changes no number of a run.
+NOT_HASHED = ("label", "choices", "runs", "tracker", "study", "mode", "recipe")
+LAUNCHING = ("launch", "code", "jobs")  # of a sweep, not of a run
+
+
 # --- names and places ---------------------------------------------------------------------------
 
 
@@ -111,7 +116,8 @@ def frozen(config: DictConfig, hydra: Any) -> DictConfig:
         for group, choice in sorted(hydra.runtime.choices.items())
         if not str(group).startswith("hydra/")
     }
-    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    keys = [str(key) for key in config if key not in ("hydra", *LAUNCHING)]
+    own = OmegaConf.masked_copy(config, keys)
     container: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     return as_config({"label": label_of(config, hydra), "choices": choices, **container})
 
@@ -127,12 +133,6 @@ def plain_config(config: DictConfig) -> dict[str, Any]:
     """Return a frozen config as plain values."""
     container: Any = OmegaConf.to_container(config)
     return container
-
-
-# What changes no number of a run.
-NOT_HASHED = (
-    "label", "choices", "runs", "tracker", "study", "mode", "recipe", "launch", "code", "jobs",
-)  # fmt: skip
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

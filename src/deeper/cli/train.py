@@ -17,6 +17,7 @@ from deeper.cli.featured import featured
 from deeper.cli.main import DIVERGED, FINISHED, INTERRUPTED
 from deeper.cli.progress import Pipe, Watcher, watcher
 from deeper.cli.splits import Splits, in_result, open_splits
+from deeper.errors import UserError
 from deeper.inspect.stages import stages_of
 from deeper.track.environment import environment
 from deeper.track.run_directory import RunDirectory
@@ -30,6 +31,9 @@ EXAMPLES_SHOWN = 32
 
 def run(config: DictConfig) -> int:
     """Train the configured net, or go on where an earlier call was cut."""
+    for key, usual in (("launch", "wait"), ("jobs", None)):
+        if config[key] != usual:
+            raise UserError(f"{key}={config[key]} is for sweeps: give `deeper train -m`.")
     config = build.frozen(config, HydraConfig.get())
     if config.mode.dry:
         return _dry(config, Console(width=100, highlight=False))
@@ -45,12 +49,7 @@ def run_frozen(config: DictConfig, path: Path) -> int:
     """
     console = Console(width=100, highlight=False)
     plain = build.plain_config(config)
-    # Mistakes in the config come out before anything is written.
-    build.train_config(config)
-    model = build.build_model(config)
-    if config.transfer.phases:
-        transfer.phase_configs(config, stages_of(model, tuple(config.data.image_shape)))
-    stored.source_of(config)
+    check(config)  # before anything is written
     stop = _StopSignals(console)
     with RunDirectory.open(path, plain, build.config_hash(plain)) as directory:
         if directory.finished:
@@ -62,6 +61,15 @@ def run_frozen(config: DictConfig, path: Path) -> int:
             return _train(config, directory, console, watch, stop)
         finally:
             watch.close()
+
+
+def check(config: DictConfig) -> None:
+    """Raise a UserError for a mistake in a frozen config, as far as no data are needed."""
+    build.train_config(config)
+    model = build.build_model(config)
+    if config.transfer.phases:
+        transfer.phase_configs(config, stages_of(model, tuple(config.data.image_shape)))
+    stored.source_of(config)
 
 
 def _train(
@@ -213,7 +221,11 @@ def _dry(config: DictConfig, console: Console) -> int:
 
 
 class _StopSignals:
-    """SIGINT and SIGTERM ask for a stop at the next call; a second one stops at once."""
+    """SIGINT and SIGTERM ask for a stop at the next call; a second SIGINT stops at once.
+
+    A second SIGTERM does not: a batch system sends it to every process of a job, and a launcher
+    that gets it passes it on.
+    """
 
     def __init__(self, console: Console):
         self.asked = False
@@ -222,7 +234,8 @@ class _StopSignals:
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: Any) -> None:
-        if self.asked:
+        if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked = True
-        self._console.print("Stopping after a checkpoint; once more stops at once.")
+        if not self.asked:
+            self.asked = True
+            self._console.print("Stopping after a checkpoint; Ctrl-C once more stops at once.")
