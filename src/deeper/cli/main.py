@@ -15,6 +15,7 @@ from deeper.errors import UserError
 
 VERBS = {
     "train": "train a net, or with -m a sweep of them",
+    "sweep": "sweep status, sweep resume, sweep cancel: a sweep from any terminal",
     "report": "make a study's tables, figures and page from its run directories",
     "evaluate": "evaluate a run's checkpoint on a split",
     "inspect": "a net layer by layer; inspect conv: one convolution's arithmetic",
@@ -49,6 +50,8 @@ def main() -> int:
         return USER_ERROR
     if [verb, *rest[:1]] == ["inspect", "conv"]:
         verb, rest = "convolution", rest[1:]
+    if verb == "sweep" and rest and "=" not in rest[0] and not rest[0].startswith("-"):
+        rest = [f"action={rest[0]}", *rest[1:]]
     set_cpu_flags()
     # Keeps XLA's C++ log to errors; a warning there has no line number that a reader could use.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
