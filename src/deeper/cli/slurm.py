@@ -19,8 +19,11 @@ from deeper.cli.table import summary, table
 from deeper.errors import UserError
 
 POLL_SECONDS = 10.0
-# What submitit's names for options are where they differ from ours.
-_OWN = ("max_num_timeout", "setup", "srun_args", "additional_parameters", "array_parallelism")
+# Ours that submitit takes under another name, and those that are dealt with one by one.
+_SUBMITITS = {"timeout_min": "time", "tasks_per_node": "ntasks_per_node"}
+_OWN = (
+    "max_num_timeout", "mem_gb", "setup", "srun_args", "additional_parameters", "array_parallelism",
+)  # fmt: skip
 
 
 def submit(taken: Claim) -> None:
@@ -62,7 +65,13 @@ def _executor(folder: Path, settings: dict[str, Any], root: str | None) -> Any:
         ) from error
     queue.ask(["sbatch", "--version"])
     executor = SlurmExecutor(folder, max_num_timeout=settings["max_num_timeout"])
-    given = {key: value for key, value in settings.items() if key not in _OWN and value is not None}
+    given = {
+        _SUBMITITS.get(key, key): value
+        for key, value in settings.items()
+        if key not in _OWN and value is not None
+    }
+    if settings["mem_gb"] is not None:
+        given["mem"] = f"{round(settings['mem_gb'] * 1024)}MB"
     srun = list(settings["srun_args"])
     if settings["cpus_per_task"] is not None:
         # srun takes it from the job no longer, since Slurm 22.05.
@@ -71,16 +80,13 @@ def _executor(folder: Path, settings: dict[str, Any], root: str | None) -> Any:
     if root is not None:
         path = f"{root}/src"
         setup.insert(0, f"export PYTHONPATH={shlex.quote(path)}${{PYTHONPATH:+:$PYTHONPATH}}")
-    if settings["array_parallelism"] is not None:
-        given["array_parallelism"] = settings["array_parallelism"]
-    else:
-        given["array_parallelism"] = 100_000
     try:
         executor.update_parameters(
-            **executor._convert_parameters(given),
+            **given,
             job_name=folder.name,
             setup=setup,
             srun_args=srun,
+            array_parallelism=settings["array_parallelism"] or 100_000,
             # Slurm starts it again where a node is lost or the job preempted.
             additional_parameters={"requeue": True, **settings["additional_parameters"]},
         )
