@@ -1,4 +1,4 @@
-"""``deeper train``: one run. With -m, `launcher.py` starts this once an arm."""
+"""``deeper train``: one run. With -m, a launcher starts `arm` once an arm."""
 
 import shlex
 import signal
@@ -19,6 +19,7 @@ from deeper.cli.featured import featured
 from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED, USER_ERROR, tell
 from deeper.cli.progress import Pipe, Watcher, watcher
 from deeper.cli.splits import Splits, in_result, open_splits
+from deeper.errors import UserError
 from deeper.inspect.stages import stages_of
 from deeper.track.environment import environment
 from deeper.track.run_directory import Beside, RunDirectory
@@ -35,18 +36,25 @@ SIGNS_OF_LOSS = ("Gloo", "NCCL", "oordination service", "heartbeat")
 
 def run(config: DictConfig) -> int:
     """Train the configured net, or go on where an earlier call was cut."""
-    console = Console(width=100, highlight=False)
-    label = build.label_of(config)
-    plain = build.plain_config(config, label)
-    path = build.run_directory(plain)
+    for key, usual in (("launch", "wait"), ("jobs", None)):
+        if config[key] != usual:
+            raise UserError(f"{key}={config[key]} is for sweeps: give `deeper train -m`.")
+    config = build.frozen(config, HydraConfig.get())
     if config.mode.dry:
-        return _dry(config, label, console)
-    # Mistakes in the config come out before anything is written.
-    build.train_config(config)
-    model = build.build_model(config)
-    if config.transfer.phases:
-        transfer.phase_configs(config, stages_of(model, tuple(config.data.image_shape)))
-    stored.source_of(config)
+        return _dry(config, Console(width=100, highlight=False))
+    return run_frozen(config, build.run_directory(build.plain_config(config)))
+
+
+def run_frozen(config: DictConfig, path: Path) -> int:
+    """Train what a frozen config says, or go on where an earlier call was cut.
+
+    Args:
+        config: from `build.frozen`, or read from a ``config.yaml``.
+        path: the run directory.
+    """
+    console = Console(width=100, highlight=False)
+    plain = build.plain_config(config)
+    check(config)  # before anything is written
     processes.join()
     console.quiet = not processes.first()
     stop = _StopSignals(console)
@@ -56,9 +64,9 @@ def run(config: DictConfig) -> int:
                 status = directory.result()["status"]
                 console.print(f"{path} is {status} already; remove it to run it again.")
                 return FINISHED if status == "finished" else DIVERGED
-            watch = watcher(console, f"{label} s{config.seed}")
+            watch = watcher(console, f"{config.label} s{config.seed}")
             try:
-                return _train(config, label, directory, console, watch, stop)
+                return _train(config, directory, console, watch, stop)
             finally:
                 watch.close()
     except (Exception, KeyboardInterrupt) as error:
@@ -98,9 +106,17 @@ def _tell_of_several(error: BaseException) -> int:
     return FAILED
 
 
+def check(config: DictConfig) -> None:
+    """Raise a UserError for a mistake in a frozen config, as far as no data are needed."""
+    build.train_config(config)
+    model = build.build_model(config)
+    if config.transfer.phases:
+        transfer.phase_configs(config, stages_of(model, tuple(config.data.image_shape)))
+    stored.source_of(config)
+
+
 def _train(
     config: DictConfig,
-    label: str,
     directory: RunDirectory,
     console: Console,
     watch: Watcher,
@@ -126,7 +142,7 @@ def _train(
     state = checkpoints.restore_last_good(state, warn=console.print) or state
     step = int(state.step)
     seconds_before = directory.truncate_after(step)
-    console.print(banner(label, plan, mesh, step))
+    console.print(banner(config.label, plan, mesh, step))
     for line in transfer_lines(plan, begin):
         console.print(line, soft_wrap=True)
     for notice in build.notices(config):
@@ -135,7 +151,7 @@ def _train(
         environment() | device.facts(mesh) | {"run": banner_facts(plan, mesh, step)}
     )
     if processes.first():
-        tracker = Tracker.start(directory, config=build.plain_config(config, label))
+        tracker = Tracker.start(directory, config=build.plain_config(config))
     else:
         tracker = Tracker(directory, None)
     outcome = None
@@ -154,7 +170,7 @@ def _train(
         if outcome.status == "finished" and processes.first():
             tracker.summary(outcome.metrics, _examples(splits, outcome))
         if outcome.status != "interrupted":
-            result = _result(config, label, plan, splits, outcome)
+            result = _result(config, plan, splits, outcome)
             directory.write_result(result)
     finally:
         experiment.feed.close()
@@ -165,17 +181,16 @@ def _train(
 
 
 def _result(
-    config: DictConfig, label: str, plan: build.Plan, splits: Splits, outcome: Outcome
+    config: DictConfig, plan: build.Plan, splits: Splits, outcome: Outcome
 ) -> dict[str, Any]:
     """Return what `result.json` holds."""
-    plain = build.plain_config(config, label)
+    plain = build.plain_config(config)
     batch = plan.settings.batch_size
-    choices = HydraConfig.get().runtime.choices
     result = {
         "status": outcome.status,
-        "label": label,
-        "augment": choices["augment"],
-        "arm": choices["arm"],
+        "label": config.label,
+        "augment": config.choices.augment,
+        "arm": config.choices.arm,
         "seed": config.seed,
         "study": config.study.name if config.study else None,
         "depth": config.model.get("depth"),
@@ -242,12 +257,12 @@ def _say(outcome: Outcome, directory: RunDirectory, console: Console) -> int:
     return DIVERGED
 
 
-def _dry(config: DictConfig, label: str, console: Console) -> int:
+def _dry(config: DictConfig, console: Console) -> int:
     """Print what a run would be; nothing is read, compiled or trained."""
     device.start_jax(config.train.cpu_kernels)
     mesh = device.mesh_of(config.train.devices)
-    one = dry.cost(config, label, {}, devices=mesh.devices.size)
-    console.print(banner(label, one.plan, mesh, 0))
+    one = dry.cost(config, config.label, {}, devices=mesh.devices.size)
+    console.print(banner(config.label, one.plan, mesh, 0))
     hours = ", ".join(f"{value:.3g} (one {name})" for name, value in one.hours.items())
     console.print(f"hours          {hours}")
     console.print(dry.assumptions(config), style="dim")
@@ -255,9 +270,10 @@ def _dry(config: DictConfig, label: str, console: Console) -> int:
 
 
 class _StopSignals:
-    """SIGINT and SIGTERM ask for a stop at the next call; a second SIGINT stops at once.
+    """SIGINT and SIGTERM ask for a stop at the next call; a second Ctrl-C stops at once.
 
-    A batch system may send SIGTERM as often as it likes; to stop at once it has SIGKILL.
+    A second SIGTERM does not: a batch system sends it to every process of a job, and a launcher
+    passes it on besides; to stop at once it has SIGKILL.
     """
 
     def __init__(self, console: Console):
@@ -267,10 +283,8 @@ class _StopSignals:
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: Any) -> None:
-        if self.asked:
-            if number == signal.SIGINT:
-                raise KeyboardInterrupt
-            return
-        self.asked = True
-        again = "; once more stops at once" if number == signal.SIGINT else ""
-        self._console.print(f"Stopping after a checkpoint{again}.")
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not self.asked:
+            self.asked = True
+            self._console.print("Stopping after a checkpoint; Ctrl-C once more stops at once.")
