@@ -27,10 +27,10 @@ SAME = {
 MEASURED = {"top1_error": "test/error", "top5_error": "test/error_top5"}
 HEADINGS = ("net", "protocol", "metric", "measured", "published", "source")
 
-# As the slides write them.
+# As the slides write them, which leave out the name of 2013.
 NAMES = {
     "alexnet": "AlexNet",
-    "zf": "ZFNet",
+    "clarifai": "Clarifai",
     "vgg": "VGG",
     "googlenet": "GoogLeNet",
     "resnet": "ResNet",
@@ -110,7 +110,7 @@ def bars_figure(filters: Mapping[str, Any] | None) -> Figure | None:
     protocols = " and ".join(dict.fromkeys(row["protocol"] for row in rows))
     metrics = " and ".join(dict.fromkeys(METRIC_NAMES[row["metric"]] for row in rows))
     axes.set_ylabel(metrics.replace(" %", " (%)"))
-    axes.set_title("Published: the winners and runners-up of ILSVRC, by layers")
+    axes.set_title("Published ensembles: winners and runners-up of ILSVRC, by layers")
     sources = "; ".join(dict.fromkeys(row["source"] for row in rows))
     axes.set_xlabel(f"{protocols}; {sources}", color=SOFT, fontsize=9, labelpad=8)
     return figure
