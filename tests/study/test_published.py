@@ -1,4 +1,4 @@
-"""The published numbers are well kept: each with a protocol and a source, and none at odds with another."""
+"""The published numbers are well kept: with protocol and source, none at odds with another."""
 
 from collections import defaultdict
 
