@@ -27,7 +27,6 @@ COLOUR = jnp.asarray(RNG.integers(0, 256, (64, 12, 16, 3)), jnp.uint8)
 GREY = COLOUR[..., :1]
 ALL = (
     RandAugment(),
-    timm.RandAugment(),
     TrivialAugment(),
     AutoAugment(),
     AutoAugment(policy="cifar10"),
