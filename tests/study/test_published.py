@@ -10,8 +10,6 @@ from deeper.study.tables import published
 # Protocols that no run of ours is evaluated by, or only by options: they stand beside nothing.
 OTHERS = {
     "val single",
-    "val dense at 384 single",
-    "val 1-crop at 224 of 236 single",
     "test ensemble",
     *(f"val 1-crop {how}" for how in ("baseline", "autoaugment", "randaugment")),
     *(f"val 1-crop {how} 300ep" for how in ("baseline", "mixup", "cutout", "cutmix")),
