@@ -6,10 +6,10 @@ Run by step.py. With the CPU's formulations the steps run inside the compiled lo
 import sys
 import time
 
-from deeper.cli.xla_flags import set_cpu_flags
+from deeper.cli.xla_flags import set_flags
 
 NAME, BATCH, SIZE, CHANNELS, DTYPE, FORM, _THREADS = sys.argv[1:]
-set_cpu_flags()
+set_flags()
 
 import jax
 import numpy as np

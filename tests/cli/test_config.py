@@ -257,15 +257,20 @@ def test_a_mistake_gets_one_clear_sentence_and_no_traceback(mistake, tmp_path):
     assert "Error executing" not in done.stderr
 
 
-def test_the_cpu_flag_keeps_the_users_flags_and_other_platforms_alone():
-    from deeper.cli.xla_flags import CONVOLUTION_FLAG, set_cpu_flags
+def test_flags_for_xla_fit_the_device_and_keep_the_users(monkeypatch):
+    from deeper.cli import xla_flags
 
-    environ = {"XLA_FLAGS": "--xla_dump_to=x"}
-    set_cpu_flags(environ)
-    assert environ["XLA_FLAGS"] == f"--xla_dump_to=x {CONVOLUTION_FLAG}"
-    own = {"XLA_FLAGS": "--xla_cpu_experimental_ynn_fusion_type=mine"}
-    set_cpu_flags(own)
-    assert own["XLA_FLAGS"] == "--xla_cpu_experimental_ynn_fusion_type=mine"
-    gpu = {"JAX_PLATFORMS": "cuda"}
-    set_cpu_flags(gpu)
-    assert gpu == {"JAX_PLATFORMS": "cuda"}
+    def flags(**environ):
+        xla_flags.set_flags(environ)
+        return environ.get("XLA_FLAGS", "")
+
+    cpu, gpu = xla_flags.CONVOLUTION_FLAG, xla_flags.GPU_FLAG
+    assert flags(XLA_FLAGS="--xla_dump_to=x") == f"--xla_dump_to=x {cpu}"
+    mine = "--xla_cpu_experimental_ynn_fusion_type=mine"
+    assert flags(XLA_FLAGS=mine) == mine
+    assert flags(JAX_PLATFORMS="tpu") == ""
+    monkeypatch.setattr(xla_flags, "GPU_PLUGINS", ("json",))  # as if it were installed
+    assert flags() == flags(JAX_PLATFORMS="cuda") == gpu
+    assert flags(JAX_PLATFORMS="cpu") == cpu
+    fast = "--xla_gpu_deterministic_ops=false"
+    assert flags(XLA_FLAGS=fast) == fast
