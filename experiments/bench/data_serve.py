@@ -1,4 +1,4 @@
-"""The peers' common part of `data.py`: a pipeline is opened, and its batches are timed on demand."""
+"""What the workers of `data.py` share: a pipeline is opened, its batches are timed on demand."""
 
 import sys
 import time

@@ -26,7 +26,7 @@ def crop(record):
     begin, size, _ = tf.image.sample_distorted_bounding_box(
         shape,
         bounding_boxes=tf.zeros((1, 0, 4)),
-        min_object_covered=0.1,
+        min_object_covered=0.0,
         aspect_ratio_range=(3 / 4, 4 / 3),
         area_range=(0.08, 1.0),
         max_attempts=10,
@@ -37,8 +37,7 @@ def crop(record):
     box = tf.stack([top, left, height, width])
     image = tf.image.decode_and_crop_jpeg(example["image"], box, channels=3)
     image = tf.image.resize(image, (SIZE, SIZE), tf.image.ResizeMethod.BILINEAR)
-    image = tf.image.random_flip_left_right(image)
-    return tf.cast(tf.round(image), tf.uint8), example["label"]
+    return tf.image.random_flip_left_right(tf.cast(image, tf.uint8)), example["label"]
 
 
 def batches(directory: Path):
