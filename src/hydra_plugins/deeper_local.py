@@ -13,10 +13,10 @@ from omegaconf import DictConfig
 
 
 class LocalLauncher(Launcher):
-    """Runs a sweep's arms in processes of their own; see `deeper.cli.sweep`.
+    """Runs a sweep's arms in processes of their own; see `deeper.cli.local`.
 
     Args:
-        jobs: arms at a time; None is one a core up to 8 on a CPU, and one on an accelerator.
+        jobs: arms at a time; see `deeper.cli.devices.shares`.
     """
 
     def __init__(self, jobs: int | None):
@@ -32,16 +32,11 @@ class LocalLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run the arms; leave with the sweep's exit status unless all of them finished."""
-        from deeper.cli import dry, sweep
+        from deeper.cli import launch
 
         loader = self._context.config_loader
-        given = [list(overrides) for overrides in job_overrides]
-        configs = [loader.load_sweep_config(self._config, overrides) for overrides in given]
-        if configs[0].mode.dry:
-            status = dry.run(configs, given)
-        else:
-            arms = [sweep.arm_of(*one) for one in zip(configs, given, strict=True)]
-            status = sweep.run(arms, self._jobs)
+        configs = [loader.load_sweep_config(self._config, list(one)) for one in job_overrides]
+        status = launch.sweep(configs, job_overrides, "local", {"jobs": self._jobs})
         if status:
             sys.exit(status)
-        return [JobReturn(status=JobStatus.COMPLETED, _return_value=0) for _ in given]
+        return [JobReturn(status=JobStatus.COMPLETED, _return_value=0) for _ in job_overrides]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
@@ -68,14 +69,16 @@ def test_every_choice_composes_and_builds_without_compiling(choice):
         build.build(config.train.consistency)
         for view in config.train.views.values():
             assert [build.build(operation) for operation in view]
-    plain = build.plain_config(config, build.label_of(config, config.hydra))
-    assert len(build.config_hash(plain)) == 8
+    plain = build.plain_config(build.frozen(config, config.hydra))
+    stored = yaml.safe_load(yaml.safe_dump(plain, sort_keys=False))
+    assert build.config_hash(stored) == build.config_hash(plain)
+    assert build.plain_config(build.as_config(stored)) == plain
 
 
 def test_the_run_directory_is_a_function_of_what_changes_numbers():
     def directory(*overrides):
         config = compose_train(*overrides)
-        plain = build.plain_config(config, build.label_of(config, config.hydra))
+        plain = build.plain_config(build.frozen(config, config.hydra))
         return build.run_directory(plain)
 
     one = directory("study=depth_fashion", "mode=quick")

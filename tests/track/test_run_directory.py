@@ -151,5 +151,5 @@ def test_second_process_is_refused_until_the_first_is_killed(path):
             RunDirectory.open(path, {}, "0123abcd")
         holder.send_signal(signal.SIGKILL)
         holder.wait()
-        assert str(holder.pid) in (path / "lock").read_text()
+        assert str(holder.pid) in (path / "lock.1").read_text()
         RunDirectory.open(path, {}, "0123abcd").close()

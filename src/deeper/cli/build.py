@@ -10,7 +10,6 @@ from typing import Any
 
 import flax.linen as nn
 import optax
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from jax.sharding import Mesh
@@ -85,30 +84,60 @@ def train_config(config: DictConfig) -> TrainConfig:
     return typed
 
 
+# What changes no number of a run.
+NOT_HASHED = ("label", "choices", "runs", "tracker", "study", "mode", "recipe")
+LAUNCHING = ("launch", "code", "jobs")  # of a sweep, not of a run
+
+
 # --- names and places ---------------------------------------------------------------------------
 
 
-def label_of(config: DictConfig, hydra: Any = None) -> str:
-    """Return the run's label: its model group, with its depth where the net has one."""
-    choice = (hydra or HydraConfig.get()).runtime.choices["model"]
+def label_of(config: DictConfig, hydra: Any) -> str:
+    """Return the run's label: its model group, with its depth where the net has one.
+
+    Args:
+        config: as Hydra composed it.
+        hydra: its ``hydra`` section.
+    """
+    choice = hydra.runtime.choices["model"]
     depth = config.model.get("depth")
     return choice if depth is None else f"{choice}{depth}"
 
 
-def plain_config(config: DictConfig, label: str) -> dict[str, Any]:
-    """Return the resolved config as plain values, as `config.yaml` holds it."""
-    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+def frozen(config: DictConfig, hydra: Any) -> DictConfig:
+    """Return a run's config as ``config.yaml`` holds it: resolved, and with nothing of Hydra's.
+
+    Args:
+        config: as Hydra composed it.
+        hydra: its ``hydra`` section, of which the choices of the groups are kept.
+    """
+    choices = {
+        str(group): choice
+        for group, choice in sorted(hydra.runtime.choices.items())
+        if not str(group).startswith("hydra/")
+    }
+    keys = [str(key) for key in config if key not in ("hydra", *LAUNCHING)]
+    own = OmegaConf.masked_copy(config, keys)
     container: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
-    return {"label": label, **container}
+    return as_config({"label": label_of(config, hydra), "choices": choices, **container})
+
+
+def as_config(plain: Mapping[str, Any]) -> DictConfig:
+    """Return a frozen config of the values in a ``config.yaml``."""
+    config = OmegaConf.create(dict(plain))
+    OmegaConf.set_struct(config, True)
+    return config
+
+
+def plain_config(config: DictConfig) -> dict[str, Any]:
+    """Return a frozen config as plain values."""
+    container: Any = OmegaConf.to_container(config)
+    return container
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """Return 8 hex digits that differ where the numbers of two runs may differ."""
-    relevant = {
-        key: value
-        for key, value in config.items()
-        if key not in ("label", "runs", "tracker", "study", "mode", "recipe")
-    }
+    relevant = {key: value for key, value in config.items() if key not in NOT_HASHED}
     relevant["data"] = {
         key: value
         for key, value in config["data"].items()
@@ -277,7 +306,7 @@ def assemble(
     ratio = 0 if consistency is None else consistency.ratio
     if splits.unlabelled is not None:
         parts["unlabelled"] = splits.unlabelled
-    make = feeds.resident if feeds.fits(config, splits, mesh) else feeds.streamed
+    make = feeds.resident if feeds.fits(config, splits) else feeds.streamed
     feed, evaluated = make(
         parts, settings.batch_size, ratio, seed, mesh, feeds.workers_of(config.data)
     )

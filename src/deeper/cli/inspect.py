@@ -124,7 +124,7 @@ def _totals(config: DictConfig, layers: Sequence[Layer], shape: tuple[int, ...])
         memory[dtype] = 3 * 4 * summary.parameters + batch * kept.residual_bytes
     fields = [layer.field.size for layer in layers if layer.field is not None and layer.field.jump]
     return {
-        "label": build.label_of(config),
+        "label": build.label_of(config, HydraConfig.get()),
         "depth": depth_of(layers),
         "parameters": summary.parameters,
         "macs": summary.macs,

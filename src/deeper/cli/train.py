@@ -1,8 +1,11 @@
-"""``deeper train``: one run. With -m, `launcher.py` starts this once an arm."""
+"""``deeper train``: one run. With -m, a launcher starts `arm` once an arm."""
 
 import shlex
 import signal
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,53 +13,110 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from deeper.cli import build, device, dry, stored, transfer
+from deeper.cli import build, device, dry, processes, stored, transfer
 from deeper.cli.banner import banner, banner_facts, transfer_lines
 from deeper.cli.featured import featured
-from deeper.cli.main import DIVERGED, FINISHED, INTERRUPTED
+from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED, USER_ERROR, tell
 from deeper.cli.progress import Pipe, Watcher, watcher
 from deeper.cli.splits import Splits, in_result, open_splits
+from deeper.errors import UserError
 from deeper.inspect.stages import stages_of
 from deeper.track.environment import environment
-from deeper.track.run_directory import RunDirectory
+from deeper.track.run_directory import Beside, RunDirectory
 from deeper.track.tracker import Examples, Tracker
 from deeper.train.checkpoint import Checkpoints
 from deeper.train.loop import Outcome, train
+from deeper.train.parallel import from_first
 from deeper.train.state import create
 
 EXAMPLES_SHOWN = 32
+# What JAX's libraries say, by various exceptions, where another process is gone.
+SIGNS_OF_LOSS = ("Gloo", "NCCL", "oordination service", "heartbeat")
 
 
 def run(config: DictConfig) -> int:
     """Train the configured net, or go on where an earlier call was cut."""
-    console = Console(width=100, highlight=False)
-    label = build.label_of(config)
-    plain = build.plain_config(config, label)
-    path = build.run_directory(plain)
+    for key, usual in (("launch", "wait"), ("jobs", None)):
+        if config[key] != usual:
+            raise UserError(f"{key}={config[key]} is for sweeps: give `deeper train -m`.")
+    config = build.frozen(config, HydraConfig.get())
     if config.mode.dry:
-        return _dry(config, label, console)
-    # Mistakes in the config come out before anything is written.
+        return _dry(config, Console(width=100, highlight=False))
+    return run_frozen(config, build.run_directory(build.plain_config(config)))
+
+
+def run_frozen(config: DictConfig, path: Path) -> int:
+    """Train what a frozen config says, or go on where an earlier call was cut.
+
+    Args:
+        config: from `build.frozen`, or read from a ``config.yaml``.
+        path: the run directory.
+    """
+    console = Console(width=100, highlight=False)
+    plain = build.plain_config(config)
+    check(config)  # before anything is written
+    processes.join()
+    console.quiet = not processes.first()
+    stop = _StopSignals(console)
+    try:
+        with _held(path, plain) as directory:
+            if from_first(directory.finished):
+                status = directory.result()["status"]
+                console.print(f"{path} is {status} already; remove it to run it again.")
+                return FINISHED if status == "finished" else DIVERGED
+            watch = watcher(console, f"{config.label} s{config.seed}")
+            try:
+                return _train(config, directory, console, watch, stop)
+            finally:
+                watch.close()
+    except (Exception, KeyboardInterrupt) as error:
+        if processes.count() > 1:
+            processes.leave(_tell_of_several(error))
+        raise
+
+
+@contextmanager
+def _held(path: Path, config: Mapping[str, Any]) -> Iterator[RunDirectory]:
+    """Hold the run's directory; of several processes the first does, and tells the others."""
+    if not processes.first():
+        if from_first(True):
+            yield Beside(path)
+            return
+        raise SystemExit(USER_ERROR)  # the first one says why
+    try:
+        directory = RunDirectory.open(path, config, build.config_hash(config))
+    except Exception:
+        from_first(False)
+        raise
+    with directory:
+        from_first(True)
+        yield directory
+
+
+def _tell_of_several(error: BaseException) -> int:
+    """Print what went wrong in one of several processes; return its exit status."""
+    reason = str(error)[:200]
+    if not any(sign in reason for sign in SIGNS_OF_LOSS):
+        return tell(error)
+    print(
+        "deeper: Another process of this run has ended or cannot be reached. Start the run again: "
+        f"it goes on from its last checkpoint. ({reason})",
+        file=sys.stderr,
+    )
+    return FAILED
+
+
+def check(config: DictConfig) -> None:
+    """Raise a UserError for a mistake in a frozen config, as far as no data are needed."""
     build.train_config(config)
     model = build.build_model(config)
     if config.transfer.phases:
         transfer.phase_configs(config, stages_of(model, tuple(config.data.image_shape)))
     stored.source_of(config)
-    stop = _StopSignals(console)
-    with RunDirectory.open(path, plain, build.config_hash(plain)) as directory:
-        if directory.finished:
-            status = directory.result()["status"]
-            console.print(f"{path} is {status} already; remove it to run it again.")
-            return FINISHED if status == "finished" else DIVERGED
-        watch = watcher(console, f"{label} s{config.seed}")
-        try:
-            return _train(config, label, directory, console, watch, stop)
-        finally:
-            watch.close()
 
 
 def _train(
     config: DictConfig,
-    label: str,
     directory: RunDirectory,
     console: Console,
     watch: Watcher,
@@ -67,7 +127,7 @@ def _train(
     splits = open_splits(config)
     plan = build.make_plan(config, len(splits.train.labels))
     begin = stored.beginning(config, plan)
-    if plan.last_layer is None:
+    if plan.last_layer is None or processes.count() > 1:
         experiment = build.assemble(config, plan, splits, mesh)
     else:
         seen = featured(config, plan, splits, begin.variables, mesh, console)
@@ -82,7 +142,7 @@ def _train(
     state = checkpoints.restore_last_good(state, warn=console.print) or state
     step = int(state.step)
     seconds_before = directory.truncate_after(step)
-    console.print(banner(label, plan, mesh, step))
+    console.print(banner(config.label, plan, mesh, step))
     for line in transfer_lines(plan, begin):
         console.print(line, soft_wrap=True)
     for notice in build.notices(config):
@@ -90,7 +150,10 @@ def _train(
     directory.write_environment(
         environment() | device.facts(mesh) | {"run": banner_facts(plan, mesh, step)}
     )
-    tracker = Tracker.start(directory, config=build.plain_config(config, label))
+    if processes.first():
+        tracker = Tracker.start(directory, config=build.plain_config(config))
+    else:
+        tracker = Tracker(directory, None)
     outcome = None
     try:
         outcome = train(
@@ -100,32 +163,34 @@ def _train(
             checkpoints,
             seconds_before=seconds_before,
             watch=watch,
-            stop_asked=lambda: stop.asked or (isinstance(watch, Pipe) and watch.broken),
+            stop_asked=processes.agreed_by(
+                lambda: stop.asked or (isinstance(watch, Pipe) and watch.broken), mesh
+            ),
         )
-        if outcome.status == "finished":
+        if outcome.status == "finished" and processes.first():
             tracker.summary(outcome.metrics, _examples(splits, outcome))
         if outcome.status != "interrupted":
-            result = _result(config, label, plan, splits, outcome)
+            result = _result(config, plan, splits, outcome)
             directory.write_result(result)
     finally:
         experiment.feed.close()
-        checkpoints.close()
+        if outcome or processes.count() == 1:
+            checkpoints.close()  # which waits for the other processes, and one may be gone
         tracker.finish(outcome.status if outcome else "failed")
     return _say(outcome, directory, console)
 
 
 def _result(
-    config: DictConfig, label: str, plan: build.Plan, splits: Splits, outcome: Outcome
+    config: DictConfig, plan: build.Plan, splits: Splits, outcome: Outcome
 ) -> dict[str, Any]:
     """Return what `result.json` holds."""
-    plain = build.plain_config(config, label)
+    plain = build.plain_config(config)
     batch = plan.settings.batch_size
-    choices = HydraConfig.get().runtime.choices
     result = {
         "status": outcome.status,
-        "label": label,
-        "augment": choices["augment"],
-        "arm": choices["arm"],
+        "label": config.label,
+        "augment": config.choices.augment,
+        "arm": config.choices.arm,
         "seed": config.seed,
         "study": config.study.name if config.study else None,
         "depth": config.model.get("depth"),
@@ -192,12 +257,12 @@ def _say(outcome: Outcome, directory: RunDirectory, console: Console) -> int:
     return DIVERGED
 
 
-def _dry(config: DictConfig, label: str, console: Console) -> int:
+def _dry(config: DictConfig, console: Console) -> int:
     """Print what a run would be; nothing is read, compiled or trained."""
     device.start_jax(config.train.cpu_kernels)
     mesh = device.mesh_of(config.train.devices)
-    one = dry.cost(config, label, {}, devices=mesh.devices.size)
-    console.print(banner(label, one.plan, mesh, 0))
+    one = dry.cost(config, config.label, {}, devices=mesh.devices.size)
+    console.print(banner(config.label, one.plan, mesh, 0))
     hours = ", ".join(f"{value:.3g} (one {name})" for name, value in one.hours.items())
     console.print(f"hours          {hours}")
     console.print(dry.assumptions(config), style="dim")
@@ -205,7 +270,11 @@ def _dry(config: DictConfig, label: str, console: Console) -> int:
 
 
 class _StopSignals:
-    """SIGINT and SIGTERM ask for a stop at the next call; a second one stops at once."""
+    """SIGINT and SIGTERM ask for a stop at the next call; a second Ctrl-C stops at once.
+
+    A second SIGTERM does not: a batch system sends it to every process of a job, and a launcher
+    passes it on besides; to stop at once it has SIGKILL.
+    """
 
     def __init__(self, console: Console):
         self.asked = False
@@ -214,7 +283,8 @@ class _StopSignals:
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: Any) -> None:
-        if self.asked:
+        if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked = True
-        self._console.print("Stopping after a checkpoint; once more stops at once.")
+        if not self.asked:
+            self.asked = True
+            self._console.print("Stopping after a checkpoint; Ctrl-C once more stops at once.")

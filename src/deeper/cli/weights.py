@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -38,7 +39,7 @@ def _import(config: DictConfig, source: str, out: Path, console: Console) -> Non
     shape = tuple(config.data.image_shape)
     arrays, origin = files.read(source, "import")
     variables, new = stored.imported(arrays, model, config, shape)
-    plain = build.plain_config(config, build.label_of(config))
+    plain = build.plain_config(build.frozen(config, HydraConfig.get()))
     for key in ("import", "run", "out", "names", "checkpoint"):
         del plain[key]
     if isinstance(model, GoogLeNet) and config.data.name == "imagenet":
@@ -52,7 +53,7 @@ def _import(config: DictConfig, source: str, out: Path, console: Console) -> Non
     (out / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
     record = {**origin, "arrays": len(arrays), "new_layers": list(new)}
     (out / ORIGIN).write_text(json.dumps(record, indent=1) + "\n")
-    checkpoints = Checkpoints(out / "checkpoints", device.mesh_of(1))
+    checkpoints = Checkpoints(out / "checkpoints", device.one())
     try:
         checkpoints.save_variables(variables)
     finally:

@@ -12,8 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from deeper.track.files import read_json
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 LONGEST_DIFF = 1_000_000
+FROZEN, FROZEN_DIFF = "code.json", "diff.patch"  # of a copy of the code, what it is a copy of
 
 
 def environment() -> dict[str, Any]:
@@ -25,10 +28,15 @@ def environment() -> dict[str, Any]:
         "hostname": socket.gethostname(),
         "cpu": _cpu(),
         "cpu_count": len(os.sched_getaffinity(0)),
-        **code_version(Path(__file__).resolve().parents[3]),
+        **code_version(root()),
         "command": f"{sys.argv[0]} {shlex.join(sys.argv[1:])}",
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def root() -> Path:
+    """Return the checkout, or the copy of one, that this code is in."""
+    return Path(__file__).resolve().parents[3]
 
 
 @functools.cache  # as it was at the first call: what is edited while a run goes on is not in it
@@ -36,8 +44,12 @@ def code_version(root: Path) -> dict[str, Any]:
     """Return the commit of a checkout and what differs from it; None for each outside one.
 
     Args:
-        root: of the checkout.
+        root: of the checkout, or of a copy of one that says what it was taken from.
     """
+    frozen = read_json(root / FROZEN)
+    if frozen is not None:
+        diff_file = root / FROZEN_DIFF
+        return frozen | {"git_diff": diff_file.read_text() if diff_file.is_file() else None}
     commit = _git(root, "rev-parse", "HEAD") if (root / ".git").exists() else None
     if commit is None:
         return {"git_commit": None, "git_dirty": None, "git_diff": None}

@@ -1,11 +1,9 @@
-"""Files that survive crashes, full disks and a second process."""
+"""Files that survive crashes and full disks."""
 
 import errno
-import fcntl
 import json
 import math
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,40 +58,6 @@ def finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def take_lock(path: Path) -> int:
-    """Hold a run directory for this process; the system lets go of it when the process ends.
-
-    The lock is on the open file, not the file itself: one that a crash left stops nobody, and what
-    it says serves the message alone.
-
-    Returns:
-        A descriptor; closing it releases the lock.
-
-    Raises:
-        UserError: another process holds it.
-    """
-    with disk_errors(path):
-        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = os.pread(lock, 1000, 0).decode(errors="replace").strip()
-        os.close(lock)
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            raise UserError(
-                f"{path} is being worked on by {holder or 'another process'}. Wait for it, or "
-                "stop it."
-            ) from error
-        raise UserError(
-            f"{path} cannot be locked: {error.strerror}. Choose another file system with "
-            "runs=DIRECTORY."
-        ) from error
-    with suppress(OSError):  # a full disk costs only the words
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-    return lock
 
 
 @contextmanager

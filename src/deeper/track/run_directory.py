@@ -21,7 +21,8 @@ from typing import Any
 import yaml
 
 from deeper.errors import UserError
-from deeper.track.files import disk_errors, read_json, take_lock, to_json, write_whole
+from deeper.track.files import disk_errors, read_json, to_json, write_whole
+from deeper.track.lock import Lock, take_lock
 
 CONFIG, ENVIRONMENT, EXAMPLES = "config.yaml", "environment.json", "examples.npz"
 ROWS, RESULT = "metrics.jsonl", "result.json"
@@ -36,9 +37,9 @@ class RunDirectory:
     Use `open`, as a context manager.
     """
 
-    def __init__(self, path: Path, lock: int):
+    def __init__(self, path: Path, lock: Lock):
         self.path = path
-        self._lock: int | None = lock
+        self._lock: Lock | None = lock
         self._rows: int | None = None
 
     @classmethod
@@ -77,7 +78,7 @@ class RunDirectory:
         """Close the files and release the lock."""
         self._close_rows()
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
 
     @property
@@ -116,8 +117,10 @@ class RunDirectory:
             row: with its ``step``.
 
         Raises:
-            UserError: the disk refuses; the rows before are as they were.
+            UserError: the disk refuses, or another process has taken the directory over; the rows
+                before are as they were.
         """
+        self._check()
         line = to_json(row)
         with disk_errors(self.path):
             if self._rows is None:
@@ -134,6 +137,7 @@ class RunDirectory:
 
     def fsync(self) -> None:
         """Make the rows so far survive a crash of the machine; for use before a checkpoint."""
+        self._check()
         if self._rows is not None:
             with disk_errors(self.path):
                 os.fsync(self._rows)
@@ -163,7 +167,13 @@ class RunDirectory:
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file of the run so that it is there whole or not at all, also after a crash."""
+        self._check()
         write_whole(self.path / name, content)
+
+    def _check(self) -> None:
+        """Make sure that the directory is still this process's."""
+        if self._lock is not None:
+            self._lock.check()
 
     def _take_config(self, config: Mapping[str, Any], config_hash: str) -> None:
         """Write the config, or compare it with the one that is there."""
@@ -195,6 +205,27 @@ class RunDirectory:
         if self._rows is not None:
             os.close(self._rows)
             self._rows = None
+
+
+class Beside(RunDirectory):
+    """A run's directory for the other processes of a run, of which the first alone writes."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock = self._rows = None
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Leave it to the first."""
+
+    def fsync(self) -> None:
+        """Leave it to the first."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Leave it to the first."""
+
+    def truncate_after(self, step: int) -> float:
+        """Leave it to the first; the seconds are of its rows."""
+        return 0.0
 
 
 # --- reading what a run, also a running or a killed one, has written ------------------------------

@@ -4,12 +4,12 @@ The record is the truth, also of a run that was killed, whose W&B file may lack 
 has already is not sent again: see `upload`.
 """
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from deeper.errors import UserError
-from deeper.track.files import read_json, take_lock
+from deeper.track.files import read_json
+from deeper.track.lock import take_lock
 from deeper.track.mirror import Mirror, has_api_key
 from deeper.track.run_directory import CONFIG, RESULT
 from deeper.track.upload import uploaded
@@ -64,7 +64,7 @@ def sync(
         try:
             rows = _send(path, mode, warn)
         finally:
-            os.close(lock)
+            lock.release()
         if rows is not None:
             sent[path] = rows
     return sent

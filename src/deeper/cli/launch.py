@@ -1,0 +1,110 @@
+"""From a composed sweep, or from frozen arms, to a launcher."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from deeper.cli import dry, local, slurm
+from deeper.cli.claim import Arm, Claim, arms_of, claim
+from deeper.cli.main import FINISHED
+from deeper.cli.snapshot import Code, freeze
+from deeper.errors import UserError
+from deeper.track.lock import Lock, take_lock
+
+LAUNCHES = ("wait", "detach")
+
+
+def sweep(
+    configs: Sequence[DictConfig],
+    overrides: Sequence[Sequence[str]],
+    launcher: str,
+    settings: dict[str, Any],
+) -> int:
+    """Run or submit a sweep as Hydra composed it; return the exit status.
+
+    Args:
+        configs: of the arms, with Hydra's section.
+        overrides: of each.
+        launcher: local or slurm.
+        settings: of the launcher.
+    """
+    first = configs[0]
+    if first.mode.dry:
+        return dry.run(configs, overrides)
+    if first.launch not in LAUNCHES:
+        raise UserError(f"launch={first.launch} is unknown; choose {' or '.join(LAUNCHES)}.")
+    runs = Path(first.runs)
+    code = freeze(first.code, runs)
+    return start(arms_of(configs, overrides), runs, launcher, settings, code, first.launch)
+
+
+def start(
+    arms: Sequence[Arm],
+    runs: Path,
+    launcher: str,
+    settings: dict[str, Any],
+    code: Code,
+    launch: str,
+) -> int:
+    """Give frozen arms to a launcher; return the exit status.
+
+    Args:
+        arms: of one study.
+        runs: where run directories go.
+        launcher: local or slurm.
+        settings: of the launcher.
+        code: what is to run.
+        launch: wait until all have ended, or detach.
+    """
+    console = Console(width=100, highlight=False)
+    show = _show_command(arms[0])
+    if launcher == "slurm":
+        taken = claim(arms, runs, launcher, code, settings, slurm.submit)
+        taken.say(console)
+        return slurm.follow(taken, show, console, wait=launch == "wait")
+
+    def detach(taken: Claim) -> None:
+        number = local.detach(_work(taken, settings["jobs"]))
+        console.print(f"Process {number} is the launcher; its log: {taken.folder / local.LOG}")
+
+    locks: list[Lock] = []  # they tell other launchers that this process has the arms
+    try:
+        take = detach if launch == "detach" else lambda it: locks.append(take_lock(it.folder))
+        taken = claim(arms, runs, launcher, code, settings, take)
+        taken.say(console)
+        if launch == "detach" and taken.todo:
+            console.print(f"How it goes: {show}", soft_wrap=True)
+            return FINISHED
+        return local.run(_work(taken, settings["jobs"]))
+    finally:
+        for lock in locks:
+            lock.release()
+
+
+def _work(taken: Claim, jobs: int | None) -> local.Work:
+    return local.Work(
+        folder=str(taken.folder),
+        total=taken.total,
+        finished=len(taken.finished) + len(taken.elsewhere),
+        failed=[(arm.name, reason) for arm, reason in taken.failed],
+        directories=[str(arm.directory) for arm in taken.todo],
+        jobs=jobs,
+        devices=taken.todo[0].config.train.devices if taken.todo else None,
+    )
+
+
+def _show_command(arm: Arm) -> str:
+    """Return what shows the sweep of an arm in any terminal."""
+    config = arm.config
+    words = ["deeper", "sweep", "status"]
+    if config.study:
+        words.append(f"study={config.choices.study}")
+        if config.mode.name != "full":
+            words.append(f"mode={config.choices.mode}")
+    if config.runs != "runs":
+        words.append(f"runs={config.runs}")
+    return shlex.join(words)

@@ -1,0 +1,285 @@
+"""A sweep on this machine: each arm in a process of its own, a few at a time.
+
+Hydra's own launcher runs the arms one after the other in its own process, stops at the first that
+fails and begins again from the start. This one skips what is finished, goes on where an arm was
+cut, finishes the others when one fails, and says at the end which did.
+
+``python -m deeper.cli.local FOLDER`` is the launcher of a sweep that was detached from its
+terminal.
+"""
+
+import dataclasses
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import TaskID
+
+from deeper.cli import devices
+from deeper.cli.devices import Share
+from deeper.cli.job import last_line
+from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED
+from deeper.cli.progress import PIPE_VARIABLE, bar, note_of
+from deeper.cli.submission import (
+    Process,
+    Submission,
+    now,
+    read_submission,
+    update_submission,
+)
+from deeper.errors import UserError
+from deeper.track.files import read_json, to_json, write_whole
+from deeper.track.lock import take_lock
+from deeper.track.run_directory import RESULT
+
+LOG, SWEEP, PROCESS = "launcher.log", "launcher.json", "process.json"
+START_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a launch has to do, as ``launcher.json`` in its folder says for a detached one.
+
+    Attributes:
+        folder: of the launch.
+        total: arms of the sweep.
+        finished: how many were before.
+        failed: names and reasons of those that failed before they started.
+        directories: of those to run, in order.
+        jobs: at a time; None for as many as fit.
+        devices: GPUs that an arm takes; None for any number.
+    """
+
+    folder: str
+    total: int
+    finished: int
+    failed: list[tuple[str, str]]
+    directories: list[str]
+    jobs: int | None
+    devices: int | None
+
+
+@dataclass
+class Running:
+    """An arm's process."""
+
+    directory: Path
+    submission: Submission
+    process: subprocess.Popen
+    pipe: TextIO
+    share: Share
+    task: TaskID
+    began: float = field(default_factory=time.monotonic)
+
+
+def run(work: Work) -> int:
+    """Run a sweep and return its exit status."""
+    return Sweep(work, Console(width=100, highlight=False)).run()
+
+
+def detach(work: Work) -> int:
+    """Leave a sweep to a process in a session of its own; return its number once it has it.
+
+    Raises:
+        UserError: that process does not start.
+    """
+    folder = Path(work.folder)
+    write_whole(folder / SWEEP, to_json(dataclasses.asdict(work)))
+    first = read_submission(Path(work.directories[0]))
+    assert first is not None
+    with (folder / LOG).open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "deeper.cli.local", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=first.environment,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + START_SECONDS
+    while read_json(folder / PROCESS) is None:
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            raise UserError(f"The launcher did not start: {last_line(folder / LOG)}")
+        time.sleep(0.05)
+    return process.pid
+
+
+class Sweep:
+    """Runs arms, shows how they go, and stops them cleanly.
+
+    Args:
+        work: the arms.
+        console: where to show it.
+    """
+
+    def __init__(self, work: Work, console: Console):
+        self._folder = Path(work.folder)
+        self._waiting = [Path(directory) for directory in work.directories]
+        self._total, self._skipped = work.total, work.finished
+        self._free = devices.shares(work.jobs, work.devices, len(self._waiting))
+        self._jobs = len(self._free)
+        self._console = console
+        self._running: list[Running] = []
+        self._done = 0
+        self._failed = [(name, reason, "") for name, reason in work.failed]
+        self._interrupted = 0
+        self._stopping = False
+        self._bar = bar(console)
+        self._began = time.monotonic()
+
+    def run(self) -> int:
+        """Run all the arms; return the exit status."""
+        console = self._console
+        if self._waiting:
+            console.print(f"{self._jobs} at a time")
+        previous = {n: signal.signal(n, self._stop) for n in (signal.SIGINT, signal.SIGTERM)}
+        process = dataclasses.asdict(Process.of(os.getpid()))
+        write_whole(self._folder / PROCESS, to_json(process))
+        try:
+            if console.is_terminal:
+                self._bar.start()
+                self._overall = self._bar.add_task(
+                    "all runs", total=self._total, completed=self._skipped, note=""
+                )
+            while self._running or (self._waiting and not self._stopping):
+                while self._waiting and self._free and not self._stopping:
+                    self._start(self._waiting.pop(0), self._free.pop(0))
+                self._listen()
+                for ended in [r for r in self._running if r.process.poll() is not None]:
+                    self._end(ended)
+                    self._free.append(ended.share)
+        finally:
+            self._bar.stop()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            for left in self._running:  # an error of this process: leave no arm behind
+                left.process.terminate()
+        return self._close()
+
+    def _start(self, directory: Path, share: Share) -> None:
+        submission = read_submission(directory)
+        if submission is None or submission.sweep != str(self._folder) or submission.cancelled:
+            self._interrupted += 1  # cancelled, or moved away, while it waited
+            self._free.insert(0, share)
+            return
+        read, write = os.pipe()
+        environment = submission.environment | share.environment
+        environment |= {PIPE_VARIABLE: str(write), "PYTHONUNBUFFERED": "1"}
+        with (directory / "log.txt").open("a") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "deeper", "arm", str(directory)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                cwd=submission.cwd,
+                pass_fds=(write,),
+                # Ctrl-C reaches this process alone, which passes it on once.
+                start_new_session=True,
+            )
+        os.close(write)
+        if share.cores:
+            os.sched_setaffinity(process.pid, share.cores)
+        update_submission(directory, str(self._folder), process=Process.of(process.pid))
+        task = self._bar.add_task(submission.name, total=1, note="starting")
+        self._running.append(Running(directory, submission, process, os.fdopen(read), share, task))
+
+    def _listen(self) -> None:
+        """Wait a moment for messages and show them."""
+        pipes = {r.pipe: r for r in self._running if not r.pipe.closed}
+        if not pipes:
+            time.sleep(0.05)
+            return
+        ready, _, _ = select.select(list(pipes), [], [], 0.5)
+        for pipe in ready:
+            line = pipe.readline()
+            if not line:
+                pipe.close()
+                continue
+            message = json.loads(line)
+            note = note_of(message["phase"], message["loss"], message["images_per_second"])
+            self._bar.update(
+                pipes[pipe].task,
+                completed=message["step"],
+                total=message["steps"],
+                note=note,
+            )
+
+    def _end(self, ended: Running) -> None:
+        self._running.remove(ended)
+        ended.pipe.close()
+        self._bar.remove_task(ended.task)
+        directory, name = ended.directory, ended.submission.name
+        code, reason = ended.process.returncode, None
+        result = read_json(directory / RESULT)
+        if code == FINISHED and result is not None:
+            self._done += 1
+            outcome = f"test error {result['metrics']['test/error']:6.2f} %"
+        elif code == INTERRUPTED or (self._stopping and code == -signal.SIGTERM):
+            self._interrupted += 1
+            outcome = "stopped at a checkpoint"
+        else:
+            reason = "diverged" if code == DIVERGED else last_line(directory / "log.txt")
+            if code < 0:
+                reason = f"ended by signal {-code}"
+            self._failed.append((name, reason, str(directory / "log.txt")))
+            outcome = f"[red]failed[/red]: {reason}"
+        update_submission(
+            directory, str(self._folder), ended={"code": code, "reason": reason, "time": now()}
+        )
+        number = self._skipped + self._done + len(self._failed)
+        seconds = time.monotonic() - ended.began
+        self._console.print(
+            f"[{number:>3} of {self._total}] {name:<16} {outcome}  ({seconds:.0f} s)",
+            markup=True,
+        )
+        if self._console.is_terminal:
+            left = (
+                (time.monotonic() - self._began)
+                / max(1, self._done)
+                * (len(self._waiting) + 0.5 * len(self._running))
+            )
+            self._bar.update(
+                self._overall, completed=number, note=f"about {left / 60:.1f} min left"
+            )
+
+    def _stop(self, number: int, frame: Any) -> None:
+        """Pass the first signal on, so that arms checkpoint; the second ends them."""
+        again, self._stopping = self._stopping, True
+        if not again:
+            self._console.print("Stopping after checkpoints; once more stops at once.")
+        for running in self._running:
+            running.process.send_signal(signal.SIGKILL if again else signal.SIGTERM)
+
+    def _close(self) -> int:
+        unfinished = len(self._waiting) + self._interrupted
+        if unfinished:
+            self._console.print(
+                f"Stopped with {self._total - unfinished} of {self._total} runs done; the same "
+                "command goes on from here."
+            )
+        if self._failed:
+            self._console.print(f"{len(self._failed)} of {self._total} runs failed:")
+            for name, reason, log in self._failed:
+                self._console.print(f"  {name}: {reason}" + (f"\n    {log}" if log else ""))
+        if unfinished:
+            return INTERRUPTED
+        return FAILED if self._failed else FINISHED
+
+
+if __name__ == "__main__":
+    stored = json.loads((Path(sys.argv[1]) / SWEEP).read_text())
+    lock = take_lock(Path(stored["folder"]))
+    try:
+        sys.exit(run(Work(**stored)))
+    finally:
+        lock.release()

@@ -1,0 +1,146 @@
+"""A real Slurm of one machine for the tests here: the one of SLURM_CONF, or one that is started.
+
+The first worker that needs it starts it for all; it ends with the test session, also a killed one.
+"""
+
+import fcntl
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "scripts" / "slurm" / "one-machine"
+SECONDS = 120  # for anything that a test waits for
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """A cluster, and a directory and data for what a test runs there.
+
+    Attributes:
+        environment: of commands and of the jobs that they submit.
+        directory: the current one of both.
+    """
+
+    environment: dict[str, str]
+    directory: Path
+
+    def start(self, *command, **options) -> subprocess.Popen:
+        """Start a command as a user of the cluster does."""
+        return subprocess.Popen(
+            command,
+            cwd=self.directory,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **options,
+        )
+
+    def output(self, *command: str, status: int = 0) -> str:
+        """Return what a command says, once it has ended with the expected status."""
+        with self.start(*command) as process:
+            try:
+                output = process.communicate(timeout=SECONDS)[0]
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        assert process.returncode == status, output
+        return output
+
+    def submit(self, *arguments: str) -> str:
+        """Return the number of a job."""
+        return self.output("sbatch", "--parsable", *arguments).strip()
+
+    def state(self, job: str) -> str:
+        """Return a job's state, RUNNING or COMPLETED, say."""
+        told = self.output("scontrol", "show", "job", "--oneliner", job)
+        return re.search(r"JobState=(\w+)", told)[1]
+
+    def until(self, *states: str, job: str) -> str:
+        """Wait until a job is in one of the states, and return which."""
+        wait_for(lambda: self.state(job) in states, f"job {job} {' or '.join(states)}", self)
+        return self.state(job)
+
+
+def wait_for(true, what: str, slurm: Slurm | None = None, seconds: float = SECONDS) -> None:
+    """Wait until something is true; show the queue and the jobs' logs if it does not come."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            told = "" if slurm is None else slurm.output("squeue") + logs(slurm.directory)
+            pytest.fail(f"waited {seconds:.0f} s for: {what}\n{told}")
+        time.sleep(0.2)
+
+
+def logs(directory: Path) -> str:
+    """Return the last lines of all logs under a directory."""
+    files = sorted(
+        [*directory.rglob("*.out"), *directory.rglob("*.err"), *directory.rglob("*.log")]
+    )
+    return "\n".join(f"--- {file}\n{file.read_text(errors='replace')[-2000:]}" for file in files)
+
+
+def _missing() -> str | None:
+    """Return why no Slurm can be had here, or None."""
+    if os.geteuid() != 0:
+        return "starting a Slurm needs root; or set SLURM_CONF to one that runs"
+    programs = ["munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "sbatch"]
+    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
+    absent = [
+        name for name in programs if not any((Path(p) / name).exists() for p in path.split(":"))
+    ]
+    return f"Slurm is not installed ({', '.join(absent)}): see {SCRIPT}" if absent else None
+
+
+def _started(shared: Path) -> str:
+    """Return SLURM_CONF of the session's Slurm, which the first to come here starts."""
+    with (shared / "slurm.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        told = shared / "slurm"
+        if not told.exists():
+            # Its sockets' paths may have no more than 107 bytes: not under pytest's directory.
+            place = Path(tempfile.mkdtemp(prefix="deeper-slurm-", dir="/tmp"))
+            # xdist's workers come and go; their parent is the session.
+            session = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+            done = subprocess.run(
+                [SCRIPT, "start", place, str(session)], capture_output=True, text=True, timeout=120
+            )
+            assert done.returncode == 0, f"{SCRIPT} start: {done.stderr}"
+            told.write_text(str(place / "slurm.conf"))
+        return told.read_text()
+
+
+@pytest.fixture(scope="session")
+def slurm_conf(tmp_path_factory) -> str:
+    if "SLURM_CONF" in os.environ:
+        return os.environ["SLURM_CONF"]
+    reason = _missing()
+    if reason and os.environ.get("CI"):
+        pytest.fail(f"CI has to run these tests, but {reason}")
+    if reason:
+        pytest.skip(reason)
+    base = tmp_path_factory.getbasetemp()
+    return _started(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
+
+
+@pytest.fixture
+def slurm(slurm_conf, tmp_path, data_dir) -> Slurm:
+    """A cluster with an empty directory, and a small data set in Fashion-MNIST's place."""
+    environment = {
+        **os.environ,
+        "SLURM_CONF": slurm_conf,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "WANDB_MODE": "disabled",
+        "DEEPER_DATA": str(data_dir),
+        "COLUMNS": "100",
+    }
+    environment.pop("XLA_FLAGS", None)
+    return Slurm(environment, tmp_path)
