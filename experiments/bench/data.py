@@ -235,10 +235,11 @@ def main() -> None:
     note = (
         f"Median of {options.rounds} interleaved rounds of {BATCHES} batches; {facts['cpu']}, "
         f"{cores} cores; {photographs:,} photographs of about 500x375 pixels and "
-        f"{size / photographs / 1e3:.0f} kB, random crops at 224, uint8 batches of 128, page cache warm. The ratio is to tf.data "
-        "on untouched files in the same round. Memory is of all processes of a pipeline, what they "
-        f"share counted once. Python {facts['python']} (peers 3.11), simplejpeg {versions['ours']}"
-        f", TensorFlow {versions['tf.data']}, Grain {versions['Grain']}, DALI {versions['DALI']}, "
+        f"{size / photographs / 1e3:.0f} kB, random crops at 224, uint8 batches of {BATCH}, page "
+        "cache warm. The ratio is to tf.data on untouched files in the same round. Memory is of "
+        "all processes of a pipeline, what they share counted once. "
+        f"Python {facts['python']} (peers 3.11), simplejpeg {versions['ours']}, "
+        f"TensorFlow {versions['tf.data']}, Grain {versions['Grain']}, DALI {versions['DALI']}, "
         f"torchvision {versions['torchvision']}; commit {str(facts['git_commit'])[:12]}."
     )
     insert_between_markers(HERE / "README.md", "data", f"{markdown(headings, rows)}\n\n{note}")
