@@ -20,6 +20,9 @@ from deeper.train import parallel
 from deeper.train.step import Batch
 
 
+HostBatch = dict[str, np.ndarray]
+
+
 class Resident:
     """The examples live on every device; only their numbers are sent, -1 for padding.
 
@@ -88,9 +91,9 @@ class Streamed:
 
     source: Any = ()
 
-    def __init__(self, batches: Callable[[int], Iterator[Batch]], mesh: Mesh):
+    def __init__(self, batches: Callable[[int], Iterator[HostBatch]], mesh: Mesh):
         self._open, self._mesh = batches, mesh
-        self._iterator: Iterator[Batch] | None = None
+        self._iterator: Iterator[HostBatch] | None = None
         self._next = -1  # step that the gathered batches begin with
         self._gathered: Future[_Gathered] | None = None
         self._closing = threading.Event()
@@ -108,10 +111,10 @@ class Streamed:
         self._gathered = self._thread.submit(self._gather, found.host[count:], capacity)
         return found.device
 
-    def _gather(self, kept: list[Batch], capacity: int) -> "_Gathered":
+    def _gather(self, kept: list[HostBatch], capacity: int) -> "_Gathered":
         """Lay batches side by side, some of them ``kept`` from before, and send them."""
-        host: list[Batch] = []
-        whole: Batch = {}
+        host: list[HostBatch] = []
+        whole: HostBatch = {}
         while len(host) < capacity and not self._closing.is_set():
             batch = kept.pop(0) if kept else next(self._iterator, None)  # type: ignore[arg-type]
             if batch is None:
@@ -156,7 +159,7 @@ ALIGNMENT = 64  # bytes
 class _Gathered:
     """Batches side by side: one by one on the host, and on the devices."""
 
-    host: list[Batch]
+    host: list[HostBatch]
     device: Any
 
 
