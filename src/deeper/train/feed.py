@@ -5,6 +5,7 @@ for a number of steps (``steps``), and how one step's share of it becomes a batc
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ from jaxtyping import Int32, UInt8
 from deeper.train import parallel
 from deeper.train.step import Batch
 
-
 HostBatch = dict[str, np.ndarray]
 
 
@@ -30,6 +30,8 @@ class Resident:
         source: from `on_device`; several feeds may share one.
         numbers: step -> the examples' numbers in that step's batch; a pure function.
     """
+
+    batches_per_second: float | None = None  # nothing is waited for
 
     def __init__(self, source: Any, numbers: Callable[[int], Int32[np.ndarray, " batch"]]):
         self.source = source
@@ -90,6 +92,7 @@ class Streamed:
     """
 
     source: Any = ()
+    batches_per_second: float | None = None  # of the data alone, while the first call waits
 
     def __init__(self, batches: Callable[[int], Iterator[HostBatch]], mesh: Mesh):
         self._open, self._mesh = batches, mesh
@@ -124,6 +127,10 @@ class Streamed:
             for name, rows in batch.items():
                 whole[name][len(host)] = rows
             host.append({name: rows[len(host)] for name, rows in whole.items()})
+            if len(host) == 1:
+                began = time.monotonic()
+        if self.batches_per_second is None and len(host) > 1:
+            self.batches_per_second = (len(host) - 1) / (time.monotonic() - began)
         return _Gathered(host, parallel.split_rows(whole, self._mesh))
 
     @staticmethod
