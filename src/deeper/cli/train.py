@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from deeper.cli.banner import banner, banner_facts, transfer_lines
 from deeper.cli.featured import featured
 from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED, USER_ERROR, tell
 from deeper.cli.progress import Pipe, Watcher, watcher
+from deeper.cli.rates import rate_lines
 from deeper.cli.splits import Splits, in_result, open_splits
 from deeper.errors import UserError
 from deeper.inspect.stages import stages_of
@@ -166,6 +168,9 @@ def _train(
             stop_asked=processes.agreed_by(
                 lambda: stop.asked or (isinstance(watch, Pipe) and watch.broken), mesh
             ),
+            tell_rates=lambda rates: console.print(
+                "\n".join(rate_lines(config, splits.train.images, rates)), soft_wrap=True
+            ),
         )
         if outcome.status == "finished" and processes.first():
             tracker.summary(outcome.metrics, _examples(splits, outcome))
@@ -209,6 +214,8 @@ def _result(
         "git_commit": environment()["git_commit"],
         "command": f"{sys.argv[0]} {shlex.join(sys.argv[1:])}",
     }
+    if outcome.rates is not None:
+        result["rates"] = asdict(outcome.rates) | {"bound_by": outcome.rates.bound_by}
     if splits.unreadable:
         result["unreadable"] = in_result(splits.unreadable)
     if outcome.status == "diverged":
