@@ -21,13 +21,13 @@ from deeper.cli.snapshot import Code
 from deeper.cli.submission import (
     SUBMISSION,
     Submission,
-    held,
     read_submission,
     write_submission,
 )
 from deeper.cli.train import check
 from deeper.errors import UserError
-from deeper.track.files import disk_errors, read_json, take_lock
+from deeper.track.files import disk_errors, read_json
+from deeper.track.lock import Lock, holder_of, take_lock
 from deeper.track.run_directory import RESULT, RunDirectory
 
 CLAIM_SECONDS = 60.0  # to wait for another launcher that is submitting
@@ -67,12 +67,10 @@ class Claim:
         finished: before.
         failed: arms with reasons: diverged before, or mistakes in their configs.
         elsewhere: arms that another process or job has, with its name.
-        lock: keeps the folder while this process or one that inherits it lives.
     """
 
     folder: Path
     code: Code
-    lock: int
     todo: list[Arm] = field(default_factory=list)
     finished: list[Arm] = field(default_factory=list)
     failed: list[tuple[Arm, str]] = field(default_factory=list)
@@ -129,7 +127,7 @@ def claim(
     launcher: str,
     code: Code,
     settings: dict[str, Any],
-    submit: Callable[[Claim], None] = lambda claim: None,
+    submit: Callable[[Claim], None],
 ) -> Claim:
     """Freeze the arms that are to be run and take them.
 
@@ -139,8 +137,8 @@ def claim(
         launcher: its name.
         code: what is to run.
         settings: of the launcher, for a later `deeper sweep resume`.
-        submit: hands them to a batch system, before another launcher may look at them; where it
-            raises, nothing is claimed.
+        submit: hands them to a batch system or a process, before another launcher may look at
+            them; where it raises, nothing is claimed.
 
     Raises:
         UserError: another launcher is at it for long, or the disk refuses.
@@ -150,7 +148,7 @@ def claim(
     folder = runs.absolute() / ".sweep" / name
     with disk_errors(folder):
         folder.mkdir(parents=True)
-    taken = Claim(folder, code, take_lock(folder))
+    taken = Claim(folder, code)
     with _studies(sorted({arm.directory.parent for arm in arms})):
         alive = alive_among([read_submission(arm.directory) for arm in arms])
         for arm, where in zip(arms, alive, strict=True):
@@ -183,7 +181,7 @@ def _take(arm: Arm, taken: Claim, launcher: str, settings: dict[str, Any]) -> No
         taken.failed.append((arm, str(error)))
         return
     try:
-        os.close(take_lock(arm.directory))
+        take_lock(arm.directory).release()
     except UserError as error:
         taken.elsewhere.append((arm, str(error)))
         return
@@ -212,7 +210,7 @@ def alive_among(submissions: Sequence[Submission | None]) -> list[str | None]:
     known = [one for one in submissions if one is not None and one.launcher == "slurm"]
     jobs = queue.waiting_and_running(known) if known else {}
     folders = {one.sweep for one in submissions if one is not None and one.launcher == "local"}
-    locked = {folder for folder in folders if held(Path(folder))}
+    locked = {folder: holder_of(Path(folder)) for folder in folders}
 
     def who(one: Submission | None) -> str | None:
         if one is None:
@@ -220,9 +218,8 @@ def alive_among(submissions: Sequence[Submission | None]) -> list[str | None]:
         if one.launcher == "slurm":
             job = jobs.get((one.sweep, one.index))
             return None if job is None else f"job {job.id} ({job.state.lower()})"
-        if one.sweep in locked and one.ended is None:
-            return f"the launcher of {one.sweep}"
-        return None
+        holder = locked[one.sweep]
+        return None if holder is None or one.ended else str(holder)
 
     return [who(one) for one in submissions]
 
@@ -230,7 +227,7 @@ def alive_among(submissions: Sequence[Submission | None]) -> list[str | None]:
 @contextmanager
 def _studies(directories: Sequence[Path]) -> Iterator[None]:
     """Hold the directories of studies, for as long as it takes to submit."""
-    locks: list[int] = []
+    locks: list[Lock] = []
     deadline = time.monotonic() + CLAIM_SECONDS
     try:
         for directory in directories:
@@ -247,4 +244,4 @@ def _studies(directories: Sequence[Path]) -> Iterator[None]:
         yield
     finally:
         for lock in locks:
-            os.close(lock)
+            lock.release()

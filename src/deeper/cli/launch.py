@@ -13,6 +13,7 @@ from deeper.cli.claim import Arm, Claim, arms_of, claim
 from deeper.cli.main import FINISHED
 from deeper.cli.snapshot import Code, freeze
 from deeper.errors import UserError
+from deeper.track.lock import Lock, take_lock
 
 LAUNCHES = ("wait", "detach")
 
@@ -60,22 +61,28 @@ def start(
         launch: wait until all have ended, or detach.
     """
     console = Console(width=100, highlight=False)
+    show = _show_command(arms[0])
     if launcher == "slurm":
         taken = claim(arms, runs, launcher, code, settings, slurm.submit)
         taken.say(console)
-        show = _show_command(arms[0])
-        if launch == "detach":
-            return slurm.left(taken, show, console)
-        return slurm.wait(taken, show, console)
-    taken = claim(arms, runs, launcher, code, settings)
-    taken.say(console)
-    work = _work(taken, settings["jobs"])
-    if launch == "wait" or not taken.todo:
-        return local.run(work)
-    number = local.detach(work, taken.lock)
-    console.print(f"Process {number} runs them; its words are in {taken.folder / local.LOG}.")
-    console.print(f"How it goes: {_show_command(arms[0])}", soft_wrap=True)
-    return FINISHED
+        return slurm.follow(taken, show, console, wait=launch == "wait")
+
+    def detach(taken: Claim) -> None:
+        number = local.detach(_work(taken, settings["jobs"]))
+        console.print(f"Process {number} is the launcher; its log: {taken.folder / local.LOG}")
+
+    locks: list[Lock] = []  # they tell other launchers that this process has the arms
+    try:
+        take = detach if launch == "detach" else lambda it: locks.append(take_lock(it.folder))
+        taken = claim(arms, runs, launcher, code, settings, take)
+        taken.say(console)
+        if launch == "detach" and taken.todo:
+            console.print(f"How it goes: {show}", soft_wrap=True)
+            return FINISHED
+        return local.run(_work(taken, settings["jobs"]))
+    finally:
+        for lock in locks:
+            lock.release()
 
 
 def _work(taken: Claim, jobs: int | None) -> local.Work:

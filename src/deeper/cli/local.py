@@ -4,7 +4,7 @@ Hydra's own launcher runs the arms one after the other in its own process, stops
 fails and begins again from the start. This one skips what is finished, goes on where an arm was
 cut, finishes the others when one fails, and says at the end which did.
 
-``python -m deeper.cli.local FOLDER LOCK`` is the launcher of a sweep that was detached from its
+``python -m deeper.cli.local FOLDER`` is the launcher of a sweep that was detached from its
 terminal.
 """
 
@@ -25,6 +25,7 @@ from rich.progress import TaskID
 
 from deeper.cli import devices
 from deeper.cli.devices import Share
+from deeper.cli.job import last_line
 from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED
 from deeper.cli.progress import PIPE_VARIABLE, bar, note_of
 from deeper.cli.submission import (
@@ -34,10 +35,13 @@ from deeper.cli.submission import (
     read_submission,
     update_submission,
 )
+from deeper.errors import UserError
 from deeper.track.files import read_json, to_json, write_whole
+from deeper.track.lock import take_lock
 from deeper.track.run_directory import RESULT
 
-LOG, SWEEP = "launcher.log", "launcher.json"
+LOG, SWEEP, PROCESS = "launcher.log", "launcher.json", "process.json"
+START_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -81,12 +85,11 @@ def run(work: Work) -> int:
     return Sweep(work, Console(width=100, highlight=False)).run()
 
 
-def detach(work: Work, lock: int) -> int:
-    """Leave a sweep to a process in a session of its own; return its number.
+def detach(work: Work) -> int:
+    """Leave a sweep to a process in a session of its own; return its number once it has it.
 
-    Args:
-        work: what it has to do.
-        lock: of the launch's folder, which that process inherits.
+    Raises:
+        UserError: that process does not start.
     """
     folder = Path(work.folder)
     write_whole(folder / SWEEP, to_json(dataclasses.asdict(work)))
@@ -94,14 +97,19 @@ def detach(work: Work, lock: int) -> int:
     assert first is not None
     with (folder / LOG).open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "deeper.cli.local", str(folder), str(lock)],
+            [sys.executable, "-P", "-m", "deeper.cli.local", str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             env=first.environment,
-            pass_fds=(lock,),
             start_new_session=True,
         )
+    deadline = time.monotonic() + START_SECONDS
+    while read_json(folder / PROCESS) is None:
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            raise UserError(f"The launcher did not start: {last_line(folder / LOG)}")
+        time.sleep(0.05)
     return process.pid
 
 
@@ -134,9 +142,8 @@ class Sweep:
         if self._waiting:
             console.print(f"{self._jobs} at a time")
         previous = {n: signal.signal(n, self._stop) for n in (signal.SIGINT, signal.SIGTERM)}
-        write_whole(
-            self._folder / "process.json", to_json(dataclasses.asdict(Process.of(os.getpid())))
-        )
+        process = dataclasses.asdict(Process.of(os.getpid()))
+        write_whole(self._folder / PROCESS, to_json(process))
         try:
             if console.is_terminal:
                 self._bar.start()
@@ -269,18 +276,10 @@ class Sweep:
         return FAILED if self._failed else FINISHED
 
 
-def last_line(log: Path) -> str:
-    """Return the last line of an arm's log that says something."""
-    try:
-        with log.open("rb") as stream:
-            stream.seek(max(0, log.stat().st_size - 8192))
-            lines = stream.read().decode(errors="replace").splitlines()
-    except OSError:
-        return "no log"
-    return next((line.strip()[:160] for line in reversed(lines) if line.strip()), "no message")
-
-
 if __name__ == "__main__":
     stored = json.loads((Path(sys.argv[1]) / SWEEP).read_text())
-    os.set_inheritable(int(sys.argv[2]), False)  # the lock is this process's, not its arms'
-    sys.exit(run(Work(**stored)))
+    lock = take_lock(Path(stored["folder"]))
+    try:
+        sys.exit(run(Work(**stored)))
+    finally:
+        lock.release()

@@ -15,6 +15,7 @@ from deeper.errors import UserError
 
 VERBS = {
     "train": "train a net, or with -m a sweep of them",
+    "sweep": "sweep status, sweep resume, sweep cancel: a sweep from any terminal",
     "report": "make a study's tables, figures and page from its run directories",
     "evaluate": "evaluate a run's checkpoint on a split",
     "inspect": "a net layer by layer; inspect conv: one convolution's arithmetic",
@@ -49,6 +50,8 @@ def main() -> int:
         return USER_ERROR
     if [verb, *rest[:1]] == ["inspect", "conv"]:
         verb, rest = "convolution", rest[1:]
+    if verb == "sweep" and rest and "=" not in rest[0] and not rest[0].startswith("-"):
+        rest = [f"action={rest[0]}", *rest[1:]]
     set_cpu_flags()
     # Keeps XLA's C++ log to errors; a warning there has no line number that a reader could use.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -99,13 +102,10 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
         decorate(app)()
     except SystemExit as done:
         if failures:
-            return _tell(failures[0])
+            return tell(failures[0])
         return done.code if isinstance(done.code, int) else FAILED
-    except KeyboardInterrupt:
-        print("\ndeeper: stopped.", file=sys.stderr)
-        return INTERRUPTED
-    except Exception as error:
-        return _tell(error)
+    except (Exception, KeyboardInterrupt) as error:
+        return tell(error)
     return FINISHED
 
 
@@ -115,18 +115,21 @@ def _run_arm(run: Callable[[Path], int], arguments: list[str]) -> int:
         return USER_ERROR
     try:
         return run(Path(arguments[0]))
-    except KeyboardInterrupt:
-        print("\ndeeper: stopped.", file=sys.stderr)
-        return INTERRUPTED
-    except Exception as error:
-        return _tell(error)
+    except (Exception, KeyboardInterrupt) as error:
+        return tell(error)
 
 
-def _tell(error: Exception) -> int:
-    """Print what went wrong: a sentence for a user's mistake, a traceback for ours."""
+def tell(error: BaseException) -> int:
+    """Print what went wrong and return the exit status.
+
+    A sentence for a user's mistake, a traceback for ours.
+    """
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    if isinstance(error, KeyboardInterrupt):
+        print("\ndeeper: stopped.", file=sys.stderr)
+        return INTERRUPTED
     for cause in _causes(error):
         if isinstance(cause, UserError):
             print(f"deeper: {cause}", file=sys.stderr)

@@ -5,7 +5,7 @@ was killed between submitting it and writing down its number.
 """
 
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,17 +86,14 @@ def ended(jobs: Sequence[str]) -> dict[str, str]:
     return {pair[0]: pair[1].split()[0] for pair in pairs if len(pair) == 2 and pair[1]}
 
 
-def cancel(jobs: Mapping[str, Job]) -> None:
-    """Cancel jobs; those that run are asked for a checkpoint first.
-
-    Args:
-        jobs: by their numbers.
+def cancel(jobs: Sequence[Job]) -> None:
+    """Cancel jobs; those that run are asked for a checkpoint, after which they end.
 
     Raises:
         UserError: Slurm refuses.
     """
-    running = [job.id for job in jobs.values() if job.state == "RUNNING"]
-    others = [job.id for job in jobs.values() if job.state != "RUNNING"]
+    running = [job.id for job in jobs if job.state == "RUNNING"]
+    others = [job.id for job in jobs if job.state != "RUNNING"]
     if others:
         ask(["scancel", *others])
     if running:

@@ -1,5 +1,139 @@
-def submit(claim):
-    raise NotImplementedError
+"""A sweep as a job array of Slurm, submitted by submitit."""
+
+import shlex
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+
+from deeper.cli import queue
+from deeper.cli.claim import Claim
+from deeper.cli.job import RunArm
+from deeper.cli.main import FAILED, FINISHED, INTERRUPTED
+from deeper.cli.states import FAILED_STATES, over, states_of
+from deeper.cli.submission import read_submission, write_submission
+from deeper.cli.table import summary, table
+from deeper.errors import UserError
+
+POLL_SECONDS = 10.0
+# Ours that submitit takes under another name, and those that are dealt with one by one.
+_SUBMITITS = {"timeout_min": "time", "tasks_per_node": "ntasks_per_node"}
+_OWN = (
+    "max_num_timeout", "mem_gb", "setup", "srun_args", "additional_parameters", "array_parallelism",
+)  # fmt: skip
 
 
-left = wait = submit
+def submit(taken: Claim) -> None:
+    """Submit arms that were claimed, all at once, and write down their jobs.
+
+    Raises:
+        UserError: submitit is not there, or Slurm refuses.
+    """
+    first = read_submission(taken.todo[0].directory)
+    assert first is not None
+    executor = _executor(taken.folder, first.settings, taken.code.root)
+    try:
+        jobs = executor.submit_array([RunArm(str(arm.directory)) for arm in taken.todo])
+    except Exception as error:  # submitit's own, of sbatch
+        words = [line for line in str(error).splitlines() if line.startswith("sbatch:")]
+        raise UserError(
+            f"Slurm did not take the sweep: {' '.join(words) or error}. Nothing was submitted."
+        ) from error
+    for arm, job in zip(taken.todo, jobs, strict=True):
+        submission = read_submission(arm.directory)
+        assert submission is not None
+        write_submission(arm.directory, replace(submission, job=job.job_id))
+
+
+def _executor(folder: Path, settings: dict[str, Any], root: str | None) -> Any:
+    """Return submitit's executor for a launch.
+
+    Args:
+        folder: of the launch; its name is the jobs'.
+        settings: conf/hydra/launcher/slurm.yaml's.
+        root: of the snapshot of the code, if there is one.
+    """
+    try:
+        from submitit import SlurmExecutor
+    except ImportError as error:
+        raise UserError(
+            "hydra/launcher=slurm needs submitit: run scripts/setup cluster (pip install "
+            "'deeper[cluster]')."
+        ) from error
+    queue.ask(["sbatch", "--version"])
+    executor = SlurmExecutor(folder, max_num_timeout=settings["max_num_timeout"])
+    given = {
+        _SUBMITITS.get(key, key): value
+        for key, value in settings.items()
+        if key not in _OWN and value is not None
+    }
+    if settings["mem_gb"] is not None:
+        given["mem"] = f"{round(settings['mem_gb'] * 1024)}MB"
+    srun = list(settings["srun_args"])
+    if settings["cpus_per_task"] is not None:
+        # srun takes it from the job no longer, since Slurm 22.05.
+        srun.append(f"--cpus-per-task={settings['cpus_per_task']}")
+    setup = list(settings["setup"])
+    if root is not None:
+        path = f"{root}/src"
+        setup.insert(0, f"export PYTHONPATH={shlex.quote(path)}${{PYTHONPATH:+:$PYTHONPATH}}")
+    try:
+        executor.update_parameters(
+            **given,
+            job_name=folder.name,
+            setup=setup,
+            srun_args=srun,
+            array_parallelism=settings["array_parallelism"] or 100_000,
+            # Slurm starts it again where a node is lost or the job preempted.
+            additional_parameters={"requeue": True, **settings["additional_parameters"]},
+        )
+    except (ValueError, TypeError) as error:
+        raise UserError(f"hydra.launcher: {str(error).splitlines()[0]}") from error
+    return executor
+
+
+def follow(taken: Claim, show: str, console: Console, *, wait: bool) -> int:
+    """Say what was submitted; with ``wait``, show how it goes until all arms have ended.
+
+    Args:
+        taken: the sweep.
+        show: command that shows it in any terminal.
+        console: where to show it.
+        wait: whether to stay.
+
+    Returns:
+        The exit status: not 0 if an arm failed or was stopped.
+    """
+    if taken.todo:
+        first = read_submission(taken.todo[0].directory)
+        assert first is not None and first.job is not None
+        number = first.job.partition("_")[0]
+        console.print(
+            f"Slurm job {number}: {len(taken.todo)} arms. How it goes: {show}", soft_wrap=True
+        )
+    for arm, reason in taken.failed:
+        console.print(f"  {arm.name}: {reason}", soft_wrap=True)
+    if not wait or not taken.todo:
+        return FAILED if taken.failed else FINISHED
+    directories = [arm.directory for arm in taken.todo]
+    try:
+        with Live(console=console, refresh_per_second=1, transient=True) as live:
+            while True:
+                states = states_of(directories)
+                if console.is_terminal:
+                    live.update(table(states, everything=False))
+                if all(over(state) for state in states):
+                    break
+                time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        cancel = show.replace(" status", " cancel", 1)
+        console.print(f"The jobs go on. How: {show}\nTo end them: {cancel}", soft_wrap=True)
+        return INTERRUPTED
+    console.print(summary(states))
+    console.print(table(states, everything=False))
+    if taken.failed or any(state.word in FAILED_STATES for state in states):
+        return FAILED
+    return FINISHED if all(state.word == "finished" for state in states) else INTERRUPTED

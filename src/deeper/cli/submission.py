@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deeper.errors import UserError
-from deeper.track.files import read_json, take_lock, to_json, write_whole
+from deeper.track.files import read_json, to_json, write_whole
 
 SUBMISSION = "submission.json"
 
@@ -131,14 +130,3 @@ def update_submission(directory: Path, sweep: str, **changes: Any) -> None:
     old = read_submission(directory)
     if old is not None and old.sweep == sweep:
         write_submission(directory, dataclasses.replace(old, **changes))
-
-
-def held(folder: Path) -> bool:
-    """Whether a launcher of this or another machine holds the folder of a launch."""
-    if not folder.is_dir():
-        return False
-    try:
-        os.close(take_lock(folder))
-    except UserError:
-        return True
-    return False

@@ -254,3 +254,24 @@ def _file_system_time(path: Path, descriptor: int) -> float:
 
 def _uptime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)  # goes on while the machine sleeps
+
+
+def holder_of(path: Path) -> Holder | None:
+    """Return who holds a directory, found without touching it; None if nobody does.
+
+    A holder on this machine is known by the kernel's list of locks, another by its lease.
+    """
+    if not path.is_dir():
+        return None
+    lease = _newest(path)
+    if lease.holder is None:
+        return None
+    if lease.holder.kernel != Holder.this_process().kernel:
+        return lease.holder if time.time() - lease.renewed <= LEASE else None
+    try:
+        inode = (path / "lock").stat().st_ino
+        lines = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return None
+    held = any(line.split()[1] == "FLOCK" and f":{inode} " in line for line in lines)
+    return lease.holder if held else None

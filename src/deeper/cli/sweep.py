@@ -1,0 +1,168 @@
+"""``deeper sweep status|resume|cancel``: a sweep from any terminal, also days later."""
+
+import json
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from deeper.cli import build, queue
+from deeper.cli.claim import Arm
+from deeper.cli.main import FAILED, FINISHED
+from deeper.cli.snapshot import Code, freeze
+from deeper.cli.states import ALIVE, TO_RESUME, State, runs_in, states_of
+from deeper.cli.study_directory import study_directory
+from deeper.cli.submission import now, update_submission
+from deeper.cli.table import summary, table
+from deeper.errors import UserError
+from deeper.track.run_directory import read_config
+
+ACTIONS = ("status", "resume", "cancel")
+
+
+def run(config: DictConfig) -> int:
+    """Show a sweep, go on with it, or end it; return the exit status."""
+    if config.action not in ACTIONS:
+        raise UserError(f"deeper sweep {config.action}: choose one of {', '.join(ACTIONS)}.")
+    if config.format not in ("table", "json"):
+        raise UserError(f"format={config.format} is unknown; choose table or json.")
+    study = study_directory(config.runs, config.study, config.mode.name).absolute()
+    directories = runs_in(study)
+    if not directories:
+        raise UserError(
+            f"There is no run in {study}. Say which sweep it is: study=NAME, mode=MODE and "
+            "runs=DIRECTORY, as they were given to `deeper train`."
+        )
+    states = sorted(states_of(directories), key=_order)
+    console = Console(width=100, highlight=False)
+    if config.action == "resume":
+        return _resume(states, config, console)
+    if config.action == "cancel":
+        return _cancel(states, console)
+    if config.format == "json":
+        print(json.dumps([state.plain() for state in states], indent=1))
+        return FINISHED
+    console.print(table(states, everything=config.all))
+    console.print(summary(states))
+    return FINISHED
+
+
+def _order(state: State) -> tuple[str, int, str]:
+    submission = state.submission
+    where = ("", 0) if submission is None else (submission.sweep, submission.index)
+    return (*where, state.name)
+
+
+def _resume(states: Sequence[State], config: DictConfig, console: Console) -> int:
+    """Give what is not finished to a launcher again, from the frozen configs."""
+    from deeper.cli import launch  # heavy: it composes and checks configs
+
+    todo = [state for state in states if state.word in TO_RESUME]
+    left = sum(state.word in ALIVE for state in states)
+    console.print(f"{summary(states)}. To go on with: {len(todo)}")
+    if not todo:
+        return FINISHED
+    given = _given_launcher(config)
+    groups: dict[str, tuple[str, dict[str, Any], Code, list[Arm]]] = {}
+    now_code: Code | None = None
+    for state in todo:
+        submission = state.submission
+        if given is not None:
+            launcher, settings = given
+        elif submission is not None:
+            launcher, settings = submission.launcher, submission.settings
+        else:
+            launcher, settings = "local", {"jobs": config.jobs}
+        if submission is None or config.code is not None:
+            now_code = now_code or freeze(config.code or "snapshot", Path(config.runs))
+            code = now_code
+        else:
+            code = Code(**submission.code)
+            if code.root is not None and not Path(code.root).is_dir():
+                raise UserError(
+                    f"{code.root}, the code of {state.name}, is gone: code=snapshot goes on with "
+                    "the code as it is now."
+                )
+        key = json.dumps([launcher, settings, code.plain()], sort_keys=True)
+        arm = _arm(state)
+        groups.setdefault(key, (launcher, settings, code, []))[3].append(arm)
+    statuses: list[int] = []
+    # A local launcher stays until its arms have ended: it is the last.
+    for launcher, settings, code, arms in sorted(
+        groups.values(), key=lambda group: group[0] == "local"
+    ):
+        last = len(statuses) == len(groups) - 1
+        how = config.launch if last or launcher == "local" else "detach"
+        statuses.append(launch.start(arms, Path(config.runs), launcher, settings, code, how))
+    if left:
+        console.print(f"{left} arms were under way and were left alone.")
+    return max(statuses)
+
+
+def _given_launcher(config: DictConfig) -> tuple[str, dict[str, Any]] | None:
+    """Return the launcher that the command line names, with its settings."""
+    hydra = HydraConfig.get()
+    if not any(word.startswith("hydra/launcher=") for word in hydra.overrides.hydra):
+        return None
+    settings: Any = OmegaConf.to_container(hydra.launcher, resolve=True)
+    settings.pop("_target_")
+    return str(hydra.runtime.choices["hydra/launcher"]), settings
+
+
+def _arm(state: State) -> Arm:
+    plain = read_config(state.directory)
+    if plain is None or "choices" not in plain:
+        raise UserError(
+            f"{state.directory} holds no frozen config: repeat the command that made it."
+        )
+    plain.pop("config_hash", None)
+    submission = state.submission
+    if submission is None:
+        overrides = [f"{key}={value}" for key, value in plain["choices"].items()]
+        return Arm(state.name, state.directory, build.as_config(plain), overrides)
+    return Arm(
+        state.name, state.directory, build.as_config(plain), submission.overrides, submission.cwd
+    )
+
+
+def _cancel(states: Sequence[State], console: Console) -> int:
+    """End what waits or runs, with a line each; what runs makes a checkpoint."""
+    alive = [state for state in states if state.word in ALIVE]
+    if not alive:
+        console.print("Nothing waits or runs.")
+        return FINISHED
+    for state in alive:
+        if state.submission is not None:
+            update_submission(state.directory, state.submission.sweep, cancelled=now())
+    on_slurm = [s.submission for s in alive if s.submission and s.submission.launcher == "slurm"]
+    queue.cancel(list(queue.waiting_and_running(on_slurm).values()))
+    status = FINISHED
+    for state in alive:
+        line, done = _cancel_one(state)
+        status = status if done else FAILED
+        console.print(f"{state.name}: {line}", soft_wrap=True)
+    return status
+
+
+def _cancel_one(state: State) -> tuple[str, bool]:
+    """End an arm of this machine; say what was done, and whether it was."""
+    submission = state.submission
+    if submission is None:
+        return f"left alone: it is {state.remark}; end it there", False
+    if submission.launcher == "slurm":
+        how = "stops at a checkpoint" if state.word == "running" else "cancelled"
+        return f"job {state.job} {how}", True
+    process = submission.process
+    if process is None:
+        return "will not be started", True
+    if not process.here:
+        return f"runs on {process.host}: give this command there", False
+    if process.alive:
+        os.kill(process.pid, signal.SIGTERM)
+        return f"process {process.pid} stops at a checkpoint", True
+    return "has ended", True

@@ -1,0 +1,44 @@
+"""Hydra's launcher ``hydra/launcher=slurm``. It has to be in this namespace for Hydra to find it.
+
+Every Hydra program on the machine imports this module, so it imports nothing of weight itself.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+
+class SlurmLauncher(Launcher):
+    """Submits a sweep's arms as a job array; see `deeper.cli.slurm`.
+
+    Args:
+        settings: what stands in conf/hydra/launcher/slurm.yaml.
+    """
+
+    def __init__(self, **settings: Any):
+        plain: Any = OmegaConf.to_container(OmegaConf.create(settings), resolve=True)
+        self._settings: dict[str, Any] = plain
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Take what Hydra hands over."""
+        self._context, self._config = hydra_context, config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Submit the arms; leave with the sweep's exit status unless all of them finished."""
+        from deeper.cli import launch
+
+        loader = self._context.config_loader
+        configs = [loader.load_sweep_config(self._config, list(one)) for one in job_overrides]
+        status = launch.sweep(configs, job_overrides, "slurm", self._settings)
+        if status:
+            sys.exit(status)
+        return [JobReturn(status=JobStatus.COMPLETED, _return_value=0) for _ in job_overrides]
