@@ -306,7 +306,7 @@ def assemble(
     ratio = 0 if consistency is None else consistency.ratio
     if splits.unlabelled is not None:
         parts["unlabelled"] = splits.unlabelled
-    make = feeds.resident if feeds.fits(config, splits, mesh) else feeds.streamed
+    make = feeds.resident if feeds.fits(config, splits) else feeds.streamed
     feed, evaluated = make(
         parts, settings.batch_size, ratio, seed, mesh, feeds.workers_of(config.data)
     )

@@ -30,14 +30,26 @@ def start_jax(cpu_kernels: bool) -> None:
 
 
 def mesh_of(count: int | None) -> Mesh:
-    """Return the data mesh over the first ``count`` devices, by default all."""
+    """Return the data mesh over the first ``count`` devices, by default all.
+
+    Of several processes all devices take part.
+    """
     devices = jax.devices()
+    if count is not None and jax.process_count() > 1:
+        raise UserError(
+            f"train.devices={count}: of several processes all devices take part; leave it out."
+        )
     if count is not None and not 1 <= count <= len(devices):
         raise UserError(
             f"train.devices={count} but there {_are(len(devices))} {devices[0].platform}: "
             f"take 1 to {len(devices)}."
         )
     return data_mesh(devices[:count])
+
+
+def one() -> Mesh:
+    """Return the mesh of one device, of this process's own."""
+    return data_mesh(jax.local_devices()[:1])
 
 
 def _are(number: int) -> str:
@@ -51,6 +63,7 @@ def facts(mesh: Mesh) -> dict[str, Any]:
         "platform": devices[0].platform,
         "device_kind": devices[0].device_kind,
         "device_count": len(devices),
+        "process_count": jax.process_count(),
         "cores": len(os.sched_getaffinity(0)),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }

@@ -37,7 +37,7 @@ def run(config: DictConfig) -> None:
     model = weights.model
     layer = config.layer or f"input of {stages_of(model, tuple(of_run.data.image_shape)).head}"
     apply = outputs_of(model, layer) if config.layer else inputs_of(model, layer.split()[-1])
-    variables = replicate(weights.variables, device.mesh_of(1))
+    variables = replicate(weights.variables, device.one())
     parts = {"train": splits.train, "test": splits.test}
     found = {}
     with bar(console) as progress:

@@ -1,8 +1,12 @@
-"""How a run's splits are fed to the compiled step: from the devices' memory or from the host."""
+"""How a run's splits are fed to the compiled step: from the devices' memory or from the host.
+
+Of several processes each one feeds its own rows of a batch.
+"""
 
 from contextlib import closing
 from functools import partial
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 from omegaconf import DictConfig
@@ -15,6 +19,7 @@ from deeper.data.sources import Split
 from deeper.errors import UserError
 from deeper.train.evaluate import Split as EvaluatedSplit
 from deeper.train.feed import Feed, Resident, ResidentPair, Streamed, on_device
+from deeper.train.parallel import own_rows
 
 TRAINED_ON = ("train", "unlabelled")
 UNLABELLED_SEED = 1 << 32  # keeps the order of the unlabelled images apart from every run's seed
@@ -23,7 +28,7 @@ UNLABELLED_SEED = 1 << 32  # keeps the order of the unlabelled images apart from
 RESIDENT_SHARE = 0.25
 
 
-def fits(config: DictConfig, splits: Splits, mesh: Mesh) -> bool:
+def fits(config: DictConfig, splits: Splits) -> bool:
     """Decide whether the examples live on the devices."""
     wish = config.data.on_device
     if wish not in ("auto", True, False):
@@ -36,7 +41,7 @@ def fits(config: DictConfig, splits: Splits, mesh: Mesh) -> bool:
         return bool(wish)
     parts = (splits.train, splits.validation, splits.test, splits.unlabelled)
     size = sum(np.prod(part.images.shape) for part in parts if part is not None)
-    memory = (mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit", 8 * 2**30)
+    memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 8 * 2**30)
     return size <= RESIDENT_SHARE * memory
 
 
@@ -60,6 +65,7 @@ def resident(
         np.concatenate([part.labels for part in stored.values()]),
         mesh,
     )
+    rows = own_rows(mesh, batch_size)
     offsets, total = {"shown": 0}, 0
     for name, part in stored.items():  # train is first: "shown" is its beginning
         offsets[name] = total
@@ -71,20 +77,24 @@ def resident(
         if name in TRAINED_ON:
             continue
         numbers, mask = padded_batches(len(part.labels), batch_size)
-        numbers = np.where(mask, numbers + offsets[name], -1).astype(np.int32)
+        numbers = np.where(mask, numbers + offsets[name], -1).astype(np.int32)[:, rows]
         feed = Resident(source, numbers.__getitem__)
         evaluated[name] = EvaluatedSplit(name, feed, len(part.labels), len(numbers))
-    labelled = partial(batch_indices, train_size, batch_size, seed)
+
+    def labelled(step):
+        return batch_indices(train_size, batch_size, seed, step)[rows]
+
     if not ratio:
         return Resident(source, labelled), evaluated
     unlabelled = partial(
         batch_indices, len(stored["unlabelled"].labels), batch_size * ratio, seed + UNLABELLED_SEED
     )
+    other_rows = own_rows(mesh, batch_size * ratio)
 
     def both(step):
         return {
             "labelled": labelled(step),
-            "unlabelled": unlabelled(step) + np.int32(offsets["unlabelled"]),
+            "unlabelled": unlabelled(step)[other_rows] + np.int32(offsets["unlabelled"]),
         }
 
     return ResidentPair(source, both), evaluated
@@ -94,8 +104,7 @@ def streamed(
     parts: dict[str, Split], batch_size: int, ratio: int, seed: int, mesh: Mesh, workers: Workers
 ) -> tuple[Feed, dict[str, EvaluatedSplit]]:
     """Batches gathered on the host, computed ahead."""
-    del mesh
-    train = parts["train"]
+    rows, train = own_rows(mesh, batch_size), parts["train"]
 
     def order(step):
         return batch_indices(len(train.labels), batch_size, seed, step)
@@ -107,13 +116,13 @@ def streamed(
         numbers, mask = padded_batches(len(part.labels), batch_size)
         numbers = np.where(mask, numbers, -1)
         threads = Workers(workers.count)
-        batches = partial(stream, part, numbers.__getitem__, stop=len(numbers), workers=threads)
-        feed = Streamed(batches)
+        middles = partial(stream, part, stop=len(numbers), workers=threads, rows=rows)
+        feed = Streamed(partial(middles, numbers.__getitem__))
         evaluated[name] = EvaluatedSplit(name, feed, len(part.labels), len(numbers))
-    training = partial(stream, stop=None, workers=workers)
+    training = partial(stream, stop=None, workers=workers, rows=rows)
     if not ratio:
         return Streamed(partial(training, train, order, seed=seed)), evaluated
-    without = parts["unlabelled"]
+    without, other_rows = parts["unlabelled"], own_rows(mesh, batch_size * ratio)
 
     def other_order(step):
         return batch_indices(len(without.labels), batch_size * ratio, seed + UNLABELLED_SEED, step)
@@ -122,7 +131,9 @@ def streamed(
         other_seed = seed + UNLABELLED_SEED
         with (
             closing(training(train, order, first, seed=seed)) as labelled,
-            closing(training(without, other_order, first, seed=other_seed)) as unlabelled,
+            closing(
+                training(without, other_order, first, seed=other_seed, rows=other_rows)
+            ) as unlabelled,
         ):
             for one, other in zip(labelled, unlabelled, strict=True):
                 yield one | {"unlabelled": other["image"]}

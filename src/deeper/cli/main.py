@@ -102,13 +102,10 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
         decorate(app)()
     except SystemExit as done:
         if failures:
-            return _tell(failures[0])
+            return tell(failures[0])
         return done.code if isinstance(done.code, int) else FAILED
-    except KeyboardInterrupt:
-        print("\ndeeper: stopped.", file=sys.stderr)
-        return INTERRUPTED
-    except Exception as error:
-        return _tell(error)
+    except (Exception, KeyboardInterrupt) as error:
+        return tell(error)
     return FINISHED
 
 
@@ -118,18 +115,21 @@ def _run_arm(run: Callable[[Path], int], arguments: list[str]) -> int:
         return USER_ERROR
     try:
         return run(Path(arguments[0]))
-    except KeyboardInterrupt:
-        print("\ndeeper: stopped.", file=sys.stderr)
-        return INTERRUPTED
-    except Exception as error:
-        return _tell(error)
+    except (Exception, KeyboardInterrupt) as error:
+        return tell(error)
 
 
-def _tell(error: Exception) -> int:
-    """Print what went wrong: a sentence for a user's mistake, a traceback for ours."""
+def tell(error: BaseException) -> int:
+    """Print what went wrong and return the exit status.
+
+    A sentence for a user's mistake, a traceback for ours.
+    """
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    if isinstance(error, KeyboardInterrupt):
+        print("\ndeeper: stopped.", file=sys.stderr)
+        return INTERRUPTED
     for cause in _causes(error):
         if isinstance(cause, UserError):
             print(f"deeper: {cause}", file=sys.stderr)

@@ -64,7 +64,7 @@ def open_stored(path: Path, checkpoint: str | int, key: str) -> Stored:
         key: what the user calls the directory, for messages.
     """
     config = config_of(path, key)
-    checkpoints = Checkpoints(path / "checkpoints", device.mesh_of(1))
+    checkpoints = Checkpoints(path / "checkpoints", device.one())
     try:
         step = _step(checkpoint, checkpoints, path)
         variables = checkpoints.restore_variables(step)
@@ -79,13 +79,13 @@ def states(path: Path) -> dict[int, Callable[[], dict[str, Any]]]:
     """Return step -> reads the variables, for all checkpoints of a run directory."""
 
     def read(step: int) -> dict[str, Any]:
-        checkpoints = Checkpoints(path / "checkpoints", device.mesh_of(1))
+        checkpoints = Checkpoints(path / "checkpoints", device.one())
         try:
             return checkpoints.restore_variables(step)
         finally:
             checkpoints.close()
 
-    checkpoints = Checkpoints(path / "checkpoints", device.mesh_of(1))
+    checkpoints = Checkpoints(path / "checkpoints", device.one())
     steps = checkpoints.steps
     checkpoints.close()
     return {step: partial(read, step) for step in steps}

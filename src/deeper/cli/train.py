@@ -3,6 +3,8 @@
 import shlex
 import signal
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +13,25 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from deeper.cli import build, device, dry, stored, transfer
+from deeper.cli import build, device, dry, processes, stored, transfer
 from deeper.cli.banner import banner, banner_facts, transfer_lines
 from deeper.cli.featured import featured
-from deeper.cli.main import DIVERGED, FINISHED, INTERRUPTED
+from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED, USER_ERROR, tell
 from deeper.cli.progress import Pipe, Watcher, watcher
 from deeper.cli.splits import Splits, in_result, open_splits
 from deeper.errors import UserError
 from deeper.inspect.stages import stages_of
 from deeper.track.environment import environment
-from deeper.track.run_directory import RunDirectory
+from deeper.track.run_directory import Beside, RunDirectory
 from deeper.track.tracker import Examples, Tracker
 from deeper.train.checkpoint import Checkpoints
 from deeper.train.loop import Outcome, train
+from deeper.train.parallel import from_first
 from deeper.train.state import create
 
 EXAMPLES_SHOWN = 32
+# What JAX's libraries say, by various exceptions, where another process is gone.
+SIGNS_OF_LOSS = ("Gloo", "NCCL", "oordination service", "heartbeat")
 
 
 def run(config: DictConfig) -> int:
@@ -50,17 +55,55 @@ def run_frozen(config: DictConfig, path: Path) -> int:
     console = Console(width=100, highlight=False)
     plain = build.plain_config(config)
     check(config)  # before anything is written
+    processes.join()
+    console.quiet = not processes.first()
     stop = _StopSignals(console)
-    with RunDirectory.open(path, plain, build.config_hash(plain)) as directory:
-        if directory.finished:
-            status = directory.result()["status"]
-            console.print(f"{path} is {status} already; remove it to run it again.")
-            return FINISHED if status == "finished" else DIVERGED
-        watch = watcher(console, f"{config.label} s{config.seed}")
-        try:
-            return _train(config, directory, console, watch, stop)
-        finally:
-            watch.close()
+    try:
+        with _held(path, plain) as directory:
+            if from_first(directory.finished):
+                status = directory.result()["status"]
+                console.print(f"{path} is {status} already; remove it to run it again.")
+                return FINISHED if status == "finished" else DIVERGED
+            watch = watcher(console, f"{config.label} s{config.seed}")
+            try:
+                return _train(config, directory, console, watch, stop)
+            finally:
+                watch.close()
+    except (Exception, KeyboardInterrupt) as error:
+        if processes.count() > 1:
+            processes.leave(_tell_of_several(error))
+        raise
+
+
+@contextmanager
+def _held(path: Path, config: Mapping[str, Any]) -> Iterator[RunDirectory]:
+    """Hold the run's directory; of several processes the first does, and tells the others."""
+    if not processes.first():
+        if from_first(True):
+            yield Beside(path)
+            return
+        raise SystemExit(USER_ERROR)  # the first one says why
+    try:
+        directory = RunDirectory.open(path, config, build.config_hash(config))
+    except Exception:
+        from_first(False)
+        raise
+    with directory:
+        from_first(True)
+        yield directory
+
+
+def _tell_of_several(error: BaseException) -> int:
+    """Print what went wrong in one of several processes; return its exit status."""
+    reason = str(error)[:200]
+    if not any(sign in reason for sign in SIGNS_OF_LOSS):
+        return tell(error)
+    print(
+        "deeper: Another process of this run has ended or cannot be reached. Start the run again: "
+        f"it goes on from its last checkpoint. ({reason})",
+        file=sys.stderr,
+    )
+    return FAILED
 
 
 def check(config: DictConfig) -> None:
@@ -84,7 +127,7 @@ def _train(
     splits = open_splits(config)
     plan = build.make_plan(config, len(splits.train.labels))
     begin = stored.beginning(config, plan)
-    if plan.last_layer is None:
+    if plan.last_layer is None or processes.count() > 1:
         experiment = build.assemble(config, plan, splits, mesh)
     else:
         seen = featured(config, plan, splits, begin.variables, mesh, console)
@@ -107,7 +150,10 @@ def _train(
     directory.write_environment(
         environment() | device.facts(mesh) | {"run": banner_facts(plan, mesh, step)}
     )
-    tracker = Tracker.start(directory, config=build.plain_config(config))
+    if processes.first():
+        tracker = Tracker.start(directory, config=build.plain_config(config))
+    else:
+        tracker = Tracker(directory, None)
     outcome = None
     try:
         outcome = train(
@@ -117,16 +163,19 @@ def _train(
             checkpoints,
             seconds_before=seconds_before,
             watch=watch,
-            stop_asked=lambda: stop.asked or (isinstance(watch, Pipe) and watch.broken),
+            stop_asked=processes.agreed_by(
+                lambda: stop.asked or (isinstance(watch, Pipe) and watch.broken), mesh
+            ),
         )
-        if outcome.status == "finished":
+        if outcome.status == "finished" and processes.first():
             tracker.summary(outcome.metrics, _examples(splits, outcome))
         if outcome.status != "interrupted":
             result = _result(config, plan, splits, outcome)
             directory.write_result(result)
     finally:
         experiment.feed.close()
-        checkpoints.close()
+        if outcome or processes.count() == 1:
+            checkpoints.close()  # which waits for the other processes, and one may be gone
         tracker.finish(outcome.status if outcome else "failed")
     return _say(outcome, directory, console)
 
@@ -221,10 +270,10 @@ def _dry(config: DictConfig, console: Console) -> int:
 
 
 class _StopSignals:
-    """SIGINT and SIGTERM ask for a stop at the next call; a second SIGINT stops at once.
+    """SIGINT and SIGTERM ask for a stop at the next call; a second Ctrl-C stops at once.
 
     A second SIGTERM does not: a batch system sends it to every process of a job, and a launcher
-    that gets it passes it on.
+    passes it on besides; to stop at once it has SIGKILL.
     """
 
     def __init__(self, console: Console):

@@ -53,7 +53,7 @@ def _import(config: DictConfig, source: str, out: Path, console: Console) -> Non
     (out / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
     record = {**origin, "arrays": len(arrays), "new_layers": list(new)}
     (out / ORIGIN).write_text(json.dumps(record, indent=1) + "\n")
-    checkpoints = Checkpoints(out / "checkpoints", device.mesh_of(1))
+    checkpoints = Checkpoints(out / "checkpoints", device.one())
     try:
         checkpoints.save_variables(variables)
     finally:

@@ -55,6 +55,7 @@ def stream(
     stop: int | None,
     seed: int | None = None,
     workers: Workers = Workers(),
+    rows: slice = slice(None),
 ) -> Generator[dict[str, np.ndarray]]:
     """Yield batches in order, each a pure function of its number.
 
@@ -65,22 +66,26 @@ def stream(
         stop: number beyond the last; None goes on for ever.
         seed: of photographs' random crops; None shows their middle.
         workers: who works on them.
+        rows: of each batch, those that this host computes; the others' are left out.
 
     Yields:
         image uint8 (B, H, W, C), label int32 (B,), mask bool (B,).
     """
-    source = split.images
-    size = len(numbers(first)) if stop is None or first < stop else 1
+    if stop is not None and first >= stop:
+        return
+    source, whole = split.images, len(numbers(first))
+    own = range(whole)[rows]
+    size = len(own)
     shape = (size, *source.shape[1:])
     count = workers.count or len(os.sched_getaffinity(0))
     ahead = min(max(AHEAD_BYTES // int(np.prod(shape)), 2), MOST_AHEAD)
     ahead = max(ahead, -(-2 * count * PIECE // size))
 
-    def fill(images: np.ndarray, rows: np.ndarray, place: int) -> None:
+    def fill(images: np.ndarray, examples: np.ndarray, place: int) -> None:
         if isinstance(source, Photographs):
-            source.decode_into(images, rows, seed, place)
+            source.decode_into(images, examples, seed, place)
         else:
-            images[:] = source[rows]
+            images[:] = source[examples]
 
     with ExitStack() as stack:
         processes = None
@@ -90,20 +95,20 @@ def stream(
         stack.callback(pool.shutdown, cancel_futures=True)
 
         def begin(batch: int) -> _Pending:
-            chosen = numbers(batch)
-            rows = np.maximum(chosen, 0)
+            chosen = numbers(batch)[rows]
+            examples = np.maximum(chosen, 0)
             if processes is not None:
-                slot, images = processes.take(len(rows))
+                slot, images = processes.take(size)
             else:
-                slot, images = None, np.empty((len(rows), *shape[1:]), np.uint8)
+                slot, images = None, np.empty(shape, np.uint8)
             pieces = []
-            for a in range(0, len(rows), PIECE):
-                piece, place = rows[a : a + PIECE], batch * size + a
+            for a in range(0, size, PIECE):
+                piece, place = examples[a : a + PIECE], batch * whole + own[a]
                 if processes is not None:
                     pieces.append(processes.submit(slot, a, piece, place))
                 else:
                     pieces.append(pool.submit(fill, images[a : a + PIECE], piece, place))
-            return _Pending(images, slot, pieces, split.labels[rows], chosen >= 0)
+            return _Pending(images, slot, pieces, split.labels[examples], chosen >= 0)
 
         pending: deque[_Pending] = deque()
         batch = first

@@ -207,6 +207,27 @@ class RunDirectory:
             self._rows = None
 
 
+class Beside(RunDirectory):
+    """A run's directory for the other processes of a run, of which the first alone writes."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock = self._rows = None
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Leave it to the first."""
+
+    def fsync(self) -> None:
+        """Leave it to the first."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Leave it to the first."""
+
+    def truncate_after(self, step: int) -> float:
+        """Leave it to the first; the seconds are of its rows."""
+        return 0.0
+
+
 # --- reading what a run, also a running or a killed one, has written ------------------------------
 
 

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from deeper.errors import UserError
+from deeper.train import parallel
 from deeper.train.state import State
 
 _ERROR = "validation_error"
@@ -145,24 +146,36 @@ class Checkpoints:
         A damaged one is moved aside to ``checkpoints-damaged/`` and reported.
         """
         for step in reversed(self.steps):
+            failed: Exception | None = None
             try:
-                return self.restore(template, step)
+                restored = self.restore(template, step)
             except Exception as error:  # whatever the readers below make of damaged bytes
-                aside = self.directory.with_name(self.directory.name + "-damaged")
-                aside.mkdir(exist_ok=True)
-                target = aside / str(step)
-                number = 1
-                while target.exists():
-                    number += 1
-                    target = aside / f"{step}-{number}"
-                (self.directory / str(step)).rename(target)
-                self._manager.reload()
-                reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
-                warn(
-                    f"The checkpoint of step {step} cannot be read and was moved to {target}; "
-                    f"going back to the one before ({type(error).__name__}: {reason})"
-                )
+                failed = error
+            if parallel.everywhere(failed is None):
+                return restored
+            target = self._put_aside(step)
+            text = str(failed or "in another process").strip()
+            reason = text.splitlines()[0][:200] if text else ""
+            warn(
+                f"The checkpoint of step {step} cannot be read and was moved to {target}; "
+                f"going back to the one before ({type(failed).__name__}: {reason})"
+            )
         return None
+
+    def _put_aside(self, step: int) -> Path:
+        """Move a checkpoint to where it is in nobody's way; return where that is."""
+        aside = self.directory.with_name(self.directory.name + "-damaged")
+        target, number = aside / str(step), 1
+        while target.exists():
+            number += 1
+            target = aside / f"{step}-{number}"
+        parallel.everywhere(True)  # all have chosen the name before it is taken
+        if jax.process_index() == 0:
+            aside.mkdir(exist_ok=True)
+            (self.directory / str(step)).rename(target)
+        parallel.everywhere(True)  # it is moved before anyone looks again
+        self._manager.reload()
+        return target
 
     def wait(self) -> None:
         """Wait for the write under way and raise what went wrong with it as a UserError."""

@@ -3,6 +3,9 @@
 A step is written for one device's shard and knows the name of the data axis, nothing more. Here
 it is wrapped for all devices: by ``jax.jit`` of ``jax.shard_map``, or by ``jax.pmap``, which gives
 the same numbers. State and results are replicated; batches are split along their rows.
+
+The devices may belong to several processes, each on a host of its own: each one computes its own
+rows of a batch (`own_rows`), and here they become arrays over all devices.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,6 +13,8 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -21,10 +26,9 @@ DATA_AXIS = "data"
 
 
 def data_mesh(devices: Sequence[jax.Device]) -> Mesh:
-    """Return a mesh of one axis, ``data``, over the devices."""
-    return jax.make_mesh(
-        (len(devices),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices
-    )
+    """Return a mesh of one axis, ``data``, over the devices, those of a process side by side."""
+    ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(ordered), (DATA_AXIS,), axis_types=(AxisType.Auto,))
 
 
 def check_divisible(batch_size: int, devices: int, accumulate: int = 1) -> None:
@@ -56,7 +60,8 @@ def parallelise(
 
     Returns:
         A function of (state, source, feed, count): state, source and count go whole to every
-        device; each leaf of feed, shaped (steps, rows, ...), is split along its rows.
+        device; each leaf of feed, shaped (steps, rows, ...) with the rows of this process, is split
+        along its rows.
     """
     donate = (0,) if donate_first else ()
     if form == "shard_map":
@@ -68,9 +73,16 @@ def parallelise(
             # Gradients stay each device's own until the step's one all-reduce.
             check_vma=False,
         )
-        return jax.jit(sharded, donate_argnums=donate)
+        compiled = jax.jit(sharded, donate_argnums=donate)
+        if _one_process(mesh):
+            return compiled
+        return lambda state, source, feed, count: compiled(
+            state, source, _of_all_rows(feed, mesh), count
+        )
     if form != "pmap":
         raise UserError(f"train.parallel={form} is unknown; choose shard_map or pmap.")
+    if not _one_process(mesh):
+        raise UserError("train.parallel=pmap is for one process: choose shard_map for several.")
     devices = mesh.devices.size
     mapped = jax.pmap(
         function,
@@ -90,8 +102,69 @@ def parallelise(
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Put a tree of host arrays whole on every device of the mesh."""
-    return jax.device_put(tree, NamedSharding(mesh, P()))
+    """Put a tree of host arrays whole on every device of the mesh.
+
+    Of several processes each puts its own copy on its own devices; they have to be equal.
+    """
+    sharding = NamedSharding(mesh, P())
+    if _one_process(mesh):
+        return jax.device_put(tree, sharding)
+
+    def put(leaf):
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return leaf  # it is there already
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(put, tree)
+
+
+def own_rows(mesh: Mesh, rows: int) -> slice:
+    """Return which rows of a batch this process computes, given how many the batch has."""
+    own = [i for i, d in enumerate(mesh.devices.flat) if d.process_index == jax.process_index()]
+    share = rows // mesh.devices.size
+    return slice(own[0] * share, (own[-1] + 1) * share)
+
+
+def _of_all_rows(feed: Any, mesh: Mesh) -> Any:
+    """Return arrays over all devices of leaves (steps, this process's rows, ...)."""
+    sharding = NamedSharding(mesh, P(None, DATA_AXIS))
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), feed)
+
+
+def _one_process(mesh: Mesh) -> bool:
+    return len({device.process_index for device in mesh.devices.flat}) == 1
+
+
+class Agreement:
+    """Asks all processes at once, without waiting for their devices.
+
+    Each call asks, and returns what the call before it found: by then the answer is there. All
+    processes have to call it as often.
+
+    Args:
+        mesh: the devices.
+    """
+
+    def __init__(self, mesh: Mesh):
+        self._mesh = mesh
+        self._any = jax.jit(jnp.any, out_shardings=NamedSharding(mesh, P()))
+        self._found: jax.Array | None = None
+
+    def __call__(self, asked: bool) -> bool:
+        """Return whether any process had asked, at the call before this one."""
+        found = self._found
+        own = np.full(len(self._mesh.local_devices), asked)
+        by_device = NamedSharding(self._mesh, P(DATA_AXIS))
+        self._found = self._any(jax.make_array_from_process_local_data(by_device, own))
+        return found is not None and bool(found)
+
+
+def from_first(value: int) -> int:
+    """Return the first process's value, in all of them."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
 def first_row(rows: int) -> jax.Array:
@@ -118,3 +191,10 @@ def sum_over_devices(tree: Any) -> Any:
         return tree
     flat, unravel = ravel_pytree(tree)
     return unravel(jax.lax.psum(jnp.asarray(flat), DATA_AXIS))
+
+
+def everywhere(true: bool) -> bool:
+    """Whether it is true in all processes; they wait for each other."""
+    if jax.process_count() == 1:
+        return true
+    return bool(multihost_utils.process_allgather(np.asarray(true)).all())
