@@ -26,6 +26,7 @@ from deeper.track.files import read_json, to_json, write_whole
 from deeper.track.run_directory import EXAMPLES, RESULT, ROWS, read_config, read_rows
 
 MARK = "synced.json"
+AGENTS_ID = "wandb/id"  # of a run that an agent of a W&B sweep has started
 INIT_SECONDS = 15.0
 POLL_SECONDS = 1.0
 # W&B draws no table longer than this.
@@ -93,7 +94,7 @@ def _begin(wandb: Any, path: Path, mode: str) -> Any:
         project=tracker["project"],
         entity=tracker["entity"],
         dir=str(path),
-        id=run_id(path),
+        id=_known_id(path) or run_id(path),
         name=f"{config['label']}-s{config['seed']}",
         group=study,
         tags=[tag for tag in (study, config["label"], config["mode"]["name"]) if tag],
@@ -101,6 +102,8 @@ def _begin(wandb: Any, path: Path, mode: str) -> Any:
         config=dict(flat(config)),
         settings=quiet_settings(wandb),
     )
+    if run.id != run_id(path):  # an agent of a W&B sweep has named it
+        write_whole(path / AGENTS_ID, f"{run.id}\n".encode())
     run.define_metric("step", hidden=True)
     run.define_metric("*", step_metric="step")
     return run
@@ -173,6 +176,14 @@ def run_id(path: Path) -> str:
     """Return the W&B id of a run directory: its study's and its own name."""
     path = path.absolute()
     return re.sub(r"[^\w-]", "_", f"{path.parent.name}-{path.name}")[-128:]
+
+
+def _known_id(path: Path) -> str | None:
+    """Return the id that a run got from an agent."""
+    try:
+        return (path / AGENTS_ID).read_text().strip() or None
+    except FileNotFoundError:
+        return None
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
