@@ -14,6 +14,7 @@ import hashlib
 import os
 import re
 import select
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -205,6 +206,8 @@ def _ended() -> str | None:
 
 
 if __name__ == "__main__":
+    # A batch system sends it to all processes of a job; the run says when it ends.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Images wait here for an upload to come; W&B's own place for them is the home directory.
     os.environ.setdefault("WANDB_DATA_DIR", str(Path(sys.argv[1]).absolute() / "wandb" / "data"))
     print(f"\nrows sent: {upload(Path(sys.argv[1]), sys.argv[2], _ended)}")
