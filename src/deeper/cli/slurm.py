@@ -2,18 +2,19 @@
 
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 
 from deeper.cli import queue
 from deeper.cli.claim import Claim
 from deeper.cli.job import RunArm
 from deeper.cli.main import FAILED, FINISHED, INTERRUPTED
-from deeper.cli.states import FAILED_STATES, over, states_of
+from deeper.cli.states import FAILED_STATES, State, over, states_of
 from deeper.cli.submission import read_submission, write_submission
 from deeper.cli.table import summary, table
 from deeper.errors import UserError
@@ -118,16 +119,8 @@ def follow(taken: Claim, show: str, console: Console, *, wait: bool) -> int:
         console.print(f"  {arm.name}: {reason}", soft_wrap=True)
     if not wait or not taken.todo:
         return FAILED if taken.failed else FINISHED
-    directories = [arm.directory for arm in taken.todo]
     try:
-        with Live(console=console, refresh_per_second=1, transient=True) as live:
-            while True:
-                states = states_of(directories)
-                if console.is_terminal:
-                    live.update(table(states, everything=False))
-                if all(over(state) for state in states):
-                    break
-                time.sleep(POLL_SECONDS)
+        states = _watch([arm.directory for arm in taken.todo], console)
     except KeyboardInterrupt:
         cancel = show.replace(" status", " cancel", 1)
         console.print(f"The jobs go on. How: {show}\nTo end them: {cancel}", soft_wrap=True)
@@ -137,3 +130,25 @@ def follow(taken: Claim, show: str, console: Console, *, wait: bool) -> int:
     if taken.failed or any(state.word in FAILED_STATES for state in states):
         return FAILED
     return FINISHED if all(state.word == "finished" for state in states) else INTERRUPTED
+
+
+def _watch(directories: Sequence[Path], console: Console) -> list[State]:
+    """Show how arms stand until all have ended; a line in a log when one more has."""
+    ended = -1
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            try:
+                states = states_of(directories)
+            except UserError as error:  # Slurm's controller is restarted, say
+                console.print(str(error), soft_wrap=True)
+                time.sleep(6 * POLL_SECONDS)
+                continue
+            if console.is_terminal:
+                live.update(Group(table(states, everything=False), summary(states)), refresh=True)
+            now_ended = sum(map(over, states))
+            if not console.is_terminal and now_ended != ended:
+                console.print(summary(states))
+            ended = now_ended
+            if ended == len(states):
+                return states
+            time.sleep(POLL_SECONDS)
