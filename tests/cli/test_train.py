@@ -139,9 +139,7 @@ def test_a_sweep_survives_a_killed_arm_and_resume_runs_that_alone(start, tmp_pat
     resumed = start("sweep", "resume")
     assert resumed.returncode == 0, resumed.output
     assert "To go on with: 1" in resumed.output
-    again = start("train", "-m", *SMALL, *short, "seed=0,1")
-    assert again.returncode == 0, again.output
-    assert "2 finished before, 0 to do" in again.output
+    assert len(list(tmp_path.glob("runs/single/*/result.json"))) == 2
 
 
 def wait_for_process(study, pattern):
