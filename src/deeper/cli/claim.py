@@ -103,7 +103,8 @@ def arms_of(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -
         frozen = build.frozen(config, config.hydra)
         directory = build.run_directory(build.plain_config(frozen)).absolute()
         name = f"{frozen.label} s{frozen.seed}"
-        arms.setdefault(directory, Arm(name, directory, frozen, list(given)))
+        own = [word for word in given if word.partition("=")[0] not in build.LAUNCHING]
+        arms.setdefault(directory, Arm(name, directory, frozen, own))
     _tell_apart(list(arms.values()))
     return list(arms.values())
 

@@ -133,8 +133,10 @@ def _of_job(state: State, submission: Submission, job: Job | None, accounted: st
         if job.state == "RUNNING":
             return replace(state, word="running")
         if job.state == "PENDING":
-            word = "requeued" if job.restarts else "waiting"
-            return replace(state, word=word, remark=job.reason)
+            if job.restarts:
+                remark = f"{job.reason}, requeue {job.restarts}"
+                return replace(state, word="requeued", remark=remark)
+            return replace(state, word="waiting", remark=job.reason)
         return replace(state, word="ending", remark=job.state.lower())
     state = replace(state, job=str(submission.job or ""))
     if submission.cancelled or accounted == "CANCELLED":
