@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from rich.console import Console
 
 from deeper.cli import build, devices, snapshot
@@ -215,3 +216,29 @@ def test_the_frozen_config_starts_where_its_hash_says(tmp_path):
     [one] = arms(tmp_path, 3)
     plain = build.plain_config(one.config)
     assert one.directory.name == f"lenet5-s3-{build.config_hash(plain)}"
+
+
+def test_what_an_agent_of_a_wandb_sweep_starts_composes():
+    from wandb.sdk.launch.sweeps import utils
+
+    sweep = yaml.safe_load(Path("scripts/wandb-sweep.yaml").read_text())
+    drawn = {"min": {}, "max": {}}
+    for name, given in sweep["parameters"].items():
+        values = given.get("values") or [given.get("value", given.get("min"))]
+        drawn["min"][name] = {"value": values[0]}
+        drawn["max"][name] = {"value": given.get("max", values[-1])}
+    directories = set()
+    for args in drawn.values():
+        words = []
+        macros = utils.create_sweep_command_args({"args": args})
+        for word in utils.create_sweep_command(sweep["command"]):
+            words += macros[word[2:-1]] if word.startswith("${") else [word]
+        assert words[:2] == ["deeper", "train"]
+        config = compose_train(*words[2:])
+        config = build.frozen(config, config.hydra)
+        build.train_config(config)
+        build.build_model(config)
+        directories.add(build.run_directory(build.plain_config(config)))
+        assert config.train.ema == (None if args is drawn["min"] else 0.999)
+    assert len(directories) == 2
+    assert sweep["metric"]["name"] == "validation/error"

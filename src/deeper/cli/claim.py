@@ -8,7 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from deeper.cli.train import check
 from deeper.errors import UserError
 from deeper.track.files import disk_errors, read_json
 from deeper.track.lock import Lock, holder_of, take_lock
-from deeper.track.run_directory import RESULT, RunDirectory
+from deeper.track.run_directory import CONFIG, RESULT, RunDirectory, read_config
 
 CLAIM_SECONDS = 60.0  # to wait for another launcher that is submitting
 
@@ -122,6 +122,29 @@ def _tell_apart(arms: list[Arm]) -> None:
         arm.name = " ".join([arm.name, *(own[key] for key in differing if key in own)])
 
 
+def frozen_config(directory: Path) -> DictConfig:
+    """Return the config that was frozen in a run directory.
+
+    Raises:
+        UserError: there is none, or it is another one than was frozen.
+    """
+    plain = read_config(directory)
+    if plain is None:
+        raise UserError(f"{directory} has no {CONFIG}: it is no run directory.")
+    frozen = plain.pop("config_hash", None)
+    if "choices" not in plain:
+        raise UserError(
+            f"{directory / CONFIG} does not say which groups were chosen, as those of an older "
+            "deeper: repeat the command `deeper train` that made it."
+        )
+    if frozen != build.config_hash(plain):
+        raise UserError(
+            f"{directory / CONFIG} was edited: its config_hash is {frozen}, but what it says has "
+            f"{build.config_hash(plain)}. Undo that, or give `deeper train` the new values."
+        )
+    return build.as_config(plain)
+
+
 def claim(
     arms: Sequence[Arm],
     runs: Path,
@@ -175,7 +198,8 @@ def claim(
 def _take(arm: Arm, taken: Claim, launcher: str, settings: dict[str, Any]) -> None:
     """Freeze an arm in its directory, unless a process that no launcher started is at it."""
     try:
-        check(arm.config)
+        with chdir(arm.cwd):
+            check(arm.config)
         with disk_errors(arm.directory):
             arm.directory.mkdir(parents=True, exist_ok=True)
     except UserError as error:

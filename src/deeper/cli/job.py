@@ -30,7 +30,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from deeper.cli.submission import Submission, now, read_submission, update_submission
+from deeper.cli.submission import Submission, note, now, read_submission
 
 DONE, DIVERGED, STOPPED = 0, 3, 75  # exit statuses of the trainer
 PIPE_VARIABLE = "DEEPER_PROGRESS_PIPE"
@@ -71,7 +71,7 @@ class RunArm:
         self._sweep, self._delay = submission.sweep, submission.settings["signal_delay_s"]
         self._rank = int(os.environ.get("SLURM_PROCID", 0))
         if self._rank == 0:
-            update_submission(directory, self._sweep, ended=None)
+            note(directory, self._sweep, ended=None)
         log = directory / (f"log-{self._rank}.txt" if self._rank else "log.txt")
         self._start(submission, log)
         while not self._has_ended(0.5):
@@ -144,7 +144,7 @@ class RunArm:
             reason = f"ended by signal {-code}" if code < 0 else last_line(log)
         if self._rank == 0:
             ended = {"code": code, "reason": reason, "time": now()}
-            update_submission(Path(self.directory), self._sweep, ended=ended)
+            note(Path(self.directory), self._sweep, ended=ended)
         if code == STOPPED:
             self._leave()
         if reason is not None:

@@ -31,9 +31,9 @@ from deeper.cli.progress import PIPE_VARIABLE, bar, note_of
 from deeper.cli.submission import (
     Process,
     Submission,
+    note,
     now,
     read_submission,
-    update_submission,
 )
 from deeper.errors import UserError
 from deeper.track.files import read_json, to_json, write_whole
@@ -189,7 +189,7 @@ class Sweep:
         os.close(write)
         if share.cores:
             os.sched_setaffinity(process.pid, share.cores)
-        update_submission(directory, str(self._folder), process=Process.of(process.pid))
+        note(directory, str(self._folder), process=Process.of(process.pid))
         task = self._bar.add_task(submission.name, total=1, note="starting")
         self._running.append(Running(directory, submission, process, os.fdopen(read), share, task))
 
@@ -233,9 +233,7 @@ class Sweep:
                 reason = f"ended by signal {-code}"
             self._failed.append((name, reason, str(directory / "log.txt")))
             outcome = f"[red]failed[/red]: {reason}"
-        update_submission(
-            directory, str(self._folder), ended={"code": code, "reason": reason, "time": now()}
-        )
+        note(directory, str(self._folder), ended={"code": code, "reason": reason, "time": now()})
         number = self._skipped + self._done + len(self._failed)
         seconds = time.monotonic() - ended.began
         self._console.print(

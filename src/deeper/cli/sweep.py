@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from deeper.cli import build, queue
-from deeper.cli.claim import Arm
+from deeper.cli import queue
 from deeper.cli.main import FAILED, FINISHED
 from deeper.cli.snapshot import Code, freeze
 from deeper.cli.states import ALIVE, TO_RESUME, State, runs_in, states_of
@@ -20,7 +20,6 @@ from deeper.cli.study_directory import study_directory
 from deeper.cli.submission import now, update_submission
 from deeper.cli.table import summary, table
 from deeper.errors import UserError
-from deeper.track.run_directory import read_config
 
 ACTIONS = ("status", "resume", "cancel")
 
@@ -60,7 +59,9 @@ def _order(state: State) -> tuple[str, int, str]:
 
 def _resume(states: Sequence[State], config: DictConfig, console: Console) -> int:
     """Give what is not finished to a launcher again, from the frozen configs."""
-    from deeper.cli import launch  # heavy: it composes and checks configs
+    # Heavy: to show or cancel takes none of it.
+    from deeper.cli import launch
+    from deeper.cli.claim import Arm, frozen_config
 
     todo = [state for state in states if state.word in TO_RESUME]
     left = sum(state.word in ALIVE for state in states)
@@ -68,7 +69,7 @@ def _resume(states: Sequence[State], config: DictConfig, console: Console) -> in
     if not todo:
         return FINISHED
     given = _given_launcher(config)
-    groups: dict[str, tuple[str, dict[str, Any], Code, list[Arm]]] = {}
+    groups: dict[str, Any] = {}
     now_code: Code | None = None
     for state in todo:
         submission = state.submission
@@ -89,7 +90,11 @@ def _resume(states: Sequence[State], config: DictConfig, console: Console) -> in
                     "the code as it is now."
                 )
         key = json.dumps([launcher, settings, code.plain()], sort_keys=True)
-        arm = _arm(state)
+        frozen = frozen_config(state.directory)
+        overrides = [f"{group}={choice}" for group, choice in frozen.choices.items()]
+        arm = Arm(state.name, state.directory, frozen, overrides)
+        if submission is not None:
+            arm = replace(arm, overrides=submission.overrides, cwd=submission.cwd)
         groups.setdefault(key, (launcher, settings, code, []))[3].append(arm)
     statuses: list[int] = []
     # A local launcher stays until its arms have ended: it is the last.
@@ -112,22 +117,6 @@ def _given_launcher(config: DictConfig) -> tuple[str, dict[str, Any]] | None:
     settings: Any = OmegaConf.to_container(hydra.launcher, resolve=True)
     settings.pop("_target_")
     return str(hydra.runtime.choices["hydra/launcher"]), settings
-
-
-def _arm(state: State) -> Arm:
-    plain = read_config(state.directory)
-    if plain is None or "choices" not in plain:
-        raise UserError(
-            f"{state.directory} holds no frozen config: repeat the command that made it."
-        )
-    plain.pop("config_hash", None)
-    submission = state.submission
-    if submission is None:
-        overrides = [f"{key}={value}" for key, value in plain["choices"].items()]
-        return Arm(state.name, state.directory, build.as_config(plain), overrides)
-    return Arm(
-        state.name, state.directory, build.as_config(plain), submission.overrides, submission.cwd
-    )
 
 
 def _cancel(states: Sequence[State], console: Console) -> int:
