@@ -139,11 +139,11 @@ class Sweep:
     def run(self) -> int:
         """Run all the arms; return the exit status."""
         console = self._console
+        previous = {n: signal.signal(n, self._stop) for n in (signal.SIGINT, signal.SIGTERM)}
         if self._waiting:
             console.print(f"{self._jobs} at a time")
-        previous = {n: signal.signal(n, self._stop) for n in (signal.SIGINT, signal.SIGTERM)}
-        process = dataclasses.asdict(Process.of(os.getpid()))
-        write_whole(self._folder / PROCESS, to_json(process))
+            process = dataclasses.asdict(Process.of(os.getpid()))
+            write_whole(self._folder / PROCESS, to_json(process))
         try:
             if console.is_terminal:
                 self._bar.start()
@@ -216,12 +216,12 @@ class Sweep:
                 pipe.close()
                 continue
             message = json.loads(line)
-            note = note_of(message["phase"], message["loss"], message["images_per_second"])
+            words = note_of(message["phase"], message["loss"], message["images_per_second"])
             self._bar.update(
                 pipes[pipe].task,
                 completed=message["step"],
                 total=message["steps"],
-                note=note,
+                note=words,
             )
 
     def _end(self, ended: Running) -> None:

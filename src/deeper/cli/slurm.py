@@ -3,7 +3,6 @@
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from deeper.cli.claim import Claim
 from deeper.cli.job import RunArm
 from deeper.cli.main import FAILED, FINISHED, INTERRUPTED
 from deeper.cli.states import FAILED_STATES, State, over, states_of
-from deeper.cli.submission import read_submission, write_submission
+from deeper.cli.submission import note, read_submission
 from deeper.cli.table import summary, table
 from deeper.errors import UserError
 
@@ -43,10 +42,10 @@ def submit(taken: Claim) -> None:
         raise UserError(
             f"Slurm did not take the sweep: {' '.join(words) or error}. Nothing was submitted."
         ) from error
+    taken.job = jobs[0].job_id.partition("_")[0]
     for arm, job in zip(taken.todo, jobs, strict=True):
-        submission = read_submission(arm.directory)
-        assert submission is not None
-        write_submission(arm.directory, replace(submission, job=job.job_id))
+        # Where this fails, the job is found by its name.
+        note(arm.directory, str(taken.folder), job=job.job_id)
 
 
 def _executor(folder: Path, settings: dict[str, Any], root: str | None) -> Any:
@@ -109,11 +108,8 @@ def follow(taken: Claim, show: str, console: Console, *, wait: bool) -> int:
         The exit status: not 0 if an arm failed or was stopped.
     """
     if taken.todo:
-        first = read_submission(taken.todo[0].directory)
-        assert first is not None and first.job is not None
-        number = first.job.partition("_")[0]
         console.print(
-            f"Slurm job {number}: {len(taken.todo)} arms. How it goes: {show}", soft_wrap=True
+            f"Slurm job {taken.job}: {len(taken.todo)} arms. How it goes: {show}", soft_wrap=True
         )
     for arm, reason in taken.failed:
         console.print(f"  {arm.name}: {reason}", soft_wrap=True)
