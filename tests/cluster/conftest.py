@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,6 +159,28 @@ def environment(slurm_conf, data_dir) -> dict[str, str]:
 def slurm(environment, tmp_path) -> Slurm:
     """A cluster, with an empty directory."""
     return Slurm(environment, tmp_path)
+
+
+@contextmanager
+def _alone(name: str, base: Path) -> Iterator[str]:
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (shared / f"{name}.partition").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield name
+
+
+@pytest.fixture
+def low(tmp_path_factory) -> Iterator[str]:
+    """The partition that urgent jobs preempt, for one test at a time."""
+    with _alone("low", tmp_path_factory.getbasetemp()) as name:
+        yield name
+
+
+@pytest.fixture
+def pair(tmp_path_factory) -> Iterator[str]:
+    """The partition with nodes n4 and n5, for one test at a time."""
+    with _alone("pair", tmp_path_factory.getbasetemp()) as name:
+        yield name
 
 
 @pytest.fixture(scope="session")

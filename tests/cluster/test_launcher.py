@@ -19,7 +19,7 @@ SMALL = (
 )
 LAUNCHER = (
     "hydra/launcher=slurm",
-    "hydra.launcher.partition=low",
+    "hydra.launcher.partition=main",
     "hydra.launcher.cpus_per_task=2",
     "hydra.launcher.timeout_min=30",
     "hydra.launcher.signal_delay_s=20",
@@ -36,11 +36,12 @@ def rows(run):
     return file.read_text().count("\n") if file.exists() else 0
 
 
-def test_a_preempted_sweep_goes_on_to_the_same_bits(slurm):
+def test_a_preempted_sweep_goes_on_to_the_same_bits(slurm, low):
     sweep = ("train.steps=1500", "seed=0,1", "jobs=1", "runs=swept")
-    given = slurm.output("deeper", "train", "-m", *SMALL, *sweep, *LAUNCHER, "launch=detach")
+    on_low = (*LAUNCHER, f"hydra.launcher.partition={low}")
+    given = slurm.output("deeper", "train", "-m", *SMALL, *sweep, *on_low, "launch=detach")
     assert "deeper sweep status runs=swept" in given
-    again = slurm.output("deeper", "train", "-m", *SMALL, *sweep, *LAUNCHER, "launch=detach")
+    again = slurm.output("deeper", "train", "-m", *SMALL, *sweep, *on_low, "launch=detach")
     assert "0 to do, 2 with another launcher" in again
 
     [first] = slurm.directory.glob("swept/single/lenet5-s0-*")

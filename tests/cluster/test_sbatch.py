@@ -52,12 +52,12 @@ def test_a_job_that_is_cancelled_stays_cancelled(slurm):
     assert slurm.state(job) == "CANCELLED"
 
 
-def test_the_lines_of_a_file_are_the_arms_of_an_array_on_two_nodes(slurm):
+def test_the_lines_of_a_file_are_the_arms_of_an_array_on_two_nodes(slurm, pair):
     arms = "seed=1\nseed=2 optimizer.learning_rate='0.01'\n"
     (slurm.directory / "arms.txt").write_text(arms)
     short = ("train.steps=20", "train.train_error_examples=40")
     slurm.environment["DEEPER"] = "env XLA_FLAGS= deeper"
-    options = ("--array=2", "-p", "pair", "-N", "2", "-c", "2")
+    options = ("--array=2", "-p", pair, "-N", "2", "-c", "2")
     job = slurm.submit(*options, SCRIPT, "@arms.txt", *faults.ARGUMENTS, *short)
     state = slurm.until("COMPLETED", "FAILED", "CANCELLED", job=f"{job}_2")
     [said] = slurm.directory.glob("deeper-*.out")
