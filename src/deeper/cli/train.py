@@ -215,6 +215,8 @@ def _result(
         "git_commit": environment()["git_commit"],
         "command": f"{sys.argv[0]} {shlex.join(sys.argv[1:])}",
     }
+    if config.data.get("crop") is not None:
+        result["antialias"] = config.data.antialias  # it changes a photograph's pixels
     if outcome.rates is not None:
         result["rates"] = asdict(outcome.rates) | {"bound_by": outcome.rates.bound_by}
     if splits.unreadable:
