@@ -186,6 +186,53 @@ def measure(data: Path, rounds: int) -> list[dict]:
     ]
 
 
+HEADINGS = (
+    "pipeline", "files", "antialias", "images/s", "/ tf.data", "goal", "first batch s", "MB"
+)  # fmt: skip
+
+
+def rows_of(results: list[dict]) -> list[tuple[str, ...]]:
+    """Return the table's rows."""
+    theirs = next(one for one in results if one["name"] == TF and one["layout"] == "untouched")
+    rows = []
+    for one in results:
+        pairs = zip(one["images_per_second"], theirs["images_per_second"], strict=True)
+        ratio = statistics.median(a / b for a, b in pairs)
+        alone = one["antialias"] is None
+        rows.append(
+            (
+                one["name"],
+                one["layout"],
+                "" if alone else "yes" if one["antialias"] else "no",
+                f"{statistics.median(one['images_per_second']):,.0f}",
+                f"{ratio:.2f}",
+                "" if one["goal"] is None else f"{one['goal']:.2f}",
+                "" if alone else f"{min(one['first_batch_seconds']):.1f}",
+                "" if alone else f"{one['megabytes']:,.0f}",
+            )
+        )
+    return rows
+
+
+def write(record: dict) -> None:
+    """Bring the README up to date with what was recorded."""
+    results, machine, files = record["results"], record["machine"], record["photographs"]
+    versions = {one["name"].split(",")[0].split()[0]: one["version"] for one in results}
+    note = (
+        f"Median of {len(results[0]['images_per_second'])} interleaved rounds of {BATCHES} batches "
+        f"of {BATCH}; {machine['cpu']}, {machine['cores']} cores; {files['count']:,} photographs "
+        f"of about 500x375 pixels and {files['kilobytes']:.0f} kB. The ratio is to tf.data on "
+        "untouched files in the same round. The first batch is the better of "
+        f"{STARTS} starts, without imports. Memory is of all processes of a pipeline, what they "
+        f"share counted once. Python {record['python']} (peers 3.11), simplejpeg "
+        f"{versions['ours']}, TensorFlow {versions['tf.data']}, Grain {versions['Grain']}, DALI "
+        f"{versions['DALI']}, torchvision {versions['torchvision']}; commit "
+        f"{str(record['commit'])[:12]}."
+    )
+    table = markdown(HEADINGS, rows_of(results))
+    insert_between_markers(HERE / "README.md", "data", f"{table}\n\n{note}")
+
+
 def main() -> None:
     """Measure and tell; with --write, record."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -194,55 +241,25 @@ def main() -> None:
     options = parser.parse_args()
     data = Path(os.environ["BENCH_DATA"])
     results = measure(data, options.rounds)
-    theirs = next(one for one in results if one["name"] == TF and one["layout"] == "untouched")
-    headings = (
-        "pipeline", "files", "antialias", "images/s", "/ tf.data", "goal", "first batch s", "MB"
-    )  # fmt: skip
-    rows = []
-    for one in results:
-        pairs = zip(one["images_per_second"], theirs["images_per_second"], strict=True)
-        one["ratio"] = statistics.median(a / b for a, b in pairs)
-        alone = one["antialias"] is None
-        rows.append(
-            (
-                one["name"],
-                one["layout"],
-                "" if alone else "yes" if one["antialias"] else "no",
-                f"{statistics.median(one['images_per_second']):,.0f}",
-                f"{one['ratio']:.2f}",
-                "" if one["goal"] is None else f"{one['goal']:.2f}",
-                "" if alone else f"{min(one['first_batch_seconds']):.1f}",
-                "" if alone else f"{one['megabytes']:,.0f}",
-            )
-        )
-    table = Table(*headings, box=None)
-    for row in rows:
+    table = Table(*HEADINGS, box=None)
+    for row in rows_of(results):
         table.add_row(*row)
     Console(width=120).print(table)
     if not options.write:
         return
     facts, cores = environment(), len(os.sched_getaffinity(0))
+    count = sum(split_lengths(data / "untouched/photos/1.0.0")["train"])
+    size = sum(path.stat().st_size for path in (data / "untouched/peers").glob("*.tfrecord"))
     record = {
         "machine": {"cpu": facts["cpu"], "cores": cores, "system": platform.platform()},
         "python": facts["python"],
         "commit": facts["git_commit"],
+        "photographs": {"count": count, "kilobytes": size / count / 1e3},
         "results": results,
     }
     (HERE / "data.json").write_text(json.dumps(record, indent=1) + "\n")
-    versions = {one["name"].split(",")[0].split()[0]: one["version"] for one in results}
-    photographs = sum(split_lengths(data / "untouched/photos/1.0.0")["train"])
-    size = sum(p.stat().st_size for p in (data / "untouched/peers").glob("*.tfrecord"))
-    note = (
-        f"Median of {options.rounds} interleaved rounds of {BATCHES} batches; {facts['cpu']}, "
-        f"{cores} cores; {photographs:,} photographs of about 500x375 pixels and "
-        f"{size / photographs / 1e3:.0f} kB, random crops at 224, uint8 batches of {BATCH}, page "
-        "cache warm. The ratio is to tf.data on untouched files in the same round. Memory is of "
-        "all processes of a pipeline, what they share counted once. "
-        f"Python {facts['python']} (peers 3.11), simplejpeg {versions['ours']}, "
-        f"TensorFlow {versions['tf.data']}, Grain {versions['Grain']}, DALI {versions['DALI']}, "
-        f"torchvision {versions['torchvision']}; commit {str(facts['git_commit'])[:12]}."
-    )
-    insert_between_markers(HERE / "README.md", "data", f"{markdown(headings, rows)}\n\n{note}")
+    write(record)
 
 
-main()
+if __name__ == "__main__":
+    main()

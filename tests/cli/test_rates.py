@@ -12,9 +12,10 @@ from deeper.data.storage import Storage, write_storage
 from deeper.train.rates import Rates
 
 
-def lines(images, rates, **data):
+def lines(images, rates, on_cpu=False, **data):
     usual = {"workers": None, "processes": False, "antialias": True}
-    return list(rate_lines(OmegaConf.create({"data": usual | data}), images, rates))
+    config = OmegaConf.create({"data": usual | data})
+    return list(rate_lines(config, images, rates, on_cpu=on_cpu))
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def photographs(tmp_path):
 def test_the_slower_side_is_named_with_the_remedies_that_are_left(photographs, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(4))
     found = lines(photographs, Rates(data=900.4, compute=2000), workers=2)
-    assert found[0] == ("data alone 900 img/s, compute alone 2,000 img/s: the run is bound by data")
+    assert found[0] == "data alone 900 img/s, compute 2,000 img/s: the run is bound by data"
     assert [line.split()[1:3] for line in found[1:]] == [
         ["data.workers=null,", "a"],
         ["deeper", "prepare"],
@@ -38,6 +39,9 @@ def test_the_slower_side_is_named_with_the_remedies_that_are_left(photographs, m
     done = lines(photographs, Rates(900, 2000), processes=True, antialias=False)
     assert done[1:] == ["  faster: more cores"]
     assert "bound by compute" in lines(photographs, Rates(900, 20))[0]
+    assert "would not help" in lines(photographs, Rates(900, 20), on_cpu=True)[1]
+    shared = lines(photographs, Rates(900, 800), on_cpu=True)
+    assert "both share the cores" in shared[1] and "data.processes=true" in shared[2]
     assert "data.on_device=true" in lines(np.zeros(3), Rates(900, 2000))[1]
 
 

@@ -156,7 +156,7 @@ def _train(
         tracker = Tracker.start(directory, config=build.plain_config(config))
     else:
         tracker = Tracker(directory, None)
-    outcome = None
+    outcome, on_cpu = None, mesh.devices.flat[0].platform == "cpu"
     try:
         outcome = train(
             experiment,
@@ -169,7 +169,8 @@ def _train(
                 lambda: stop.asked or (isinstance(watch, Pipe) and watch.broken), mesh
             ),
             tell_rates=lambda rates: console.print(
-                "\n".join(rate_lines(config, splits.train.images, rates)), soft_wrap=True
+                "\n".join(rate_lines(config, splits.train.images, rates, on_cpu=on_cpu)),
+                soft_wrap=True,
             ),
         )
         if outcome.status == "finished" and processes.first():
@@ -214,6 +215,8 @@ def _result(
         "git_commit": environment()["git_commit"],
         "command": f"{sys.argv[0]} {shlex.join(sys.argv[1:])}",
     }
+    if config.data.get("crop") is not None:
+        result["antialias"] = config.data.antialias  # it changes a photograph's pixels
     if outcome.rates is not None:
         result["rates"] = asdict(outcome.rates) | {"bound_by": outcome.rates.bound_by}
     if splits.unreadable:
