@@ -84,7 +84,8 @@ def on_device(
 class Streamed:
     """Batches come from the host, computed ahead, and go to the devices a call ahead.
 
-    While the devices work on one call's batches, those of the next are laid side by side and sent.
+    While the devices work on one call's batches, those of the next are laid side by side and sent,
+    so that up to three calls' batches are in memory.
 
     Args:
         batches: first step -> an iterator of batches from that step on; it may have ``close``.
