@@ -46,5 +46,5 @@ def _remedies(config: DictConfig, images: object) -> Iterator[str]:
     if not data.processes:
         yield "data.processes=true (the same pixels; memory, and a second at the start)"
     if data.antialias:
-        yield "data.antialias=false (other pixels, and so another accuracy, by tenths of a point)"
+        yield "data.antialias=false (other pixels, and so a slightly other accuracy)"
     yield "more cores"
