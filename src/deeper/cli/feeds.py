@@ -3,6 +3,7 @@
 Of several processes each one feeds its own rows of a batch.
 """
 
+import os
 from contextlib import closing
 from functools import partial
 
@@ -15,6 +16,7 @@ from deeper.cli.splits import Splits
 from deeper.data.batches import Workers, stream
 from deeper.data.order import batch_indices, padded_batches
 from deeper.data.photographs import Photographs
+from deeper.data.processes import free_memory
 from deeper.data.sources import Split
 from deeper.errors import UserError
 from deeper.train.evaluate import Split as EvaluatedSplit
@@ -26,6 +28,10 @@ UNLABELLED_SEED = 1 << 32  # keeps the order of the unlabelled images apart from
 
 # A data set up to this share of a device's memory lives on the device.
 RESIDENT_SHARE = 0.25
+
+# More threads than this wait for Python's lock: experiments/bench/README.md.
+THREADS_GAIN_TO = 4
+ROOM = 1 << 30  # bytes of shared memory: a container may have next to none
 
 
 def fits(config: DictConfig, splits: Splits) -> bool:
@@ -51,7 +57,13 @@ def workers_of(data: DictConfig) -> Workers:
         return Workers()
     if data.workers is not None and data.workers < 1:
         raise UserError(f"data.workers={data.workers}: give at least 1.")
-    return Workers(data.workers, data.processes)
+    processes = data.processes
+    if processes not in ("auto", True, False):
+        raise UserError(f"data.processes={processes} is unknown; choose auto, true or false.")
+    if processes == "auto":
+        count = data.workers or len(os.sched_getaffinity(0))
+        processes = count > THREADS_GAIN_TO and free_memory() > ROOM
+    return Workers(data.workers, processes)
 
 
 def resident(
