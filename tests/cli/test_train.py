@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,11 +36,11 @@ def start(tmp_path, data_dir):
     }
     environment.pop("XLA_FLAGS", None)
 
-    def run(*arguments, wait=True):
+    def run(*arguments, wait=True, tree=None):
         process = subprocess.Popen(
             command(*arguments),
             cwd=tmp_path,
-            env=environment,
+            env=environment | ({} if tree is None else {"PYTHONPATH": str(tree / "src")}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -124,16 +125,58 @@ def test_a_diverged_run_says_at_which_step_and_what_to_try(start, tmp_path):
     assert json.loads((run / "result.json").read_text())["status"] == "diverged"
 
 
-def test_a_sweep_finishes_the_others_when_an_arm_fails_and_then_runs_that_alone(start, tmp_path):
-    sweep = ("train", "-m", *SMALL[1:], "train.steps=6", "train.epochs=null", "seed=0")
-    done = start(*sweep, "model.depth=8,9,14")
-    assert done.returncode == 1, done.output
-    assert "1 of 3 runs failed" in done.output
-    assert "model.depth=9" in done.output
+def test_a_sweep_survives_a_killed_arm_and_resume_runs_that_alone(start, tmp_path):
+    short = ("train.steps=12", "train.epochs=null", "jobs=2")
+    process = start("train", "-m", *SMALL, "hydra/launcher=local", *short, "seed=0,1", wait=False)
+    os.kill(wait_for_process(tmp_path / "runs" / "single", "resnet8-s0-*"), signal.SIGKILL)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 1, output
+    assert "1 of 2 runs failed" in output
+    assert "resnet8 s0: ended by signal 9" in output
+    told = start("sweep", "status", "format=json")
+    words = {one["name"]: one["word"] for one in json.loads(told.output)}
+    assert words == {"resnet8 s0": "failed", "resnet8 s1": "finished"}
+    resumed = start("sweep", "resume")
+    assert resumed.returncode == 0, resumed.output
+    assert "To go on with: 1" in resumed.output
     assert len(list(tmp_path.glob("runs/single/*/result.json"))) == 2
-    again = start(*sweep, "model.depth=8,14")
-    assert again.returncode == 0, again.output
-    assert "2 finished before, 0 to do" in again.output
+
+
+def wait_for_process(study, pattern):
+    """Return the number of an arm's process, once it is known."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for file in study.glob(f"{pattern}/submission.json"):
+            process = json.loads(file.read_text())["process"]
+            if process is not None:
+                return process["pid"]
+        time.sleep(0.05)
+    raise AssertionError("no arm was started")
+
+
+def test_what_was_submitted_is_what_runs_although_the_tree_is_edited(start, tmp_path):
+    """The tree is a copy of this one, the sweep is detached, and both are broken at once."""
+    short = (*SMALL, "train.steps=12", "train.epochs=null")
+    tree = tmp_path / "tree"
+    for name in ("src", "conf"):
+        shutil.copytree(name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    given = start("train", "-m", *short, "launch=detach", "runs=frozen", tree=tree)
+    assert given.returncode == 0, given.output
+    assert "deeper sweep status runs=frozen" in given.output
+    (tree / "src" / "deeper" / "cli" / "train.py").write_text("raise SystemExit('edited')")
+    (tree / "conf" / "model" / "resnet.yaml").write_text("edited: true\n")
+    single = start("train", *short, "runs=single")
+    assert single.returncode == 0, single.output
+    [run] = tmp_path.glob("frozen/single/*/")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (run / "result.json").exists():
+        time.sleep(0.1)
+    frozen = json.loads((run / "result.json").read_text())
+    [other] = tmp_path.glob("single/single/*/result.json")
+    result = json.loads(other.read_text())
+    assert frozen["metrics"] == result["metrics"]
+    assert run.name == other.parent.name
+    assert frozen["command"] == result["command"].replace("runs=single", "runs=frozen")
 
 
 def test_unlabelled_images_mixing_and_views_end_to_end(start, tmp_path):

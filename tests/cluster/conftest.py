@@ -10,10 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests import faults
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "slurm" / "one-machine"
@@ -88,38 +92,43 @@ def logs(directory: Path) -> str:
     return "\n".join(f"--- {file}\n{file.read_text(errors='replace')[-2000:]}" for file in files)
 
 
+def of_session(name: str, base: Path, make) -> Path:
+    """Return a directory that the first of the session's workers to come here makes for all."""
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        told = shared / name
+        if not told.exists():
+            told.write_text(str(make()))
+        return Path(told.read_text())
+
+
 def _missing() -> str | None:
     """Return why no Slurm can be had here, or None."""
     if os.geteuid() != 0:
         return "starting a Slurm needs root; or set SLURM_CONF to one that runs"
     programs = ["munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "sbatch"]
-    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
-    absent = [
-        name for name in programs if not any((Path(p) / name).exists() for p in path.split(":"))
-    ]
+    places = [*os.environ["PATH"].split(":"), "/usr/sbin", "/sbin"]
+    absent = [name for name in programs if not any((Path(p) / name).exists() for p in places)]
     return f"Slurm is not installed ({', '.join(absent)}): see {SCRIPT}" if absent else None
 
 
-def _started(shared: Path) -> str:
-    """Return SLURM_CONF of the session's Slurm, which the first to come here starts."""
-    with (shared / "slurm.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        told = shared / "slurm"
-        if not told.exists():
-            # Its sockets' paths may have no more than 107 bytes: not under pytest's directory.
-            place = Path(tempfile.mkdtemp(prefix="deeper-slurm-", dir="/tmp"))
-            # xdist's workers come and go; their parent is the session.
-            session = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
-            done = subprocess.run(
-                [SCRIPT, "start", place, str(session)], capture_output=True, text=True, timeout=120
-            )
-            assert done.returncode == 0, f"{SCRIPT} start: {done.stderr}"
-            told.write_text(str(place / "slurm.conf"))
-        return told.read_text()
+def _start() -> Path:
+    """Start a Slurm for this session; return its directory."""
+    # Its sockets' paths may have no more than 107 bytes: not under pytest's directory.
+    place = Path(tempfile.mkdtemp(prefix="deeper-slurm-", dir="/tmp"))
+    # xdist's workers come and go; their parent is the session.
+    session = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    done = subprocess.run(
+        [SCRIPT, "start", place, str(session)], capture_output=True, text=True, timeout=SECONDS
+    )
+    assert done.returncode == 0, f"{SCRIPT} start: {done.stderr}"
+    return place
 
 
 @pytest.fixture(scope="session")
 def slurm_conf(tmp_path_factory) -> str:
+    """SLURM_CONF of a cluster."""
     if "SLURM_CONF" in os.environ:
         return os.environ["SLURM_CONF"]
     reason = _missing()
@@ -127,13 +136,12 @@ def slurm_conf(tmp_path_factory) -> str:
         pytest.fail(f"CI has to run these tests, but {reason}")
     if reason:
         pytest.skip(reason)
-    base = tmp_path_factory.getbasetemp()
-    return _started(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
+    return str(of_session("slurm", tmp_path_factory.getbasetemp(), _start) / "slurm.conf")
 
 
-@pytest.fixture
-def slurm(slurm_conf, tmp_path, data_dir) -> Slurm:
-    """A cluster with an empty directory, and a small data set in Fashion-MNIST's place."""
+@pytest.fixture(scope="session")
+def environment(slurm_conf, data_dir) -> dict[str, str]:
+    """What commands and jobs find: the cluster, and a small data set in Fashion-MNIST's place."""
     environment = {
         **os.environ,
         "SLURM_CONF": slurm_conf,
@@ -142,5 +150,46 @@ def slurm(slurm_conf, tmp_path, data_dir) -> Slurm:
         "DEEPER_DATA": str(data_dir),
         "COLUMNS": "100",
     }
-    environment.pop("XLA_FLAGS", None)
+    for name in ("XLA_FLAGS", "PYTEST_XDIST_WORKER", "CI"):
+        environment.pop(name, None)
+    return environment
+
+
+@pytest.fixture
+def slurm(environment, tmp_path) -> Slurm:
+    """A cluster, with an empty directory."""
     return Slurm(environment, tmp_path)
+
+
+@contextmanager
+def _alone(name: str, base: Path) -> Iterator[str]:
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (shared / f"{name}.partition").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield name
+
+
+@pytest.fixture
+def low(tmp_path_factory) -> Iterator[str]:
+    """The partition that urgent jobs preempt, for one test at a time."""
+    with _alone("low", tmp_path_factory.getbasetemp()) as name:
+        yield name
+
+
+@pytest.fixture
+def pair(tmp_path_factory) -> Iterator[str]:
+    """The partition with nodes n4 and n5, for one test at a time."""
+    with _alone("pair", tmp_path_factory.getbasetemp()) as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def undisturbed(environment, tmp_path_factory) -> Path:
+    """The run that nothing disturbs, of seed 0."""
+
+    def make() -> Path:
+        place = tmp_path_factory.mktemp("undisturbed")
+        Slurm(environment, place).output("deeper", "train", *faults.ARGUMENTS)
+        return next(place.glob("runs/single/*"))
+
+    return of_session("undisturbed-run", tmp_path_factory.getbasetemp(), make)

@@ -12,9 +12,9 @@ from tests.cluster.conftest import SCRIPT, wait_for
 SLEEPS = "#!/bin/bash\necho start ${SLURM_RESTART_COUNT:-0} on $(hostname)\nsleep 60\n"
 
 
-def test_an_urgent_job_preempts_a_low_one_which_is_requeued(slurm):
+def test_an_urgent_job_preempts_a_low_one_which_is_requeued(slurm, low):
     (slurm.directory / "sleeps").write_text(SLEEPS)
-    low = slurm.submit("-p", "low", "-c", "4", "-o", "low.out", "--open-mode=append", "sleeps")
+    low = slurm.submit("-p", low, "-c", "4", "-o", "low.out", "--open-mode=append", "sleeps")
     slurm.until("RUNNING", job=low)
     slurm.output("srun", "-p", "urgent", "-c", "4", "true")
     said = slurm.directory / "low.out"

@@ -103,6 +103,16 @@ def test_rows_that_a_mirror_missed_are_sent_by_the_next_leg(path, online):
     assert [r["step"] for r in online.rows(ID)] == list(range(1, 16))
 
 
+def test_a_run_of_a_wandb_sweep_keeps_the_id_that_its_agent_gave_it(path, online):
+    with pytest.MonkeyPatch.context() as agent:
+        agent.setenv("WANDB_SWEEP_ID", "s1")
+        agent.setenv("WANDB_RUN_ID", "agents")
+        leg(path, range(1, 6), mode="auto")
+    leg(path, range(6, 11), resumed_from=5, mode="auto", status="finished")
+    assert list(online.runs) == ["agents"]
+    assert [r["step"] for r in online.rows("agents")] == list(range(1, 11))
+
+
 def test_sync_without_a_key_says_what_to_do(path, no_account):
     leg(path, [1])
     with pytest.raises(UserError, match="no W&B API key: run `wandb login`"):

@@ -8,7 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from deeper.cli.train import check
 from deeper.errors import UserError
 from deeper.track.files import disk_errors, read_json
 from deeper.track.lock import Lock, holder_of, take_lock
-from deeper.track.run_directory import RESULT, RunDirectory
+from deeper.track.run_directory import CONFIG, RESULT, RunDirectory, read_config
 
 CLAIM_SECONDS = 60.0  # to wait for another launcher that is submitting
 
@@ -67,6 +67,7 @@ class Claim:
         finished: before.
         failed: arms with reasons: diverged before, or mistakes in their configs.
         elsewhere: arms that another process or job has, with its name.
+        job: number of the batch job, where there is one.
     """
 
     folder: Path
@@ -75,6 +76,7 @@ class Claim:
     finished: list[Arm] = field(default_factory=list)
     failed: list[tuple[Arm, str]] = field(default_factory=list)
     elsewhere: list[tuple[Arm, str]] = field(default_factory=list)
+    job: str | None = None
 
     @property
     def total(self) -> int:
@@ -103,7 +105,8 @@ def arms_of(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -
         frozen = build.frozen(config, config.hydra)
         directory = build.run_directory(build.plain_config(frozen)).absolute()
         name = f"{frozen.label} s{frozen.seed}"
-        arms.setdefault(directory, Arm(name, directory, frozen, list(given)))
+        own = [word for word in given if word.partition("=")[0] not in build.LAUNCHING]
+        arms.setdefault(directory, Arm(name, directory, frozen, own))
     _tell_apart(list(arms.values()))
     return list(arms.values())
 
@@ -119,6 +122,29 @@ def _tell_apart(arms: list[Arm]) -> None:
     for arm in arms:
         own = dict(override.split("=", 1) for override in arm.overrides if "=" in override)
         arm.name = " ".join([arm.name, *(own[key] for key in differing if key in own)])
+
+
+def frozen_config(directory: Path) -> DictConfig:
+    """Return the config that was frozen in a run directory.
+
+    Raises:
+        UserError: there is none, or it is another one than was frozen.
+    """
+    plain = read_config(directory)
+    if plain is None:
+        raise UserError(f"{directory} has no {CONFIG}: it is no run directory.")
+    frozen = plain.pop("config_hash", None)
+    if "choices" not in plain:
+        raise UserError(
+            f"{directory / CONFIG} does not say which groups were chosen, as those of an older "
+            "deeper: repeat the command `deeper train` that made it."
+        )
+    if frozen != build.config_hash(plain):
+        raise UserError(
+            f"{directory / CONFIG} was edited: its config_hash is {frozen}, but what it says has "
+            f"{build.config_hash(plain)}. Undo that, or give `deeper train` the new values."
+        )
+    return build.as_config(plain)
 
 
 def claim(
@@ -146,27 +172,32 @@ def claim(
     study = arms[0].directory.parent.name
     name = f"{study}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     folder = runs.absolute() / ".sweep" / name
-    with disk_errors(folder):
-        folder.mkdir(parents=True)
     taken = Claim(folder, code)
     with _studies(sorted({arm.directory.parent for arm in arms})):
-        alive = alive_among([read_submission(arm.directory) for arm in arms])
-        for arm, where in zip(arms, alive, strict=True):
-            status = arm.status()
-            if status == "finished":
-                taken.finished.append(arm)
-            elif status is not None:
-                taken.failed.append((arm, f"{status} before"))
-            elif where is not None:
-                taken.elsewhere.append((arm, where))
-            else:
-                _take(arm, taken, launcher, settings)
+        before = [read_submission(arm.directory) for arm in arms]
         try:
+            for arm, where in zip(arms, alive_among(before), strict=True):
+                status = arm.status()
+                if status == "finished":
+                    taken.finished.append(arm)
+                elif status is not None:
+                    taken.failed.append((arm, f"{status} before"))
+                elif where is not None:
+                    taken.elsewhere.append((arm, where))
+                else:
+                    _take(arm, taken, launcher, settings)
             if taken.todo:
+                with disk_errors(folder):
+                    folder.mkdir(parents=True)
                 submit(taken)
         except BaseException:
-            for arm in taken.todo:
-                (arm.directory / SUBMISSION).unlink(missing_ok=True)
+            for arm, old in zip(arms, before, strict=True):
+                if not any(arm is one for one in taken.todo):
+                    continue
+                if old is not None:
+                    write_submission(arm.directory, old)
+                else:
+                    (arm.directory / SUBMISSION).unlink(missing_ok=True)
             raise
     return taken
 
@@ -174,7 +205,8 @@ def claim(
 def _take(arm: Arm, taken: Claim, launcher: str, settings: dict[str, Any]) -> None:
     """Freeze an arm in its directory, unless a process that no launcher started is at it."""
     try:
-        check(arm.config)
+        with chdir(arm.cwd):
+            check(arm.config)
         with disk_errors(arm.directory):
             arm.directory.mkdir(parents=True, exist_ok=True)
     except UserError as error:

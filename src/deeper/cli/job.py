@@ -30,7 +30,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from deeper.cli.submission import Submission, now, read_submission, update_submission
+from deeper.cli.submission import Submission, note, now, read_submission
 
 DONE, DIVERGED, STOPPED = 0, 3, 75  # exit statuses of the trainer
 PIPE_VARIABLE = "DEEPER_PROGRESS_PIPE"
@@ -71,7 +71,7 @@ class RunArm:
         self._sweep, self._delay = submission.sweep, submission.settings["signal_delay_s"]
         self._rank = int(os.environ.get("SLURM_PROCID", 0))
         if self._rank == 0:
-            update_submission(directory, self._sweep, ended=None)
+            note(directory, self._sweep, ended=None)
         log = directory / (f"log-{self._rank}.txt" if self._rank else "log.txt")
         self._start(submission, log)
         while not self._has_ended(0.5):
@@ -144,7 +144,7 @@ class RunArm:
             reason = f"ended by signal {-code}" if code < 0 else last_line(log)
         if self._rank == 0:
             ended = {"code": code, "reason": reason, "time": now()}
-            update_submission(Path(self.directory), self._sweep, ended=ended)
+            note(Path(self.directory), self._sweep, ended=ended)
         if code == STOPPED:
             self._leave()
         if reason is not None:
@@ -152,8 +152,8 @@ class RunArm:
         return "diverged" if code == DIVERGED else "finished"
 
     def _leave(self) -> None:
-        """End after a stop, in the way that fits its cause."""
-        deadline = time.monotonic() + LINGER_SECONDS
+        """End after a stop, in the way that fits its cause; the first task decides."""
+        deadline = time.monotonic() + LINGER_SECONDS * (2 if self._rank else 1)
         while time.monotonic() < deadline:
             submission = read_submission(Path(self.directory))
             if submission is None or submission.cancelled:
@@ -164,8 +164,6 @@ class RunArm:
             if self._rank == 0 and facts.get("PreemptTime", "None") not in ("None", "Unknown"):
                 subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], timeout=60)
             time.sleep(2)
-        if self._rank:
-            time.sleep(LINGER_SECONDS)  # rank 0 decides
         sys.exit(STOPPED)
 
 

@@ -4,15 +4,18 @@ It lies in the arm's run directory, so that any terminal can say later what is g
 is imported in each job beside the trainer, so it imports nothing heavy.
 """
 
+import contextlib
 import dataclasses
 import datetime
+import fcntl
 import os
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deeper.track.files import read_json, to_json, write_whole
+from deeper.errors import UserError
+from deeper.track.files import disk_errors, read_json, to_json, write_whole
 
 SUBMISSION = "submission.json"
 
@@ -107,6 +110,13 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
+def age(time: str) -> float:
+    """Return the seconds since a time from `now`."""
+    return (
+        datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(time)
+    ).total_seconds()
+
+
 def read_submission(directory: Path) -> Submission | None:
     """Return how a run directory was submitted; None if it was not, or not readably."""
     value = read_json(directory / SUBMISSION)
@@ -127,6 +137,15 @@ def write_submission(directory: Path, submission: Submission) -> None:
 
 def update_submission(directory: Path, sweep: str, **changes: Any) -> None:
     """Change what a run directory says of a launch; nothing if another has taken it since."""
-    old = read_submission(directory)
-    if old is not None and old.sweep == sweep:
-        write_submission(directory, dataclasses.replace(old, **changes))
+    with disk_errors(directory), (directory / f".{SUBMISSION}.lock").open("w") as lock:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        old = read_submission(directory)
+        if old is not None and old.sweep == sweep:
+            write_submission(directory, dataclasses.replace(old, **changes))
+
+
+def note(directory: Path, sweep: str, **changes: Any) -> None:
+    """Do the same where nothing hangs on it: a full disk costs what status would have told."""
+    with contextlib.suppress(UserError):
+        update_submission(directory, sweep, **changes)

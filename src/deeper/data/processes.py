@@ -24,6 +24,7 @@ import numpy as np
 from deeper.data.photographs import Photographs
 from deeper.errors import UserError
 
+TERM_SECONDS = 60.0  # that a process lives on after SIGTERM, unless the one that trains ends before
 MEMORY = Path("/dev/shm")  # where Linux keeps what processes share
 
 
@@ -71,6 +72,9 @@ class Processes:
         trace: TracebackType | None,
     ) -> None:
         """End the processes and free the memory."""
+        if isinstance(error, BrokenProcessPool):
+            for process in multiprocessing.active_children():
+                process.kill()  # SIGTERM, which the pool sends them, would take a while
         self._pool.shutdown(cancel_futures=True)
         del self._slots
         self._memory.close()
@@ -129,10 +133,18 @@ _own: dict[str, Any] = {}  # of a worker process: what it decodes, and where to
 
 def _begin(photographs: Photographs, seed: int | None, memory: str, shape: tuple[int, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that trains says when to end
+    signal.signal(signal.SIGTERM, _end_later)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     shared = SharedMemory(memory)
     slots = np.ndarray(shape, np.uint8, shared.buf)
     _own.update(photographs=photographs, seed=seed, shared=shared, slots=slots)
+
+
+def _end_later(number: int, frame: object) -> None:
+    """Leave time for the checkpoint: a batch system sends SIGTERM to all processes of a job."""
+    timer = threading.Timer(TERM_SECONDS, os._exit, (128 + number,))
+    timer.daemon = True
+    timer.start()
 
 
 def _end_with_parent() -> None:

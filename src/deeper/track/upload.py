@@ -14,6 +14,7 @@ import hashlib
 import os
 import re
 import select
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from deeper.track.files import read_json, to_json, write_whole
 from deeper.track.run_directory import EXAMPLES, RESULT, ROWS, read_config, read_rows
 
 MARK = "synced.json"
+AGENTS_ID = "wandb/id"  # of a run that an agent of a W&B sweep has started
 INIT_SECONDS = 15.0
 POLL_SECONDS = 1.0
 # W&B draws no table longer than this.
@@ -93,7 +95,7 @@ def _begin(wandb: Any, path: Path, mode: str) -> Any:
         project=tracker["project"],
         entity=tracker["entity"],
         dir=str(path),
-        id=run_id(path),
+        id=_known_id(path) or run_id(path),
         name=f"{config['label']}-s{config['seed']}",
         group=study,
         tags=[tag for tag in (study, config["label"], config["mode"]["name"]) if tag],
@@ -101,6 +103,8 @@ def _begin(wandb: Any, path: Path, mode: str) -> Any:
         config=dict(flat(config)),
         settings=quiet_settings(wandb),
     )
+    if run.id != run_id(path):  # an agent of a W&B sweep has named it
+        write_whole(path / AGENTS_ID, f"{run.id}\n".encode())
     run.define_metric("step", hidden=True)
     run.define_metric("*", step_metric="step")
     return run
@@ -175,6 +179,14 @@ def run_id(path: Path) -> str:
     return re.sub(r"[^\w-]", "_", f"{path.parent.name}-{path.name}")[-128:]
 
 
+def _known_id(path: Path) -> str | None:
+    """Return the id that a run got from an agent."""
+    try:
+        return (path / AGENTS_ID).read_text().strip() or None
+    except FileNotFoundError:
+        return None
+
+
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield a config's values with dotted keys."""
     for key, value in tree.items():
@@ -194,6 +206,8 @@ def _ended() -> str | None:
 
 
 if __name__ == "__main__":
+    # A batch system sends it to all processes of a job; the run says when it ends.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Images wait here for an upload to come; W&B's own place for them is the home directory.
     os.environ.setdefault("WANDB_DATA_DIR", str(Path(sys.argv[1]).absolute() / "wandb" / "data"))
     print(f"\nrows sent: {upload(Path(sys.argv[1]), sys.argv[2], _ended)}")

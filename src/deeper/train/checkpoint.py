@@ -1,5 +1,6 @@
 """Checkpoints: asynchronous, atomic; the last two, the best one and chosen ones (Orbax)."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ class Checkpoints:
         self._failed = False
         self.directory = directory.absolute()
         self._sharding = NamedSharding(mesh, P())
+        # Orbax's manager does not start where a checkpoint's metrics are damaged.
+        self._damaged = [(step, self._put_aside(step)) for step in _without_metrics(self.directory)]
         policies = ocp.checkpoint_managers
         self._manager = ocp.CheckpointManager(
             self.directory,
@@ -145,6 +148,11 @@ class Checkpoints:
 
         A damaged one is moved aside to ``checkpoints-damaged/`` and reported.
         """
+        for step, target in self._damaged:
+            warn(
+                f"The checkpoint of step {step} was moved to {target}: its file of metrics is "
+                "damaged; going back to the one before"
+            )
         for step in reversed(self.steps):
             failed: Exception | None = None
             try:
@@ -154,6 +162,7 @@ class Checkpoints:
             if parallel.everywhere(failed is None):
                 return restored
             target = self._put_aside(step)
+            self._manager.reload()
             text = str(failed or "in another process").strip()
             reason = text.splitlines()[0][:200] if text else ""
             warn(
@@ -174,7 +183,6 @@ class Checkpoints:
             aside.mkdir(exist_ok=True)
             (self.directory / str(step)).rename(target)
         parallel.everywhere(True)  # it is moved before anyone looks again
-        self._manager.reload()
         return target
 
     def wait(self) -> None:
@@ -215,3 +223,17 @@ def _as_dict(state: State) -> dict[str, Any]:
     """Return the state as a tree of arrays; a run without averages stores none."""
     tree = {name: getattr(state, name) for name in state.__dataclass_fields__}
     return {name: value for name, value in tree.items() if value is not None}
+
+
+def _without_metrics(directory: Path) -> list[int]:
+    """Return the steps of the checkpoints whose file of metrics is there and cannot be read."""
+    damaged = []
+    for file in directory.glob("*/metrics/metrics"):
+        step = file.parts[-3]
+        if not step.isdecimal():
+            continue  # one that is not whole
+        try:
+            float(json.loads(file.read_bytes())[_ERROR])
+        except (ValueError, TypeError, KeyError):
+            damaged.append(int(step))
+    return sorted(damaged)
