@@ -90,6 +90,15 @@ def resident(
     return ResidentPair(source, both), evaluated
 
 
+def streamed_split(name: str, part: Split, batch_size: int, workers: Workers) -> EvaluatedSplit:
+    """A split to evaluate, its batches gathered on the host."""
+    numbers, mask = padded_batches(len(part.labels), batch_size)
+    numbers = np.where(mask, numbers, -1)
+    threads = Workers(workers.count)
+    batches = partial(stream, part, numbers.__getitem__, stop=len(numbers), workers=threads)
+    return EvaluatedSplit(name, Streamed(batches), len(part.labels), len(numbers))
+
+
 def streamed(
     parts: dict[str, Split], batch_size: int, ratio: int, seed: int, mesh: Mesh, workers: Workers
 ) -> tuple[Feed, dict[str, EvaluatedSplit]]:
@@ -104,12 +113,7 @@ def streamed(
     for name, part in parts.items():
         if name in TRAINED_ON:
             continue
-        numbers, mask = padded_batches(len(part.labels), batch_size)
-        numbers = np.where(mask, numbers, -1)
-        threads = Workers(workers.count)
-        batches = partial(stream, part, numbers.__getitem__, stop=len(numbers), workers=threads)
-        feed = Streamed(batches)
-        evaluated[name] = EvaluatedSplit(name, feed, len(part.labels), len(numbers))
+        evaluated[name] = streamed_split(name, part, batch_size, workers)
     training = partial(stream, stop=None, workers=workers)
     if not ratio:
         return Streamed(partial(training, train, order, seed=seed)), evaluated

@@ -233,6 +233,32 @@ def adaptive_avg_pool(x: Maps, size: int) -> Maps:
     return x
 
 
+def windows(x: Maps, size: tuple[int, int]) -> Maps:
+    """Cut every window out of the maps, at a distance of one from the next.
+
+    Args:
+        x: the maps.
+        size: rows and columns of a window.
+
+    Returns:
+        (batch * windows, rows, columns, channels): an image's windows follow each other.
+    """
+    rows, columns = size
+    down, along = x.shape[1] - rows + 1, x.shape[2] - columns + 1
+    if min(down, along) < 1:
+        raise UserError(
+            f"The images are too small: the dense layers look at maps of {rows}x{columns}, and get "
+            f"{x.shape[1]}x{x.shape[2]}. Take larger images."
+        )
+    taps = [x[:, i : i + down, j : j + along] for i in range(rows) for j in range(columns)]
+    return jnp.stack(taps, axis=3).reshape(-1, rows, columns, x.shape[3])
+
+
+def mean_of_windows(scores: Vectors, images: int) -> Vectors:
+    """Return each image's mean over its windows, which follow each other in ``scores``."""
+    return scores.reshape(images, -1, scores.shape[1]).mean(1)
+
+
 def global_avg_pool(x: Maps) -> Vectors:
     """Mean over each map, in float32 (Lin et al. 2013)."""
     return at_least_float32(x).mean((1, 2))

@@ -36,11 +36,14 @@ class LeNet5(nn.Module):
             map, and the rectifier is 1.7159 tanh(2x/3). Its radial-basis output with fixed
             bitmaps is a dense layer here.
         dtype: of the computation.
+        window: of the last map, which the dense layers look at one after the other; see
+            `dense.over_whole_images`. None: they look at the whole map.
     """
 
     classes: int
     paper: bool
     dtype: Any
+    window: tuple[int, int] | None = None
 
     @nn.compact
     def __call__(self, images: Maps, *, train: bool) -> Float[Array, "batch classes"]:
@@ -57,10 +60,15 @@ class LeNet5(nn.Module):
             x = squash(self._conv(16, "conv2", x))
         x = self._subsample(x, "pool2")
         self.sow("intermediates", "stage2_out", x)
+        if self.window is not None:
+            x = layers.windows(x, self.window)
         x = layers.flatten(layers.adaptive_avg_pool(x, 5))
         x = squash(self._dense(120, "fc1", x))
         x = squash(self._dense(84, "fc2", x))
-        return self._dense(self.classes, "fc3", at_least_float32(x))
+        logits = self._dense(self.classes, "fc3", at_least_float32(x))
+        if self.window is None:
+            return logits
+        return layers.mean_of_windows(logits, len(images))
 
     def _rules(self, fan_in: int) -> dict[str, Rule]:
         rule = _paper_rule(fan_in) if self.paper else FanInUniform(fan_in)

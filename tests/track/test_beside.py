@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeper.track.pictures import log_pictures
+from deeper.track.beside import log_pictures
 from deeper.track.run_directory import RunDirectory
 from tests.track.conftest import config_of
 from tests.track.wandb_server import offline_rows
