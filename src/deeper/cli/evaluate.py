@@ -66,9 +66,9 @@ def run(config: DictConfig) -> None:
             right = right_answers(Path(config.labels), headers.names, examined)
         if protocol.name in WHOLE:
             assert headers is not None
-            found = _whole(of_run, weights, protocol, examined, headers, tell)
+            found = of_whole_photographs(of_run, weights, protocol, examined, headers, tell)
         else:
-            found = _crops(of_run, weights, protocol, examined, config.split, tell)
+            found = of_crops(of_run, weights, protocol, examined, config.split, tell)
 
     result = {
         "run": str(path),
@@ -97,7 +97,7 @@ def run(config: DictConfig) -> None:
     if config.out is not None:
         Path(config.out).write_bytes(text)
     if _is_of_record(config, weights.step, path):
-        write_whole(path / RECORD.format(re.sub(r"\W+", "-", protocol.title)), text)
+        writeof_whole_photographs(path / RECORD.format(re.sub(r"\W+", "-", protocol.title)), text)
     if config.wandb:
         mode = log_evaluation(path, whole_result, lambda line: told.print(line, soft_wrap=True))
         if mode:
@@ -110,7 +110,7 @@ def _is_of_record(config: DictConfig, step: int, path: Path) -> bool:
     return own and step == max(stored.states(path))
 
 
-def _crops(
+def of_crops(
     of_run: DictConfig,
     weights: stored.Stored,
     protocol: Protocol,
@@ -144,7 +144,7 @@ def _crops(
     return evaluate(variables, split, lambda done, total: tell("batches", done, total))
 
 
-def _whole(
+def of_whole_photographs(
     of_run: DictConfig,
     weights: stored.Stored,
     protocol: Protocol,

@@ -81,7 +81,7 @@ def _of_other_data(config: DictConfig, of_run: DictConfig, shown: DictConfig) ->
             f"split={config.split} is not there; {name} has {', '.join(dataset.splits)}."
         )
     names = _names_of_net(of_run)
-    numbers = _numbers_by_name(dataset.class_names, names, name)
+    numbers = numbers_by_name(dataset.class_names, names, name)
     split = dataset.splits[config.split]
     split = Split(split.images, numbers[split.labels]).select(slice(other.get("limit")))
     parts, unreadable = leave_out_unreadable(other, {config.split: split})
@@ -105,7 +105,7 @@ def _names_of_net(of_run: DictConfig) -> tuple[str, ...]:
     return dataset.class_names
 
 
-def _numbers_by_name(
+def numbers_by_name(
     theirs: Sequence[str], ours: Sequence[str], name: str
 ) -> Int32[np.ndarray, " classes"]:
     """Return the net's number of each class of a data set.
