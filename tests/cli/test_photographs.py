@@ -74,7 +74,7 @@ def test_a_folder_is_prepared_learned_and_gone_on_with_to_the_bit(start, tmp_pat
     for one, other in zip(rows, again, strict=True):
         one, other = json.loads(one), json.loads(other)
         assert one["step"] == other["step"] and one.get("train/loss") == other.get("train/loss")
-    # What a report takes for the run's own is in its directory, and what is of other sizes there too.
+    # Both lie in the run's directory, from where a report takes them.
     for protocol, more in {"10crop": (), "dense": ("scales=[36,40]",)}.items():
         told = start("evaluate", f"run={run}", f"protocol={protocol}", *more, "out=e.json")
         assert told.returncode == 0, told.output

@@ -19,8 +19,8 @@ from deeper.cli.examined import numbers_by_name, open_examined, right_answers
 from deeper.cli.main import conf_directory
 from deeper.cli.protocols import WHOLE, protocol_of
 from deeper.cli.splits import view_of
-from deeper.data.folder import Photograph, Tree
 from deeper.data.batches import Workers
+from deeper.data.folder import Photograph, Tree
 from deeper.data.prepare import prepare_photographs
 from deeper.data.sources import open_dataset
 from deeper.data.whole import groups, headers_of, whole
@@ -227,7 +227,7 @@ def test_every_whole_photograph_is_in_one_batch_of_its_shape():
 
 
 def test_a_photograph_that_is_missing_or_there_twice_is_noticed(photographs):
-    of_run, weights = a_run(photographs[0], "lenet")
+    _, weights = a_run(photographs[0], "lenet")
     evaluate = WholeEvaluator(
         over_whole_images(weights.model, (32, 32, 3)),
         Normalise(tuple(MEAN), tuple(STD)),
@@ -299,7 +299,7 @@ def test_images_of_one_size_are_not_seen_whole():
 
 
 def test_a_protocol_at_other_sizes_has_another_name(photographs):
-    of_run, weights = a_run(photographs[0], "resnet")
+    of_run, _ = a_run(photographs[0], "resnet")
     data = of_run.data
     titles = {
         "1crop": ["protocol=1crop", "size=32"],

@@ -97,7 +97,7 @@ def run(config: DictConfig) -> None:
     if config.out is not None:
         Path(config.out).write_bytes(text)
     if _is_of_record(config, weights.step, path):
-        writeof_whole_photographs(path / RECORD.format(re.sub(r"\W+", "-", protocol.title)), text)
+        write_whole(path / RECORD.format(re.sub(r"\W+", "-", protocol.title)), text)
     if config.wandb:
         mode = log_evaluation(path, whole_result, lambda line: told.print(line, soft_wrap=True))
         if mode:
