@@ -11,7 +11,6 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
-from deeper.augment.ops import Normalise
 from deeper.cli import build, stored
 from deeper.cli.device import mesh_of
 from deeper.cli.evaluate import of_crops, of_whole_photographs
@@ -19,15 +18,13 @@ from deeper.cli.examined import numbers_by_name, open_examined, right_answers
 from deeper.cli.main import conf_directory
 from deeper.cli.protocols import WHOLE, protocol_of
 from deeper.cli.splits import view_of
-from deeper.data.batches import Workers
 from deeper.data.folder import Photograph, Tree
 from deeper.data.prepare import prepare_photographs
 from deeper.data.sources import open_dataset
 from deeper.data.whole import groups, headers_of, whole
 from deeper.errors import UserError
-from deeper.models.dense import over_whole_images
 from deeper.models.init import initialise
-from deeper.train.whole import WholeEvaluator
+from deeper.train.whole import WholeEvaluator, mirrored
 from tests.cli.test_config import compose_train
 
 N, CLASSES = 100, 4
@@ -210,35 +207,35 @@ def test_a_protocol_is_what_pillow_and_numpy_make_of_it(photographs, protocol, n
     assert shares.std(0).max() > 0.02, "or the net says the same of every photograph"
 
 
-def test_every_whole_photograph_is_in_one_batch_of_its_shape():
-    rng = np.random.default_rng(0)
-    sizes = rng.integers(60, 64, (57, 2)).astype(np.int32)
-    found = groups(sizes, 30, pixels=30 * 31 * 5, multiple=2)
+@pytest.mark.parametrize(("shapes", "step"), [(5, 6), (None, 1)])
+def test_every_whole_photograph_is_in_one_batch_of_its_shape(shapes, step):
+    sizes = np.random.default_rng(0).integers(60, 90, (57, 2)).astype(np.int32)
+    found = groups(sizes, 30, pixels=30 * 31 * 5, multiple=2, shapes=shapes)
     numbers = np.concatenate([group.numbers.reshape(-1) for group in found])
     assert sorted(numbers[numbers >= 0]) == list(range(57))
+    assert len({group.shape for group in found}) == len(found)
     for group in found:
-        assert min(group.size) == 30 and group.numbers.shape[1] in (2, 4)
-        for number in group.numbers[group.numbers >= 0]:
-            height, width = sizes[number]
-            assert group.size == (
-                int(30 * max(1, height / width)),
-                int(30 * max(1, width / height)),
-            )
+        assert group.numbers.shape[1] in (2, 4)
+        for height, width in sizes[group.numbers[group.numbers >= 0]]:
+            own = int(30 * max(1, height / width)), int(30 * max(1, width / height))
+            assert all(0 <= group.shape[axis] - own[axis] < step for axis in (0, 1))
 
 
-def test_a_photograph_that_is_missing_or_there_twice_is_noticed(photographs):
-    _, weights = a_run(photographs[0], "lenet")
-    evaluate = WholeEvaluator(
-        over_whole_images(weights.model, (32, 32, 3)),
-        Normalise(tuple(MEAN), tuple(STD)),
-        mesh_of(1),
-        "shard_map",
-    )
-    images, labels = np.zeros((2, 32, 32, 3), np.uint8), np.zeros(3, np.int32)
+def test_a_photograph_that_is_missing_or_there_twice_is_noticed():
+    evaluate = WholeEvaluator(lambda v, images, sizes: np.zeros((2, 3)), mesh_of(1), "shard_map")
+    batch = {"image": np.zeros((2, 4, 4, 3), np.uint8), "size": np.full((2, 2), 4, np.int32)}
     for numbers, told in (((0, 1), "2 of 3 examples once"), ((0, 0), "1 more than once")):
-        batch = {"image": images, "number": np.array(numbers)}
+        batch["number"] = np.array(numbers)
         with pytest.raises(RuntimeError, match=told):
-            evaluate(weights.variables, labels, [[batch]])
+            evaluate({}, np.zeros(3, np.int32), [[batch]])
+
+
+def test_images_of_several_widths_are_mirrored_each_by_itself():
+    images = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 1)).astype(np.uint8)
+    found = np.asarray(mirrored(images, np.array([6, 4, 1])))
+    for one, other, width in zip(images, found, (6, 4, 1), strict=True):
+        np.testing.assert_array_equal(other[:, :width], one[:, :width][:, ::-1])
+        np.testing.assert_array_equal(other[:, width:], one[:, width:])
 
 
 def test_photographs_of_several_right_answers(photographs, tmp_path):

@@ -1,5 +1,7 @@
 """Nets in fully convolutional form: dense layers as sliding windows, means as they are."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 
 from deeper.errors import UserError
 from deeper.models.alexnet import alexnet
-from deeper.models.dense import over_whole_images
+from deeper.models.dense import answer, of_our_layers, over_whole_images
 from deeper.models.googlenet import googlenet
 from deeper.models.init import initialise, shapes_of
 from deeper.models.layers import Dense, flatten
@@ -65,12 +67,39 @@ def test_vggs_dense_layers_slide_over_the_last_map():
     np.testing.assert_allclose(answer, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize(
+    ("net", "pixels"),
+    [
+        (lenet5(5, form="1998"), 32),
+        (resnet(None, 5, blocks=(2, 1), width=4, shortcut="A"), 32),
+        (resnet(None, 5, blocks=(1, 3), width=4, pre_activation=True, scan=True, remat=True), 32),
+        (googlenet(5, stem="small"), 32),
+    ],
+)
+def test_what_lies_beyond_an_image_has_no_part_in_its_answer(net, pixels):
+    whole = over_whole_images(net, (pixels, pixels, 3))
+    assert of_our_layers(whole)
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda leaf: (leaf * rng.uniform(0.5, 1, leaf.shape) + 0.02).astype(np.float32),
+        initialise(net, 0, (pixels, pixels, 3)),
+    )
+    sizes = np.array([[40, 56], [35, 49], [40, 51]], np.int32)
+    images = rng.normal(size=(3, 40, 56, 3)).astype(np.float32)
+    found = np.asarray(jax.jit(partial(answer, whole))(variables, images, sizes))
+    apply = jax.jit(lambda variables, images: whole.apply(variables, images, train=False))
+    for image, (height, width), logits in zip(images, sizes, found, strict=True):
+        alone = np.asarray(apply(variables, image[None, :height, :width]))[0]
+        np.testing.assert_allclose(logits, alone, rtol=0, atol=2e-6 * np.abs(alone).max())
+
+
 def test_nets_without_such_a_form_say_so():
     class Flat(nn.Module):
         @nn.compact
         def __call__(self, images, *, train):
             return Dense(3, name="fc")(flatten(images))
 
+    assert not of_our_layers(Flat())  # so its images fill their array
     with pytest.raises(UserError, match="Flat cannot see images whole"):
         over_whole_images(Flat(), (8, 8, 3))
     with pytest.raises(UserError, match="28x28 pixels leaves out its last pooling"):

@@ -21,7 +21,7 @@ from deeper.cli.splits import in_result
 from deeper.data.photographs import Photographs
 from deeper.data.whole import Headers, groups, headers_of, whole
 from deeper.errors import UserError
-from deeper.models.dense import fits, over_whole_images
+from deeper.models.dense import answer, fits, of_our_layers, over_whole_images
 from deeper.track.beside import log_evaluation
 from deeper.track.files import write_whole
 from deeper.train import parallel
@@ -30,6 +30,7 @@ from deeper.train.feed import Streamed
 from deeper.train.whole import WholeEvaluator
 
 RECORD = "evaluation-{}.json"
+SHAPES = 8  # of whole photographs of aspect ratios from 1:1 to 2:1
 AT_ONCE = 2**28  # bytes of images that one compiled call is sent
 Tell = Callable[[str, int, int], None]
 
@@ -156,22 +157,30 @@ def of_whole_photographs(
     mesh = device.mesh_of(of_run.train.devices)
     height, width, _ = of_run.data.image_shape
     pixels = of_run.train.batch_size * height * width
+    net = over_whole_images(weights.model, of_run.data.image_shape)
+    normalise = Normalise(tuple(of_run.data.mean), tuple(of_run.data.std))
+
+    def answer_to(variables: Any, images: Any, sizes: Any) -> Any:
+        return answer(net, variables, normalise(images), sizes)
+
     by_scale = {
-        shorter: groups(headers.sizes, shorter, pixels, mesh.devices.size)
+        shorter: groups(
+            headers.sizes,
+            shorter,
+            pixels,
+            mesh.devices.size,
+            SHAPES if of_our_layers(net) else None,
+        )
         for shorter in protocol.scales
     }
-    evaluate = WholeEvaluator(
-        over_whole_images(weights.model, of_run.data.image_shape),
-        Normalise(tuple(of_run.data.mean), tuple(of_run.data.std)),
-        mesh,
-        of_run.train.parallel,
-    )
+    photographs, workers = examined.split.images, workers_of(of_run.data).count
+    assert isinstance(photographs, Photographs)
+    evaluate = WholeEvaluator(answer_to, mesh, of_run.train.parallel)
     shapes = sum(map(len, by_scale.values()))
-    workers = workers_of(of_run.data)
     return evaluate(
         parallel.replicate(weights.variables, mesh),
         np.asarray(examined.split.labels),
-        [whole(examined.split, some, shorter, workers) for shorter, some in by_scale.items()],
+        [whole(photographs, headers, some, side, workers) for side, some in by_scale.items()],
         lambda done, total: tell(f"{shapes} shapes", done, total),
     )
 

@@ -14,6 +14,7 @@ CROPS = ("1crop", "flip", "10crop")
 WHOLE = ("dense", "multiscale")
 HE_SCALES = (224, 256, 384, 480, 640)  # He et al. 2015, section 3.4, for nets of 224 pixels
 HE_PIXELS = 224
+LEAST = 32  # pixels: smaller images are padded by some nets
 PADDING = 4  # of ten crops of small images, pixels a side
 
 
@@ -84,8 +85,11 @@ def _whole(name: str, config: DictConfig, data: DictConfig) -> Protocol:
         own = tuple(round(s * min(data.image_shape[:2]) / HE_PIXELS) for s in HE_SCALES)
     given = config.scales
     scales = own if given is None else tuple(given) if isinstance(given, ListConfig) else (given,)
-    if not scales or not all(isinstance(s, int) and s > 0 for s in scales):
-        raise UserError(f"scales={given}: give shorter sides in pixels, such as [256].")
+    if not scales or not all(isinstance(s, int) and s >= LEAST for s in scales):
+        raise UserError(
+            f"scales={given or list(own)}: give shorter sides in pixels, such as [256], of {LEAST} "
+            "and more."
+        )
     if len(set(scales)) != len(scales):
         raise UserError(f"scales={given}: give each once.")
     listed = ", ".join(map(str, scales))

@@ -1,12 +1,14 @@
-"""Whole photographs, each at its own aspect ratio, in batches of one shape.
+"""Whole photographs, each at its own aspect ratio, in batches of few shapes.
 
-Photographs of one shape go together, since a compiled program takes one. Which are in a batch
-follows from the sizes alone, every photograph is in one batch, and what fills up the last batch of
-a shape is marked.
+A compiled program takes one shape, and a hundred photographs have nearly as many. So each lies in
+an array whose longer side is rounded up, and photographs of one such shape go together. Which are
+in a batch follows from the sizes alone, every photograph is in one batch, and what fills up the
+last batch of a shape is marked.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,12 +17,11 @@ import numpy as np
 from jaxtyping import Int
 
 from deeper.data import jpeg, records
-from deeper.data.batches import Workers, stream
 from deeper.data.photographs import MIDDLE, Photographs
-from deeper.data.sources import Split
 from deeper.errors import UserError
 
 CHUNK = 64  # photographs read at a time
+AHEAD = 2  # batches
 Size = tuple[int, int]
 
 
@@ -85,70 +86,102 @@ def resized(size: Size, shorter: int) -> Size:
 
 @dataclass(frozen=True)
 class Group:
-    """Photographs that have one shape when their shorter side is resized.
+    """Photographs that lie in arrays of one shape when their shorter side is resized.
 
     Attributes:
-        size: (height, width) then.
+        shape: (height, width) of the arrays.
         numbers: which of the photographs, (batches, rows), -1 for what fills up the last batch.
     """
 
-    size: Size
+    shape: Size
     numbers: Int[np.ndarray, "batches rows"]
 
 
-def groups(sizes: Int[np.ndarray, "n 2"], shorter: int, pixels: int, multiple: int) -> list[Group]:
-    """Return all photographs by shape.
+def groups(
+    sizes: Int[np.ndarray, "n 2"], shorter: int, pixels: int, multiple: int, shapes: int | None
+) -> list[Group]:
+    """Return all photographs by the shape of their array.
 
     Args:
         sizes: (height, width) of each.
         shorter: their shorter side after resizing.
         pixels: in a batch, at most, if ``multiple`` rows do not have more.
         multiple: of which a batch has rows; the number of devices.
+        shapes: how many there are from one aspect ratio to the next, 1:1 to 2:1, in either
+            direction; None gives each photograph its own size.
     """
-    by_size: dict[Size, list[int]] = {}
+    step = 1 if shapes is None else max(1, shorter // shapes)
+    by_shape: dict[Size, list[int]] = {}
     for number, (height, width) in enumerate(sizes.tolist()):
-        by_size.setdefault(resized((height, width), shorter), []).append(number)
+        size = resized((height, width), shorter)
+        rows, columns = (shorter + -(-(side - shorter) // step) * step for side in size)
+        by_shape.setdefault((rows, columns), []).append(number)
     found = []
-    for size, numbers in sorted(by_size.items()):
-        most = max(1, pixels // (size[0] * size[1] * multiple))
+    for shape, numbers in sorted(by_shape.items()):
+        most = max(1, pixels // (shape[0] * shape[1] * multiple))
         rows = multiple * min(most, -(-len(numbers) // multiple))
         batches = -(-len(numbers) // rows)
         padded = np.full(batches * rows, -1, np.int32)
         padded[: len(numbers)] = numbers
-        found.append(Group(size, padded.reshape(batches, rows)))
+        found.append(Group(shape, padded.reshape(batches, rows)))
     return found
 
 
 def whole(
-    split: Split, which: Sequence[Group], shorter: int, workers: Workers
-) -> Iterator[dict[str, np.ndarray]]:
-    """Yield batches of whole photographs, decoded ahead.
+    photographs: Photographs,
+    headers: Headers,
+    which: Sequence[Group],
+    shorter: int,
+    workers: int | None = None,
+) -> Generator[dict[str, np.ndarray]]:
+    """Yield batches of whole photographs, each in the upper left of its array, decoded ahead.
 
     Args:
-        split: photographs.
+        photographs: of a split.
+        headers: theirs.
         which: from `groups`, of the same ``shorter``.
         shorter: the shorter side that they are resized to, as `crops.cut` does.
-        workers: who decodes them.
+        workers: that decode at a time; one a core by default.
 
     Yields:
-        image uint8 (rows, height, width, channels), number int32 (rows,): place in the split, -1
-        for padding.
+        image uint8 (rows, height, width, channels), zero around the photograph; size int32
+        (rows, 2), its height and width; number int32 (rows,), its place in the split, -1 for what
+        fills up, which is as large as the array.
     """
-    images: Any = split.images
-    channels = images.view.image_shape[2]
-    for group in which:
-        view = replace(
-            images.view, image_shape=(*group.size, channels), crop=MIDDLE, shorter_side=shorter
-        )
-        shown = Photographs(images.directory, images.split, images.numbers, view)
-        # What fills up is decoded as well, so it has to be of this shape.
-        decoded = np.where(group.numbers < 0, group.numbers[0, 0], group.numbers)
-        batches = stream(
-            Split(shown, split.labels),
-            decoded.__getitem__,
-            0,
-            stop=len(decoded),
-            workers=Workers(workers.count),
-        )
-        for numbers, batch in zip(group.numbers, batches, strict=True):
-            yield {"image": batch["image"], "number": numbers}
+    channels = photographs.view.image_shape[2]
+
+    def fill(image: np.ndarray, number: int) -> None:
+        view = replace(photographs.view, image_shape=image.shape, crop=MIDDLE, shorter_side=shorter)
+        photographs.shown(view).decode_into(image[None], np.array([number]))
+
+    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+
+        def begin(group: Group, numbers: np.ndarray) -> tuple[dict[str, np.ndarray], list[Any]]:
+            images = np.zeros((len(numbers), *group.shape, channels), np.uint8)
+            sizes = np.tile(np.array(group.shape, np.int32), (len(numbers), 1))
+            jobs = []
+            for row, number in enumerate(numbers.tolist()):
+                if number >= 0:
+                    height, width = headers.sizes[number].tolist()
+                    sizes[row] = resized((height, width), shorter)
+                    part = images[row, : sizes[row, 0], : sizes[row, 1]]
+                    jobs.append(pool.submit(fill, part, number))
+            return {"image": images, "size": sizes, "number": numbers}, jobs
+
+        try:
+            pending: deque[tuple[dict[str, np.ndarray], list[Any]]] = deque()
+            for group in which:
+                for numbers in group.numbers:
+                    pending.append(begin(group, numbers))
+                    if len(pending) > AHEAD:
+                        yield _done(*pending.popleft())
+            while pending:
+                yield _done(*pending.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _done(batch: dict[str, np.ndarray], jobs: list[Any]) -> dict[str, np.ndarray]:
+    for job in jobs:
+        job.result()
+    return batch

@@ -95,8 +95,9 @@ class AlexNet(nn.Module):
             if pool:
                 x = layers.max_pool(x, 2 if self.small else 3, 2)
             self.sow("intermediates", f"stage{i + 1}_out", x)
+        maps = x
         if self.window is not None:
-            x = layers.windows(x, self.window)
+            x = layers.windows(maps, self.window)
         x = layers.flatten(layers.adaptive_avg_pool(x, min(6, *x.shape[1:3])))
         for i in (1, 2):
             rules: Any = {"rule": Normal(0.01), "bias_rule": ONES} if self.paper else {}
@@ -107,7 +108,7 @@ class AlexNet(nn.Module):
         logits = Dense(self.classes, **last, name="fc3")(at_least_float32(x))
         if self.window is None:
             return logits
-        return layers.mean_of_windows(logits, len(images))
+        return layers.mean_of_windows(logits, maps, self.window)
 
 
 def alexnet(

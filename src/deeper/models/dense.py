@@ -17,9 +17,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32
 
 from deeper.errors import UserError
-from deeper.models import cpu
+from deeper.models import cpu, extent
 from deeper.models.init import shapes_of
 from deeper.models.truncated import listening
 from deeper.models.vgg import VGG
@@ -51,6 +52,32 @@ def over_whole_images(net: nn.Module, image_shape: Sequence[int]) -> nn.Module:
             "larger images whole. Choose protocol=1crop or 10crop."
         )
     return net.clone(window=_last_map(net, (height, width, channels)))
+
+
+def answer(
+    net: nn.Module,
+    variables: Any,
+    images: Float[Array, "batch height width channels"],
+    sizes: Int32[Array, "batch 2"],
+) -> Float[Array, "batch classes"]:
+    """Return logits of images that may be smaller than their array; see `extent`.
+
+    Args:
+        net: from `over_whole_images`; if it is not `of_our_layers`, images fill their array.
+        variables: params and batch_stats.
+        images: normalised, each in the upper left.
+        sizes: (height, width) of each, seven eighths of the array's at least.
+    """
+    if not of_our_layers(net):
+        return net.apply(variables, images, train=False)  # type: ignore[return-value]
+    with extent.images_of((images.shape[1], images.shape[2]), sizes):
+        return net.apply(variables, images, train=False)  # type: ignore[return-value]
+
+
+def of_our_layers(net: nn.Module) -> bool:
+    """Return whether a net is one of this package's, whose layers know of `extent`."""
+    own = [one for one in type(net).__mro__ if issubclass(one, nn.Module) and one is not nn.Module]
+    return all(one.__module__.startswith("deeper.models.") for one in own)
 
 
 def fits(net: nn.Module, one: tuple[int, int, int], other: tuple[int, int, int]) -> bool:

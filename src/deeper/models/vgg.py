@@ -60,8 +60,9 @@ class VGG(nn.Module):
             if min(x.shape[1:3]) > 1:
                 x = layers.max_pool(x, 2, 2)
             self.sow("intermediates", f"stage{s}_out", x)
+        maps = x
         if self.window is not None:
-            x = layers.windows(x, self.window)
+            x = layers.windows(maps, self.window)
         # Torchvision repeats a smaller map up to 7x7, which adds parameters and no information.
         x = layers.flatten(layers.adaptive_avg_pool(x, min(7, *x.shape[1:3])))
         for i in (1, 2):
@@ -73,7 +74,7 @@ class VGG(nn.Module):
         logits = last(at_least_float32(x))
         if self.window is None:
             return logits
-        return layers.mean_of_windows(logits, len(images))
+        return layers.mean_of_windows(logits, maps, self.window)
 
 
 def vgg(

@@ -72,8 +72,9 @@ class ZFNet(nn.Module):
             if norm:
                 x = layers.local_response_norm(x, size=5, k=2.0, alpha=1e-4, beta=0.75)
             self.sow("intermediates", f"stage{i}_out", x)
+        maps = x
         if self.window is not None:
-            x = layers.windows(x, self.window)
+            x = layers.windows(maps, self.window)
         x = layers.flatten(layers.adaptive_avg_pool(x, min(6, *x.shape[1:3])))
         for i in (1, 2):
             dense = Dense(self.hidden, **rules, dtype=self.dtype, name=f"fc{i}")
@@ -81,7 +82,7 @@ class ZFNet(nn.Module):
         logits = Dense(self.classes, **rules, name="fc3")(at_least_float32(x))
         if self.window is None:
             return logits
-        return layers.mean_of_windows(logits, len(images))
+        return layers.mean_of_windows(logits, maps, self.window)
 
 
 def zfnet(

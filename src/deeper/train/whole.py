@@ -17,37 +17,36 @@ net itself (`models.dense`).
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float32, Int32
+from jaxtyping import Array, Float32, Int32, UInt8
 
 from deeper.train import parallel
-from deeper.train.evaluate import Evaluation, Normalise, evaluation_of, facts_of, mean_answer
+from deeper.train.evaluate import Evaluation, evaluation_of, facts_of, mean_answer
 
 AT_ONCE = 4096  # answers whose facts are taken together
 Batches = Iterable[dict[str, np.ndarray]]
+Answer = Callable[[Any, Any, Any], Any]
 
 
 class WholeEvaluator:
     """Evaluation of whole images, compiled once for each shape of batch.
 
     Args:
-        model: in fully convolutional form.
-        normalise: stored images -> what the net takes.
+        answer: (variables, stored images, their sizes) -> logits of a net in fully convolutional
+            form; an image lies in the upper left of its array, and what is beyond has no part.
         mesh: the devices.
         form: see `parallel.parallelise`.
     """
 
-    def __init__(self, model: nn.Module, normalise: Normalise, mesh: Mesh, form: parallel.Form):
-        def one_batch(variables, source, images, count):
+    def __init__(self, answer: Answer, mesh: Mesh, form: parallel.Form):
+        def one_batch(variables, source, batch, count):
             del source, count
-            both = jnp.stack([images[0], images[0][:, :, ::-1]])
-            answers = mean_answer(
-                lambda seen: model.apply(variables, normalise(seen), train=False), both
-            )
+            images, sizes = batch["image"][0], batch["size"][0]
+            both = jnp.stack([images, mirrored(images, sizes[:, 1])])
+            answers = mean_answer(lambda seen: answer(variables, seen, sizes), both)
             return jax.lax.all_gather(answers, parallel.DATA_AXIS, tiled=True)
 
         self._call = parallel.parallelise(one_batch, mesh, form, donate_first=False)
@@ -65,8 +64,9 @@ class WholeEvaluator:
         Args:
             variables: params and batch_stats.
             labels: the images' classes.
-            scales: each the images' batches: ``image`` uint8 (rows, height, width, channels) of any
-                size, and ``number`` int32 (rows,), its place in ``labels``, -1 for padding.
+            scales: each the images' batches: ``image`` uint8 (rows, height, width, channels), with
+                each image in the upper left; ``size`` int32 (rows, 2), its height and width;
+                ``number`` int32 (rows,), its place in ``labels``, -1 for padding.
             progress: told of (images seen, images in all), all scales counted.
 
         Raises:
@@ -107,7 +107,8 @@ class WholeEvaluator:
             tell(int(seen.sum()))
 
         for batch in batches:
-            answers = self._call(variables, (), batch["image"][None], np.int32(1))
+            feed = {name: batch[name][None] for name in ("image", "size")}
+            answers = self._call(variables, (), feed, np.int32(1))
             pending.append((batch["number"], answers))
             if len(pending) > 1:  # the host decodes the next batch while the device is at this one
                 take()
@@ -119,3 +120,12 @@ class WholeEvaluator:
                 f"{(seen > 1).sum()} more than once"
             )
         return found
+
+
+def mirrored(
+    images: UInt8[Array, "batch height width channels"], widths: Int32[Array, " batch"]
+) -> UInt8[Array, "batch height width channels"]:
+    """Exchange left and right of images that fill so many columns of their array."""
+    place = jnp.arange(images.shape[2])[None]
+    source = jnp.where(place < widths[:, None], widths[:, None] - 1 - place, place)
+    return jnp.take_along_axis(images, source[:, None, :, None], axis=2)
