@@ -17,10 +17,9 @@ from deeper.cli.evaluate import of_crops, of_whole_photographs
 from deeper.cli.examined import numbers_by_name, open_examined, right_answers
 from deeper.cli.main import conf_directory
 from deeper.cli.protocols import WHOLE, protocol_of
-from deeper.cli.splits import view_of
+from deeper.cli.splits import open_splits
 from deeper.data.folder import Photograph, Tree
 from deeper.data.prepare import prepare_photographs
-from deeper.data.sources import open_dataset
 from deeper.data.whole import groups, headers_of, whole
 from deeper.errors import UserError
 from deeper.models.init import initialise
@@ -65,13 +64,17 @@ def evaluation(*overrides):
         return compose("evaluate", overrides=["run=none", *overrides])
 
 
-def a_run(data_dir, net):
-    """A run's config and its net with variables, statistics included, that are not trivial."""
-    config = compose_train(
+def config_of(data_dir, net="resnet"):
+    """A run's config."""
+    return compose_train(
         "data=folder", "data.name=pets", f"data.classes={CLASSES}", f"data.dir={data_dir}",
         "data.image_shape=[32,32,3]", "data.shorter_side=40", "train.batch_size=12",
         "train.devices=2", *NETS[net],
     )  # fmt: skip
+
+
+def weights_of(config):
+    """A run's net with variables, statistics included, that are not trivial."""
     model = build.build_model(config)
     rng = np.random.default_rng(1)
     variables = jax.tree.map(
@@ -79,14 +82,14 @@ def a_run(data_dir, net):
         initialise(model, 0, (32, 32, 3)),
     )
     # The answers to different photographs have to differ, and not in what the softmax leaves out.
-    images = open_dataset("pets", data_dir, view=view_of(config.data)).splits["test"].images[:20]
+    images = open_splits(config).test.images[:20]
     normalised = ((images / 255.0 - MEAN) / STD).astype(np.float32)
     logits = np.asarray(jax.jit(partial(model.apply, train=False))(variables, normalised))
     last = next(variables["params"][name] for name in ("fc", "fc3") if name in variables["params"])
     spread = np.std(logits - logits.mean(1, keepdims=True) - logits.mean(0))
     last["kernel"] = last["kernel"] / spread
     last["bias"] = (last["bias"] - logits.mean(0)) / spread
-    return config, stored.Stored(config, model, 7, variables)
+    return stored.Stored(config, model, 7, variables)
 
 
 # --- a photograph at a time, by Pillow and numpy -------------------------------------------------
@@ -167,7 +170,8 @@ def reference_logits(weights, pixels, dense):
 )
 def test_a_protocol_is_what_pillow_and_numpy_make_of_it(photographs, protocol, net):
     data_dir, contents = photographs
-    of_run, weights = a_run(data_dir, net)
+    of_run = config_of(data_dir, net)
+    weights = weights_of(of_run)
     scales = [f"scales={list(SCALES[protocol])}"] if protocol in SCALES else []
     config = evaluation(f"protocol={protocol}", *scales)
     chosen = protocol_of(config, of_run.data)
@@ -243,7 +247,7 @@ def test_images_of_several_widths_are_mirrored_each_by_itself():
 def test_photographs_of_several_right_answers(photographs, tmp_path):
     """As real.json of ImageNet ReaL: by the number in the file's name, whatever the order."""
     data_dir, _ = photographs
-    of_run, _ = a_run(data_dir, "resnet")
+    of_run = config_of(data_dir)
     examined = open_examined(evaluation(), of_run, protocol_of(evaluation(), of_run.data))
     names = headers_of(examined.split.images, ignore).names
     listed = [[], [0, 3], *([i % CLASSES] for i in range(2, N))]
@@ -274,6 +278,23 @@ def test_other_data_are_asked_about_by_the_names_of_their_classes():
         numbers_by_name(["n03", "cat"], ours, "pets")
 
 
+def test_another_data_set_is_shown_as_the_runs_own_is(photographs):
+    of_run = config_of(photographs[0])
+    other = ("data=folder", "data.name=pets", f"data.dir={photographs[0]}", "data.limit=7")
+    config = evaluation("size=24", *other)
+    chosen = protocol_of(config, of_run.data)
+    found = open_examined(config, of_run, chosen)
+    own = open_examined(evaluation(), of_run, chosen)
+    assert found.data == "pets" and found.split.images.shape == (7, 24, 24, 3)
+    np.testing.assert_array_equal(found.split.images[:], own.split.images[:7])
+    np.testing.assert_array_equal(found.split.labels, own.split.labels[:7])
+    with pytest.raises(UserError, match="split=validation is not there; pets has"):
+        open_examined(evaluation("split=validation", *other), of_run, chosen)
+    small = compose_train("data=fashion_mnist")
+    with pytest.raises(UserError, match="pets holds photographs of any size, and this net"):
+        open_examined(evaluation(*other), small, protocol_of(evaluation(), small.data))
+
+
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
@@ -287,7 +308,7 @@ def test_other_data_are_asked_about_by_the_names_of_their_classes():
     ],
 )
 def test_a_mistake_is_said_in_a_sentence(photographs, overrides, told):
-    of_run, _ = a_run(photographs[0], "resnet")
+    of_run = config_of(photographs[0])
     with pytest.raises(UserError, match=told):
         protocol_of(evaluation(*overrides), of_run.data)
 
@@ -298,7 +319,7 @@ def test_images_of_one_size_are_not_seen_whole():
 
 
 def test_a_protocol_at_other_sizes_has_another_name(photographs):
-    of_run, _ = a_run(photographs[0], "resnet")
+    of_run = config_of(photographs[0])
     data = of_run.data
     titles = {
         "1crop": ["protocol=1crop", "size=32"],
@@ -317,7 +338,7 @@ def test_a_protocol_at_other_sizes_has_another_name(photographs):
 
 
 def test_a_net_for_one_size_alone_says_so(photographs):
-    of_run, _ = a_run(photographs[0], "resnet")
+    of_run = config_of(photographs[0])
     of_run.model = compose_train("model=vgg", "model.depth=11", "data.classes=4").model
     chosen = protocol_of(evaluation("size=64", "shorter_side=64"), of_run.data)
     examined = open_examined(evaluation(), of_run, chosen)
