@@ -2,7 +2,8 @@
 
     deeper prepare data=photos
     python experiments/photographs/standin.py learned
-    python experiments/photographs/protocols.py          (ten minutes on two cores)
+    python experiments/photographs/protocols.py                 (all)
+    python experiments/photographs/protocols.py "vgg11 dense"   (some of them)
 
 The reference takes one photograph after the other: Pillow resizes it as a whole, numpy cuts and
 mirrors, and a net written in numpy answers to each view by itself. Nets: the ResNet-18 that
@@ -213,18 +214,22 @@ def random_vgg(config: DictConfig) -> stored.Stored:
 def main() -> None:
     """Compare all, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
+    choices = [f"{name} {asked}" for name, protocols in ASKED.items() for asked in protocols]
+    parser.add_argument("which", nargs="*", default=choices, choices=choices)
     parser.add_argument("--work", type=Path, default=Path("runs/standin"))
-    [run] = (parser.parse_args().work / "learned").glob("single/*")
+    arguments = parser.parse_args()
+    [run] = (arguments.work / "learned").glob("single/*")
     trained = stored.open_stored(run, "last", "run")
     with open_dict(trained.config):
         trained.config.data.limit = N
     nets = {"resnet18": trained, "vgg11": random_vgg(trained.config)}
-    found: dict[str, Any] = {}
-    for name, protocols in ASKED.items():
-        for asked in protocols:
-            found[f"{name} {asked}"] = compared(name, asked, nets[name])
-            print(name, asked, json.dumps(found[f"{name} {asked}"], indent=2), flush=True)
-            (HERE / "protocols.json").write_text(json.dumps(found, indent=2) + "\n")
+    out = HERE / "protocols.json"
+    for which in arguments.which:
+        name, asked = which.split()
+        found = compared(name, asked, nets[name])
+        print(which, json.dumps(found, indent=2), flush=True)
+        known = json.loads(out.read_text()) if out.exists() else {}
+        out.write_text(json.dumps(known | {which: found}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

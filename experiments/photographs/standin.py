@@ -34,14 +34,14 @@ NET = ("data=photos", "model=resnet", "model.depth=18", "augment=none", "tracker
 LEARN = (*NET, "train.batch_size=64", "train.epochs=10", "train.log_every=27")
 SHORT = (*NET, "train.batch_size=32", "train.steps=32", "train.epochs=null", "train.log_every=2")
 OFTEN = ("train.steps_per_call=2", "train.checkpoint_every=0.074", "train.train_error_examples=64")
-PROTOCOLS = (
-    ("protocol=1crop",),
-    ("protocol=1crop", "size=160", "shorter_side=182"),
-    ("protocol=flip",),
-    ("protocol=10crop",),
-    ("protocol=dense",),
-    ("protocol=multiscale",),
-)
+PROTOCOLS = {  # as the run's directory calls them -> what is asked for
+    "1crop": ("protocol=1crop",),
+    "1crop-at-160-of-182": ("protocol=1crop", "size=160", "shorter_side=182"),
+    "flip": ("protocol=flip",),
+    "10crop": ("protocol=10crop",),
+    "dense": ("protocol=dense",),
+    "multiscale": ("protocol=multiscale",),
+}
 BATCHES = 8  # of 128
 KILL_AFTER = 18  # steps, of 108 an epoch; the last checkpoint is that of step 16
 
@@ -122,13 +122,12 @@ def killed(work: Path) -> dict[str, Any]:
 
 def protocols(work: Path) -> dict[str, Any]:
     """The trained net, evaluated in every way that there is."""
-    run, out = train(work / "learned", *LEARN), work / "evaluation.json"
-    found = {}
-    for asked in PROTOCOLS:
-        command = [DEEPER, "evaluate", f"run={run}", *asked, f"out={out}"]
-        begun = time.perf_counter()
-        subprocess.run(command, check=True)
-        told = json.loads(out.read_text())
+    run, found = train(work / "learned", *LEARN), {}
+    for name, asked in PROTOCOLS.items():
+        record = run / f"evaluation-{name}.json"
+        if not record.exists():
+            subprocess.run([DEEPER, "evaluate", f"run={run}", *asked], check=True)
+        told = json.loads(record.read_text())
         found[told["protocol"]] = {
             "command": f"deeper evaluate {' '.join(asked)}",
             "in_words": told["protocol_in_words"],
@@ -137,7 +136,6 @@ def protocols(work: Path) -> dict[str, Any]:
             "negative_log_likelihood": told["test/loss"],
             "calibration_error": told["test/calibration_error"],
             "n_seen": told["test/n_seen"],
-            "seconds": time.perf_counter() - begun,
         }
     return found
 
