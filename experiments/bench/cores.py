@@ -1,0 +1,43 @@
+"""How the pipeline of photographs gains by many cores: images a second of threads and processes.
+
+python experiments/bench/cores.py DIRECTORY     (of `deeper prepare data=photos layout=restart`)
+"""
+
+import os
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+from deeper.data.batches import Workers, stream
+from deeper.data.order import batch_indices
+from deeper.data.photographs import View
+from deeper.data.sources import open_dataset
+
+BATCH, SECONDS = 128, 4.0
+WARM_UP = 10  # batches
+
+
+def main() -> None:
+    """Count, and print a line for each way."""
+    for antialias in (False, True):
+        view = View((224, 224, 3), "inception", 256, antialias)
+        train = open_dataset("photos", Path(sys.argv[1]), view=view).splits["train"]
+        order = partial(batch_indices, len(train), BATCH, 0)
+        for processes in (False, True):
+            workers = Workers(processes=processes)
+            batches = stream(train, order, 0, stop=None, seed=0, workers=workers)
+            for _ in range(WARM_UP):
+                next(batches)
+            count, began = 0, time.perf_counter()
+            while time.perf_counter() - began < SECONDS:
+                count += len(next(batches)["label"])
+            rate = count / (time.perf_counter() - began)
+            batches.close()
+            kind = "processes" if processes else "threads"
+            print(f"antialias={antialias} {kind}: {rate:,.0f} images/s", flush=True)
+    print(f"{len(os.sched_getaffinity(0))} cores")
+
+
+if __name__ == "__main__":  # the processes that decode import this file
+    main()
