@@ -164,7 +164,7 @@ def test_a_node_that_is_lost(sweep, undisturbed, slurm_conf, pair):
     sweep.slurm.output(str(SCRIPT), "node", str(root), "n4")
     idle = ("sinfo", "-h", "-n", "n4", "-p", pair, "-o", "%T")
     wait_for(lambda: sweep.slurm.output(*idle).strip() == "idle", "the node's return", sweep.slurm)
-    assert json.loads((sweep.run / "environment.json").read_text())["host"] == "n5"
+    assert json.loads((sweep.run / "environment.json").read_text())["hostname"] == "n5"
     faults.same_end(sweep.run, undisturbed)
 
 
