@@ -9,9 +9,9 @@ os.environ["XLA_FLAGS"] = (
 os.environ["WANDB_MODE"] = "disabled"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-from deeper.cli.xla_flags import set_cpu_flags
+from deeper.cli.xla_flags import set_flags
 
-set_cpu_flags()
+set_flags()
 
 from pathlib import Path
 

@@ -21,6 +21,7 @@ STRENGTHS = {
     "equalize": (0.0,),
     "invert": (0.0,),
     "greyscale": (0.0,),
+    "solarize_add": (0.0, 66.0, 110.0, 200.0),
 }
 GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate", "scale")
 FILL = (30, 128, 220)  # of geometric operations, the first value alone on grey images

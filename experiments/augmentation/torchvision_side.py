@@ -40,6 +40,9 @@ def applied(image: Image.Image, kind: str, strength: float, how: str) -> Image.I
         return F.adjust_hue(image, strength)
     if kind == "greyscale":
         return F.rgb_to_grayscale(image, num_output_channels=len(image.getbands()))
+    if kind == "solarize_add":  # timm's, by Pillow's look-up table
+        table = [min(255, value + int(strength)) if value < 128 else value for value in range(256)]
+        return image.point(table * len(image.getbands()))
     if kind == "scale":
         return F.affine(image, 0.0, [0, 0], strength, [0.0], MODES[how], fill)
     magnitude = strength - 1.0 if kind in ENHANCING else strength

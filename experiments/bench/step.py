@@ -1,6 +1,8 @@
-"""Our training step beside PyTorch eager's: interleaved rounds, median of the rounds' ratios.
+"""Our training step beside PyTorch's: interleaved rounds, median of the rounds' ratios.
 
 All processes of a net live at once and work in turn, so that the machine's moods hit them alike.
+On a CPU PyTorch runs eagerly in two memory layouts; on a GPU in channels_last, eagerly and compiled
+with CUDA graphs, convolutions tuned by cuDNN. With bfloat16 PyTorch uses autocast.
 """
 
 import argparse
@@ -10,9 +12,11 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -25,27 +29,47 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Case:
-    """A net with its batch, and the least ratio that we mean to keep."""
+    """A net with its batch, and the least ratio that we mean to keep, if any."""
 
     name: str
     batch: int
     size: int
     channels: int
     steps: int
-    goal: float
+    goal: float | None
+    dtype: str = "float32"
 
 
 # Steps enough that the memory a call asks the system for, once, does not tell: in training a call
 # makes tens of steps.
-CASES = (
+CPU_CASES = (
     Case("resnet18", 16, 224, 3, 8, 0.95),
     Case("resnet50", 8, 224, 3, 6, 0.95),
     Case("vgg16", 64, 32, 3, 8, 0.95),
     Case("resnet20", 128, 32, 3, 16, 0.80),
     Case("lenet5", 128, 28, 1, 200, 0.70),
 )
-OURS = ("kernels", "plain")
-THEIRS = ("channels_last", "contiguous")
+GPU_CASES = (
+    Case("resnet50", 256, 224, 3, 20, None, "bfloat16"),
+    Case("resnet20", 128, 32, 3, 400, None),
+    Case("lenet5", 128, 28, 1, 2000, None),
+    Case("resnet18", 256, 224, 3, 40, None, "bfloat16"),
+)
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What is compared on a kind of device: ours first the one that counts."""
+
+    cases: tuple[Case, ...]
+    ours: tuple[str, ...]
+    theirs: tuple[str, ...]
+
+
+PLATFORMS = {
+    "cpu": Platform(CPU_CASES, ("kernels", "plain"), ("channels_last", "contiguous")),
+    "gpu": Platform(GPU_CASES, ("kernels",), ("eager", "compiled")),
+}
 
 
 class Worker:
@@ -53,17 +77,25 @@ class Worker:
 
     def __init__(self, interpreter: str, script: str, case: Case, form: str, threads: int):
         self.steps = case.steps
+        self._name = f"{script} {case.name} {form}"
+        shape = (case.name, case.batch, case.size, case.channels, case.dtype)
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 # closed in close
         self._process = subprocess.Popen(
-            [interpreter, str(HERE / script)]
-            + [str(v) for v in (case.name, case.batch, case.size, case.channels, form, threads)],
+            [interpreter, str(HERE / script), *map(str, (*shape, form, threads))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._errors,
             text=True,
+            # Several processes share a GPU's memory.
+            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
         )
+
+    def wait_until_ready(self) -> None:
+        """Wait until it has compiled; leave with its last words if it ended."""
         ready = self._process.stdout.readline().split()
         if not ready:
-            sys.exit(f"{script} {case.name} {form} did not start: run it alone to see why.")
+            self._errors.seek(0)
+            sys.exit(f"{self._name} did not start:\n{self._errors.read()[-2000:]}")
         self.version = ready[1]
 
     def seconds(self) -> float:
@@ -76,14 +108,17 @@ class Worker:
         """Let the process end."""
         self._process.stdin.close()
         self._process.wait(timeout=30)
+        self._errors.close()
 
 
-def measure(case: Case, rounds: int, threads: int) -> dict:
-    """Return images a second of each form, and ratios to PyTorch's better layout."""
-    torch = os.environ["BENCH_TORCH_PYTHON"]
-    workers = {f: Worker(torch, "worker_torch.py", case, f, threads) for f in THEIRS}
-    workers |= {f: Worker(sys.executable, "worker_deeper.py", case, f, threads) for f in OURS}
+def measure(case: Case, platform: Platform, rounds: int, threads: int) -> dict:
+    """Return images a second of each form, and ratios to PyTorch's best."""
+    torch, own, theirs = os.environ["BENCH_TORCH_PYTHON"], platform.ours, platform.theirs
+    workers = {f: Worker(torch, "worker_torch.py", case, f, threads) for f in theirs}
+    workers |= {f: Worker(sys.executable, "worker_deeper.py", case, f, threads) for f in own}
     seconds: dict[str, list[float]] = {form: [] for form in workers}
+    for worker in workers.values():
+        worker.wait_until_ready()
     for worker in workers.values():
         worker.seconds()
     for _ in track(range(rounds), case.name, transient=True):
@@ -91,23 +126,24 @@ def measure(case: Case, rounds: int, threads: int) -> dict:
             seconds[form].append(worker.seconds())
     for worker in workers.values():
         worker.close()
-    best = min(THEIRS, key=lambda form: statistics.median(seconds[form]))
+    best = min(theirs, key=lambda form: statistics.median(seconds[form]))
     images = case.batch * case.steps
     return {
         "net": case.name,
         "batch": case.batch,
         "size": case.size,
+        "dtype": case.dtype,
         "goal": case.goal,
-        "torch_layout": best,
+        "torch_form": best,
         "torch": workers[best].version,
         "images_per_second": {
             form: images / statistics.median(values) for form, values in seconds.items()
         },
         "ratio": {
             form: statistics.median(
-                theirs / ours for theirs, ours in zip(seconds[best], seconds[form], strict=True)
+                their / our for their, our in zip(seconds[best], seconds[form], strict=True)
             )
-            for form in OURS
+            for form in own
         },
         "seconds": seconds,
     }
@@ -116,20 +152,34 @@ def measure(case: Case, rounds: int, threads: int) -> dict:
 def main() -> None:
     """Measure and tell; with --write, record."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--platform", choices=PLATFORMS, default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--nets", default=",".join(case.name for case in CASES))
+    parser.add_argument("--nets", help="some of them, as resnet18,lenet5")
     parser.add_argument("--write", action="store_true", help="record in experiments/bench")
     options = parser.parse_args()
     threads = len(os.sched_getaffinity(0))
-    chosen = [case for case in CASES if case.name in options.nets.split(",")]
-    results = [measure(case, options.rounds, threads) for case in chosen]
+    chosen = PLATFORMS[options.platform]
+    wanted = options.nets.split(",") if options.nets else [case.name for case in chosen.cases]
+    cases = [case for case in chosen.cases if case.name in wanted]
+    results = [measure(case, chosen, options.rounds, threads) for case in cases]
+    headings, rows = TABLES[options.platform](results)
+    table = Table(*headings, box=None)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=100).print(table)
+    if options.write:
+        write(options.platform, options.rounds, threads, results, markdown(headings, rows))
+
+
+def cpu_table(results: list[dict]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return headings and rows of the CPU's comparison."""
     headings = ("net", "batch", "px", "PyTorch img/s", "ours img/s", "ratio", "goal", "without")
-    rows = [
+    return headings, [
         (
             r["net"],
             str(r["batch"]),
             str(r["size"]),
-            f"{r['images_per_second'][r['torch_layout']]:,.1f} ({r['torch_layout']})",
+            f"{r['images_per_second'][r['torch_form']]:,.1f} ({r['torch_form']})",
             f"{r['images_per_second']['kernels']:,.1f}",
             f"{r['ratio']['kernels']:.2f}",
             f"{r['goal']:.2f}",
@@ -137,26 +187,51 @@ def main() -> None:
         )
         for r in results
     ]
-    table = Table(*headings, box=None)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=100).print(table)
-    if options.write:
-        facts = environment()
-        record = {
-            "machine": {"cpu": facts["cpu"], "cores": threads, "system": platform.platform()},
-            "versions": {n: facts[n] for n in ("python", "jax", "jaxlib", "flax")},
-            "commit": facts["git_commit"],
-            "results": results,
-        }
-        (HERE / "step.json").write_text(json.dumps(record, indent=1) + "\n")
-        note = (
-            f"Median of {options.rounds} interleaved rounds; {facts['cpu']}, {threads} cores; "
-            f"JAX {facts['jax']}, PyTorch {results[0]['torch']}; commit "
-            f"{str(facts['git_commit'])[:12]}. *Without* is the ratio "
-            "with `cpu_kernels: false`, outside of the compiled loop."
+
+
+def gpu_table(results: list[dict]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return headings and rows of the GPU's comparison."""
+    forms = PLATFORMS["gpu"].theirs
+    headings = ("net", "batch", "px", "dtype", *forms, "ours img/s", "ratio to the best")
+    return headings, [
+        (
+            r["net"],
+            str(r["batch"]),
+            str(r["size"]),
+            r["dtype"],
+            *(f"{r['images_per_second'][form]:,.0f}" for form in forms),
+            f"{r['images_per_second']['kernels']:,.0f}",
+            f"{r['ratio']['kernels']:.2f}",
         )
-        insert_between_markers(HERE / "README.md", "step", f"{markdown(headings, rows)}\n\n{note}")
+        for r in results
+    ]
+
+
+TABLES = {"cpu": cpu_table, "gpu": gpu_table}
+
+
+def write(name: str, rounds: int, threads: int, results: list[dict], table: str) -> None:
+    """Record the figures, and the table in the README."""
+    facts = environment()
+    machine = {"cpu": facts["cpu"], "cores": threads, "system": platform.platform()}
+    if name == "gpu":
+        machine["gpu"] = jax.devices()[0].device_kind
+    record = {
+        "machine": machine,
+        "versions": {n: facts[n] for n in ("python", "jax", "jaxlib", "flax")},
+        "commit": facts["git_commit"],
+        "results": results,
+    }
+    file = {"cpu": "step", "gpu": "step_gpu"}[name]
+    (HERE / f"{file}.json").write_text(json.dumps(record, indent=1) + "\n")
+    note = (
+        f"Median of {rounds} interleaved rounds; {machine.get('gpu', machine['cpu'])}, {threads} "
+        f"cores; JAX {facts['jax']}, PyTorch {results[0]['torch']}; commit "
+        f"{str(facts['git_commit'])[:12]}."
+    )
+    if name == "cpu":
+        note += " *Without* is the ratio with `cpu_kernels: false`, outside of the compiled loop."
+    insert_between_markers(HERE / "README.md", file, f"{table}\n\n{note}")
 
 
 main()

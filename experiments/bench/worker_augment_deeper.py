@@ -2,9 +2,9 @@
 
 import sys
 
-from deeper.cli.xla_flags import set_cpu_flags
+from deeper.cli.xla_flags import set_flags
 
-set_cpu_flags()
+set_flags()
 
 import time
 

@@ -6,10 +6,10 @@ Run by step.py. With the CPU's formulations the steps run inside the compiled lo
 import sys
 import time
 
-from deeper.cli.xla_flags import set_cpu_flags
+from deeper.cli.xla_flags import set_flags
 
-NAME, BATCH, SIZE, CHANNELS, FORM, _THREADS = sys.argv[1:]
-set_cpu_flags()
+NAME, BATCH, SIZE, CHANNELS, DTYPE, FORM, _THREADS = sys.argv[1:]
+set_flags()
 
 import jax
 import numpy as np
@@ -30,11 +30,11 @@ from deeper.train.state import create
 from deeper.train.step import make_step, many_steps
 
 NETS = {
-    "resnet18": lambda: resnet(18, 1000),
-    "resnet50": lambda: resnet(50, 1000),
-    "vgg16": lambda: vgg(16, 10, hidden=512),
-    "resnet20": lambda: resnet(20, 10),
-    "lenet5": lambda: lenet5(10),
+    "resnet18": lambda: resnet(18, 1000, dtype=DTYPE),
+    "resnet50": lambda: resnet(50, 1000, dtype=DTYPE),
+    "vgg16": lambda: vgg(16, 10, hidden=512, dtype=DTYPE),
+    "resnet20": lambda: resnet(20, 10, dtype=DTYPE),
+    "lenet5": lambda: lenet5(10, dtype=DTYPE),
 }
 
 

@@ -1,4 +1,4 @@
-"""Training steps of PyTorch eager, timed on request: reads a number of steps, prints seconds.
+"""Training steps of PyTorch, timed on request: reads a number of steps, prints seconds.
 
 Run by step.py in a virtual environment of its own. The nets are those of the papers, as torchvision
 writes them; the optimizer is SGD with Nesterov momentum and weight decay.
@@ -96,32 +96,45 @@ NETS = {
 }
 
 
+# On a GPU: form -> torch.compile's mode, if it is compiled; this one uses CUDA graphs.
+COMPILED = {"eager": None, "compiled": "reduce-overhead"}
+
+
 def main():
     """Serve timings of one net until the input ends."""
-    name, batch, size, channels, layout, threads = sys.argv[1:]
+    name, batch, size, channels, dtype, form, threads = sys.argv[1:]
     batch, size, channels = int(batch), int(size), int(channels)
     torch.manual_seed(0)
     torch.set_num_threads(int(threads))
-    model = NETS[name]().train()
-    stored = torch.randint(0, 255, (2 * batch, channels, size, size), dtype=torch.uint8)
-    labels = torch.randint(0, 10, (2 * batch,))
-    if layout == "channels_last":
+    torch.backends.cudnn.benchmark = True
+    device = "cuda" if form in COMPILED else "cpu"
+    model = NETS[name]().train().to(device)
+    stored = torch.randint(0, 255, (2 * batch, channels, size, size), dtype=torch.uint8).to(device)
+    labels = torch.randint(0, 10, (2 * batch,)).to(device)
+    if form != "contiguous":
         model = model.to(memory_format=torch.channels_last)
         stored = stored.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=1e-4
     )
 
+    def loss_of(images, labels):
+        with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
+            return F.cross_entropy(model(images.float().sub(73.0).div(90.0)), labels)
+
+    if COMPILED.get(form):
+        loss_of = torch.compile(loss_of, mode=COMPILED[form])
+
     def step(i):
         low = i % 2 * batch
-        x = stored[low : low + batch].float().sub_(73.0).div_(90.0)
         optimizer.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(model(x), labels[low : low + batch])
+        loss = loss_of(stored[low : low + batch], labels[low : low + batch])
         loss.backward()
         optimizer.step()
         return loss
 
-    step(0).item()
+    for i in range(4):  # compiles, and records graphs
+        step(i).item()
     print("ready", torch.__version__, flush=True)
     for line in sys.stdin:
         start = time.perf_counter()

@@ -14,9 +14,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from deeper.cli.xla_flags import set_cpu_flags
+from deeper.cli.xla_flags import set_flags
 
-set_cpu_flags()
+set_flags()
 
 import jax
 import numpy as np

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -161,6 +162,39 @@ def layouts(work: Path) -> dict[str, Any]:
     return found
 
 
+def processes(work: Path) -> dict[str, Any]:
+    """Two processes with two devices each, beside one with four."""
+    runs = {count: work / f"{count}-processes" for count in (1, 2)}
+    command = [DEEPER, "train", *SHORT, "train.steps=8", "train.log_every=1"]
+    for count, place in runs.items():
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = f"127.0.0.1:{server.getsockname()[1]}"
+        ones = []
+        for number in range(count):
+            environment = os.environ | {
+                "XLA_FLAGS": f"--xla_force_host_platform_device_count={4 // count}",
+                "JAX_COORDINATOR_ADDRESS": address,
+                "JAX_NUM_PROCESSES": str(count),
+                "JAX_PROCESS_ID": str(number),
+            }
+            ones.append(subprocess.Popen([*command, f"runs={place}"], env=environment))
+        if max(one.wait(1800) for one in ones):
+            raise SystemExit("a process failed")
+    found = [next(iter(place.glob("single/*"))) for place in runs.values()]
+    losses = [[row["train/loss"] for row in rows(run) if "train/loss" in row] for run in found]
+    one, two = (stored.open_stored(run, "last", "run").variables for run in found)
+    apart = jax.tree.map(
+        lambda a, b: float(np.max(np.abs(np.asarray(a) - np.asarray(b)))), one, two
+    )
+    return {
+        "command": " ".join(["deeper", *command[1:]]),
+        "losses_of_one_process": losses[0],
+        "losses_of_two_processes": losses[1],
+        "largest_difference_of_a_loss": float(np.max(np.abs(np.subtract(*losses)))),
+        "largest_difference_of_a_variable": float(max(jax.tree.leaves(apart))),
+    }
+
+
 def got(run: Path) -> list[dict[str, Any]]:
     """Return the rows so far, the last of which may be in writing."""
     try:
@@ -169,7 +203,7 @@ def got(run: Path) -> list[dict[str, Any]]:
         return []
 
 
-PARTS = {"learned": learned, "protocols": protocols, "killed": killed, "layouts": layouts}
+PARTS = {part.__name__: part for part in (learned, protocols, killed, layouts, processes)}
 
 
 def main() -> None:

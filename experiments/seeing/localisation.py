@@ -11,9 +11,9 @@ import json
 import sys
 from pathlib import Path
 
-from deeper.cli.xla_flags import set_cpu_flags
+from deeper.cli.xla_flags import set_flags
 
-set_cpu_flags()
+set_flags()
 
 import jax
 import jax.numpy as jnp

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from deeper.augment import timm
 from deeper.augment.autoaugment import POLICIES
 from deeper.augment.kinds import KINDS
 from deeper.augment.ops import augment, left_out_on_grey
@@ -202,3 +203,40 @@ def test_randaugment_draws_magnitudes_around_its_own_and_leaves_out_as_many_as_i
     assert left == pytest.approx(0.5 + 0.5 / 14, abs=0.03)  # identity is one of the 14 itself
     never = RandAugment(2, 50, 101, probability=0.0)
     np.testing.assert_array_equal(never(keys[:64], COLOUR), COLOUR)
+
+
+# rand-m6-mstd0.5-inc1 at levels 6 and 10, of timm/data/auto_augment.py, for images of 48x64.
+TIMM = {
+    "shear_x": (0.18, 0.3),
+    "shear_y": (0.18, 0.3),
+    "translate_x": (0.27 * 64, 0.45 * 64),
+    "translate_y": (0.27 * 48, 0.45 * 48),
+    "rotate": (18.0, 30.0),
+    **dict.fromkeys(("brightness", "contrast", "saturation", "sharpness"), (1.54, 1.9)),
+    "posterize": (4 - 2, 4 - 4),
+    "solarize": (256 - 153, 256 - 256),
+    "solarize_add": (66, 110),
+    **dict.fromkeys(("autocontrast", "equalize", "invert"), (0.0, 0.0)),
+}
+
+
+def test_timms_randaugment_has_its_operations_ranges_and_draws(monkeypatch):
+    policy = timm.RandAugment(magnitude=6.0, deviation=0.5, probability=0.5)
+    kinds, strengths = policy.space_of(48, 64)
+    found = {KINDS[k]: (row[600, 1], row[1000, 1]) for k, row in zip(kinds, strengths, strict=True)}
+    assert found == {name: pytest.approx(pair, abs=1e-4) for name, pair in TIMM.items()}
+    assert (strengths[:, :, 0].min(), strengths[:, :, 0].max()) == pytest.approx((-30.0, 256.0))
+    kinds, strengths = draws(policy, COLOUR, monkeypatch)
+    assert 0.47 < (kinds == KINDS.index("identity")).mean() < 0.53
+    counts = Counter(KINDS[kind] for kind in kinds.ravel() if KINDS[kind] != "identity")
+    assert set(counts) == set(TIMM)
+    assert all(190 < count < 345 for count in counts.values())  # 267 expected, deviation 16
+    levels = np.abs(strengths[kinds == KINDS.index("rotate")]) / 3.0
+    assert levels.mean() == pytest.approx(6.0, abs=0.15)
+    assert levels.std() == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("values", [{"magnitude": 11.0}, {"deviation": -1.0}, {"probability": 2.0}])
+def test_timms_randaugment_refuses_what_is_out_of_range(values):
+    with pytest.raises(UserError, match=next(iter(values))):
+        timm.RandAugment(**values)

@@ -106,6 +106,14 @@ EPOCHS = {  # recipe -> epochs, their learning rates as the paper (or its replic
     "szegedy2014": (250, {0: 0.01, 7.9: 0.01, 8.1: 0.0096, 16.1: 0.009216}),
 }
 BATCHES = {"krizhevsky2012": 128, "rsb_a3": 2048, "szegedy2014": 32}  # the others: 256
+DECAYS = {  # recipe -> weight decay, and whether biases and normalisation decay too
+    "he2015": (1e-4, False),
+    "torchvision_v1": (1e-4, True),
+    "rsb_a3": (0.02, False),
+    "simonyan2014": (5e-4, False),
+    "krizhevsky2012": (5e-4, False),
+    "szegedy2014": (2e-4, False),
+}
 
 
 @pytest.mark.parametrize("recipe", [name for name in names("recipe") if name != "none"])
@@ -122,8 +130,41 @@ def test_a_recipe_builds_and_has_its_papers_learning_rates(recipe):
     for epoch, expected in rates.items():
         rate = plan.phases[0].learning_rate(round(epoch * 1_281_167 / batch))
         assert float(rate) == pytest.approx(expected, rel=0.01, abs=1e-6), epoch
+    optimizer = config.optimizer
+    assert (optimizer.weight_decay, optimizer.decay_all) == DECAYS[recipe]
     if recipe == "rsb_a3":
-        assert plan.settings.loss == "binary_cross_entropy"
+        assert (plan.settings.loss, config.train.target_threshold) == ("binary_cross_entropy", 0.2)
+        assert (config.data.shorter_side, config.train.gradient_clip) == (168, 1.0)
+    else:
+        assert (optimizer.momentum, optimizer.nesterov) == (0.9, False)
+        assert (plan.settings.loss, config.train.gradient_clip) == ("cross_entropy", None)
+        assert config.train.label_smoothing == 0.0
+
+
+RATES = {  # overrides -> torchvision's --lr
+    "arm=alexnet": 0.01,
+    "arm=vgg16": 0.01,
+    "model=vgg model.batch_norm=true": 0.1,
+    "arm=googlenet": 0.01,
+    "model=googlenet": 0.1,
+    "arm=plain18": 0.1,
+    "arm=resnet50": 0.1,
+    "arm=alexnet optimizer.learning_rate=0.3": 0.3,
+}
+
+
+@pytest.mark.parametrize("overrides", RATES)
+def test_torchvision_trains_nets_without_batchnorm_at_a_tenth_of_the_rate(overrides):
+    config = compose_train("data=imagenet", "recipe=torchvision_v1", *overrides.split())
+    plain = build.plain_config(config, "net")
+    assert plain["optimizer"]["learning_rate"] == RATES[overrides]
+    assert (plain["train"]["batch_size"], plain["train"]["epochs"]) == (256, 90)
+
+
+def test_what_a_recipe_states_for_one_net_is_of_a_recipe_and_a_net_that_are_there():
+    for path in (CONF / "recipe" / "for").glob("*.yaml"):
+        pairs = [f"{recipe}_{model}" for recipe in names("recipe") for model in names("model")]
+        assert path.stem in pairs
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -216,15 +257,20 @@ def test_a_mistake_gets_one_clear_sentence_and_no_traceback(mistake, tmp_path):
     assert "Error executing" not in done.stderr
 
 
-def test_the_cpu_flag_keeps_the_users_flags_and_other_platforms_alone():
-    from deeper.cli.xla_flags import CONVOLUTION_FLAG, set_cpu_flags
+def test_flags_for_xla_fit_the_device_and_keep_the_users(monkeypatch):
+    from deeper.cli import xla_flags
 
-    environ = {"XLA_FLAGS": "--xla_dump_to=x"}
-    set_cpu_flags(environ)
-    assert environ["XLA_FLAGS"] == f"--xla_dump_to=x {CONVOLUTION_FLAG}"
-    own = {"XLA_FLAGS": "--xla_cpu_experimental_ynn_fusion_type=mine"}
-    set_cpu_flags(own)
-    assert own["XLA_FLAGS"] == "--xla_cpu_experimental_ynn_fusion_type=mine"
-    gpu = {"JAX_PLATFORMS": "cuda"}
-    set_cpu_flags(gpu)
-    assert gpu == {"JAX_PLATFORMS": "cuda"}
+    def flags(**environ):
+        xla_flags.set_flags(environ)
+        return environ.get("XLA_FLAGS", "")
+
+    cpu, gpu = xla_flags.CONVOLUTION_FLAG, xla_flags.GPU_FLAG
+    assert flags(XLA_FLAGS="--xla_dump_to=x") == f"--xla_dump_to=x {cpu}"
+    mine = "--xla_cpu_experimental_ynn_fusion_type=mine"
+    assert flags(XLA_FLAGS=mine) == mine
+    assert flags(JAX_PLATFORMS="tpu") == ""
+    monkeypatch.setattr(xla_flags, "GPU_PLUGINS", ("json",))  # as if it were installed
+    assert flags() == flags(JAX_PLATFORMS="cuda") == gpu
+    assert flags(JAX_PLATFORMS="cpu") == cpu
+    fast = "--xla_gpu_deterministic_ops=false"
+    assert flags(XLA_FLAGS=fast) == fast

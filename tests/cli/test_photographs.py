@@ -53,7 +53,10 @@ def test_a_folder_is_prepared_learned_and_gone_on_with_to_the_bit(start, tmp_pat
     assert done.returncode == 0, done.output
     [run] = tmp_path.glob("runs/single/*")
     whole = json.loads((run / "result.json").read_text())["metrics"]
+    assert "data alone" in done.output and "the run is bound by" in done.output
     told = json.loads((run / "result.json").read_text())
+    assert told["antialias"] is True
+    assert told["rates"]["data"] > 0 and told["rates"]["compute"] > 0
     left_out = [name for split in told["unreadable"].values() for name in split["files"]]
     assert sorted(left_out) == ["red/cut.jpg", "red/short.jpg"]
     assert told["train_images"] + whole["test/n_seen"] == 60

@@ -70,6 +70,10 @@ def test_what_slurm_refuses_is_claimed_by_nobody(tmp_path):
     with pytest.raises(UserError, match="no such partition"):
         claim(sweep, tmp_path, "slurm", CODE, {}, refuse)
     assert read_submission(sweep[0].directory) is None
+    claim(sweep, tmp_path, "local", CODE, {"jobs": 3}, lambda it: None)
+    with pytest.raises(UserError, match="no such partition"):
+        claim(sweep, tmp_path, "slurm", CODE, {}, refuse)
+    assert read_submission(sweep[0].directory).settings == {"jobs": 3}
 
 
 def test_a_mistake_in_an_arm_is_found_before_it_is_submitted(tmp_path):

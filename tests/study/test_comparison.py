@@ -14,7 +14,7 @@ from deeper.study.curves import curves_figure
 from deeper.study.figures import lines_of
 from deeper.study.report import make_report
 from deeper.study.tables import published
-from tests.study.conftest import write_run
+from tests.study.conftest import DEFINITION, write_run
 
 # Made up: (top-1, top-5) of the one middle crop, parameters aside.
 ERRORS = {
@@ -62,18 +62,32 @@ def test_a_number_stands_beside_published_ones_of_its_protocol_alone(families):
         ("1crop", "top-1 error %", "25.00 ± 0.25 (n = 3)", "24.7"),
         ("1crop", "top-1 error %", "25.00 ± 0.25 (n = 3)", "24.01"),
         ("1crop", "top-1 error %", "25.00 ± 0.25 (n = 3)", "23.870"),
+        ("1crop at 224 of 236", "top-1 error %", "–", "21.948"),
         ("10crop (recipe)", "top-1 error %", "22.90 ± 0.00 (n = 3)", "22.85"),
         ("multiscale", "top-1 error %", "–", "20.74"),
     ]
-    of_vgg = [row[1:] for row in rows if row[0] == "vgg16" and row[2] == "top-5 error %"]
-    (own,) = [row for row in of_vgg if row[0] == "1crop"]
+    (own,) = [
+        row[1:] for row in rows if row[0] == "alexnet" and row[1:3] == ("1crop", "top-5 error %")
+    ]
     assert own[2].endswith("(n = 3)")
     assert own[3:] == ("–", "none of this protocol")
+    of_vgg = [row[1:] for row in rows if row[0] == "vgg16" and row[2] == "top-5 error %"]
     assert ("dense", "top-5 error %", "–", "8.8") in [row[:4] for row in of_vgg]
     # He's bar chart is of ensembles: its numbers stand beside nothing.
-    ensembles = {row["value"] for row in published({"protocol": "test ensemble"})}
-    assert "3.57" in ensembles
-    assert not ensembles & {row[4] for row in rows}
+    ensembles = {row["source"] for row in published({"protocol": "test ensemble"})}
+    assert ensembles and not any(row[5].startswith(tuple(ensembles)) for row in rows)
+
+
+def test_runs_on_smaller_images_stand_beside_nothing_until_they_are_shown_the_same(tmp_path):
+    small = {"name": "imagenet", "image_shape": [160, 160, 3], "shorter_side": 168}
+    study = {**DEFINITION, "published": {"dataset": "imagenet", "model": ["resnet50"]}}
+    path = write_run(tmp_path, "resnet50", 0, 24.0, study=study, config={"data": small})
+    shown = {"protocol": "1crop at 224 of 236", "test/error": 22.0, "step": 100}
+    (path / "evaluation-1crop-at-224-of-236.json").write_text(json.dumps(shown))
+    rows = [row[1:5] for row in comparison_rows(collect(tmp_path)) if row[2] == "top-1 error %"]
+    measured = [row for row in rows if row[2] != "–"]
+    assert measured == [("1crop at 224 of 236", "top-1 error %", "22.00 (n = 1)", "21.948")]
+    assert ("1crop", "top-1 error %", "–", "23.870") in rows
 
 
 def test_the_chart_of_ensembles_is_a_figure_of_its_own(families):
@@ -86,6 +100,8 @@ def test_the_chart_of_ensembles_is_a_figure_of_its_own(families):
     assert [bar.get_height() for bar in axes.patches] == [28.2, 25.8, 16.4, 11.7, 7.3, 6.7, 3.57]
     ticks = [label.get_text() for label in axes.get_xticklabels()]
     assert ticks[-1] == "ILSVRC'15\nResNet\n152 layers"
+    assert ticks[3] == "ILSVRC'13\nClarifai\n8 layers"
+    assert "ensembles" in axes.get_title()
     assert bars_figure(None) is None
 
 

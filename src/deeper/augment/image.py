@@ -147,6 +147,7 @@ def _branches(channels: int, fill: int, bilinear: bool) -> list[Branch]:
         partial(_equalize, channels=channels),
         pointwise(_invert),
         pointwise(_greyscale),
+        pointwise(_solarize_add),
     ]
 
 
@@ -181,6 +182,11 @@ def _posterize(channels: Channels, bits: Scalar) -> Channels:
 def _solarize(channels: Channels, threshold: Scalar) -> Channels:
     first = jnp.ceil(threshold).astype(jnp.int32)
     return [jnp.where(channel < first, channel, 255 - channel) for channel in channels]
+
+
+def _solarize_add(channels: Channels, added: Scalar) -> Channels:
+    most = jnp.floor(added).astype(jnp.int32)
+    return [jnp.where(c < 128, jnp.minimum(c + most, 255), c) for c in channels]
 
 
 def _invert(channels: Channels, strength: Scalar) -> Channels:

@@ -20,6 +20,7 @@ STRENGTHS = {
     "equalize": "none",
     "invert": "none",
     "greyscale": "none",
+    "solarize_add": "added to values below 128, 0 to 255",
 }
 KINDS = tuple(STRENGTHS)
 GEOMETRIC = KINDS[1:7]
@@ -40,4 +41,5 @@ LIMITS = {
     "hue": (-0.5, 0.5),
     "posterize": (0.0, 8.0),
     "solarize": (0.0, 256.0),
+    "solarize_add": (0.0, 255.0),
 }

@@ -130,16 +130,11 @@ class RandAugment(Drawn):
         layers: operations an image, N in the paper.
         magnitude: bin of the magnitude, M in the paper, from 0.
         bins: magnitudes in all. torchvision has 31; the paper's scale of 10 is bins=11.
-        spread: standard deviation of a Gaussian that each operation's magnitude is drawn from, in
-            bins; timm's mstd.
-        probability: that an operation is carried out at all; timm's is 0.5.
     """
 
     layers: int = 2
     magnitude: int = 9
     bins: int = 31
-    spread: float = 0.0
-    probability: float = 1.0
 
     def __post_init__(self):
         """Check the ranges."""
@@ -150,11 +145,6 @@ class RandAugment(Drawn):
             raise UserError(
                 f"RandAugment's magnitude={self.magnitude}: with bins={self.bins} give 0 to "
                 f"{self.bins - 1}."
-            )
-        if self.spread < 0 or not 0.0 <= self.probability <= 1.0:
-            raise UserError(
-                f"RandAugment's spread={self.spread:g} probability={self.probability:g}: give a "
-                "spread of 0 or more, a probability from 0 to 1."
             )
 
     def space_of(self, height: int, width: int) -> Space:
@@ -169,15 +159,8 @@ class RandAugment(Drawn):
             operation = jax.random.randint(which, (self.layers,), 0, len(kinds))
             sign = jax.random.randint(sign, (self.layers,), 0, 2)
             chosen = jnp.asarray(kinds)[operation]
-            if not self.spread and self.probability == 1.0:
-                at_magnitude = jnp.asarray(strengths[:, self.magnitude])
-                return chosen, at_magnitude[operation, sign]
-            noise, chance = jax.random.split(jax.random.fold_in(key, 1))
-            magnitude = self.magnitude + self.spread * jax.random.normal(noise, (self.layers,))
-            magnitude = jnp.clip(jnp.round(magnitude).astype(int), 0, self.bins - 1)
-            used = jax.random.uniform(chance, (self.layers,)) < self.probability
-            chosen = jnp.where(used, chosen, KINDS.index("identity"))
-            return chosen, jnp.asarray(strengths)[operation, magnitude, sign]
+            at_magnitude = jnp.asarray(strengths[:, self.magnitude])
+            return chosen, at_magnitude[operation, sign]
 
         return self._apply(jax.vmap(draw)(keys), images)
 

@@ -67,6 +67,7 @@ class Claim:
         finished: before.
         failed: arms with reasons: diverged before, or mistakes in their configs.
         elsewhere: arms that another process or job has, with its name.
+        job: number of the batch job, where there is one.
     """
 
     folder: Path
@@ -75,6 +76,7 @@ class Claim:
     finished: list[Arm] = field(default_factory=list)
     failed: list[tuple[Arm, str]] = field(default_factory=list)
     elsewhere: list[tuple[Arm, str]] = field(default_factory=list)
+    job: str | None = None
 
     @property
     def total(self) -> int:
@@ -170,27 +172,32 @@ def claim(
     study = arms[0].directory.parent.name
     name = f"{study}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     folder = runs.absolute() / ".sweep" / name
-    with disk_errors(folder):
-        folder.mkdir(parents=True)
     taken = Claim(folder, code)
     with _studies(sorted({arm.directory.parent for arm in arms})):
-        alive = alive_among([read_submission(arm.directory) for arm in arms])
-        for arm, where in zip(arms, alive, strict=True):
-            status = arm.status()
-            if status == "finished":
-                taken.finished.append(arm)
-            elif status is not None:
-                taken.failed.append((arm, f"{status} before"))
-            elif where is not None:
-                taken.elsewhere.append((arm, where))
-            else:
-                _take(arm, taken, launcher, settings)
+        before = [read_submission(arm.directory) for arm in arms]
         try:
+            for arm, where in zip(arms, alive_among(before), strict=True):
+                status = arm.status()
+                if status == "finished":
+                    taken.finished.append(arm)
+                elif status is not None:
+                    taken.failed.append((arm, f"{status} before"))
+                elif where is not None:
+                    taken.elsewhere.append((arm, where))
+                else:
+                    _take(arm, taken, launcher, settings)
             if taken.todo:
+                with disk_errors(folder):
+                    folder.mkdir(parents=True)
                 submit(taken)
         except BaseException:
-            for arm in taken.todo:
-                (arm.directory / SUBMISSION).unlink(missing_ok=True)
+            for arm, old in zip(arms, before, strict=True):
+                if not any(arm is one for one in taken.todo):
+                    continue
+                if old is not None:
+                    write_submission(arm.directory, old)
+                else:
+                    (arm.directory / SUBMISSION).unlink(missing_ok=True)
             raise
     return taken
 

@@ -117,11 +117,11 @@ def streamed(
         numbers = np.where(mask, numbers, -1)
         threads = Workers(workers.count)
         middles = partial(stream, part, stop=len(numbers), workers=threads, rows=rows)
-        feed = Streamed(partial(middles, numbers.__getitem__))
+        feed = Streamed(partial(middles, numbers.__getitem__), mesh)
         evaluated[name] = EvaluatedSplit(name, feed, len(part.labels), len(numbers))
     training = partial(stream, stop=None, workers=workers, rows=rows)
     if not ratio:
-        return Streamed(partial(training, train, order, seed=seed)), evaluated
+        return Streamed(partial(training, train, order, seed=seed), mesh), evaluated
     without, other_rows = parts["unlabelled"], own_rows(mesh, batch_size * ratio)
 
     def other_order(step):
@@ -138,4 +138,4 @@ def streamed(
             for one, other in zip(labelled, unlabelled, strict=True):
                 yield one | {"unlabelled": other["image"]}
 
-    return Streamed(both), evaluated
+    return Streamed(both, mesh), evaluated

@@ -152,8 +152,8 @@ class RunArm:
         return "diverged" if code == DIVERGED else "finished"
 
     def _leave(self) -> None:
-        """End after a stop, in the way that fits its cause."""
-        deadline = time.monotonic() + LINGER_SECONDS
+        """End after a stop, in the way that fits its cause; the first task decides."""
+        deadline = time.monotonic() + LINGER_SECONDS * (2 if self._rank else 1)
         while time.monotonic() < deadline:
             submission = read_submission(Path(self.directory))
             if submission is None or submission.cancelled:
@@ -164,8 +164,6 @@ class RunArm:
             if self._rank == 0 and facts.get("PreemptTime", "None") not in ("None", "Unknown"):
                 subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], timeout=60)
             time.sleep(2)
-        if self._rank:
-            time.sleep(LINGER_SECONDS)  # rank 0 decides
         sys.exit(STOPPED)
 
 

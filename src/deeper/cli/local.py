@@ -139,11 +139,11 @@ class Sweep:
     def run(self) -> int:
         """Run all the arms; return the exit status."""
         console = self._console
+        previous = {n: signal.signal(n, self._stop) for n in (signal.SIGINT, signal.SIGTERM)}
         if self._waiting:
             console.print(f"{self._jobs} at a time")
-        previous = {n: signal.signal(n, self._stop) for n in (signal.SIGINT, signal.SIGTERM)}
-        process = dataclasses.asdict(Process.of(os.getpid()))
-        write_whole(self._folder / PROCESS, to_json(process))
+            process = dataclasses.asdict(Process.of(os.getpid()))
+            write_whole(self._folder / PROCESS, to_json(process))
         try:
             if console.is_terminal:
                 self._bar.start()
@@ -152,7 +152,7 @@ class Sweep:
                 )
             while self._running or (self._waiting and not self._stopping):
                 while self._waiting and self._free and not self._stopping:
-                    self._start(self._waiting.pop(0), self._free.pop(0))
+                    self._try(self._waiting.pop(0))
                 self._listen()
                 for ended in [r for r in self._running if r.process.poll() is not None]:
                     self._end(ended)
@@ -165,12 +165,22 @@ class Sweep:
                 left.process.terminate()
         return self._close()
 
-    def _start(self, directory: Path, share: Share) -> None:
+    def _try(self, directory: Path) -> None:
+        """Start an arm, if it is still to be run and can be."""
         submission = read_submission(directory)
         if submission is None or submission.sweep != str(self._folder) or submission.cancelled:
             self._interrupted += 1  # cancelled, or moved away, while it waited
-            self._free.insert(0, share)
             return
+        try:
+            self._start(directory, submission, self._free[0])
+        except OSError as error:
+            reason = f"it could not be started: {error}"
+            self._failed.append((submission.name, reason, ""))
+            note(directory, str(self._folder), ended={"code": None, "reason": reason})
+        else:
+            del self._free[0]
+
+    def _start(self, directory: Path, submission: Submission, share: Share) -> None:
         read, write = os.pipe()
         environment = submission.environment | share.environment
         environment |= {PIPE_VARIABLE: str(write), "PYTHONUNBUFFERED": "1"}
@@ -206,12 +216,12 @@ class Sweep:
                 pipe.close()
                 continue
             message = json.loads(line)
-            note = note_of(message["phase"], message["loss"], message["images_per_second"])
+            words = note_of(message["phase"], message["loss"], message["images_per_second"])
             self._bar.update(
                 pipes[pipe].task,
                 completed=message["step"],
                 total=message["steps"],
-                note=note,
+                note=words,
             )
 
     def _end(self, ended: Running) -> None:

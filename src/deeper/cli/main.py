@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from deeper.cli.xla_flags import set_cpu_flags
+from deeper.cli.xla_flags import set_flags
 from deeper.errors import UserError
 
 VERBS = {
@@ -52,7 +52,7 @@ def main() -> int:
         verb, rest = "convolution", rest[1:]
     if verb == "sweep" and rest and "=" not in rest[0] and not rest[0].startswith("-"):
         rest = [f"action={rest[0]}", *rest[1:]]
-    set_cpu_flags()
+    set_flags()
     # Keeps XLA's C++ log to errors; a warning there has no line number that a reader could use.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     module = importlib.import_module(f"deeper.cli.{verb}")

@@ -2,19 +2,19 @@
 
 import shlex
 import time
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 
 from deeper.cli import queue
 from deeper.cli.claim import Claim
 from deeper.cli.job import RunArm
 from deeper.cli.main import FAILED, FINISHED, INTERRUPTED
-from deeper.cli.states import FAILED_STATES, over, states_of
-from deeper.cli.submission import read_submission, write_submission
+from deeper.cli.states import FAILED_STATES, State, over, states_of
+from deeper.cli.submission import note, read_submission
 from deeper.cli.table import summary, table
 from deeper.errors import UserError
 
@@ -42,10 +42,10 @@ def submit(taken: Claim) -> None:
         raise UserError(
             f"Slurm did not take the sweep: {' '.join(words) or error}. Nothing was submitted."
         ) from error
+    taken.job = jobs[0].job_id.partition("_")[0]
     for arm, job in zip(taken.todo, jobs, strict=True):
-        submission = read_submission(arm.directory)
-        assert submission is not None
-        write_submission(arm.directory, replace(submission, job=job.job_id))
+        # Where this fails, the job is found by its name.
+        note(arm.directory, str(taken.folder), job=job.job_id)
 
 
 def _executor(folder: Path, settings: dict[str, Any], root: str | None) -> Any:
@@ -108,26 +108,15 @@ def follow(taken: Claim, show: str, console: Console, *, wait: bool) -> int:
         The exit status: not 0 if an arm failed or was stopped.
     """
     if taken.todo:
-        first = read_submission(taken.todo[0].directory)
-        assert first is not None and first.job is not None
-        number = first.job.partition("_")[0]
         console.print(
-            f"Slurm job {number}: {len(taken.todo)} arms. How it goes: {show}", soft_wrap=True
+            f"Slurm job {taken.job}: {len(taken.todo)} arms. How it goes: {show}", soft_wrap=True
         )
     for arm, reason in taken.failed:
         console.print(f"  {arm.name}: {reason}", soft_wrap=True)
     if not wait or not taken.todo:
         return FAILED if taken.failed else FINISHED
-    directories = [arm.directory for arm in taken.todo]
     try:
-        with Live(console=console, refresh_per_second=1, transient=True) as live:
-            while True:
-                states = states_of(directories)
-                if console.is_terminal:
-                    live.update(table(states, everything=False))
-                if all(over(state) for state in states):
-                    break
-                time.sleep(POLL_SECONDS)
+        states = _watch([arm.directory for arm in taken.todo], console)
     except KeyboardInterrupt:
         cancel = show.replace(" status", " cancel", 1)
         console.print(f"The jobs go on. How: {show}\nTo end them: {cancel}", soft_wrap=True)
@@ -137,3 +126,25 @@ def follow(taken: Claim, show: str, console: Console, *, wait: bool) -> int:
     if taken.failed or any(state.word in FAILED_STATES for state in states):
         return FAILED
     return FINISHED if all(state.word == "finished" for state in states) else INTERRUPTED
+
+
+def _watch(directories: Sequence[Path], console: Console) -> list[State]:
+    """Show how arms stand until all have ended; a line in a log when one more has."""
+    ended = -1
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            try:
+                states = states_of(directories)
+            except UserError as error:  # Slurm's controller is restarted, say
+                console.print(str(error), soft_wrap=True)
+                time.sleep(6 * POLL_SECONDS)
+                continue
+            if console.is_terminal:
+                live.update(Group(table(states, everything=False), summary(states)), refresh=True)
+            now_ended = sum(map(over, states))
+            if not console.is_terminal and now_ended != ended:
+                console.print(summary(states))
+            ended = now_ended
+            if ended == len(states):
+                return states
+            time.sleep(POLL_SECONDS)

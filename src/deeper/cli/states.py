@@ -12,7 +12,7 @@ from typing import Any
 from deeper.cli import queue
 from deeper.cli.job import STOPPED, last_line
 from deeper.cli.queue import Job
-from deeper.cli.submission import Submission, read_submission
+from deeper.cli.submission import Submission, age, read_submission
 from deeper.track.files import read_json
 from deeper.track.lock import holder_of
 from deeper.track.run_directory import CONFIG, ENVIRONMENT, RESULT, ROWS
@@ -25,6 +25,7 @@ WORDS = (
 ALIVE = ("running", "starting", "ending", "requeued", "waiting")
 FAILED_STATES = ("failed", "diverged", "lost")
 TO_RESUME = ("failed", "lost", "stopped", "cancelled")
+SUBMITTING_SECONDS = 120.0
 _TAIL = 8192
 
 
@@ -138,7 +139,10 @@ def _of_job(state: State, submission: Submission, job: Job | None, accounted: st
                 return replace(state, word="requeued", remark=remark)
             return replace(state, word="waiting", remark=job.reason)
         return replace(state, word="ending", remark=job.state.lower())
+    submission = read_submission(state.directory) or submission  # it may have ended just now
     state = replace(state, job=str(submission.job or ""))
+    if submission.job is None and age(submission.submitted) < SUBMITTING_SECONDS:
+        return replace(state, word="waiting", remark="being submitted")
     if submission.cancelled or accounted == "CANCELLED":
         return replace(state, word="cancelled")
     if submission.ended is not None or accounted not in (None, "COMPLETED"):

@@ -110,6 +110,13 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
+def age(time: str) -> float:
+    """Return the seconds since a time from `now`."""
+    return (
+        datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(time)
+    ).total_seconds()
+
+
 def read_submission(directory: Path) -> Submission | None:
     """Return how a run directory was submitted; None if it was not, or not readably."""
     value = read_json(directory / SUBMISSION)

@@ -2,11 +2,11 @@
 
 import json
 import os
+import shlex
 import signal
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -20,6 +20,11 @@ from deeper.cli.study_directory import study_directory
 from deeper.cli.submission import now, update_submission
 from deeper.cli.table import summary, table
 from deeper.errors import UserError
+from deeper.track.files import read_json
+from deeper.track.run_directory import ENVIRONMENT
+
+if TYPE_CHECKING:
+    from deeper.cli.claim import Arm
 
 ACTIONS = ("status", "resume", "cancel")
 
@@ -60,53 +65,61 @@ def _order(state: State) -> tuple[str, int, str]:
 def _resume(states: Sequence[State], config: DictConfig, console: Console) -> int:
     """Give what is not finished to a launcher again, from the frozen configs."""
     # Heavy: to show or cancel takes none of it.
-    from deeper.cli import launch
-    from deeper.cli.claim import Arm, frozen_config
+    from deeper.cli.launch import start
 
     todo = [state for state in states if state.word in TO_RESUME]
     left = sum(state.word in ALIVE for state in states)
     console.print(f"{summary(states)}. To go on with: {len(todo)}")
     if not todo:
         return FINISHED
-    given = _given_launcher(config)
-    groups: dict[str, Any] = {}
-    now_code: Code | None = None
+    groups: dict[str, tuple[Any, list[Arm]]] = {}
     for state in todo:
-        submission = state.submission
-        if given is not None:
-            launcher, settings = given
-        elif submission is not None:
-            launcher, settings = submission.launcher, submission.settings
-        else:
-            launcher, settings = "local", {"jobs": config.jobs}
-        if submission is None or config.code is not None:
-            now_code = now_code or freeze(config.code or "snapshot", Path(config.runs))
-            code = now_code
-        else:
-            code = Code(**submission.code)
-            if code.root is not None and not Path(code.root).is_dir():
-                raise UserError(
-                    f"{code.root}, the code of {state.name}, is gone: code=snapshot goes on with "
-                    "the code as it is now."
-                )
-        key = json.dumps([launcher, settings, code.plain()], sort_keys=True)
-        frozen = frozen_config(state.directory)
-        overrides = [f"{group}={choice}" for group, choice in frozen.choices.items()]
-        arm = Arm(state.name, state.directory, frozen, overrides)
-        if submission is not None:
-            arm = replace(arm, overrides=submission.overrides, cwd=submission.cwd)
-        groups.setdefault(key, (launcher, settings, code, []))[3].append(arm)
+        how = _how(state, config)
+        arm = _arm(state)
+        key = json.dumps([*how[:2], how[2].plain()], sort_keys=True)
+        groups.setdefault(key, (how, []))[1].append(arm)
     statuses: list[int] = []
     # A local launcher stays until its arms have ended: it is the last.
-    for launcher, settings, code, arms in sorted(
-        groups.values(), key=lambda group: group[0] == "local"
+    for (launcher, settings, code), arms in sorted(
+        groups.values(), key=lambda group: group[0][0] == "local"
     ):
         last = len(statuses) == len(groups) - 1
-        how = config.launch if last or launcher == "local" else "detach"
-        statuses.append(launch.start(arms, Path(config.runs), launcher, settings, code, how))
+        launch = config.launch if last or launcher == "local" else "detach"
+        statuses.append(start(arms, Path(config.runs), launcher, settings, code, launch))
     if left:
         console.print(f"{left} arms were under way and were left alone.")
     return max(statuses)
+
+
+def _arm(state: State) -> "Arm":
+    from deeper.cli.claim import Arm, frozen_config
+
+    submission, frozen = state.submission, frozen_config(state.directory)
+    if submission is not None:
+        return Arm(state.name, state.directory, frozen, submission.overrides, submission.cwd)
+    # `deeper train`, by hand: its words stand in the record.
+    words = shlex.split((read_json(state.directory / ENVIRONMENT) or {}).get("command") or "")
+    return Arm(state.name, state.directory, frozen, words[2:])
+
+
+def _how(state: State, config: DictConfig) -> tuple[str, dict[str, Any], Code]:
+    """Return the launcher of an arm that is resumed, its settings, and the code."""
+    submission = state.submission
+    if submission is None or config.code is not None:
+        code = freeze(config.code or "snapshot", Path(config.runs))
+    else:
+        code = Code(**submission.code)
+        if code.root is not None and not Path(code.root).is_dir():
+            raise UserError(
+                f"{code.root}, the code of {state.name}, is gone: code=snapshot goes on with the "
+                "code as it is now."
+            )
+    given = _given_launcher(config)
+    if given is not None:
+        return (*given, code)
+    if submission is not None:
+        return submission.launcher, submission.settings, code
+    return "local", {"jobs": config.jobs}, code
 
 
 def _given_launcher(config: DictConfig) -> tuple[str, dict[str, Any]] | None:

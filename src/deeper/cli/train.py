@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from deeper.cli.banner import banner, banner_facts, transfer_lines
 from deeper.cli.featured import featured
 from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED, USER_ERROR, tell
 from deeper.cli.progress import Pipe, Watcher, watcher
+from deeper.cli.rates import rate_lines
 from deeper.cli.splits import Splits, in_result, open_splits
 from deeper.errors import UserError
 from deeper.inspect.stages import stages_of
@@ -154,7 +156,7 @@ def _train(
         tracker = Tracker.start(directory, config=build.plain_config(config))
     else:
         tracker = Tracker(directory, None)
-    outcome = None
+    outcome, on_cpu = None, mesh.devices.flat[0].platform == "cpu"
     try:
         outcome = train(
             experiment,
@@ -165,6 +167,10 @@ def _train(
             watch=watch,
             stop_asked=processes.agreed_by(
                 lambda: stop.asked or (isinstance(watch, Pipe) and watch.broken), mesh
+            ),
+            tell_rates=lambda rates: console.print(
+                "\n".join(rate_lines(config, splits.train.images, rates, on_cpu=on_cpu)),
+                soft_wrap=True,
             ),
         )
         if outcome.status == "finished" and processes.first():
@@ -209,6 +215,10 @@ def _result(
         "git_commit": environment()["git_commit"],
         "command": f"{sys.argv[0]} {shlex.join(sys.argv[1:])}",
     }
+    if config.data.get("crop") is not None:
+        result["antialias"] = config.data.antialias  # it changes a photograph's pixels
+    if outcome.rates is not None:
+        result["rates"] = asdict(outcome.rates) | {"bound_by": outcome.rates.bound_by}
     if splits.unreadable:
         result["unreadable"] = in_result(splits.unreadable)
     if outcome.status == "diverged":

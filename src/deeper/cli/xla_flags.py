@@ -14,23 +14,35 @@ from collections.abc import MutableMapping
 CONVOLUTION_FLAG = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
 FIRST, BEYOND = (0, 10, 2), (0, 13)
 
+# Without it a run on a GPU differs in bits from its repetition: some kernels add up in the order in
+# which their threads come, and each process chooses its kernels anew. experiments/reliability
+# holds what it costs.
+GPU_FLAG = "--xla_gpu_deterministic_ops=true"
+
+GPU_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm60_plugin")
+
 
 def only_cpu(environ: MutableMapping[str, str] = os.environ) -> bool:
     """Whether JAX will run on the CPU: it is told to, or has no accelerator's plugin."""
     platforms = environ.get("JAX_PLATFORMS", "")
     if platforms:
         return platforms == "cpu"
-    plugins = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm60_plugin", "libtpu")
-    return not any(importlib.util.find_spec(name) for name in plugins)
+    return not any(importlib.util.find_spec(name) for name in (*GPU_PLUGINS, "libtpu"))
 
 
-def set_cpu_flags(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Add the CPU's flag to ``XLA_FLAGS``, keeping what the user has put there."""
+def set_flags(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Add what fits the device to ``XLA_FLAGS``, keeping what the user has put there."""
+    if only_cpu(environ):
+        if FIRST <= _jaxlib_version() < BEYOND:
+            _add(CONVOLUTION_FLAG, environ)
+    elif any(importlib.util.find_spec(name) for name in GPU_PLUGINS):
+        _add(GPU_FLAG, environ)
+
+
+def _add(flag: str, environ: MutableMapping[str, str]) -> None:
     given = environ.get("XLA_FLAGS", "")
-    name = CONVOLUTION_FLAG.partition("=")[0]
-    if name in given or not only_cpu(environ) or not FIRST <= _jaxlib_version() < BEYOND:
-        return
-    environ["XLA_FLAGS"] = f"{given} {CONVOLUTION_FLAG}".strip()
+    if flag.partition("=")[0] not in given:
+        environ["XLA_FLAGS"] = f"{given} {flag}".strip()
 
 
 def _jaxlib_version() -> tuple[int, ...]:

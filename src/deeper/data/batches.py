@@ -20,7 +20,7 @@ from deeper.data.sources import Split
 
 PIECE = 16  # examples: a batch of 256 keeps 16 workers busy, and the first one comes soon
 MOST_AHEAD = 32  # batches
-AHEAD_BYTES = 512 << 20
+AHEAD_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class View:
         image_shape: (height, width, channels) that the net takes.
         crop: the random crop in training, one of `crops.DRAWS`; or middle, as at evaluation.
         shorter_side: in pixels, of which the middle is evaluated.
-        antialias: in resizing; see `crops.cut`.
+        antialias: in resizing; see `crops.cut_into`.
     """
 
     image_shape: tuple[int, int, int]
@@ -105,18 +105,18 @@ class Photographs:
         numbers, out = self.numbers[rows], view.image_shape[:2]
         if not hasattr(self._own, "records"):
             self._own.records = records.open_records(self.directory, self.split)
-        for i, record in enumerate(self._own.records.__getitems__([int(n) for n in numbers])):
-            try:
-                found = records.fields(record)
+        for i, number in enumerate(numbers):
+            try:  # one by one: for several, array_record starts threads each time
+                found = records.fields(self._own.records[int(number)])
                 data = found["image"]
             except (ValueError, KeyError) as error:
                 raise UserError(
-                    f"Record {numbers[i]} of {self.split} in {self.directory} is damaged: prepare "
+                    f"Record {number} of {self.split} in {self.directory} is damaged: prepare "
                     "the data set again."
                 ) from error
             name = found.get("file_name", b"")
             assert isinstance(data, bytes) and isinstance(name, bytes)
-            named = f"{name.decode() or 'a photograph'} (record {numbers[i]} of {self.split})"
+            named = f"{name.decode() or 'a photograph'} (record {number} of {self.split})"
             try:
                 size = jpeg.size_of(data, named)
                 if draw is None:
@@ -130,7 +130,7 @@ class Photographs:
                 raise UserError(
                     f"{error}. With data.on_bad=skip such files are left out."
                 ) from error
-            images[i] = crops.cut(pixels, crop, out, box, view.antialias)
+            crops.cut_into(images[i], pixels, crop, box, view.antialias)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Open the files anew in another process."""

@@ -5,6 +5,7 @@ is done by one of them at a time. Processes do that side by side, too; they cost
 beginning, and memory.
 """
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -49,14 +50,7 @@ class Processes:
         shape: tuple[int, ...],
         seed: int | None,
     ):
-        size = slots * int(np.prod(shape))
-        if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free < size:
-            raise UserError(
-                f"data.processes needs {size >> 20} MB of shared memory, more than is free in "
-                f"{MEMORY}: give the container more (docker run --shm-size), or set "
-                "data.processes=false."
-            )
-        self._memory = SharedMemory(create=True, size=size)
+        self._memory = _reserved(slots * int(np.prod(shape)))
         self._slots = np.ndarray((slots, *shape), np.uint8, self._memory.buf)
         self._free = list(range(slots))
         self._pool = ProcessPoolExecutor(
@@ -106,6 +100,32 @@ class Processes:
         """Have photographs decoded into a slot, from the image ``begin`` on."""
         assert slot is not None
         return self._pool.submit(_decode, slot, begin, rows, place)
+
+
+def _reserved(size: int) -> SharedMemory:
+    """Return new shared memory of so many bytes, which are there: none is missing later on."""
+    try:
+        # What is too little is not asked for: others need the rest.
+        if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        memory = SharedMemory(create=True, size=size)
+        try:
+            if MEMORY.is_dir():
+                with (MEMORY / memory.name).open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, size)
+        except OSError:
+            memory.close()
+            memory.unlink()
+            raise
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.ENOMEM):
+            raise
+        raise UserError(
+            f"data.processes needs {size >> 20} MB of shared memory, more than is free in "
+            f"{MEMORY}: give the container more (docker run --shm-size), or set "
+            "data.processes=false."
+        ) from error
+    return memory
 
 
 _own: dict[str, Any] = {}  # of a worker process: what it decodes, and where to

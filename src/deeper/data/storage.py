@@ -4,6 +4,7 @@ import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -86,10 +87,14 @@ def write_storage(directory: Path, storage: Storage) -> None:
     (directory / NOTE).write_text(json.dumps(asdict(storage)) + "\n")
 
 
+def layout_of(directory: Path) -> str:
+    """Return how a directory's photographs are laid out."""
+    return str(_noted(directory)["layout"])
+
+
 def require_storage(directory: Path, name: str, wished: Storage) -> None:
     """Refuse a directory that is there already and stores its photographs in another way."""
-    note = directory / NOTE
-    there = json.loads(note.read_text()) if note.is_file() else asdict(AS_THEY_ARE)
+    there = _noted(directory)
     differing = [
         f"{key}={there[key]}" for key, value in asdict(wished).items() if there[key] != value
     ]
@@ -98,3 +103,9 @@ def require_storage(directory: Path, name: str, wished: Storage) -> None:
             f"{name} is prepared already in {directory}, with {', '.join(differing)}: move that "
             "away, or prepare into another place with data.dir=DIRECTORY."
         )
+
+
+def _noted(directory: Path) -> dict[str, Any]:
+    note = directory / NOTE
+    found: dict[str, Any] = json.loads(note.read_text()) if note.is_file() else asdict(AS_THEY_ARE)
+    return found

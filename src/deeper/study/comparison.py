@@ -20,17 +20,21 @@ from deeper.study.tables import ABSENT, METRIC_NAMES, by_arm, published
 SAME = {
     "test": "1crop",
     "val 1-crop single": "1crop",
+    "val 1-crop at 224 of 236 single": "1crop at 224 of 236",
     "val 10-crop single": "10crop",
     "val single scale dense": "dense",
+    "val dense at 384 single": "dense at 384",
     "val multi-scale single": "multiscale",
 }
+# Pixels of a crop and of the photograph's shorter side, where a protocol's name states no others.
+SIZES = (224, 256)
 MEASURED = {"top1_error": "test/error", "top5_error": "test/error_top5"}
 HEADINGS = ("net", "protocol", "metric", "measured", "published", "source")
 
-# As the slides write them.
+# As the slides write them, which leave out the name of 2013.
 NAMES = {
     "alexnet": "AlexNet",
-    "zf": "ZFNet",
+    "clarifai": "Clarifai",
     "vgg": "VGG",
     "googlenet": "GoogLeNet",
     "resnet": "ResNet",
@@ -68,10 +72,17 @@ def comparison_rows(collection: Collection) -> list[tuple[str, ...]]:
 
 def _measured(runs: Sequence[Run], protocol: str, key: str) -> str:
     """Return the mean over the runs that were evaluated so, with their number."""
-    values = [v for run in runs if (v := run.evaluations.get(protocol, {}).get(key)) is not None]
+    same = [run for run in runs if " at " in protocol or _sizes(run) == SIZES]
+    values = [v for run in same if (v := run.evaluations.get(protocol, {}).get(key)) is not None]
     if not values:
         return ABSENT
     return f"{mean_of(values)} (n = {len(values)})"
+
+
+def _sizes(run: Run) -> tuple[int, int]:
+    """Return the pixels of a run's images and of its photographs' shorter side, if it has any."""
+    shorter = nested(run.config, "data.shorter_side")
+    return SIZES if shorter is None else (nested(run.config, "data.image_shape")[0], shorter)
 
 
 def _told(row: Mapping[str, str]) -> tuple[str, str]:
@@ -110,7 +121,7 @@ def bars_figure(filters: Mapping[str, Any] | None) -> Figure | None:
     protocols = " and ".join(dict.fromkeys(row["protocol"] for row in rows))
     metrics = " and ".join(dict.fromkeys(METRIC_NAMES[row["metric"]] for row in rows))
     axes.set_ylabel(metrics.replace(" %", " (%)"))
-    axes.set_title("Published: the winners and runners-up of ILSVRC, by layers")
+    axes.set_title("Published ensembles: winners and runners-up of ILSVRC, by layers")
     sources = "; ".join(dict.fromkeys(row["source"] for row in rows))
     axes.set_xlabel(f"{protocols}; {sources}", color=SOFT, fontsize=9, labelpad=8)
     return figure

@@ -4,7 +4,11 @@ Both feeds answer the same three questions: what stays on the device (``source``
 for a number of steps (``steps``), and how one step's share of it becomes a batch (``take``).
 """
 
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -16,6 +20,8 @@ from jaxtyping import Int32, UInt8
 from deeper.train import parallel
 from deeper.train.step import Batch
 
+HostBatch = dict[str, np.ndarray]
+
 
 class Resident:
     """The examples live on every device; only their numbers are sent, -1 for padding.
@@ -24,6 +30,8 @@ class Resident:
         source: from `on_device`; several feeds may share one.
         numbers: step -> the examples' numbers in that step's batch; a pure function.
     """
+
+    batches_per_second: float | None = None  # nothing is waited for
 
     def __init__(self, source: Any, numbers: Callable[[int], Int32[np.ndarray, " batch"]]):
         self.source = source
@@ -74,28 +82,56 @@ def on_device(
 
 
 class Streamed:
-    """Batches come from the host, computed ahead.
+    """Batches come from the host, computed ahead, and go to the devices a call ahead.
+
+    While the devices work on one call's batches, those of the next are laid side by side and sent.
 
     Args:
         batches: first step -> an iterator of batches from that step on; it may have ``close``.
+        mesh: the devices.
     """
 
     source: Any = ()
+    batches_per_second: float | None = None  # of the data alone, while the first call waits
 
-    def __init__(self, batches: Callable[[int], Iterator[Any]]):
-        self._open = batches
-        self._iterator: Iterator[Any] | None = None
-        self._next = -1
+    def __init__(self, batches: Callable[[int], Iterator[HostBatch]], mesh: Mesh):
+        self._open, self._mesh = batches, mesh
+        self._iterator: Iterator[HostBatch] | None = None
+        self._next = -1  # step that the gathered batches begin with
+        self._gathered: Future[_Gathered] | None = None
+        self._closing = threading.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="feed")
 
     def steps(self, first: int, count: int, capacity: int) -> Any:
-        """Return the feed of ``count`` steps from ``first`` on, filled up to ``capacity``."""
-        if self._iterator is None or self._next != first:
+        """Return the feed of ``count`` steps from ``first`` on, with room for ``capacity``."""
+        if self._gathered is None or self._next != first:
             self.close()
             self._iterator = iter(self._open(first))
-        batches = [next(self._iterator) for _ in range(count)]
+            self._gathered = self._thread.submit(self._gather, [], capacity)
+        found = self._gathered.result()
+        assert len(found.host) >= count, f"the data end before step {first + count}"
         self._next = first + count
-        batches += [batches[0]] * (capacity - count)
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
+        self._gathered = self._thread.submit(self._gather, found.host[count:], capacity)
+        return found.device
+
+    def _gather(self, kept: list[HostBatch], capacity: int) -> "_Gathered":
+        """Lay batches side by side, some of them ``kept`` from before, and send them."""
+        host: list[HostBatch] = []
+        whole: HostBatch = {}
+        while len(host) < capacity and not self._closing.is_set():
+            batch = kept.pop(0) if kept else next(self._iterator, None)  # type: ignore[arg-type]
+            if batch is None:
+                break
+            if not whole:
+                whole = {k: _aligned((capacity, *v.shape), v.dtype) for k, v in batch.items()}
+            for name, rows in batch.items():
+                whole[name][len(host)] = rows
+            host.append({name: rows[len(host)] for name, rows in whole.items()})
+            if len(host) == 1:
+                began = time.monotonic()
+        if self.batches_per_second is None and len(host) > 1:
+            self.batches_per_second = (len(host) - 1) / (time.monotonic() - began)
+        return _Gathered(host, parallel.split_rows(whole, self._mesh))
 
     @staticmethod
     def take(source: Any, batch: Batch) -> Batch:
@@ -105,10 +141,33 @@ class Streamed:
 
     def close(self) -> None:
         """Stop what computes ahead."""
+        self._closing.set()
+        if self._gathered is not None:
+            wait([self._gathered])
         close = getattr(self._iterator, "close", None)
         if close is not None:
             close()
-        self._iterator = None
+        self._closing.clear()
+        self._iterator = self._gathered = None
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return new memory that begins where JAX takes it over on a CPU as it is, uncopied."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    room = np.empty(size + ALIGNMENT, np.uint8)
+    begin = -room.ctypes.data % ALIGNMENT
+    return room[begin : begin + size].view(dtype).reshape(shape)
+
+
+ALIGNMENT = 64  # bytes
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """Batches side by side: one by one on the host, and on the devices."""
+
+    host: list[HostBatch]
+    device: Any
 
 
 Feed = Resident | Streamed

@@ -16,6 +16,7 @@ from deeper.train.consistency import CONSISTENCY_METRICS, Consistency, make_cons
 from deeper.train.evaluate import Evaluation, Evaluator, Normalise, Split
 from deeper.train.feed import Feed
 from deeper.train.phase import Phase
+from deeper.train.rates import Rates, timed
 from deeper.train.state import State, initial_memory
 from deeper.train.step import METRICS, Prepare, make_step, many_steps
 
@@ -168,6 +169,7 @@ class Outcome:
         seconds: training and evaluation, over all legs.
         compile_seconds: of this leg, until its first call was under way.
         images_per_second: in training, without compilation and evaluation, of this leg.
+        rates: of this leg's beginning; None where the data live on the devices.
     """
 
     status: str
@@ -178,6 +180,7 @@ class Outcome:
     seconds: float = 0.0
     compile_seconds: float = 0.0
     images_per_second: float = 0.0
+    rates: Rates | None = None
 
 
 class NonFiniteLossError(Exception):
@@ -197,6 +200,7 @@ def train(
     seconds_before: float = 0.0,
     watch: Callable[[Progress], None] = lambda progress: None,
     stop_asked: Callable[[], bool] = lambda: False,
+    tell_rates: Callable[[Rates], None] = lambda rates: None,
 ) -> Outcome:
     """Train from a state to the end, or to where a stop is asked for.
 
@@ -208,11 +212,12 @@ def train(
         seconds_before: what earlier legs of the run took, for the time axis.
         watch: told of progress at every call of the compiled loop.
         stop_asked: polled between calls; then a checkpoint is made and the loop returns.
+        tell_rates: told once, at the second call, if the data are streamed.
 
     Returns:
         The outcome. A diverged run keeps its last good checkpoint.
     """
-    leg = _Leg(experiment, state, record, checkpoints, seconds_before, watch)
+    leg = _Leg(experiment, state, record, checkpoints, seconds_before, watch, tell_rates)
     try:
         status = leg.run(stop_asked)
     except NonFiniteLossError as error:
@@ -225,10 +230,11 @@ def train(
 class _Leg:
     """One uninterrupted stretch of a run."""
 
-    def __init__(self, experiment, state, record, checkpoints, seconds_before, watch):
+    def __init__(self, experiment, state, record, checkpoints, seconds_before, watch, tell_rates):
         settings = experiment.settings
         self.experiment, self.settings = experiment, settings
-        self.record, self.checkpoints, self.watch = record, checkpoints, watch
+        self.record, self.checkpoints = record, checkpoints
+        self.watch, self.tell_rates = watch, tell_rates
         self.state = parallel.replicate(state, experiment.mesh)
         self.step = int(state.step)
         self.phase: Phase | None = None  # the one that self.call was compiled for
@@ -246,6 +252,7 @@ class _Leg:
         self.trained_images = 0
         self.finished_images = 0
         self.compile_seconds = 0.0
+        self.rates: Rates | None = None
         self.loss: float | None = None
         self.pending: list[tuple[int, dict[str, jax.Array]]] = []  # (steps, metrics) since a row
         self.metrics: dict[str, float | int] = {}
@@ -298,7 +305,14 @@ class _Leg:
         feed = self.experiment.feed
         count = self._next_event() - self.step
         inputs = feed.steps(self.step, count, self.settings.steps_per_call)
-        self.state, metrics = self.call(self.state, feed.source, inputs, np.int32(count))
+        called = self.state, feed.source, inputs, np.int32(count)
+        if first_call or feed.batches_per_second is None or self.rates:
+            self.state, metrics = self.call(*called)
+        else:
+            self.state, metrics, seconds = timed(self.call, *called)
+            size = self.settings.batch_size
+            self.rates = Rates(feed.batches_per_second * size, count * size / seconds)
+            self.tell_rates(self.rates)
         if first_call:
             self.compile_seconds += time.monotonic() - start
             start = time.monotonic()
@@ -401,4 +415,5 @@ class _Leg:
             seconds=self._seconds(),
             compile_seconds=self.compile_seconds,
             images_per_second=self._images_per_second() or 0.0,
+            rates=self.rates,
         )

@@ -47,8 +47,8 @@ def binary_cross_entropy(
 ) -> Float[Array, " batch"]:
     """Mean over the classes of each one's own yes-or-no cross-entropy, in nats.
 
-    Wightman et al. 2021 (arXiv:2110.00476, section 3): with Mixup and CutMix an image shows several
-    classes, and each is asked for by itself. As timm's BinaryCrossEntropy.
+    Wightman et al. 2021 (arXiv:2110.00476): with Mixup and CutMix an image shows several classes,
+    and each is asked for by itself. As timm's BinaryCrossEntropy: smoothing, then the threshold.
 
     Args:
         logits: float32 scores.

@@ -14,8 +14,9 @@ import optax
 def decayed(params, everything: bool):
     """Return the mask of the parameters that weight decay acts on.
 
-    The papers decay everything; recipes since He et al. 2018 ("bag of tricks") leave out biases
-    and normalisation scales, which are the parameters with one axis.
+    PyTorch's training scripts decay everything (torchvision's, fb.resnet.torch). Caffe's nets, He
+    et al. 2015 by the account of fb.resnet.torch's README, and recipes since He et al. 2018 ("bag
+    of tricks") leave out biases and normalisation, which are the parameters with one axis.
     """
     return jax.tree.map(lambda leaf: everything or leaf.ndim > 1, params)
 
@@ -24,12 +25,15 @@ def decayed(params, everything: bool):
 class SGD:
     """Stochastic gradient descent with momentum and L2 weight decay in the gradient.
 
+    The rate multiplies what the momentum has gathered, as in PyTorch; Caffe's and Krizhevsky et
+    al.'s momentum gathers what the rate has multiplied. The two differ only where the rate changes.
+
     Attributes:
         learning_rate: peak, per 256 examples.
         momentum: 0.9 in all the papers.
         nesterov: look ahead along the momentum (Sutskever et al. 2013).
         weight_decay: L2 coefficient, added to the gradient before the momentum.
-        decay_all: also decay biases and normalisation parameters, as the papers did.
+        decay_all: also decay biases and normalisation parameters; see `decayed`.
     """
 
     learning_rate: float
@@ -119,7 +123,8 @@ class LAMB:
     """Layer-wise adaptive rates over Adam, for large batches (You et al. 2019, arXiv:1904.00962).
 
     As `optax.lamb`, but what has no weight decay (biases and normalisation parameters, unless
-    ``decay_all``) is not adapted by the trust ratio either, as in timm, whose numbers recipes take.
+    ``decay_all``) is not adapted by the trust ratio either, as in timm's Lamb (always_adapt=False),
+    whose numbers recipes take. timm's also clips the gradient's norm at 1: train.gradient_clip.
 
     Attributes:
         learning_rate: peak, per 256 examples.

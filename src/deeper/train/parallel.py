@@ -77,7 +77,7 @@ def parallelise(
         if _one_process(mesh):
             return compiled
         return lambda state, source, feed, count: compiled(
-            state, source, _of_all_rows(feed, mesh), count
+            state, source, split_rows(feed, mesh), count
         )
     if form != "pmap":
         raise UserError(f"train.parallel={form} is unknown; choose shard_map or pmap.")
@@ -126,10 +126,19 @@ def own_rows(mesh: Mesh, rows: int) -> slice:
     return slice(own[0] * share, (own[-1] + 1) * share)
 
 
-def _of_all_rows(feed: Any, mesh: Mesh) -> Any:
-    """Return arrays over all devices of leaves (steps, this process's rows, ...)."""
+def split_rows(feed: Any, mesh: Mesh) -> Any:
+    """Return arrays over all devices of leaves (steps, this process's rows, ...), as they go.
+
+    What is on the devices already stays as it is.
+    """
     sharding = NamedSharding(mesh, P(None, DATA_AXIS))
-    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), feed)
+
+    def put(leaf):
+        if isinstance(leaf, jax.Array):
+            return leaf
+        return jax.make_array_from_process_local_data(sharding, leaf)
+
+    return jax.tree.map(put, feed)
 
 
 def _one_process(mesh: Mesh) -> bool:

@@ -1,0 +1,265 @@
+"""Our pipeline of photographs beside its peers: interleaved rounds, medians of the rounds' ratios.
+
+All read the same photographs from a warm page cache, take random crops of 8 to 100 % of the area
+at 224 pixels, half of them mirrored, in shuffled batches of 128, uint8. All pipelines live at once
+and work in turn; those whose turn it is not are stopped (SIGSTOP), so that what one computes ahead
+costs no other one time. A turn is half an epoch, after two batches that are not timed.
+"""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from deeper.data.records import split_lengths
+from deeper.study.tables import insert_between_markers, markdown
+from deeper.track.environment import environment
+
+HERE = Path(__file__).parent
+BATCH = 128
+BATCHES = 14  # a turn
+STARTS = 2  # of which the better gives the time to the first batch
+TF = "tf.data, decode_and_crop_jpeg"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pipeline.
+
+    Attributes:
+        name: as the table has it.
+        script: that runs it; ours in our interpreter, the peers' in theirs.
+        layout: of the files, untouched or restart.
+        antialias: of its resizing; None where nothing is resized.
+        arguments: of the script, after the place of the files.
+        goal: least ratio to tf.data on untouched files that we mean to keep.
+    """
+
+    name: str
+    script: str
+    layout: str
+    antialias: bool | None
+    arguments: tuple[str, ...] = ()
+    goal: float | None = None
+
+    def command(self, data: Path) -> list[str]:
+        """Return how it is started."""
+        place = data / self.layout
+        if self.script in ("tf", "torch", "dali"):
+            place /= "peers"
+        if self.script in ("torch", "dali"):
+            place /= "tree"
+        python = sys.executable if self.script == "deeper" else os.environ["BENCH_DATA_PYTHON"]
+        script = HERE / f"worker_data_{self.script}.py"
+        return [python, str(script), str(place), *self.arguments]
+
+
+CASES = (
+    Case("ours, processes", "deeper", "restart", False, ("processes", "0"), 1.35),
+    Case("ours, threads", "deeper", "restart", False, ("threads", "0"), 1.25),
+    Case("ours, processes", "deeper", "untouched", False, ("processes", "0")),
+    Case("ours, threads", "deeper", "untouched", False, ("threads", "0"), 1.05),
+    Case("ours, threads", "deeper", "restart", True, ("threads", "1")),
+    Case("ours, threads", "deeper", "untouched", True, ("threads", "1")),
+    Case(TF, "tf", "untouched", False),
+    Case(TF, "tf", "restart", False),
+    Case("Grain MapDataset, our decoder, threads", "grain", "untouched", False, ("threads",)),
+    Case("Grain MapDataset, our decoder, processes", "grain", "untouched", False, ("processes",)),
+    Case("Grain DataLoader, Pillow, as documented", "grain", "untouched", True, ("documented",)),
+    Case("DALI on the CPU", "dali", "untouched", False, ("0",)),
+    Case("torchvision v2, its decoder", "torch", "untouched", True, ("v2",)),
+    Case("torchvision v1, Pillow", "torch", "untouched", True, ("v1",)),
+    Case("libjpeg-turbo alone, whole photographs", "deeper", "untouched", None, ("limit", "0")),
+    Case("libjpeg-turbo alone, what crops need", "deeper", "restart", None, ("limit", "0")),
+)
+
+
+class Pipeline:
+    """A case's processes: a group of its own, stopped but for its turns."""
+
+    def __init__(self, command: list[str], cores: list[set[int]]):
+        self._processes = [
+            subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                start_new_session=True,
+                env=os.environ | {"PYTHONPATH": str(HERE.parents[1] / "src")},
+            )
+            for _ in cores
+        ]
+        for process, own in zip(self._processes, cores, strict=True):
+            os.sched_setaffinity(process.pid, own)
+        ready = [process.stdout.readline().split() for process in self._processes]
+        if not all(ready):
+            sys.exit(f"{' '.join(command)} did not start: run it alone to see why.")
+        self.version = ready[0][1]
+        self.first = max(float(one[2]) for one in ready)
+        self._signal(signal.SIGSTOP)
+
+    def _signal(self, number: int) -> None:
+        for process in self._processes:
+            os.killpg(process.pid, number)
+
+    def images_per_second(self) -> float:
+        """Take a turn."""
+        self._signal(signal.SIGCONT)
+        self._seconds(2)
+        seconds = self._seconds(BATCHES)
+        self._signal(signal.SIGSTOP)
+        return sum(BATCH * BATCHES / s for s in seconds)
+
+    def _seconds(self, batches: int) -> list[float]:
+        for process in self._processes:
+            process.stdin.write(f"{batches}\n")
+            process.stdin.flush()
+        return [float(process.stdout.readline()) for process in self._processes]
+
+    def megabytes(self) -> float:
+        """Return the memory of the group's processes, what they share counted once (PSS)."""
+        groups, total = {process.pid for process in self._processes}, 0
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                if os.getsid(int(path.name)) in groups:
+                    total += int((path / "smaps_rollup").read_text().split("Pss:")[1].split()[0])
+            except (ProcessLookupError, FileNotFoundError):
+                continue  # it has ended
+        return total / 1024
+
+    def close(self) -> None:
+        """End all of the group."""
+        self._signal(signal.SIGCONT)
+        for process in self._processes:
+            process.stdin.close()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)  # a peer's threads that do not end
+                process.wait()
+
+
+def start(case: Case, data: Path) -> Pipeline:
+    """Start a case; the decoder alone as one process a core."""
+    every = sorted(os.sched_getaffinity(0))
+    alone = "limit" in case.arguments
+    return Pipeline(case.command(data), [{core} for core in every] if alone else [{*every}])
+
+
+def measure(data: Path, rounds: int) -> list[dict]:
+    """Return what is measured of each case."""
+    found: dict[Case, dict] = {case: defaultdict(list) for case in CASES}
+    live: dict[Case, Pipeline] = {}
+    try:
+        for case in track(CASES, "starting", transient=True):
+            for _ in range(1 if "limit" in case.arguments else STARTS):
+                if case in live:
+                    live.pop(case).close()
+                live[case] = start(case, data)
+                found[case]["first_batch_seconds"].append(live[case].first)
+            found[case]["version"] = live[case].version
+        for round_ in track(range(rounds + 1), "rounds", transient=True):
+            for case, pipeline in live.items():
+                speed = pipeline.images_per_second()
+                if round_:  # the first fills what is computed ahead
+                    found[case]["images_per_second"].append(speed)
+                found[case]["megabytes"] = max(found[case]["megabytes"] or 0, pipeline.megabytes())
+    finally:
+        for pipeline in live.values():
+            pipeline.close()
+    return [
+        {"name": case.name, "layout": case.layout, "antialias": case.antialias, "goal": case.goal}
+        | values
+        for case, values in found.items()
+    ]
+
+
+HEADINGS = (
+    "pipeline", "files", "antialias", "images/s", "/ tf.data", "goal", "first batch s", "MB"
+)  # fmt: skip
+
+
+def rows_of(results: list[dict]) -> list[tuple[str, ...]]:
+    """Return the table's rows."""
+    theirs = next(one for one in results if one["name"] == TF and one["layout"] == "untouched")
+    rows = []
+    for one in results:
+        pairs = zip(one["images_per_second"], theirs["images_per_second"], strict=True)
+        ratio = statistics.median(a / b for a, b in pairs)
+        alone = one["antialias"] is None
+        rows.append(
+            (
+                one["name"],
+                one["layout"],
+                "" if alone else "yes" if one["antialias"] else "no",
+                f"{statistics.median(one['images_per_second']):,.0f}",
+                f"{ratio:.2f}",
+                "" if one["goal"] is None else f"{one['goal']:.2f}",
+                "" if alone else f"{min(one['first_batch_seconds']):.1f}",
+                "" if alone else f"{one['megabytes']:,.0f}",
+            )
+        )
+    return rows
+
+
+def write(record: dict) -> None:
+    """Bring the README up to date with what was recorded."""
+    results, machine, files = record["results"], record["machine"], record["photographs"]
+    versions = {one["name"].split(",")[0].split()[0]: one["version"] for one in results}
+    note = (
+        f"Median of {len(results[0]['images_per_second'])} interleaved rounds of {BATCHES} batches "
+        f"of {BATCH}; {machine['cpu']}, {machine['cores']} cores; {files['count']:,} photographs "
+        f"of about 500x375 pixels and {files['kilobytes']:.0f} kB. The ratio is to tf.data on "
+        "untouched files in the same round. The first batch is the better of "
+        f"{STARTS} starts, without imports. Memory is of all processes of a pipeline, what they "
+        f"share counted once. Python {record['python']} (peers 3.11), simplejpeg "
+        f"{versions['ours']}, TensorFlow {versions['tf.data']}, Grain {versions['Grain']}, DALI "
+        f"{versions['DALI']}, torchvision {versions['torchvision']}; commit "
+        f"{str(record['commit'])[:12]}."
+    )
+    table = markdown(HEADINGS, rows_of(results))
+    insert_between_markers(HERE / "README.md", "data", f"{table}\n\n{note}")
+
+
+def main() -> None:
+    """Measure and tell; with --write, record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help="record in experiments/bench")
+    options = parser.parse_args()
+    data = Path(os.environ["BENCH_DATA"])
+    results = measure(data, options.rounds)
+    table = Table(*HEADINGS, box=None)
+    for row in rows_of(results):
+        table.add_row(*row)
+    Console(width=120).print(table)
+    if not options.write:
+        return
+    facts, cores = environment(), len(os.sched_getaffinity(0))
+    count = sum(split_lengths(data / "untouched/photos/1.0.0")["train"])
+    size = sum(path.stat().st_size for path in (data / "untouched/peers").glob("*.tfrecord"))
+    record = {
+        "machine": {"cpu": facts["cpu"], "cores": cores, "system": platform.platform()},
+        "python": facts["python"],
+        "commit": facts["git_commit"],
+        "photographs": {"count": count, "kilobytes": size / count / 1e3},
+        "results": results,
+    }
+    (HERE / "data.json").write_text(json.dumps(record, indent=1) + "\n")
+    write(record)
+
+
+if __name__ == "__main__":
+    main()

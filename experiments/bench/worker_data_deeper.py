@@ -1,0 +1,68 @@
+"""Times our pipeline, or how many photographs a second libjpeg-turbo decodes beside nothing else.
+
+Arguments: directory of the prepared data sets, form (threads, processes; limit, one process with
+one thread), antialias (0 or 1). The limit of the restart layout is of the parts that crops need.
+"""
+
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from data_serve import BATCH, SIZE, serve
+
+from deeper.data import crops, jpeg, records, restart
+from deeper.data.batches import Workers, stream
+from deeper.data.order import batch_indices
+from deeper.data.photographs import View
+from deeper.data.sources import open_dataset
+
+
+def pipeline(directory: Path, processes: bool, antialias: bool) -> Iterator[np.ndarray]:
+    """Open ours as `deeper train` does."""
+    view = View((SIZE, SIZE, 3), "inception", 256, antialias)
+    train = open_dataset("photos", directory, view=view).splits["train"]
+    order = partial(batch_indices, len(train), BATCH, 0)
+    workers = Workers(processes=processes)
+    for batch in stream(train, order, 0, stop=None, seed=0, workers=workers):
+        yield batch["image"]
+
+
+def files(directory: Path) -> list[bytes]:
+    """Return what the decoder is given of each of four batches' photographs."""
+    view = View((SIZE, SIZE, 3), "inception", 256, antialias=False)
+    images = open_dataset("photos", directory, view=view).splits["train"].images
+    stored = records.open_records(images.directory, "train")
+    found = []
+    for number in batch_indices(len(images), 4 * BATCH, 0, 0):
+        data = records.fields(stored[int(number)])["image"]
+        header = restart.read_header(data)
+        size, rng = jpeg.size_of(data, "a photograph"), np.random.default_rng(number)
+        box = crops.inception(rng, size, (SIZE, SIZE)).box(size, (SIZE, SIZE))
+        part = restart.splice(data, header, box)
+        found.append(data if part is None else part.data)
+    return found
+
+
+def limit(directory: Path) -> Iterator[np.ndarray]:
+    """Decode and do nothing else; what is yielded is a batch's shape alone."""
+    stored, shape = files(directory), np.empty((BATCH, SIZE, SIZE, 3), np.uint8)
+    while True:
+        for first in range(0, len(stored), BATCH):
+            for data in stored[first : first + BATCH]:
+                simplejpeg.decode_jpeg(data)
+            yield shape
+
+
+def main() -> None:
+    """Prepare, then serve."""
+    directory, form, antialias = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "1"
+    opened: Any = partial(pipeline, directory, form == "processes", antialias)
+    serve(simplejpeg.__version__, partial(limit, directory) if form == "limit" else opened)
+
+
+if __name__ == "__main__":  # the processes that decode import this file
+    main()

@@ -1,0 +1,51 @@
+"""What a run is bound by, in words."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from deeper.cli.rates import rate_lines
+from deeper.data.photographs import Photographs, View
+from deeper.data.storage import Storage, write_storage
+from deeper.train.rates import Rates
+
+
+def lines(images, rates, on_cpu=False, **data):
+    usual = {"workers": None, "processes": False, "antialias": True}
+    config = OmegaConf.create({"data": usual | data})
+    return list(rate_lines(config, images, rates, on_cpu=on_cpu))
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    return Photographs(tmp_path, "train", np.arange(3), View((8, 8, 3), "inception", 9, True))
+
+
+def test_the_slower_side_is_named_with_the_remedies_that_are_left(photographs, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(4))
+    found = lines(photographs, Rates(data=900.4, compute=2000), workers=2)
+    assert found[0] == "data alone 900 img/s, compute 2,000 img/s: the run is bound by data"
+    assert [line.split()[1:3] for line in found[1:]] == [
+        ["data.workers=null,", "a"],
+        ["deeper", "prepare"],
+        ["data.processes=true", "(the"],
+        ["data.antialias=false", "(other"],
+        ["more", "cores"],
+    ]
+    assert "accuracy" in found[4]
+    write_storage(Path(photographs.directory), _laid())
+    done = lines(photographs, Rates(900, 2000), processes=True, antialias=False)
+    assert done[1:] == ["  faster: more cores"]
+    assert "bound by compute" in lines(photographs, Rates(900, 20))[0]
+    assert "would not help" in lines(photographs, Rates(900, 20), on_cpu=True)[1]
+    shared = lines(photographs, Rates(900, 800), on_cpu=True)
+    assert "both share the cores" in shared[1] and "data.processes=true" in shared[2]
+    assert "data.on_device=true" in lines(np.zeros(3), Rates(900, 2000))[1]
+
+
+def _laid():
+    storage = Storage()
+    object.__setattr__(storage, "layout", "restart")  # which needs no jpegtran here
+    return storage
