@@ -2,9 +2,9 @@
 
     python experiments/reliability/faults.py --kills 9 --checkpoints 1 --cluster 3
 
-runs those tests so often (the last need root and Debian's packages of Slurm), adds a line a fault to
-faults.jsonl, and writes the table in README.md. Each test fails unless the disturbed run ends with
-the undisturbed one's parameters, rows and result.
+runs those tests so often (the last need root and Debian's packages of Slurm), adds a line a fault
+to faults.jsonl, and writes the table in README.md. Each test fails unless the disturbed run ends
+with the undisturbed one's parameters, rows and result.
 """
 
 import argparse

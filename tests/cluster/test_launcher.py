@@ -1,4 +1,7 @@
-"""Sweeps through submitit on a real Slurm: what waits, what is preempted, what is cancelled."""
+"""Sweeps through submitit on a real Slurm: what waits, what fails, what is cancelled.
+
+What is preempted is in test_faults.py.
+"""
 
 import json
 
@@ -34,32 +37,6 @@ def words(slurm, *arguments):
 def rows(run):
     file = run / "metrics.jsonl"
     return file.read_text().count("\n") if file.exists() else 0
-
-
-def test_a_preempted_sweep_goes_on_to_the_same_bits(slurm, low):
-    sweep = ("train.steps=1500", "seed=0,1", "jobs=1", "runs=swept")
-    on_low = (*LAUNCHER, f"hydra.launcher.partition={low}")
-    given = slurm.output("deeper", "train", "-m", *SMALL, *sweep, *on_low, "launch=detach")
-    assert "deeper sweep status runs=swept" in given
-    again = slurm.output("deeper", "train", "-m", *SMALL, *sweep, *on_low, "launch=detach")
-    assert "0 to do, 2 with another launcher" in again
-
-    [first] = slurm.directory.glob("swept/single/lenet5-s0-*")
-    wait_for(lambda: rows(first) > 3, "the first arm's training", slurm)
-    slurm.submit("-p", "urgent", "-c", "4", "--wrap", "sleep 2")
-    wait_for(lambda: words(slurm, "runs=swept")["lenet5 s0"] == "requeued", "a requeue", slurm)
-    shown = slurm.output("deeper", "sweep", "status", "runs=swept")
-    assert "requeue 1" in shown
-    assert all(len(line) <= 100 for line in shown.splitlines())
-
-    wait_for((first / "result.json").exists, "the first arm's end", slurm)
-    assert len(json.loads((first / "environment.json").read_text())["earlier"]) == 1
-    assert "Stopped after step" in (first / "log.txt").read_text()
-    slurm.output("deeper", "train", *SMALL, "train.steps=1500", "seed=0", "runs=alone")
-    [alone] = slurm.directory.glob("alone/single/*/result.json")
-    swept = json.loads((first / "result.json").read_text())
-    assert json.loads(alone.read_text())["metrics"] == swept["metrics"]
-    assert swept["command"].startswith("deeper train model=lenet5 ")
 
 
 def test_a_cancelled_sweep_stops_at_a_checkpoint_and_is_resumed(slurm):
