@@ -69,7 +69,7 @@ def test_a_run_killed_at_random_moments_ends_as_the_undisturbed_one(train, undis
                         return faults.last_row(run_in(tmp_path)) > rows or process.poll() == 0
 
                     faults.wait_for(goes_on, "a row")
-                    time.sleep(random.uniform(0, 0.2))
+                    time.sleep(random.uniform(0, 0.3))
                 else:
                     time.sleep(random.uniform(0, 8))
             finally:

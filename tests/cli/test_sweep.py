@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,14 +15,15 @@ import pytest
 import yaml
 from rich.console import Console
 
-from deeper.cli import build, devices, snapshot
+from deeper.cli import build, devices, snapshot, sweep
 from deeper.cli.claim import arms_of, claim
+from deeper.cli.job import last_line
 from deeper.cli.states import runs_in, states_of
 from deeper.cli.submission import Process, Submission, read_submission, write_submission
 from deeper.cli.table import duration, summary, table
 from deeper.errors import UserError
 from deeper.track.environment import code_version, root
-from deeper.track.lock import take_lock
+from deeper.track.lock import Holder, holder_of, take_lock
 from tests.cli.test_config import compose_train
 
 CODE = snapshot.Code(None, "0", None, None, None)
@@ -33,14 +35,14 @@ def arms(runs, *seeds):
 
 
 def test_two_launchers_at_once_run_each_arm_once(tmp_path):
-    sweep = arms(tmp_path, *range(6))
+    six = arms(tmp_path, *range(6))
     taken, locks = [], []
     together = threading.Barrier(2)
 
     def launch():
         together.wait()
         mine = claim(
-            sweep, tmp_path, "local", CODE, {}, lambda it: locks.append(take_lock(it.folder))
+            six, tmp_path, "local", CODE, {}, lambda it: locks.append(take_lock(it.folder))
         )
         taken.append(mine)
 
@@ -57,23 +59,23 @@ def test_two_launchers_at_once_run_each_arm_once(tmp_path):
     for lock in locks:
         lock.release()
     # The launcher has ended, and none of its arms was begun: they are free.
-    again = claim(sweep, tmp_path, "local", CODE, {}, lambda it: None)
+    again = claim(six, tmp_path, "local", CODE, {}, lambda it: None)
     assert len(again.todo) == 6
 
 
 def test_what_slurm_refuses_is_claimed_by_nobody(tmp_path):
-    sweep = arms(tmp_path, 0)
+    one = arms(tmp_path, 0)
 
     def refuse(taken):
         raise UserError("no such partition")
 
     with pytest.raises(UserError, match="no such partition"):
-        claim(sweep, tmp_path, "slurm", CODE, {}, refuse)
-    assert read_submission(sweep[0].directory) is None
-    claim(sweep, tmp_path, "local", CODE, {"jobs": 3}, lambda it: None)
+        claim(one, tmp_path, "slurm", CODE, {}, refuse)
+    assert read_submission(one[0].directory) is None
+    claim(one, tmp_path, "local", CODE, {"jobs": 3}, lambda it: None)
     with pytest.raises(UserError, match="no such partition"):
-        claim(sweep, tmp_path, "slurm", CODE, {}, refuse)
-    assert read_submission(sweep[0].directory).settings == {"jobs": 3}
+        claim(one, tmp_path, "slurm", CODE, {}, refuse)
+    assert read_submission(one[0].directory).settings == {"jobs": 3}
 
 
 def test_a_mistake_in_an_arm_is_found_before_it_is_submitted(tmp_path):
@@ -210,6 +212,52 @@ def test_the_table_of_two_hundred_arms_can_be_read(tmp_path):
     assert {one["word"] for one in values} == set(words)
 
 
+def test_cancel_ends_what_is_ours_and_touches_no_other_process(tmp_path):
+    study = tmp_path / "study"
+    ours, others = (subprocess.Popen(["sleep", "60"]) for _ in range(2))
+    (tmp_path / ".sweep" / "live").mkdir(parents=True)
+    lock = take_lock(tmp_path / ".sweep" / "live")
+    try:
+        for number in range(3):
+            stored(study, number, "waiting")
+        running, reused = Process.of(ours.pid), Process.of(others.pid)
+        reused = dataclasses.replace(reused, began=reused.began - 1)
+        for directory, process in zip(runs_in(study), (running, reused, None), strict=True):
+            submission = read_submission(directory)
+            write_submission(directory, dataclasses.replace(submission, process=process))
+        console = Console(width=100, file=io.StringIO())
+        assert sweep._cancel(states_of(runs_in(study)), console) == 0
+        assert ours.wait(timeout=30) == -signal.SIGTERM
+        assert others.poll() is None
+        lines = console.file.getvalue().splitlines()
+        assert f"process {ours.pid} stops at a checkpoint" in lines[0]
+        assert lines[1:] == ["resnet20 s1: has ended", "resnet20 s2: will not be started"]
+        words = {state.word for state in states_of(runs_in(study))}
+        assert words == {"cancelled"}
+    finally:
+        lock.release()
+        for process in (ours, others):
+            process.kill()
+            process.wait()
+
+
+def test_the_last_line_of_a_log_is_the_errors_and_not_what_jax_adds(tmp_path):
+    log = tmp_path / "log.txt"
+    note = "For simplicity, JAX has removed its internal frames from the traceback of the ...\n"
+    log.write_text(f"Traceback\nTypeError: shapes differ\n{'-' * 20}\n{note}\n")
+    assert last_line(log) == "TypeError: shapes differ"
+
+
+def test_who_holds_a_directory_on_another_machine_is_known_by_the_lease(tmp_path):
+    there = dataclasses.replace(Holder.this_process(), host="other", kernel="another", pid=1)
+    lease = tmp_path / "lock.1"
+    lease.write_text(json.dumps(dataclasses.asdict(there)))
+    assert holder_of(tmp_path) == there
+    os.utime(lease, (time.time() - 1000,) * 2)
+    assert holder_of(tmp_path) is None
+    assert not (tmp_path / "lock").exists()  # looking touches nothing
+
+
 def test_a_time_is_told_in_its_two_largest_units():
     assert [duration(s) for s in (20, 300, 4000, 200_000)] == [
         "<1 min", "5 min", "1 h 07", "2 d 7 h",
@@ -225,17 +273,17 @@ def test_the_frozen_config_starts_where_its_hash_says(tmp_path):
 def test_what_an_agent_of_a_wandb_sweep_starts_composes():
     from wandb.sdk.launch.sweeps import utils
 
-    sweep = yaml.safe_load(Path("scripts/wandb-sweep.yaml").read_text())
+    given = yaml.safe_load(Path("scripts/wandb-sweep.yaml").read_text())
     drawn = {"min": {}, "max": {}}
-    for name, given in sweep["parameters"].items():
-        values = given.get("values") or [given.get("value", given.get("min"))]
+    for name, draw in given["parameters"].items():
+        values = draw.get("values") or [draw.get("value", draw.get("min"))]
         drawn["min"][name] = {"value": values[0]}
-        drawn["max"][name] = {"value": given.get("max", values[-1])}
+        drawn["max"][name] = {"value": draw.get("max", values[-1])}
     directories = set()
     for args in drawn.values():
         words = []
         macros = utils.create_sweep_command_args({"args": args})
-        for word in utils.create_sweep_command(sweep["command"]):
+        for word in utils.create_sweep_command(given["command"]):
             words += macros[word[2:-1]] if word.startswith("${") else [word]
         assert words[:2] == ["deeper", "train"]
         config = compose_train(*words[2:])
@@ -245,4 +293,4 @@ def test_what_an_agent_of_a_wandb_sweep_starts_composes():
         directories.add(build.run_directory(build.plain_config(config)))
         assert config.train.ema == (None if args is drawn["min"] else 0.999)
     assert len(directories) == 2
-    assert sweep["metric"]["name"] == "validation/error"
+    assert given["metric"]["name"] == "validation/error"

@@ -158,7 +158,7 @@ def environment(slurm_conf, data_dir) -> dict[str, str]:
 @pytest.fixture
 def slurm(environment, tmp_path) -> Slurm:
     """A cluster, with an empty directory."""
-    return Slurm(environment, tmp_path)
+    return Slurm(dict(environment), tmp_path)
 
 
 @contextmanager

@@ -90,15 +90,29 @@ def sweep(slurm):
 
 
 def test_a_job_preempted_twice(sweep, undisturbed, low):
-    sweep.submit(f"hydra.launcher.partition={low}", "hydra.launcher.cpus_per_task=4")
-    reached = 0
-    for times in (1, 2):
-        sweep.trains(after=reached)
-        sweep.slurm.output("srun", "-p", "urgent", "-c", "4", "true")
-        sweep.restarted(times)
-        reached = faults.last_row(sweep.run)
-        sweep.cost("preempted", reached)
+    slurm = sweep.slurm
+    command = sweep.command(f"hydra.launcher.partition={low}", "hydra.launcher.cpus_per_task=4")
+    assert "deeper sweep status" in slurm.output(*command)
+    assert "0 to do, 1 with another launcher" in slurm.output(*command)
+    sweep.trains()
+    urgent = slurm.submit("-p", "urgent", "-c", "4", "--wrap", "sleep 60")
+    wait_for(lambda: set(sweep.status().values()) == {"requeued"}, "a requeue", slurm)
+    shown = slurm.output("deeper", "sweep", "status")
+    assert "requeue 1" in shown
+    assert all(len(line) <= 100 for line in shown.splitlines())
+    slurm.output("scancel", urgent)
+    reached = faults.last_row(sweep.run)
+    sweep.cost("preempted", reached)
+
+    sweep.trains(after=reached)
+    slurm.output("srun", "-p", "urgent", "-c", "4", "true")
+    sweep.restarted(2)
+    sweep.cost("preempted", faults.last_row(sweep.run))
     sweep.ends()
+    legs = json.loads((sweep.run / "environment.json").read_text())
+    assert len(legs["earlier"]) == 2
+    result = json.loads((sweep.run / "result.json").read_text())
+    assert result["command"].startswith("deeper train model=lenet5 ")
     faults.same_end(sweep.run, undisturbed, stopped=True)
 
 
@@ -164,7 +178,7 @@ def test_a_node_that_is_lost(sweep, undisturbed, slurm_conf, pair):
     sweep.slurm.output(str(SCRIPT), "node", str(root), "n4")
     idle = ("sinfo", "-h", "-n", "n4", "-p", pair, "-o", "%T")
     wait_for(lambda: sweep.slurm.output(*idle).strip() == "idle", "the node's return", sweep.slurm)
-    assert json.loads((sweep.run / "environment.json").read_text())["host"] == "n5"
+    assert json.loads((sweep.run / "environment.json").read_text())["hostname"] == "n5"
     faults.same_end(sweep.run, undisturbed)
 
 

@@ -36,47 +36,33 @@ def rows(run):
     return file.read_text().count("\n") if file.exists() else 0
 
 
-def test_a_preempted_sweep_goes_on_to_the_same_bits(slurm, low):
-    sweep = ("train.steps=1500", "seed=0,1", "jobs=1", "runs=swept")
-    on_low = (*LAUNCHER, f"hydra.launcher.partition={low}")
-    given = slurm.output("deeper", "train", "-m", *SMALL, *sweep, *on_low, "launch=detach")
-    assert "deeper sweep status runs=swept" in given
-    again = slurm.output("deeper", "train", "-m", *SMALL, *sweep, *on_low, "launch=detach")
-    assert "0 to do, 2 with another launcher" in again
-
-    [first] = slurm.directory.glob("swept/single/lenet5-s0-*")
+def test_a_sweep_is_seen_cancelled_and_resumed_from_any_terminal(slurm):
+    sweep = ("train.steps=100000", "seed=0,1", "jobs=1", "runs=swept")
+    command = ("deeper", "train", "-m", *SMALL, *sweep, *LAUNCHER, "launch=detach")
+    assert "deeper sweep status runs=swept" in slurm.output(*command)
+    assert "0 to do, 2 with another launcher" in slurm.output(*command)
+    first, second = (next(slurm.directory.glob(f"swept/single/lenet5-s{n}-*")) for n in (0, 1))
     wait_for(lambda: rows(first) > 3, "the first arm's training", slurm)
-    slurm.submit("-p", "urgent", "-c", "4", "--wrap", "sleep 2")
-    wait_for(lambda: words(slurm, "runs=swept")["lenet5 s0"] == "requeued", "a requeue", slurm)
+    job = json.loads((first / "submission.json").read_text())["job"]
+    slurm.output("scontrol", "requeue", job)
+    wait_for(lambda: rows(second) > 3, "the second arm's training", slurm)
     shown = slurm.output("deeper", "sweep", "status", "runs=swept")
     assert "requeue 1" in shown
+    assert "1 running, 1 requeued" in shown
     assert all(len(line) <= 100 for line in shown.splitlines())
 
-    wait_for((first / "result.json").exists, "the first arm's end", slurm)
-    assert len(json.loads((first / "environment.json").read_text())["earlier"]) == 1
-    assert "Stopped after step" in (first / "log.txt").read_text()
-    slurm.output("deeper", "train", *SMALL, "train.steps=1500", "seed=0", "runs=alone")
-    [alone] = slurm.directory.glob("alone/single/*/result.json")
-    swept = json.loads((first / "result.json").read_text())
-    assert json.loads(alone.read_text())["metrics"] == swept["metrics"]
-    assert swept["command"].startswith("deeper train model=lenet5 ")
-
-
-def test_a_cancelled_sweep_stops_at_a_checkpoint_and_is_resumed(slurm):
-    sweep = ("train.steps=100000", "seed=0,1", "jobs=1")
-    slurm.output("deeper", "train", "-m", *SMALL, *sweep, *LAUNCHER, "launch=detach")
-    [first] = slurm.directory.glob("runs/single/lenet5-s0-*")
-    wait_for(lambda: rows(first) > 3, "the first arm's training", slurm)
-    said = slurm.output("deeper", "sweep", "cancel")
+    said = slurm.output("deeper", "sweep", "cancel", "runs=swept")
+    assert f"job {job} cancelled" in said
     assert "stops at a checkpoint" in said
     both = {"lenet5 s0": "cancelled", "lenet5 s1": "cancelled"}
-    wait_for(lambda: words(slurm) == both, "the end", slurm)
-    wait_for(lambda: not slurm.output("squeue", "-h", "-n", "single"), "an empty queue", slurm)
-    assert "Stopped after step" in (first / "log.txt").read_text()
-    assert "To go on with: 2" in slurm.output("deeper", "sweep", "resume", "launch=detach")
-    assert set(words(slurm).values()) <= {"waiting", "starting", "running"}
-    slurm.output("deeper", "sweep", "cancel")
-    wait_for(lambda: words(slurm) == both, "the end", slurm)
+    wait_for(lambda: words(slurm, "runs=swept") == both, "the end", slurm)
+    assert "Stopped after step" in (second / "log.txt").read_text()
+    resumed = slurm.output("deeper", "sweep", "resume", "runs=swept", "launch=detach")
+    assert "To go on with: 2" in resumed
+    alive = {"waiting", "starting", "running"}
+    assert set(words(slurm, "runs=swept").values()) <= alive
+    slurm.output("deeper", "sweep", "cancel", "runs=swept")
+    wait_for(lambda: words(slurm, "runs=swept") == both, "the end", slurm)
 
 
 def test_a_sweep_with_a_failing_arm_waits_for_the_others_and_says_which_failed(slurm):
@@ -94,6 +80,6 @@ def test_what_slurm_refuses_is_told_in_a_sentence_and_leaves_nothing_claimed(slu
     assert "invalid partition" in said
     assert "Traceback" not in said
     assert not list(slurm.directory.glob("runs/single/*/submission.json"))
-    dry = slurm.output("deeper", "train", "-m", *SMALL, *LAUNCHER, "seed=0,1", "mode=dry")
+    dry = slurm.output("deeper", "train", "-m", "model=lenet5", *LAUNCHER, "seed=0,1", "mode=dry")
     assert "all runs" in dry
     assert "lenet5" not in slurm.output("squeue", "-h", "-o", "%j")

@@ -1,6 +1,8 @@
 """Photographs: decoded as Pillow does, cropped as the papers do, stored as TFDS reads them."""
 
 import io
+import multiprocessing
+import os
 import shutil
 import signal
 import subprocess
@@ -420,6 +422,18 @@ def test_a_batch_is_a_function_of_its_number(prepared):
     np.testing.assert_array_equal(middle, train.images[2:6])
     still = open_dataset("pets", prepared, view=replace(VIEW, crop="middle")).splits["train"]
     np.testing.assert_array_equal(cropped(still.images, rows, 0, 64), train.images[rows])
+
+
+def test_processes_that_a_batch_system_asks_to_end_decode_on_for_the_checkpoint(prepared):
+    train = open_dataset("pets", prepared, view=VIEW).splits["train"]
+    many = partial(batch_indices, 36, 40, 0)
+    batches = stream(train, many, 0, stop=9, seed=0, workers=Workers(2, processes=True))
+    next(batches)
+    children = multiprocessing.active_children()
+    assert len(children) == 2
+    for child in children:
+        os.kill(child.pid, signal.SIGTERM)
+    assert len(list(batches)) == 8
 
 
 def test_selecting_decodes_nothing_and_keeps_order(prepared):

@@ -30,10 +30,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from deeper.cli.main import DIVERGED, FINISHED, INTERRUPTED
 from deeper.cli.submission import Submission, note, now, read_submission
 
-DONE, DIVERGED, STOPPED = 0, 3, 75  # exit statuses of the trainer
 PIPE_VARIABLE = "DEEPER_PROGRESS_PIPE"
+JAX_NOTE = "JAX has removed its internal frames"  # after an error's message
 LINGER_SECONDS = 30.0  # after a stop, for Slurm to say why
 
 
@@ -138,14 +139,14 @@ class RunArm:
 
     def _end(self, code: int, log: Path) -> str:
         if code == -signal.SIGTERM and self._asked:
-            code = STOPPED  # before it could listen
+            code = INTERRUPTED  # before it could listen
         reason = None
-        if code not in (DONE, DIVERGED, STOPPED):
+        if code not in (FINISHED, DIVERGED, INTERRUPTED):
             reason = f"ended by signal {-code}" if code < 0 else last_line(log)
         if self._rank == 0:
             ended = {"code": code, "reason": reason, "time": now()}
             note(Path(self.directory), self._sweep, ended=ended)
-        if code == STOPPED:
+        if code == INTERRUPTED:
             self._leave()
         if reason is not None:
             raise RuntimeError(reason)
@@ -164,7 +165,7 @@ class RunArm:
             if self._rank == 0 and facts.get("PreemptTime", "None") not in ("None", "Unknown"):
                 subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], timeout=60)
             time.sleep(2)
-        sys.exit(STOPPED)
+        sys.exit(INTERRUPTED)
 
 
 def job_facts() -> dict[str, str]:
@@ -185,4 +186,7 @@ def last_line(log: Path) -> str:
             lines = stream.read().decode(errors="replace").splitlines()
     except OSError:
         return "no log"
-    return next((line.strip()[:160] for line in reversed(lines) if line.strip()), "no message")
+    said = (line.strip() for line in reversed(lines))
+    return next(
+        (line[:160] for line in said if line.strip("-") and JAX_NOTE not in line), "nothing"
+    )

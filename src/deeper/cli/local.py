@@ -25,9 +25,9 @@ from rich.progress import TaskID
 
 from deeper.cli import devices
 from deeper.cli.devices import Share
-from deeper.cli.job import last_line
+from deeper.cli.job import PIPE_VARIABLE, last_line
 from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED
-from deeper.cli.progress import PIPE_VARIABLE, bar, note_of
+from deeper.cli.progress import bar, note_of
 from deeper.cli.submission import (
     Process,
     Submission,

@@ -11,9 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from deeper.cli.job import PIPE_VARIABLE
 from deeper.train.loop import Progress
-
-PIPE_VARIABLE = "DEEPER_PROGRESS_PIPE"
 
 
 class Watcher(Protocol):

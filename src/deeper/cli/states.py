@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from deeper.cli import queue
-from deeper.cli.job import STOPPED, last_line
+from deeper.cli.job import last_line
+from deeper.cli.main import INTERRUPTED
 from deeper.cli.queue import Job
 from deeper.cli.submission import Submission, age, read_submission
 from deeper.track.files import read_json
@@ -173,7 +174,7 @@ def _ended(state: State, submission: Submission, account: str) -> State:
     ended = submission.ended or {"code": None, "reason": None}
     if submission.cancelled:
         return replace(state, word="cancelled")
-    if ended["code"] == STOPPED:
+    if ended["code"] == INTERRUPTED:
         return replace(state, remark="at a checkpoint")
     reason = ended["reason"] or account + last_line(state.directory / "log.txt")
     return replace(state, word="failed", remark=reason)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from deeper.cli import queue
-from deeper.cli.main import FAILED, FINISHED
+from deeper.cli.main import FAILED, FINISHED, USER_ERROR
 from deeper.cli.snapshot import Code, freeze
 from deeper.cli.states import ALIVE, TO_RESUME, State, runs_in, states_of
 from deeper.cli.study_directory import study_directory
@@ -73,22 +73,26 @@ def _resume(states: Sequence[State], config: DictConfig, console: Console) -> in
     if not todo:
         return FINISHED
     groups: dict[str, tuple[Any, list[Arm]]] = {}
+    status = FINISHED
     for state in todo:
         how = _how(state, config)
-        arm = _arm(state)
+        try:
+            arm = _arm(state)
+        except UserError as error:
+            console.print(f"{state.name} is left out: {error}", soft_wrap=True)
+            status = USER_ERROR
+            continue
         key = json.dumps([*how[:2], how[2].plain()], sort_keys=True)
         groups.setdefault(key, (how, []))[1].append(arm)
-    statuses: list[int] = []
     # A local launcher stays until its arms have ended: it is the last.
-    for (launcher, settings, code), arms in sorted(
-        groups.values(), key=lambda group: group[0][0] == "local"
-    ):
-        last = len(statuses) == len(groups) - 1
-        launch = config.launch if last or launcher == "local" else "detach"
-        statuses.append(start(arms, Path(config.runs), launcher, settings, code, launch))
+    ordered = sorted(groups.values(), key=lambda group: group[0][0] == "local")
+    for number, ((launcher, settings, code), arms) in enumerate(ordered, start=1):
+        stays = number == len(ordered) or launcher == "local"
+        launch = config.launch if stays else "detach"
+        status = max(status, start(arms, Path(config.runs), launcher, settings, code, launch))
     if left:
         console.print(f"{left} arms were under way and were left alone.")
-    return max(statuses)
+    return status
 
 
 def _arm(state: State) -> "Arm":

@@ -1,0 +1,80 @@
+"""Faults, injected by the tests many times over: how often, and what each cost.
+
+    python experiments/reliability/faults.py --kills 9 --checkpoints 1 --cluster 3
+
+runs those tests so often (the last need root and Debian's packages of Slurm), adds a line a fault
+to faults.jsonl, and writes the table in README.md. Each test fails unless the disturbed run ends
+with the undisturbed one's parameters, rows and result.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+RECORD, README = HERE / "faults.jsonl", HERE / "README.md"
+BEGIN, END = "<!-- faults -->\n", "<!-- end of faults -->"
+
+TESTS = {
+    "kills": ["tests/cli/test_faults.py"],
+    "checkpoints": ["tests/train/test_loop.py", "-k", "damaged"],
+    "cluster": ["tests/cluster/test_faults.py", "tests/cluster/test_sbatch.py"],
+}
+
+
+def inject(tests: list[str], kills: int) -> None:
+    """Run tests; the faults of those that passed go into the record."""
+    with tempfile.TemporaryDirectory() as place:
+        noted = Path(place) / "faults.jsonl"
+        environment = os.environ | {
+            "DEEPER_FAULTS": str(noted),
+            "DEEPER_KILLS": str(kills),
+            "CI": "true",
+        }
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "2", *tests]
+        done = subprocess.run(command, cwd=ROOT, env=environment)
+        lines = noted.read_text() if noted.exists() else ""
+        if done.returncode:
+            sys.exit(f"a fault changed an end, see above; not recorded:\n{lines}")
+        with RECORD.open("a") as record:
+            record.write(lines)
+
+
+def table() -> str:
+    """Return the record as a table in Markdown."""
+    faults: dict[str, list[dict]] = {}
+    for line in RECORD.read_text().splitlines():
+        fault = json.loads(line)
+        faults.setdefault(fault["fault"], []).append(fault)
+    lines = ["| fault | injected | steps done again: mean | most |", "| --- | --: | --: | --: |"]
+    for name, found in sorted(faults.items()):
+        lost = [one["steps_lost"] for one in found]
+        inside = sum(one.get("in_checkpoint", False) for one in found)
+        told = f"{name} ({inside} inside a checkpoint's write)" if inside else name
+        mean = sum(lost) / len(lost)
+        lines.append(f"| {told} | {len(found)} | {mean:.1f} | {max(lost)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Inject what the command line asks for, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    for name in TESTS:
+        parser.add_argument(f"--{name}", type=int, default=0, help="how many rounds")
+    parser.add_argument("--kills-a-round", type=int, default=12)
+    given = parser.parse_args()
+    for name, tests in TESTS.items():
+        for _ in range(getattr(given, name)):
+            inject(tests, given.kills_a_round)
+    text = README.read_text()
+    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+    README.write_text(before + table() + after)
+
+
+if __name__ == "__main__":
+    main()
