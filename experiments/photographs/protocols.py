@@ -201,7 +201,7 @@ def quiet(what: str, done: int, total: int) -> None:
 
 
 def random_vgg(config: DictConfig) -> stored.Stored:
-    """Return VGG-11 for 128 pixels, whose answers differ from photograph to photograph."""
+    """Return VGG-11 for 128 pixels with random weights, its scores scaled to a deviation of 1."""
     model = vgg(11, config.data.classes, hidden=512)
     variables = initialise(model, 0, tuple(config.data.image_shape))
     draw = np.random.default_rng(0)
