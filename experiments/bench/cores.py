@@ -1,6 +1,8 @@
 """How the pipeline of photographs gains by many cores: images a second of threads and processes.
 
-python experiments/bench/cores.py DIRECTORY     (of `deeper prepare data=photos layout=restart`)
+    python experiments/bench/cores.py DIRECTORY
+
+The directory is that of `deeper prepare data=photos layout=restart`.
 """
 
 import os

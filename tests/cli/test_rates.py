@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from deeper.cli.feeds import workers_of
 from deeper.cli.rates import rate_lines
+from deeper.data.batches import Workers
 from deeper.data.photographs import Photographs, View
 from deeper.data.storage import Storage, write_storage
 from deeper.train.rates import Rates
 
 
 def lines(images, rates, on_cpu=False, **data):
-    usual = {"workers": None, "processes": False, "antialias": True}
+    usual = {"crop": "vgg", "workers": None, "processes": False, "antialias": True}
     config = OmegaConf.create({"data": usual | data})
     return list(rate_lines(config, images, rates, on_cpu=on_cpu))
 
@@ -43,6 +45,23 @@ def test_the_slower_side_is_named_with_the_remedies_that_are_left(photographs, m
     shared = lines(photographs, Rates(900, 800), on_cpu=True)
     assert "both share the cores" in shared[1] and "data.processes=true" in shared[2]
     assert "data.on_device=true" in lines(np.zeros(3), Rates(900, 2000))[1]
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers", "free", "expected"),
+    [
+        (4, None, 1 << 40, False),
+        (16, None, 1 << 40, True),
+        (16, 4, 1 << 40, False),
+        (2, 8, 1 << 40, True),
+        (16, None, 64 << 20, False),
+    ],
+)
+def test_many_cores_decode_by_processes(monkeypatch, cores, workers, free, expected):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(cores))
+    monkeypatch.setattr("deeper.cli.feeds.free_memory", lambda: free)
+    data = {"crop": "vgg", "workers": workers, "processes": "auto"}
+    assert workers_of(OmegaConf.create(data)) == Workers(workers, expected)
 
 
 def _laid():

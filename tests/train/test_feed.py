@@ -52,7 +52,7 @@ def until(true):
 
 def test_each_call_gets_its_own_batches_however_many_it_takes(mesh):
     source = Source()
-    feed = Streamed(source, mesh)
+    feed = Streamed(source, mesh, "shard_map")
     held, step = [], 3
     for count in (4, 4, 1, 2, 4, 3, 1, 4):
         held.append((step, count, feed.steps(step, count, 4)))
@@ -67,17 +67,17 @@ def test_each_call_gets_its_own_batches_however_many_it_takes(mesh):
 
 def test_the_next_calls_batches_are_sent_before_they_are_asked_for(mesh):
     source = Source()
-    feed = Streamed(source, mesh)
+    feed = Streamed(source, mesh, "shard_map")
     feed.steps(0, 3, 3)
     until(lambda: source.asked == [0, 1, 2, 3, 4, 5])
     until(lambda: feed._gathered.done())
-    assert numbers(feed._gathered.result().device, 3) == [3, 4, 5]
+    assert numbers(feed._gathered.result().sent, 3) == [3, 4, 5]
     feed.close()
 
 
 def test_the_last_call_may_be_short_and_the_end_is_no_error(mesh):
     source = Source(stop=5)
-    feed = Streamed(source, mesh)
+    feed = Streamed(source, mesh, "shard_map")
     assert numbers(feed.steps(0, 3, 3), 3) == [0, 1, 2]
     assert numbers(feed.steps(3, 2, 3), 2) == [3, 4]
     assert numbers(feed.steps(0, 3, 3), 3) == [0, 1, 2]  # as each evaluation begins
@@ -85,7 +85,7 @@ def test_the_last_call_may_be_short_and_the_end_is_no_error(mesh):
 
 
 def test_an_error_of_the_data_reaches_who_asks_for_the_batch(mesh):
-    feed = Streamed(Source(bad=5), mesh)
+    feed = Streamed(Source(bad=5), mesh, "shard_map")
     feed.steps(0, 3, 3)
     with pytest.raises(OSError, match="the disk is gone"):
         feed.steps(3, 3, 3)
@@ -101,9 +101,30 @@ def test_closing_does_not_wait_for_a_whole_call(mesh):
             running.set()
             time.sleep(0.05)
 
-    feed = Streamed(slow, mesh)
+    feed = Streamed(slow, mesh, "shard_map")
     feed.steps(0, 1, 1)
     feed.steps(1, 1, 1_000)
     start = time.monotonic()
     feed.close()
     assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("form", ["shard_map", "pmap"])
+def test_each_device_gets_its_rows_of_what_was_sent(form):
+    mesh = parallel.data_mesh(jax.devices()[:2])
+
+    def rows_of(state, source, feed, count):
+        del source, count
+        return state, jax.lax.all_gather(feed["label"], parallel.DATA_AXIS)
+
+    call = parallel.parallelise(rows_of, mesh, form, donate_first=False)
+    feed = Streamed(Source(), mesh, form)
+    sent = feed.steps(0, 3, 3)
+    if form == "shard_map":
+        shards = sent["image"].addressable_shards
+        assert {shard.data.shape for shard in shards} == {(3, 2, 2, 2, 3)}
+    _, found = call(np.float32(0), feed.source, sent, np.int32(3))
+    expected = np.arange(3)[:, None] + np.arange(4)
+    np.testing.assert_array_equal(np.asarray(found).reshape(2, 3, 2)[0], expected[:, :2])
+    np.testing.assert_array_equal(np.asarray(found).reshape(2, 3, 2)[1], expected[:, 2:])
+    feed.close()

@@ -308,7 +308,13 @@ def assemble(
         parts["unlabelled"] = splits.unlabelled
     make = feeds.resident if feeds.fits(config, splits) else feeds.streamed
     feed, evaluated = make(
-        parts, settings.batch_size, ratio, seed, mesh, feeds.workers_of(config.data)
+        parts,
+        settings.batch_size,
+        ratio,
+        seed,
+        mesh,
+        settings.parallel,
+        feeds.workers_of(config.data),
     )
     return Experiment(
         model=plan.last_layer if features and plan.last_layer else plan.model,

@@ -3,6 +3,7 @@
 Of several processes each one feeds its own rows of a batch.
 """
 
+import os
 from contextlib import closing
 from functools import partial
 
@@ -15,17 +16,22 @@ from deeper.cli.splits import Splits
 from deeper.data.batches import Workers, stream
 from deeper.data.order import batch_indices, padded_batches
 from deeper.data.photographs import Photographs
+from deeper.data.processes import free_memory
 from deeper.data.sources import Split
 from deeper.errors import UserError
 from deeper.train.evaluate import Split as EvaluatedSplit
 from deeper.train.feed import Feed, Resident, ResidentPair, Streamed, on_device
-from deeper.train.parallel import own_rows
+from deeper.train.parallel import Form, own_rows
 
 TRAINED_ON = ("train", "unlabelled")
 UNLABELLED_SEED = 1 << 32  # keeps the order of the unlabelled images apart from every run's seed
 
 # A data set up to this share of a device's memory lives on the device.
 RESIDENT_SHARE = 0.25
+
+# More threads than this wait for Python's lock: experiments/bench/README.md.
+THREADS_GAIN_TO = 4
+ROOM = 1 << 30  # bytes of shared memory: a container may have next to none
 
 
 def fits(config: DictConfig, splits: Splits) -> bool:
@@ -51,14 +57,26 @@ def workers_of(data: DictConfig) -> Workers:
         return Workers()
     if data.workers is not None and data.workers < 1:
         raise UserError(f"data.workers={data.workers}: give at least 1.")
-    return Workers(data.workers, data.processes)
+    processes = data.processes
+    if processes not in ("auto", True, False):
+        raise UserError(f"data.processes={processes} is unknown; choose auto, true or false.")
+    if processes == "auto":
+        count = data.workers or len(os.sched_getaffinity(0))
+        processes = count > THREADS_GAIN_TO and free_memory() > ROOM
+    return Workers(data.workers, processes)
 
 
 def resident(
-    parts: dict[str, Split], batch_size: int, ratio: int, seed: int, mesh: Mesh, workers: Workers
+    parts: dict[str, Split],
+    batch_size: int,
+    ratio: int,
+    seed: int,
+    mesh: Mesh,
+    form: Form,
+    workers: Workers,
 ) -> tuple[Feed, dict[str, EvaluatedSplit]]:
     """All splits in one array on the device, so that evaluation is compiled once for all."""
-    del workers
+    del form, workers
     stored = {name: part for name, part in parts.items() if name != "shown"}
     source = on_device(
         np.concatenate([part.images for part in stored.values()]),
@@ -101,7 +119,13 @@ def resident(
 
 
 def streamed(
-    parts: dict[str, Split], batch_size: int, ratio: int, seed: int, mesh: Mesh, workers: Workers
+    parts: dict[str, Split],
+    batch_size: int,
+    ratio: int,
+    seed: int,
+    mesh: Mesh,
+    form: Form,
+    workers: Workers,
 ) -> tuple[Feed, dict[str, EvaluatedSplit]]:
     """Batches gathered on the host, computed ahead."""
     rows, train = own_rows(mesh, batch_size), parts["train"]
@@ -117,11 +141,11 @@ def streamed(
         numbers = np.where(mask, numbers, -1)
         threads = Workers(workers.count)
         middles = partial(stream, part, stop=len(numbers), workers=threads, rows=rows)
-        feed = Streamed(partial(middles, numbers.__getitem__), mesh)
+        feed = Streamed(partial(middles, numbers.__getitem__), mesh, form)
         evaluated[name] = EvaluatedSplit(name, feed, len(part.labels), len(numbers))
     training = partial(stream, stop=None, workers=workers, rows=rows)
     if not ratio:
-        return Streamed(partial(training, train, order, seed=seed), mesh), evaluated
+        return Streamed(partial(training, train, order, seed=seed), mesh, form), evaluated
     without, other_rows = parts["unlabelled"], own_rows(mesh, batch_size * ratio)
 
     def other_order(step):
@@ -138,4 +162,4 @@ def streamed(
             for one, other in zip(labelled, unlabelled, strict=True):
                 yield one | {"unlabelled": other["image"]}
 
-    return Streamed(both, mesh), evaluated
+    return Streamed(both, mesh, form), evaluated

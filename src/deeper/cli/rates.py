@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig
 
+from deeper.cli.feeds import workers_of
 from deeper.data.photographs import Photographs
 from deeper.data.storage import RESTART, layout_of
 from deeper.train.rates import Rates
@@ -43,8 +44,8 @@ def _remedies(config: DictConfig, images: object) -> Iterator[str]:
         yield f"data.workers=null, a worker on each of the {cores} cores (the same pixels)"
     if "test_fraction" not in data and layout_of(images.directory) != RESTART:
         yield "deeper prepare layout=restart into another data.dir (the same pixels, once)"
-    if not data.processes:
+    if not workers_of(data).processes:
         yield "data.processes=true (the same pixels; memory, and a second at the start)"
     if data.antialias:
-        yield "data.antialias=false (other pixels, and so another accuracy, by tenths of a point)"
+        yield "data.antialias=false (other pixels, and so a slightly other accuracy)"
     yield "more cores"

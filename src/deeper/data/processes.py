@@ -106,7 +106,7 @@ def _reserved(size: int) -> SharedMemory:
     """Return new shared memory of so many bytes, which are there: none is missing later on."""
     try:
         # What is too little is not asked for: others need the rest.
-        if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free < size:
+        if MEMORY.is_dir() and free_memory() < size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         memory = SharedMemory(create=True, size=size)
         try:
@@ -126,6 +126,11 @@ def _reserved(size: int) -> SharedMemory:
             "data.processes=false."
         ) from error
     return memory
+
+
+def free_memory() -> int:
+    """Return how many bytes of shared memory are free; 0 where that is not known."""
+    return shutil.disk_usage(MEMORY).free if MEMORY.is_dir() else 0
 
 
 _own: dict[str, Any] = {}  # of a worker process: what it decodes, and where to

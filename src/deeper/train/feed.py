@@ -84,18 +84,22 @@ def on_device(
 class Streamed:
     """Batches come from the host, computed ahead, and go to the devices a call ahead.
 
-    While the devices work on one call's batches, those of the next are laid side by side and sent.
+    While the devices work on one call's batches, those of the next are laid side by side and sent,
+    so that up to three calls' batches are in memory.
 
     Args:
         batches: first step -> an iterator of batches from that step on; it may have ``close``.
         mesh: the devices.
+        form: see `parallel.parallelise`; pmap spreads the batches itself, when it is called.
     """
 
     source: Any = ()
     batches_per_second: float | None = None  # of the data alone, while the first call waits
 
-    def __init__(self, batches: Callable[[int], Iterator[HostBatch]], mesh: Mesh):
-        self._open, self._mesh = batches, mesh
+    def __init__(
+        self, batches: Callable[[int], Iterator[HostBatch]], mesh: Mesh, form: parallel.Form
+    ):
+        self._open, self._mesh, self._form = batches, mesh, form
         self._iterator: Iterator[HostBatch] | None = None
         self._next = -1  # step that the gathered batches begin with
         self._gathered: Future[_Gathered] | None = None
@@ -112,7 +116,7 @@ class Streamed:
         assert len(found.host) >= count, f"the data end before step {first + count}"
         self._next = first + count
         self._gathered = self._thread.submit(self._gather, found.host[count:], capacity)
-        return found.device
+        return found.sent
 
     def _gather(self, kept: list[HostBatch], capacity: int) -> "_Gathered":
         """Lay batches side by side, some of them ``kept`` from before, and send them."""
@@ -131,7 +135,9 @@ class Streamed:
                 began = time.monotonic()
         if self.batches_per_second is None and len(host) > 1:
             self.batches_per_second = (len(host) - 1) / (time.monotonic() - began)
-        return _Gathered(host, parallel.split_rows(whole, self._mesh))
+        if self._form == "shard_map":
+            return _Gathered(host, parallel.split_rows(whole, self._mesh))
+        return _Gathered(host, whole)
 
     @staticmethod
     def take(source: Any, batch: Batch) -> Batch:
@@ -164,10 +170,10 @@ ALIGNMENT = 64  # bytes
 
 @dataclass(frozen=True)
 class _Gathered:
-    """Batches side by side: one by one on the host, and on the devices."""
+    """Batches side by side: one by one on the host, and as the compiled step takes them."""
 
     host: list[HostBatch]
-    device: Any
+    sent: Any
 
 
 Feed = Resident | Streamed
