@@ -156,7 +156,7 @@ RATES = {  # overrides -> torchvision's --lr
 @pytest.mark.parametrize("overrides", RATES)
 def test_torchvision_trains_nets_without_batchnorm_at_a_tenth_of_the_rate(overrides):
     config = compose_train("data=imagenet", "recipe=torchvision_v1", *overrides.split())
-    plain = build.plain_config(config, "net")
+    plain = build.plain_config(build.frozen(config, config.hydra))
     assert plain["optimizer"]["learning_rate"] == RATES[overrides]
     assert (plain["train"]["batch_size"], plain["train"]["epochs"]) == (256, 90)
 

@@ -96,7 +96,7 @@ def losses(run):
 
 
 def test_a_run_of_two_processes_survives_their_ends_and_gives_what_one_gives(start, tmp_path):
-    """Data from the host or the devices, a signal to the second, the first one killed."""
+    """Data from the host or the devices, a signal to the second, the second killed."""
     assert codes(start(1, 4, "runs=one")) == [0]
     ones = start(2, 2, "runs=two", "data.on_device=false")
     wait_for_rows(ones, tmp_path / "two", 4)
@@ -107,9 +107,9 @@ def test_a_run_of_two_processes_survives_their_ends_and_gives_what_one_gives(sta
 
     ones = start(2, 2, "runs=two")
     wait_for_rows(ones, tmp_path / "two", 26)
-    ones[0].kill()
-    assert ones[1].wait(60) == 1
-    told = (tmp_path / "out-1.txt").read_text()
+    ones[1].kill()
+    assert ones[0].wait(60) == 1
+    told = (tmp_path / "out-0.txt").read_text()
     assert "Another process of this run has ended" in told
     assert "Traceback" not in told
 
