@@ -15,12 +15,13 @@ import pytest
 import yaml
 from rich.console import Console
 
-from deeper.cli import build, devices, snapshot, sweep
-from deeper.cli.claim import arms_of, claim
-from deeper.cli.job import last_line
-from deeper.cli.states import runs_in, states_of
-from deeper.cli.submission import Process, Submission, read_submission, write_submission
-from deeper.cli.table import duration, summary, table
+from deeper.cli import build, sweep
+from deeper.cli.sweeps import devices, snapshot
+from deeper.cli.sweeps.claim import arms_of, claim
+from deeper.cli.sweeps.job import last_line
+from deeper.cli.sweeps.states import runs_in, states_of
+from deeper.cli.sweeps.submission import Process, Submission, read_submission, write_submission
+from deeper.cli.sweeps.table import duration, summary, table
 from deeper.errors import UserError
 from deeper.track.environment import code_version, root
 from deeper.track.lock import Holder, holder_of, take_lock
@@ -107,7 +108,7 @@ def test_a_snapshot_runs_and_knows_which_code_it_is_of(tmp_path):
     place = Path(code.root)
     assert sum(file.stat().st_size for file in place.rglob("*")) < 5e6
     program = (
-        "import json; from deeper.cli.main import conf_directory; from deeper.cli import snapshot; "
+        "import json; from deeper.cli.main import conf_directory; from deeper.cli.sweeps import snapshot; "
         "from deeper.track.environment import code_version, root; "
         "print(json.dumps([str(conf_directory()), snapshot.digest(), code_version(root())]))"
     )

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from deeper.cli import train
-from deeper.cli.claim import frozen_config
-from deeper.cli.snapshot import digest
-from deeper.cli.submission import Submission, note, read_submission
+from deeper.cli.sweeps.claim import frozen_config
+from deeper.cli.sweeps.snapshot import digest
+from deeper.cli.sweeps.submission import Submission, note, read_submission
 from deeper.track.environment import code_version, root
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from deeper.cli.job import PIPE_VARIABLE
+from deeper.cli.sweeps.job import PIPE_VARIABLE
 from deeper.train.loop import Progress
 
 

@@ -12,19 +12,19 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from deeper.cli import queue
 from deeper.cli.main import FAILED, FINISHED, USER_ERROR
-from deeper.cli.snapshot import Code, freeze
-from deeper.cli.states import ALIVE, TO_RESUME, State, runs_in, states_of
 from deeper.cli.study_directory import study_directory
-from deeper.cli.submission import now, update_submission
-from deeper.cli.table import summary, table
+from deeper.cli.sweeps import queue
+from deeper.cli.sweeps.snapshot import Code, freeze
+from deeper.cli.sweeps.states import ALIVE, TO_RESUME, State, runs_in, states_of
+from deeper.cli.sweeps.submission import now, update_submission
+from deeper.cli.sweeps.table import summary, table
 from deeper.errors import UserError
 from deeper.track.files import read_json
 from deeper.track.run_directory import ENVIRONMENT
 
 if TYPE_CHECKING:
-    from deeper.cli.claim import Arm
+    from deeper.cli.sweeps.claim import Arm
 
 ACTIONS = ("status", "resume", "cancel")
 
@@ -65,7 +65,7 @@ def _order(state: State) -> tuple[str, int, str]:
 def _resume(states: Sequence[State], config: DictConfig, console: Console) -> int:
     """Give what is not finished to a launcher again, from the frozen configs."""
     # Heavy: to show or cancel takes none of it.
-    from deeper.cli.launch import start
+    from deeper.cli.sweeps.launch import start
 
     todo = [state for state in states if state.word in TO_RESUME]
     left = sum(state.word in ALIVE for state in states)
@@ -96,7 +96,7 @@ def _resume(states: Sequence[State], config: DictConfig, console: Console) -> in
 
 
 def _arm(state: State) -> "Arm":
-    from deeper.cli.claim import Arm, frozen_config
+    from deeper.cli.sweeps.claim import Arm, frozen_config
 
     submission, frozen = state.submission, frozen_config(state.directory)
     if submission is not None:

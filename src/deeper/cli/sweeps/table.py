@@ -7,7 +7,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from deeper.cli.states import FAILED_STATES, WORDS, State
+from deeper.cli.sweeps.states import FAILED_STATES, WORDS, State
 
 MOST_WAITING, MOST_NAME = 10, 30
 COLOURS = {

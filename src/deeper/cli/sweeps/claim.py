@@ -16,9 +16,10 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from deeper.cli import build, queue
-from deeper.cli.snapshot import Code
-from deeper.cli.submission import (
+from deeper.cli import build
+from deeper.cli.sweeps import queue
+from deeper.cli.sweeps.snapshot import Code
+from deeper.cli.sweeps.submission import (
     SUBMISSION,
     Submission,
     read_submission,

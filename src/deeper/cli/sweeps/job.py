@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from deeper.cli.main import DIVERGED, FINISHED, INTERRUPTED
-from deeper.cli.submission import Submission, note, now, read_submission
+from deeper.cli.sweeps.submission import Submission, note, now, read_submission
 
 PIPE_VARIABLE = "DEEPER_PROGRESS_PIPE"
 JAX_NOTE = "JAX has removed its internal frames"  # after an error's message

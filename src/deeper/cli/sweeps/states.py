@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deeper.cli import queue
-from deeper.cli.job import last_line
 from deeper.cli.main import INTERRUPTED
-from deeper.cli.queue import Job
-from deeper.cli.submission import Submission, age, read_submission
+from deeper.cli.sweeps import queue
+from deeper.cli.sweeps.job import last_line
+from deeper.cli.sweeps.queue import Job
+from deeper.cli.sweeps.submission import Submission, age, read_submission
 from deeper.track.files import read_json
 from deeper.track.lock import holder_of
 from deeper.track.run_directory import CONFIG, ENVIRONMENT, RESULT, ROWS

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deeper.cli.submission import Submission
+from deeper.cli.sweeps.submission import Submission
 from deeper.errors import UserError
 
 ASK_SECONDS = 60.0

@@ -4,7 +4,7 @@ Hydra's own launcher runs the arms one after the other in its own process, stops
 fails and begins again from the start. This one skips what is finished, goes on where an arm was
 cut, finishes the others when one fails, and says at the end which did.
 
-``python -m deeper.cli.local FOLDER`` is the launcher of a sweep that was detached from its
+``python -m deeper.cli.sweeps.local FOLDER`` is the launcher of a sweep that was detached from its
 terminal.
 """
 
@@ -23,12 +23,12 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import TaskID
 
-from deeper.cli import devices
-from deeper.cli.devices import Share
-from deeper.cli.job import PIPE_VARIABLE, last_line
 from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED
 from deeper.cli.progress import bar, note_of
-from deeper.cli.submission import (
+from deeper.cli.sweeps import devices
+from deeper.cli.sweeps.devices import Share
+from deeper.cli.sweeps.job import PIPE_VARIABLE, last_line
+from deeper.cli.sweeps.submission import (
     Process,
     Submission,
     note,
@@ -97,7 +97,7 @@ def detach(work: Work) -> int:
     assert first is not None
     with (folder / LOG).open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "deeper.cli.local", str(folder)],
+            [sys.executable, "-P", "-m", "deeper.cli.sweeps.local", str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

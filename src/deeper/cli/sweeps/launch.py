@@ -8,10 +8,11 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from deeper.cli import dry, local, slurm
-from deeper.cli.claim import Arm, Claim, arms_of, claim
+from deeper.cli import dry
 from deeper.cli.main import FINISHED
-from deeper.cli.snapshot import Code, freeze
+from deeper.cli.sweeps import local, slurm
+from deeper.cli.sweeps.claim import Arm, Claim, arms_of, claim
+from deeper.cli.sweeps.snapshot import Code, freeze
 from deeper.errors import UserError
 from deeper.track.lock import Lock, take_lock
 

@@ -9,13 +9,13 @@ from typing import Any
 from rich.console import Console, Group
 from rich.live import Live
 
-from deeper.cli import queue
-from deeper.cli.claim import Claim
-from deeper.cli.job import RunArm
 from deeper.cli.main import FAILED, FINISHED, INTERRUPTED
-from deeper.cli.states import FAILED_STATES, State, over, states_of
-from deeper.cli.submission import note, read_submission
-from deeper.cli.table import summary, table
+from deeper.cli.sweeps import queue
+from deeper.cli.sweeps.claim import Claim
+from deeper.cli.sweeps.job import RunArm
+from deeper.cli.sweeps.states import FAILED_STATES, State, over, states_of
+from deeper.cli.sweeps.submission import note, read_submission
+from deeper.cli.sweeps.table import summary, table
 from deeper.errors import UserError
 
 POLL_SECONDS = 10.0

@@ -88,7 +88,7 @@ def digest() -> str:
 
 
 def _package() -> Path:
-    return Path(__file__).resolve().parents[1]
+    return Path(__file__).resolve().parents[2]
 
 
 def _files() -> Iterator[tuple[str, Path]]:
