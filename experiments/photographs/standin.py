@@ -42,13 +42,21 @@ PROTOCOLS = {  # as the run's directory calls them -> what is asked for
     "10crop": ("protocol=10crop",),
     "dense": ("protocol=dense",),
 }
-# With a usual rate and statistics of a few images each step makes a rounding 100 times larger.
 GENTLE = (
     "optimizer.learning_rate=0.004",
     "model.batch_norm_axis=data",
     "train.steps=8",
     "train.epochs=null",
 )
+NUDGED = """
+import sys, jax, numpy as np
+from deeper.cli import stored
+from deeper.cli.main import main
+drawn = stored.initialise
+step = np.nextafter(np.float32(1), np.float32(2))
+stored.initialise = lambda *given: jax.tree.map(lambda leaf: leaf * step, drawn(*given))
+sys.exit(main())
+"""
 BATCHES = 8  # of 128
 KILL_AFTER = 18  # steps, of 108 an epoch; the last checkpoint is that of step 16
 
@@ -189,10 +197,15 @@ def layouts(work: Path) -> dict[str, Any]:
 
 
 def processes(work: Path) -> dict[str, Any]:
-    """Two processes with two devices each, beside one with four."""
-    runs = {count: work / f"{count}-processes" for count in (1, 2)}
+    """Two processes with two devices each, beside one with four.
+
+    They add up in another order, and each step makes such a rounding larger. By how much tells a
+    third run, of one process, whose first weights are one float32 step larger.
+    """
     command = [DEEPER, "train", *NET, *GENTLE, "train.batch_size=32", "train.log_every=1"]
-    for count, place in runs.items():
+    nudged = [sys.executable, "-c", NUDGED, *command[1:]]
+    runs = {"one": (command, 1), "two": (command, 2), "nudged": (nudged, 1)}
+    for name, (words, count) in runs.items():
         with socket.create_server(("127.0.0.1", 0)) as server:
             address = f"127.0.0.1:{server.getsockname()[1]}"
         ones = []
@@ -203,21 +216,24 @@ def processes(work: Path) -> dict[str, Any]:
                 "JAX_NUM_PROCESSES": str(count),
                 "JAX_PROCESS_ID": str(number),
             }
-            ones.append(subprocess.Popen([*command, f"runs={place}"], env=environment))
+            ones.append(subprocess.Popen([*words, f"runs={work / name}"], env=environment))
         if max(one.wait(1800) for one in ones):
             raise SystemExit("a process failed")
-    found = [next(iter(place.glob("single/*"))) for place in runs.values()]
-    losses = [[row["train/loss"] for row in rows(run) if "train/loss" in row] for run in found]
-    one, two = (stored.open_stored(run, "last", "run").variables for run in found)
-    apart = jax.tree.map(
-        lambda a, b: float(np.max(np.abs(np.asarray(a) - np.asarray(b)))), one, two
-    )
+    found = {name: next(iter((work / name).glob("single/*"))) for name in runs}
+    losses = {
+        name: [row["train/loss"] for row in rows(run) if "train/loss" in row]
+        for name, run in found.items()
+    }
+    one, *others = (stored.open_stored(run, "last", "run").variables for run in found.values())
+
+    def apart(other: Any) -> float:
+        far = jax.tree.map(lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).max(), one, other)
+        return float(max(jax.tree.leaves(far)))
+
     return {
         "command": " ".join(["deeper", *command[1:]]),
-        "losses_of_one_process": losses[0],
-        "losses_of_two_processes": losses[1],
-        "largest_difference_of_a_loss": float(np.max(np.abs(np.subtract(*losses)))),
-        "largest_difference_of_a_variable": float(max(jax.tree.leaves(apart))),
+        "losses": losses,
+        "largest_difference_of_a_variable": dict(zip(("two", "nudged"), map(apart, others))),
     }
 
 
