@@ -5,6 +5,7 @@ and a tree of JPEG files in class folders.
 """
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -20,20 +21,23 @@ def main() -> None:
     """Write both."""
     source, target = Path(sys.argv[1]), Path(sys.argv[2])
     stored = records.open_records(source, "train")
-    target.mkdir(parents=True)
+    part = target.with_name(f"part-{target.name}")  # until it is whole
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
     writers = [
-        tf.io.TFRecordWriter(str(target / f"train-{i:05d}-of-{FILES:05d}.tfrecord"))
+        tf.io.TFRecordWriter(str(part / f"train-{i:05d}-of-{FILES:05d}.tfrecord"))
         for i in range(FILES)
     ]
     for number in range(len(stored)):
         record = stored[number]
         writers[number % FILES].write(record)
         found = records.fields(record)
-        folder = target / "tree" / f"{found['label']:04d}"
+        folder = part / "tree" / f"{found['label']:04d}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{number:06d}.jpg").write_bytes(found["image"])
     for writer in writers:
         writer.close()
+    part.rename(target)
 
 
 main()

@@ -35,6 +35,13 @@ NET = ("data=photos", "model=resnet", "model.depth=18", "augment=none", "tracker
 LEARN = (*NET, "train.batch_size=64", "train.epochs=10", "train.log_every=27")
 SHORT = (*NET, "train.batch_size=32", "train.steps=32", "train.epochs=null", "train.log_every=2")
 OFTEN = ("train.steps_per_call=2", "train.checkpoint_every=0.074", "train.train_error_examples=64")
+PROTOCOLS = {  # as the run's directory calls them -> what is asked for
+    "1crop": ("protocol=1crop",),
+    "1crop-at-160-of-182": ("protocol=1crop", "size=160", "shorter_side=182"),
+    "flip": ("protocol=flip",),
+    "10crop": ("protocol=10crop",),
+    "dense": ("protocol=dense",),
+}
 BATCHES = 8  # of 128
 KILL_AFTER = 18  # steps, of 108 an epoch; the last checkpoint is that of step 16
 
@@ -114,17 +121,29 @@ def killed(work: Path) -> dict[str, Any]:
 
 
 def protocols(work: Path) -> dict[str, Any]:
-    """The trained net, evaluated in every way that there is."""
-    run, out = train(work / "learned", *LEARN), work / "evaluation.json"
-    found = {}
-    for views in ("none", "flip", "ten_crop"):
-        command = [DEEPER, "evaluate", f"run={run}", f"views={views}", f"out={out}"]
-        subprocess.run(command, check=True)
-        told = json.loads(out.read_text())
-        found[views] = {
-            "protocol": told["protocol"],
+    """The trained net, evaluated in every way at one scale."""
+    return evaluated(work, PROTOCOLS)
+
+
+def multiscale(work: Path) -> dict[str, Any]:
+    """The trained net, evaluated at five scales, which takes longer than all else together."""
+    return evaluated(work, {"multiscale": ("protocol=multiscale",)})
+
+
+def evaluated(work: Path, by_name: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+    """Return what `deeper evaluate` says of the trained net, if need be after asking it."""
+    run, found = train(work / "learned", *LEARN), {}
+    for name, asked in by_name.items():
+        record = run / f"evaluation-{name}.json"
+        if not record.exists():
+            subprocess.run([DEEPER, "evaluate", f"run={run}", *asked], check=True)
+        told = json.loads(record.read_text())
+        found[told["protocol"]] = {
+            "command": f"deeper evaluate {' '.join(asked)}",
+            "in_words": told["protocol_in_words"],
             "accuracy": 100 - told["test/error"],
             "accuracy_top5": 100 - told["test/error_top5"],
+            "negative_log_likelihood": told["test/loss"],
             "calibration_error": told["test/calibration_error"],
             "n_seen": told["test/n_seen"],
         }
@@ -203,7 +222,9 @@ def got(run: Path) -> list[dict[str, Any]]:
         return []
 
 
-PARTS = {part.__name__: part for part in (learned, protocols, killed, layouts, processes)}
+PARTS = {
+    part.__name__: part for part in (learned, protocols, multiscale, killed, layouts, processes)
+}
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from deeper.data.debian import PHOTOGRAPHS
+from deeper.study.collect import read_run
 from tests.cli.test_train import start
 from tests.data.test_debian import PACKAGES, installed
 
@@ -76,13 +77,15 @@ def test_a_folder_is_prepared_learned_and_gone_on_with_to_the_bit(start, tmp_pat
     for one, other in zip(rows, again, strict=True):
         one, other = json.loads(one), json.loads(other)
         assert one["step"] == other["step"] and one.get("train/loss") == other.get("train/loss")
-    for views, protocol in {"none": "1-crop: shorter side 36", "ten_crop": "10-crop"}.items():
-        told = start("evaluate", f"run={run}", f"views={views}", f"out={tmp_path / 'e.json'}")
+    # Both lie in the run's directory, from where a report takes them.
+    for protocol, more in {"10crop": (), "dense": ("scales=[36,40]",)}.items():
+        told = start("evaluate", f"run={run}", f"protocol={protocol}", *more, "out=e.json")
         assert told.returncode == 0, told.output
         found = json.loads((tmp_path / "e.json").read_text())
-        assert found["protocol"].startswith(protocol)
+        assert found["protocol"] == protocol + " at 36, 40" * (protocol == "dense")
         assert found["test/n_seen"] == 6 and found["test/error"] == 0.0
         assert found["error_by_class"] == {"green": 0.0, "red": 0.0}
+        assert read_run(run).evaluations[found["protocol"]] == found
 
 
 def test_the_stand_in_is_cut_from_its_package_and_learned(start, tmp_path, installed):

@@ -188,9 +188,10 @@ def test_unlabelled_images_mixing_and_views_end_to_end(start, tmp_path):
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert all(row["train/consistency"] >= 0 for row in rows if "train/loss" in row)
     assert json.loads((run / "result.json").read_text())["train_images"] == 40
-    told = start("evaluate", f"run={run}", "views=ten_crop")
+    told = start("evaluate", f"run={run}", "protocol=10crop")
     assert told.returncode == 0, told.output
-    assert "10-crop" in json.loads(told.output)["protocol"]
+    found = json.loads(told.output)
+    assert found["protocol"] == "10crop" and "4 pixels of zeros" in found["protocol_in_words"]
 
     done = start("train", *SMALL, *few, "augment=all")
     assert done.returncode == 0, done.output

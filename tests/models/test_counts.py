@@ -110,3 +110,10 @@ def test_groups_are_for_bottlenecks():
         resnet(18, 10, groups=32)
     with pytest.raises(UserError, match=r"model\.bottleneck=true"):
         resnet(20, 10, width_per_group=128)
+
+
+def test_a_net_whose_statistics_are_those_of_all_devices_counts_the_same():
+    synchronised, own = resnet(8, 10, batch_norm_axis="data"), resnet(8, 10)
+    counted, expected = summarise(synchronised, CIFAR), summarise(own, CIFAR)
+    assert (counted.parameters, counted.macs) == (expected.parameters, expected.macs)
+    assert counted.residual_bytes > 0

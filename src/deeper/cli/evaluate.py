@@ -1,85 +1,201 @@
-"""``deeper evaluate run=DIRECTORY``: a run's checkpoint on a split, every example once."""
+"""``deeper evaluate run=DIRECTORY protocol=NAME``: a checkpoint on a split, every example once."""
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from jaxtyping import Bool
 from omegaconf import DictConfig
 from rich.console import Console
 
-from deeper.augment.views import PROTOCOLS, views
-from deeper.cli import build, device, stored
-from deeper.cli.splits import in_result, open_splits, view_of
+from deeper.augment.ops import Normalise
+from deeper.cli import device, stored
+from deeper.cli.examined import Examined, open_examined, right_answers
+from deeper.cli.feeds import streamed_split, workers_of
+from deeper.cli.progress import bar
+from deeper.cli.protocols import WHOLE, Protocol, protocol_of
+from deeper.cli.splits import in_result
+from deeper.data.photographs import Photographs
+from deeper.data.whole import Headers, groups, headers_of, whole
 from deeper.errors import UserError
-from deeper.train.evaluate import Evaluator
-from deeper.train.parallel import replicate
+from deeper.models.dense import answer, fits, of_our_layers, over_whole_images
+from deeper.track.beside import log_evaluation
+from deeper.track.files import write_whole
+from deeper.train import parallel
+from deeper.train.evaluate import Evaluation, Evaluator
+from deeper.train.feed import Streamed
+from deeper.train.whole import WholeEvaluator
+
+RECORD = "evaluation-{}.json"
+SHAPES = 8  # of whole photographs of aspect ratios from 1:1 to 2:1
+AT_ONCE = 2**28  # bytes of images that one compiled call is sent
+Tell = Callable[[str, int, int], None]
 
 
 def run(config: DictConfig) -> None:
-    """Evaluate a checkpoint and print, or write, its metrics."""
+    """Evaluate a checkpoint and print, and write, its metrics."""
     path = Path(config.run)
     of_run = stored.config_of(path, "run")
     if config.batch_size is not None:
         of_run.train.batch_size = config.batch_size
+    protocol = protocol_of(config, of_run.data)
     device.start_jax(of_run.train.cpu_kernels)
-    mesh = device.mesh_of(of_run.train.devices)
-    ten_of_photographs = config.views == "ten_crop" and view_of(of_run.data) is not None
-    shown = of_run.copy()
-    if ten_of_photographs:
-        # The middle square, of which the net's size is cut out ten times.
-        side = of_run.data.shorter_side
-        shown.data.image_shape = [side, side, of_run.data.image_shape[2]]
-    splits = open_splits(shown)
-    plan = build.make_plan(of_run, len(splits.train.labels))
-    experiment = build.assemble(of_run, plan, splits, mesh)
-    named = {split.name: split for split in (experiment.validation, *experiment.final) if split}
-    if config.split not in named:
-        raise UserError(f"split={config.split} is not there; this run has {', '.join(named)}.")
+    examined = open_examined(config, of_run, protocol)
+    photographs = examined.split.images
+    if config.labels is not None and not isinstance(photographs, Photographs):
+        raise UserError(f"labels={config.labels} is for photographs; {examined.data} has none.")
     weights = stored.open_stored(path, config.checkpoint, "run")
-    split = named[config.split]
-    evaluator = Evaluator(
-        plan.model,
-        experiment.normalise,
-        mesh,
-        plan.settings.parallel,
-        experiment.final[0].feed.take,
-        batches_per_call=min(16, split.batches),
-        views=views(
-            config.views,
-            config.padding,
-            tuple(of_run.data.image_shape[:2]) if ten_of_photographs else None,
-        ),
-    )
-    found = evaluator(replicate(weights.variables, mesh), split)
-    names = splits.dataset.class_names
-    by_class = found.error_by_class(len(names))
+
+    told = Console(stderr=True, width=100, highlight=False)
+    with bar(told) as progress:
+        tasks: dict[str, Any] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total, note="")
+            progress.update(tasks[what], completed=done)
+
+        headers = None
+        if isinstance(photographs, Photographs) and (protocol.name in WHOLE or config.labels):
+            headers = headers_of(photographs, tell)
+        right = None
+        if config.labels is not None:
+            assert headers is not None
+            right = right_answers(Path(config.labels), headers.names, examined)
+        if protocol.name in WHOLE:
+            assert headers is not None
+            found = of_whole_photographs(of_run, weights, protocol, examined, headers, tell)
+        else:
+            found = of_crops(of_run, weights, protocol, examined, config.split, tell)
+
     result = {
         "run": str(path),
         "step": weights.step,
+        "data": examined.data,
         "split": config.split,
-        "protocol": _protocol(config, of_run.data),
+        "protocol": protocol.title,
+        "protocol_in_words": protocol.words,
+        **protocol.parameters,
         **found.metrics(config.split),
         f"{config.split}/calibration_error": found.calibration_error(),
     }
-    text = json.dumps(result, indent=2)
-    Console(width=100, highlight=False).print(text, soft_wrap=True)
+    if right is not None:
+        result |= _by_several_labels(found, right, config.split) | {"labels": str(config.labels)}
+    Console(width=100, highlight=False).print(json.dumps(result, indent=2), soft_wrap=True)
+    names = examined.class_names
+    errors = found.error_by_class(len(names))
+    counts = np.bincount(found.label, minlength=len(names)).tolist()
+    whole_result = result | {
+        "error_by_class": dict(zip(names, errors, strict=True)),
+        "n_by_class": dict(zip(names, counts, strict=True)),
+    }
+    if examined.unreadable:
+        whole_result["unreadable"] = in_result({config.split: examined.unreadable})[config.split]
+    text = (json.dumps(whole_result, indent=2) + "\n").encode()
     if config.out is not None:
-        whole = result | {"error_by_class": dict(zip(names, by_class, strict=True))}
-        if config.split in splits.unreadable:
-            whole["unreadable"] = in_result(splits.unreadable)[config.split]
-        Path(config.out).write_text(json.dumps(whole, indent=2) + "\n")
+        Path(config.out).write_bytes(text)
+    if _is_of_record(config, weights.step, path):
+        write_whole(path / RECORD.format(re.sub(r"\W+", "-", protocol.title)), text)
+    if config.wandb:
+        mode = log_evaluation(path, whole_result, lambda line: told.print(line, soft_wrap=True))
+        if mode:
+            told.print(f"{protocol.title}: two tables to Weights & Biases, {mode}")
 
 
-def _protocol(config: DictConfig, data: DictConfig) -> str:
-    """Return in words what of an image is evaluated."""
-    in_words = PROTOCOLS[config.views].format(padding=config.padding)
-    if view_of(data) is None:
-        return in_words
-    height, width, _ = data.image_shape
-    side = f"shorter side {data.shorter_side} (antialiased)"
-    middle = f"{side}, middle {height}x{width}"
+def _is_of_record(config: DictConfig, step: int, path: Path) -> bool:
+    """Whether a result is the run's, for a report: its last state, on its own test split."""
+    own = config.get("data") is None and config.split == "test"
+    return own and step == max(stored.states(path))
+
+
+def of_crops(
+    of_run: DictConfig,
+    weights: stored.Stored,
+    protocol: Protocol,
+    examined: Examined,
+    name: str,
+    tell: Tell,
+) -> Evaluation:
+    """Evaluate views of one size."""
+    shape = tuple(of_run.data.image_shape)
+    if protocol.image_shape != shape and not fits(weights.model, shape, protocol.image_shape):
+        raise UserError(
+            f"size={list(protocol.image_shape[:2])}: the dense layers of this "
+            f"{type(weights.model).__name__} take the maps of images of {shape[0]}x{shape[1]} "
+            "pixels alone."
+        )
+    mesh = device.mesh_of(of_run.train.devices)
+    batch_size = of_run.train.batch_size
+    parallel.check_divisible(batch_size, mesh.devices.size)
+    form, workers = of_run.train.parallel, workers_of(of_run.data)
+    split = streamed_split(name, examined.split, batch_size, mesh, form, workers)
+    at_once = AT_ONCE // (batch_size * int(np.prod(protocol.shown)))
+    evaluate = Evaluator(
+        weights.model,
+        Normalise(tuple(of_run.data.mean), tuple(of_run.data.std)),
+        mesh,
+        form,
+        Streamed.take,
+        batches_per_call=max(1, min(16, split.batches, at_once)),
+        views=protocol.views,
+    )
+    variables = parallel.replicate(weights.variables, mesh)
+    return evaluate(variables, split, lambda done, total: tell("batches", done, total))
+
+
+def of_whole_photographs(
+    of_run: DictConfig,
+    weights: stored.Stored,
+    protocol: Protocol,
+    examined: Examined,
+    headers: Headers,
+    tell: Tell,
+) -> Evaluation:
+    """Evaluate photographs whole; a batch has about as many pixels as one of training."""
+    mesh = device.mesh_of(of_run.train.devices)
+    height, width, _ = of_run.data.image_shape
+    pixels = of_run.train.batch_size * height * width
+    net = over_whole_images(weights.model, of_run.data.image_shape)
+    normalise = Normalise(tuple(of_run.data.mean), tuple(of_run.data.std))
+
+    def answer_to(variables: Any, images: Any, sizes: Any) -> Any:
+        return answer(net, variables, normalise(images), sizes)
+
+    by_scale = {
+        shorter: groups(
+            headers.sizes,
+            shorter,
+            pixels,
+            mesh.devices.size,
+            SHAPES if of_our_layers(net) else None,
+        )
+        for shorter in protocol.scales
+    }
+    photographs, workers = examined.split.images, workers_of(of_run.data).count
+    assert isinstance(photographs, Photographs)
+    evaluate = WholeEvaluator(answer_to, mesh, of_run.train.parallel)
+    shapes = sum(map(len, by_scale.values()))
+    return evaluate(
+        parallel.replicate(weights.variables, mesh),
+        np.asarray(examined.split.labels),
+        [whole(photographs, headers, some, side, workers) for side, some in by_scale.items()],
+        lambda done, total: tell(f"{shapes} shapes", done, total),
+    )
+
+
+def _by_several_labels(
+    found: Evaluation, right: Bool[np.ndarray, "n classes"], split: str
+) -> dict[str, Any]:
+    """Return the error where any of several answers is right; what has none is left out."""
+    labelled = right.any(axis=1)
+    if not labelled.any():
+        raise UserError("No photograph of those evaluated has a label in the file of labels=.")
+    correct = right[np.arange(len(right)), found.prediction][labelled]
     return {
-        "none": f"1-crop: {middle}",
-        "flip": f"1-crop: {middle}, and mirrored, probabilities averaged",
-        "ten_crop": f"10-crop: {side}, of the middle square the corners and centre of "
-        f"{height}x{width}, and mirrored, probabilities averaged",
-    }[config.views]
+        f"{split}/real_error": 100.0 * (1.0 - float(correct.mean())),
+        f"{split}/real_n_seen": int(labelled.sum()),
+        f"{split}/real_left_out": int((~labelled).sum()),
+    }

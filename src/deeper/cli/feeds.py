@@ -118,6 +118,18 @@ def resident(
     return ResidentPair(source, both), evaluated
 
 
+def streamed_split(
+    name: str, part: Split, batch_size: int, mesh: Mesh, form: Form, workers: Workers
+) -> EvaluatedSplit:
+    """A split to evaluate, its batches gathered on the host."""
+    numbers, mask = padded_batches(len(part.labels), batch_size)
+    numbers = np.where(mask, numbers, -1)
+    threads, rows = Workers(workers.count), own_rows(mesh, batch_size)
+    middles = partial(stream, part, stop=len(numbers), workers=threads, rows=rows)
+    feed = Streamed(partial(middles, numbers.__getitem__), mesh, form)
+    return EvaluatedSplit(name, feed, len(part.labels), len(numbers))
+
+
 def streamed(
     parts: dict[str, Split],
     batch_size: int,
@@ -137,12 +149,7 @@ def streamed(
     for name, part in parts.items():
         if name in TRAINED_ON:
             continue
-        numbers, mask = padded_batches(len(part.labels), batch_size)
-        numbers = np.where(mask, numbers, -1)
-        threads = Workers(workers.count)
-        middles = partial(stream, part, stop=len(numbers), workers=threads, rows=rows)
-        feed = Streamed(partial(middles, numbers.__getitem__), mesh, form)
-        evaluated[name] = EvaluatedSplit(name, feed, len(part.labels), len(numbers))
+        evaluated[name] = streamed_split(name, part, batch_size, mesh, form, workers)
     training = partial(stream, stop=None, workers=workers, rows=rows)
     if not ratio:
         return Streamed(partial(training, train, order, seed=seed), mesh, form), evaluated

@@ -26,7 +26,7 @@ from deeper.inspect import methods
 from deeper.inspect.methods import Subject
 from deeper.inspect.opened import LOGITS
 from deeper.models.init import initialise
-from deeper.track.pictures import log_pictures
+from deeper.track.beside import log_pictures
 
 PROBED, MEASURED = 5000, 256  # images at most: a probe's features, and one batch
 CAPTIONS = {

@@ -89,7 +89,7 @@ def open_splits(config: DictConfig) -> Splits:
     parts = {"train": train, "validation": validation, "test": test}
     if unlabelled is not None:
         parts["unlabelled"] = unlabelled
-    parts, unreadable = _readable(config, parts)
+    parts, unreadable = leave_out_unreadable(config.data, parts)
     return Splits(
         dataset,
         parts["train"],
@@ -100,11 +100,11 @@ def open_splits(config: DictConfig) -> Splits:
     )
 
 
-def _readable(
-    config: DictConfig, parts: dict[str, Split]
+def leave_out_unreadable(
+    data: DictConfig, parts: dict[str, Split]
 ) -> tuple[dict[str, Split], dict[str, tuple[str, ...]]]:
     """Leave out photographs that cannot be read if the config says so; return their names."""
-    choice = config.data.get("on_bad", "raise")
+    choice = data.get("on_bad", "raise")
     if choice not in ("raise", "skip"):
         raise UserError(f"data.on_bad={choice} is unknown; choose raise or skip.")
     if choice == "raise":

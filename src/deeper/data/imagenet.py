@@ -141,6 +141,12 @@ def _labelled(photographs: Sequence[Photograph], names: Sequence[str]) -> list[P
     return out
 
 
+def wordnet_ids() -> tuple[str, ...]:
+    """Return the thousand classes' WordNet ids, in the order of the labels."""
+    place = resources.files("tensorflow_datasets") / "datasets/imagenet2012/labels.txt"
+    return tuple(place.read_text().split())
+
+
 def _validation_classes() -> dict[str, str]:
     """Return the class of each validation photograph, by file, as TFDS lists them."""
     place = resources.files("tensorflow_datasets") / "datasets/imagenet2012/validation_labels.txt"

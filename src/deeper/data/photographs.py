@@ -81,6 +81,12 @@ class Photographs:
         """Return some of them; nothing is decoded."""
         return Photographs(self.directory, self.split, self.numbers[which], self.view)
 
+    def shown(self, view: View) -> "Photographs":
+        """Return the same photographs, shown in another way; their files stay open."""
+        other = Photographs(self.directory, self.split, self.numbers, view)
+        other._own = self._own
+        return other
+
     def __getitem__(self, which: Any) -> Images:
         """Decode the middle of each, as it is evaluated."""
         if isinstance(which, (int, np.integer)):

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from deeper.models import cpu
+from deeper.models.layers import DATA_AXIS
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,15 @@ def summarise(model: nn.Module, image_shape: Sequence[int]) -> Summary:
 
     rest = {name: tree for name, tree in variables.items() if name != "params"}
     # The difference leaves out what is kept once, such as kernels in another type. One image would
-    # be a degenerate trace for BatchNorm in the smallest nets.
+    # be a degenerate trace for BatchNorm in the smallest nets, which may ask for the data axis.
+    traced = jax.make_jaxpr(kept, axis_env=[(DATA_AXIS, 1)], return_shape=True)
     two, three = (
         _bytes(
-            jax.eval_shape(
-                kept,
+            traced(
                 variables["params"],
                 rest,
                 jax.ShapeDtypeStruct((count, *image_shape), jnp.float32),
-            )
+            )[1]
         )
         for count in (2, 3)
     )

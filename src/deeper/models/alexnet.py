@@ -51,6 +51,8 @@ class AlexNet(nn.Module):
         hidden: width of the two hidden dense layers, 4096 in the papers.
         dropout: rate in front of (one weird trick) or after (2012) the hidden layers.
         dtype: of the computation.
+        window: of the last map, which the dense layers look at one after the other; see
+            `dense.over_whole_images`. None: they look at the whole map.
     """
 
     table: tuple[tuple[int, int, int, int, int, bool, bool], ...]
@@ -60,6 +62,7 @@ class AlexNet(nn.Module):
     hidden: int
     dropout: float
     dtype: Any
+    window: tuple[int, int] | None = None
 
     @nn.compact
     def __call__(self, images: Maps, *, train: bool) -> Float[Array, "batch classes"]:
@@ -92,6 +95,9 @@ class AlexNet(nn.Module):
             if pool:
                 x = layers.max_pool(x, 2 if self.small else 3, 2)
             self.sow("intermediates", f"stage{i + 1}_out", x)
+        maps = x
+        if self.window is not None:
+            x = layers.windows(maps, self.window)
         x = layers.flatten(layers.adaptive_avg_pool(x, min(6, *x.shape[1:3])))
         for i in (1, 2):
             rules: Any = {"rule": Normal(0.01), "bias_rule": ONES} if self.paper else {}
@@ -99,7 +105,10 @@ class AlexNet(nn.Module):
             drop = Dropout(self.dropout, name=f"dropout{i}")
             x = drop(nn.relu(dense(x)), train) if self.paper else nn.relu(dense(drop(x, train)))
         last: Any = {"rule": Normal(0.01), "bias_rule": ZEROS} if self.paper else {}
-        return Dense(self.classes, **last, name="fc3")(at_least_float32(x))
+        logits = Dense(self.classes, **last, name="fc3")(at_least_float32(x))
+        if self.window is None:
+            return logits
+        return layers.mean_of_windows(logits, maps, self.window)
 
 
 def alexnet(

@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from deeper.errors import UserError
-from deeper.models import cpu
+from deeper.models import cpu, extent
 from deeper.models.init import ONES, ZEROS, FanInUniform, HeNormal, Rule, by
 from deeper.models.precision import at_least_float32
 
@@ -56,12 +56,13 @@ class Conv(nn.Module):
         shape = (k, k, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", by(self.rule), shape).astype(self.dtype)
         y = cpu.conv(
-            x.astype(self.dtype),
+            extent.clear(x).astype(self.dtype),
             kernel,
             stride=(self.stride, self.stride),
             padding=((p, p), (p, p)),
             groups=self.groups,
         )
+        extent.note(x, y, lambda size: (size + 2 * p - k) // self.stride + 1)
         if self.use_bias:
             rule = self.bias_rule or FanInUniform(k * k * shape[2])
             y += self.param("bias", by(rule), (self.features,)).astype(self.dtype)[None, None, None]
@@ -197,14 +198,27 @@ def max_pool(x: Maps, window: int, stride: int, padding: int = 0, ceil: bool = F
         (padding, padding + (_missing(size, window, stride, padding) if ceil else 0))
         for size in x.shape[1:3]
     )
-    return cpu.max_pool(x, (window, window), (stride, stride), (sides[0], sides[1]))
+    cleared = extent.clear(x, -jnp.inf)
+    y = cpu.max_pool(cleared, (window, window), (stride, stride), (sides[0], sides[1]))
+    outputs = _outputs_with_partial if ceil else _outputs
+    extent.note(x, y, lambda size: outputs(size, window, stride, padding))
+    return y
+
+
+def _outputs(size: Any, window: int, stride: int, padding: int) -> Any:
+    """Return how many windows fit."""
+    return (size + 2 * padding - window) // stride + 1
+
+
+def _outputs_with_partial(size: Any, window: int, stride: int, padding: int) -> Any:
+    """Return how many windows begin inside the map and its near padding."""
+    outputs = -(-(size + 2 * padding - window) // stride) + 1
+    return outputs - ((outputs - 1) * stride >= size + padding)
 
 
 def _missing(size: int, window: int, stride: int, padding: int) -> int:
     """Return what the far side lacks for a last window that begins inside the map."""
-    outputs = -(-(size + 2 * padding - window) // stride) + 1
-    if (outputs - 1) * stride >= size + padding:
-        outputs -= 1
+    outputs = _outputs_with_partial(size, window, stride, padding)
     return max(0, (outputs - 1) * stride + window - size - 2 * padding)
 
 
@@ -212,7 +226,9 @@ def avg_pool(x: Maps, window: int, stride: int) -> Maps:
     """Mean under a square window, without padding."""
     require_size(x, window, f"{window}x{window} average pooling")
     # By keyword: so a converter to ONNX, which takes its place, expects it.
-    return nn.avg_pool(x, window_shape=(window, window), strides=(stride, stride))
+    y = nn.avg_pool(extent.clear(x), window_shape=(window, window), strides=(stride, stride))
+    extent.note(x, y, lambda size: _outputs(size, window, stride, 0))
+    return y
 
 
 def adaptive_avg_pool(x: Maps, size: int) -> Maps:
@@ -233,9 +249,55 @@ def adaptive_avg_pool(x: Maps, size: int) -> Maps:
     return x
 
 
+def windows(x: Maps, size: tuple[int, int]) -> Maps:
+    """Cut every window out of the maps, at a distance of one from the next.
+
+    Args:
+        x: the maps.
+        size: rows and columns of a window.
+
+    Returns:
+        (batch * windows, rows, columns, channels): an image's windows follow each other.
+    """
+    rows, columns = size
+    down, along = x.shape[1] - rows + 1, x.shape[2] - columns + 1
+    if min(down, along) < 1:
+        raise UserError(
+            f"The images are too small: the dense layers look at maps of {rows}x{columns}, and get "
+            f"{x.shape[1]}x{x.shape[2]}. Take larger images."
+        )
+    taps = [x[:, i : i + down, j : j + along] for i in range(rows) for j in range(columns)]
+    return jnp.stack(taps, axis=3).reshape(-1, rows, columns, x.shape[3])
+
+
+def mean_of_windows(scores: Vectors, x: Maps, size: tuple[int, int]) -> Vectors:
+    """Return each image's mean over its windows.
+
+    Args:
+        scores: of all windows, in the order of `windows`.
+        x: the maps that they were cut out of.
+        size: rows and columns of a window.
+    """
+    down, along = x.shape[1] - size[0] + 1, x.shape[2] - size[1] + 1
+    grid = scores.reshape(len(x), down, along, -1)
+    found = extent.sizes_of(x)
+    if found is None:
+        return grid.mean((1, 2))
+    return _mean_inside(grid, found[0] - size[0] + 1, found[1] - size[1] + 1)
+
+
+def _mean_inside(x: Maps, rows: Any, columns: Any) -> Vectors:
+    """Mean over so many rows and columns of each map."""
+    total = jnp.where(extent.inside(x, rows, columns), x, 0).sum((1, 2))
+    return total / (rows * columns)[:, None]
+
+
 def global_avg_pool(x: Maps) -> Vectors:
     """Mean over each map, in float32 (Lin et al. 2013)."""
-    return at_least_float32(x).mean((1, 2))
+    found = extent.sizes_of(x)
+    if found is None:
+        return at_least_float32(x).mean((1, 2))
+    return _mean_inside(at_least_float32(x), *found)
 
 
 def local_response_norm(x: Maps, size: int, k: float, alpha: float, beta: float) -> Maps:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from deeper.errors import UserError
-from deeper.models import cpu, layers
+from deeper.models import cpu, extent, layers
 from deeper.models.init import FanInUniform, Rule, Uniform, by
 from deeper.models.layers import Conv, Dense, Maps, Vectors
 from deeper.models.precision import at_least_float32
@@ -36,18 +36,21 @@ class LeNet5(nn.Module):
             map, and the rectifier is 1.7159 tanh(2x/3). Its radial-basis output with fixed
             bitmaps is a dense layer here.
         dtype: of the computation.
+        window: of the last map, which the dense layers look at one after the other; see
+            `dense.over_whole_images`. None: they look at the whole map.
     """
 
     classes: int
     paper: bool
     dtype: Any
+    window: tuple[int, int] | None = None
 
     @nn.compact
     def __call__(self, images: Maps, *, train: bool) -> Float[Array, "batch classes"]:
         """Return logits."""
         del train
         squash = _scaled_tanh if self.paper else nn.relu
-        x = _at_least_32(images)
+        x = _at_least_32(images) if self.window is None else images
         x = squash(self._conv(6, "conv1", x))
         x = self._subsample(x, "pool1")
         self.sow("intermediates", "stage1_out", x)
@@ -57,10 +60,16 @@ class LeNet5(nn.Module):
             x = squash(self._conv(16, "conv2", x))
         x = self._subsample(x, "pool2")
         self.sow("intermediates", "stage2_out", x)
+        maps = x
+        if self.window is not None:
+            x = layers.windows(maps, self.window)
         x = layers.flatten(layers.adaptive_avg_pool(x, 5))
         x = squash(self._dense(120, "fc1", x))
         x = squash(self._dense(84, "fc2", x))
-        return self._dense(self.classes, "fc3", at_least_float32(x))
+        logits = self._dense(self.classes, "fc3", at_least_float32(x))
+        if self.window is None:
+            return logits
+        return layers.mean_of_windows(logits, maps, self.window)
 
     def _rules(self, fan_in: int) -> dict[str, Rule]:
         rule = _paper_rule(fan_in) if self.paper else FanInUniform(fan_in)
@@ -121,11 +130,12 @@ class SparseConv(nn.Module):
         rows, columns = np.array(connections).T
         dense = jnp.zeros((k, k, x.shape[-1], outputs)).at[:, :, rows, columns].set(weights)
         y = cpu.conv(
-            x.astype(self.dtype),
+            extent.clear(x).astype(self.dtype),
             dense.astype(self.dtype),
             stride=(1, 1),
             padding=((0, 0), (0, 0)),
         )
+        extent.note(x, y, lambda size: size - k + 1)
         return y + bias.astype(self.dtype)[None, None, None]
 
 

@@ -30,6 +30,8 @@ class VGG(nn.Module):
         hidden: width of the two hidden dense layers, 4096 in the paper.
         dropout: rate after the hidden layers.
         dtype: of the computation.
+        window: of the last map, which the dense layers look at one after the other; see
+            `dense.over_whole_images`. None: they look at the whole map.
     """
 
     stages: tuple[int, ...]
@@ -39,6 +41,7 @@ class VGG(nn.Module):
     hidden: int
     dropout: float
     dtype: Any
+    window: tuple[int, int] | None = None
 
     @nn.compact
     def __call__(self, images: Maps, *, train: bool) -> Float[Array, "batch classes"]:
@@ -57,6 +60,9 @@ class VGG(nn.Module):
             if min(x.shape[1:3]) > 1:
                 x = layers.max_pool(x, 2, 2)
             self.sow("intermediates", f"stage{s}_out", x)
+        maps = x
+        if self.window is not None:
+            x = layers.windows(maps, self.window)
         # Torchvision repeats a smaller map up to 7x7, which adds parameters and no information.
         x = layers.flatten(layers.adaptive_avg_pool(x, min(7, *x.shape[1:3])))
         for i in (1, 2):
@@ -65,7 +71,10 @@ class VGG(nn.Module):
             )
             x = Dropout(self.dropout, name=f"dropout{i}")(nn.relu(dense(x)), train)
         last = Dense(self.classes, rule=Normal(0.01), bias_rule=ZEROS, name="fc3")
-        return last(at_least_float32(x))
+        logits = last(at_least_float32(x))
+        if self.window is None:
+            return logits
+        return layers.mean_of_windows(logits, maps, self.window)
 
 
 def vgg(

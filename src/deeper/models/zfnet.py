@@ -44,6 +44,8 @@ class ZFNet(nn.Module):
         hidden: width of the two hidden dense layers, 4096 in the paper.
         dropout: rate after the hidden layers.
         dtype: of the computation.
+        window: of the last map, which the dense layers look at one after the other; see
+            `dense.over_whole_images`. None: they look at the whole map.
     """
 
     classes: int
@@ -51,6 +53,7 @@ class ZFNet(nn.Module):
     hidden: int
     dropout: float
     dtype: Any
+    window: tuple[int, int] | None = None
 
     @nn.compact
     def __call__(self, images: Maps, *, train: bool) -> Float[Array, "batch classes"]:
@@ -69,11 +72,17 @@ class ZFNet(nn.Module):
             if norm:
                 x = layers.local_response_norm(x, size=5, k=2.0, alpha=1e-4, beta=0.75)
             self.sow("intermediates", f"stage{i}_out", x)
+        maps = x
+        if self.window is not None:
+            x = layers.windows(maps, self.window)
         x = layers.flatten(layers.adaptive_avg_pool(x, min(6, *x.shape[1:3])))
         for i in (1, 2):
             dense = Dense(self.hidden, **rules, dtype=self.dtype, name=f"fc{i}")
             x = Dropout(self.dropout, name=f"dropout{i}")(nn.relu(dense(x)), train)
-        return Dense(self.classes, **rules, name="fc3")(at_least_float32(x))
+        logits = Dense(self.classes, **rules, name="fc3")(at_least_float32(x))
+        if self.window is None:
+            return logits
+        return layers.mean_of_windows(logits, maps, self.window)
 
 
 def zfnet(

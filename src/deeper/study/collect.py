@@ -198,7 +198,8 @@ def read_run(path: Path) -> Run:
             for file in sorted(path.glob(EVALUATIONS)):
                 reading = file.name
                 found = _mapping(json.loads(file.read_text(encoding="utf-8")))
-                run.evaluations[found["protocol"]] = found
+                if found.get("step") == run.result.get("steps"):  # or it is of an earlier state
+                    run.evaluations[found["protocol"]] = found
             return run
     except FileNotFoundError:
         run.status, run.note = "damaged", f"it has no {reading}"

@@ -46,8 +46,9 @@ def comparison_rows(collection: Collection) -> list[tuple[str, ...]]:
 
     A protocol that was measured and of which nothing is published has a row too, and the other way
     round. The measured number is the mean over seeds with half its 95 % interval, of the runs whose
-    evaluation by that protocol is there: `1crop` is every run's own. The protocol that the paper of
-    a recipe reports by is marked.
+    evaluation by that protocol is there: `1crop` is every run's own. A protocol at other sizes than
+    the run's own, such as `1crop at 224 of 236`, is another one. The protocol that the paper of a
+    recipe reports by is marked.
     """
     found = published(collection.study.published)
     rows: list[tuple[str, ...]] = []
@@ -59,7 +60,8 @@ def comparison_rows(collection: Collection) -> list[tuple[str, ...]]:
         if not of_net:
             continue
         for metric, key in MEASURED.items():
-            for protocol in dict.fromkeys(SAME.values()):
+            others = sorted({p for run in runs for p in run.evaluations} - set(SAME.values()))
+            for protocol in [*dict.fromkeys(SAME.values()), *others]:
                 same = [
                     r for r in of_net if (SAME[r["protocol"]], r["metric"]) == (protocol, metric)
                 ]

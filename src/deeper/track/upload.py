@@ -103,7 +103,7 @@ def _begin(wandb: Any, path: Path, mode: str) -> Any:
         config=dict(flat(config)),
         settings=quiet_settings(wandb),
     )
-    if run.id != run_id(path):  # an agent of a W&B sweep has named it
+    if os.environ.get("WANDB_SWEEP_ID"):  # its agent has named the run
         write_whole(path / AGENTS_ID, f"{run.id}\n".encode())
     run.define_metric("step", hidden=True)
     run.define_metric("*", step_metric="step")

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Float32, Int32, UInt8
+from jaxtyping import Array, Float, Float32, Int32, Shaped, UInt8
 
 from deeper.train import losses, parallel
 from deeper.train.feed import Feed
@@ -121,27 +121,15 @@ class Evaluator:
         views: Callable[[Any], Float[Array, "views batch height width channels"]] | None = None,
     ):
         def logits_of(variables, images) -> Any:
-            if views is None:
-                return model.apply(variables, normalise(images), train=False)
-            seen = views(images)
-            many = normalise(seen.reshape(-1, *seen.shape[2:]))
-            logits: Any = model.apply(variables, many, train=False)
-            answers = jax.nn.log_softmax(logits).reshape(*seen.shape[:2], -1)
-            return jax.nn.logsumexp(answers, axis=0) - jnp.log(len(seen))
+            def answer(one):
+                return model.apply(variables, normalise(one), train=False)
+
+            return answer(images) if views is None else mean_answer(answer, views(images))
 
         def one_batch(variables, batch):
             logits = logits_of(variables, batch["image"])
-            label = batch["label"]
-            answer = {
-                "loss": losses.cross_entropy(logits, label),
-                "correct": losses.in_top(logits, label, 1),
-                "correct_top5": losses.in_top(logits, label, 5),
-                "prediction": logits.argmax(axis=-1).astype(jnp.float32),
-                "confidence": jax.nn.softmax(logits).max(axis=-1),
-                "label": label.astype(jnp.float32),
-                "mask": batch["mask"].astype(jnp.float32),
-            }
-            rows = jnp.stack([answer[name] for name in ANSWER], axis=-1)
+            mask = batch["mask"].astype(jnp.float32)
+            rows = jnp.column_stack([facts_of(logits, batch["label"]), mask])
             return jax.lax.all_gather(rows, parallel.DATA_AXIS, tiled=True)
 
         def many_batches(variables, source, feed, count):
@@ -154,7 +142,7 @@ class Evaluator:
                 0,
                 count,
                 lambda i, out: out.at[i].set(one_batch(variables, batch_of(i))),
-                jnp.zeros((capacity, rows, len(ANSWER))),
+                jnp.zeros((capacity, rows, len(FACTS) + 1)),
             )
 
         self._call = parallel.parallelise(many_batches, mesh, form, donate_first=False)
@@ -181,23 +169,50 @@ class Evaluator:
             count = min(self._capacity, split.batches - first)
             feed = split.feed.steps(first, count, self._capacity)
             answers = self._call(variables, split.feed.source, feed, np.int32(count))
-            parts.append(np.asarray(answers)[:count].reshape(-1, len(ANSWER)))
+            parts.append(np.asarray(answers)[:count].reshape(-1, len(FACTS) + 1))
             progress(first + count, split.batches)
-        padded = np.concatenate(parts)
-        rows = padded[padded[:, ANSWER.index("mask")] > 0]
+        *facts, mask = np.concatenate(parts).T
+        rows = np.stack(facts, axis=-1)[mask > 0]
         if len(rows) != split.size:
             raise RuntimeError(
                 f"evaluation of {split.name} saw {len(rows)} of {split.size} examples"
             )
-        answer = {name: rows[:, i] for i, name in enumerate(ANSWER)}
-        return Evaluation(
-            loss=answer["loss"],
-            correct=answer["correct"],
-            correct_top5=answer["correct_top5"],
-            prediction=answer["prediction"].astype(np.int32),
-            confidence=answer["confidence"],
-            label=answer["label"].astype(np.int32),
-        )
+        return evaluation_of(rows)
 
 
-ANSWER = ("loss", "correct", "correct_top5", "prediction", "confidence", "label", "mask")
+FACTS = ("loss", "correct", "correct_top5", "prediction", "confidence", "label")
+
+
+def mean_answer(
+    answer: Callable[[Any], Any], seen: Shaped[Array, "views batch height width channels"]
+) -> Float[Array, "batch classes"]:
+    """Return the logarithm of the mean over views of the softmax, a view at a time.
+
+    Args:
+        answer: images -> logits.
+        seen: several views of each image.
+    """
+    each = jax.lax.map(lambda images: jax.nn.log_softmax(answer(images)), seen)
+    return jax.nn.logsumexp(each, axis=0) - jnp.log(len(seen))
+
+
+def facts_of(
+    logits: Float[Array, "batch classes"], label: Int32[Array, " batch"]
+) -> Float[Array, "batch facts"]:
+    """Return what is kept of each answer: a row of `FACTS`."""
+    found = {
+        "loss": losses.cross_entropy(logits, label),
+        "correct": losses.in_top(logits, label, 1),
+        "correct_top5": losses.in_top(logits, label, 5),
+        "prediction": logits.argmax(axis=-1).astype(jnp.float32),
+        "confidence": jax.nn.softmax(logits).max(axis=-1),
+        "label": label.astype(jnp.float32),
+    }
+    return jnp.stack([found[name] for name in FACTS], axis=-1)
+
+
+def evaluation_of(rows: Float[np.ndarray, "n facts"]) -> Evaluation:
+    """Return rows of `FACTS` by name."""
+    found = dict(zip(FACTS, rows.T, strict=True))
+    whole_numbers = {name: found.pop(name).astype(np.int32) for name in ("prediction", "label")}
+    return Evaluation(**found, **whole_numbers)

@@ -1,0 +1,55 @@
+"""Sheets and evaluations sent to W&B."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeper.track.beside import log_evaluation, log_pictures
+from deeper.track.run_directory import RunDirectory
+from tests.track.conftest import config_of
+from tests.track.wandb_server import offline_rows
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_sheets_go_where_the_tracker_says(tmp_path, no_account, mode):
+    run, sheet = tmp_path / "study" / "run", tmp_path / "filters.png"
+    with RunDirectory.open(run, config_of(mode), "0123abcd"):
+        pass
+    Image.fromarray(np.eye(8, dtype=np.uint8)).save(sheet)
+    said = []
+    assert log_pictures(run, {"filters": sheet}, tmp_path, said.append) == (
+        "offline" if mode == "offline" else None
+    )
+    if mode == "disabled":
+        assert said == ["Weights & Biases is turned off: nothing was sent."]
+        return
+    assert not said
+    [row] = offline_rows(tmp_path)
+    assert row["filters/_type"] == "image-file"
+    [stored] = (tmp_path / "wandb").glob("offline-run-*/files/media/images/filters_*.png")
+    assert stored.read_bytes() == sheet.read_bytes()
+
+
+def test_an_evaluation_is_two_tables_called_by_its_protocol(tmp_path, no_account):
+    run = tmp_path / "study" / "run"
+    with RunDirectory.open(run, config_of("offline"), "0123abcd"):
+        pass
+    result = {
+        "protocol": "10crop",
+        "step": 7,
+        "test/error": 25.0,
+        "scales": [256],
+        "error_by_class": {"cat": 50.0, "dog": 0.0, "none": None},
+        "n_by_class": {"cat": 2, "dog": 2, "none": 0},
+    }
+    said = []
+    assert log_evaluation(run, result, said.append) == "offline"
+    assert not said
+    media = run / "evaluation"
+    files = sorted(media.glob("wandb/offline-run-*/files/media/table/10crop*.json"))
+    by_class, whole = (json.loads(file.read_text()) for file in files)
+    assert whole["columns"] == ["protocol", "step", "test/error"]
+    assert whole["data"] == [["10crop", 7, 25.0]]
+    assert by_class["data"] == [["cat", 2, 50.0], ["dog", 2, 0.0], ["none", 0, None]]
