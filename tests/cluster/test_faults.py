@@ -14,6 +14,8 @@ import pytest
 from tests import faults
 from tests.cluster.conftest import ROOT, SCRIPT, SECONDS, Slurm, wait_for
 
+pytest.importorskip("submitit", reason="scripts/setup cluster")
+
 HELD = "+hydra.launcher.additional_parameters.hold=true"
 
 
@@ -95,8 +97,8 @@ def test_a_job_preempted_twice(sweep, undisturbed, low):
     assert "deeper sweep status" in slurm.output(*command)
     assert "0 to do, 1 with another launcher" in slurm.output(*command)
     sweep.trains()
-    urgent = slurm.submit("-p", "urgent", "-c", "4", "--wrap", "sleep 60")
-    wait_for(lambda: set(sweep.status().values()) == {"requeued"}, "a requeue", slurm)
+    urgent = slurm.submit("-p", "urgent", "-c", "4", "--wrap", "sleep 600")
+    wait_for(lambda: sweep.status() == {"lenet5 s0": "requeued"}, "a requeue", slurm)
     shown = slurm.output("deeper", "sweep", "status")
     assert "requeue 1" in shown
     assert all(len(line) <= 100 for line in shown.splitlines())
