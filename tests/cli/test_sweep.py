@@ -108,7 +108,8 @@ def test_a_snapshot_runs_and_knows_which_code_it_is_of(tmp_path):
     place = Path(code.root)
     assert sum(file.stat().st_size for file in place.rglob("*")) < 5e6
     program = (
-        "import json; from deeper.cli.main import conf_directory; from deeper.cli.sweeps import snapshot; "
+        "import json; from deeper.cli.main import conf_directory; "
+        "from deeper.cli.sweeps import snapshot; "
         "from deeper.track.environment import code_version, root; "
         "print(json.dumps([str(conf_directory()), snapshot.digest(), code_version(root())]))"
     )
