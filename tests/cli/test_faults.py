@@ -14,7 +14,7 @@ import pytest
 
 from tests import faults
 
-KILLS = int(os.environ.get("DEEPER_KILLS", "8"))
+KILLS = int(os.environ.get("DEEPER_KILLS", "4"))
 
 
 @pytest.fixture(scope="module")
