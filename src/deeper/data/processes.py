@@ -60,6 +60,10 @@ class Processes:
             initializer=_begin,
             initargs=(photographs, seed, self._memory.name, self._slots.shape),
         )
+        # SIGTERM waits until they can listen: a batch system sends it to all processes of a job.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        self._pool.submit(int)  # starts all of them
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def __enter__(self) -> "Processes":
         """Return the pool."""
@@ -139,6 +143,7 @@ _own: dict[str, Any] = {}  # of a worker process: what it decodes, and where to
 def _begin(photographs: Photographs, seed: int | None, memory: str, shape: tuple[int, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that trains says when to end
     signal.signal(signal.SIGTERM, _end_later)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     threading.Thread(target=_end_with_parent, daemon=True).start()
     shared = SharedMemory(memory)
     slots = np.ndarray(shape, np.uint8, shared.buf)
