@@ -1,6 +1,7 @@
 """Sheets and evaluations sent to W&B."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -26,6 +27,9 @@ def test_sheets_go_where_the_tracker_says(tmp_path, no_account, mode):
         assert said == ["Weights & Biases is turned off: nothing was sent."]
         return
     assert not said
+    deadline = time.monotonic() + 20  # W&B writes its file by a process of its own
+    while not offline_rows(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.1)
     [row] = offline_rows(tmp_path)
     assert row["filters/_type"] == "image-file"
     [stored] = (tmp_path / "wandb").glob("offline-run-*/files/media/images/filters_*.png")

@@ -1,7 +1,7 @@
-import fcntl
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -64,8 +64,11 @@ def test_mirror_of_a_killed_run_sends_what_was_recorded(path, online):
     environment = {**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path))}
     script = KILLED.replace("os.killpg", "# os.killpg").replace("offline", "online")
     subprocess.run([sys.executable, "-c", script, str(path)], env=environment, check=False)
-    with (path / "wandb" / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # until the mirror is done
+    deadline = time.monotonic() + 60  # for the mirror, which may not have begun yet
+    while time.monotonic() < deadline:
+        if ID in online.runs and len(online.rows(ID)) >= 300:
+            break
+        time.sleep(0.1)
     assert [r["step"] for r in online.rows(ID)] == list(range(300))
 
 
