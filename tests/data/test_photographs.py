@@ -23,6 +23,7 @@ from deeper.data.imagenet import TRAIN_TAR, VALIDATION_TAR, read_imagenet
 from deeper.data.order import batch_indices
 from deeper.data.photographs import Photographs, View, open_photographs
 from deeper.data.prepare import prepare_photographs
+from deeper.data.processes import Processes
 from deeper.data.sources import hold_out, open_dataset
 from deeper.data.storage import Storage
 from deeper.errors import UserError
@@ -426,14 +427,20 @@ def test_a_batch_is_a_function_of_its_number(prepared):
 
 def test_processes_that_a_batch_system_asks_to_end_decode_on_for_the_checkpoint(prepared):
     train = open_dataset("pets", prepared, view=VIEW).splits["train"]
-    many = partial(batch_indices, 36, 40, 0)
-    batches = stream(train, many, 0, stop=9, seed=0, workers=Workers(2, processes=True))
-    next(batches)  # from one of them: the other may not have begun yet
-    children = multiprocessing.active_children()
-    assert len(children) == 2
-    for child in children:
-        os.kill(child.pid, signal.SIGTERM)
-    assert len(list(batches)) == 8
+    rows = np.arange(36)
+    with Processes(train.images, 2, slots=1, shape=(36, 32, 32, 3), seed=0) as processes:
+        children = multiprocessing.active_children()
+        assert len(children) == 2
+        for child in children:
+            os.kill(child.pid, signal.SIGTERM)  # before they listen
+        slot, images = processes.take(36)
+        processes.submit(slot, 0, rows, 0).result()
+        for child in children:
+            os.kill(child.pid, signal.SIGTERM)
+        processes.submit(slot, 0, rows[:18], 0).result()
+        processes.submit(slot, 18, rows[18:], 18).result()
+        assert all(child.is_alive() for child in children)
+        np.testing.assert_array_equal(images, cropped(train.images, rows, 0, 0))
 
 
 def test_selecting_decodes_nothing_and_keeps_order(prepared):

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
@@ -60,10 +61,8 @@ class Processes:
             initializer=_begin,
             initargs=(photographs, seed, self._memory.name, self._slots.shape),
         )
-        # SIGTERM waits until they can listen: a batch system sends it to all processes of a job.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        self._pool.submit(int)  # starts all of them
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for _ in range(count):
+            self._submit(int)  # starts one
 
     def __enter__(self) -> "Processes":
         """Return the pool."""
@@ -103,7 +102,16 @@ class Processes:
     def submit(self, slot: int | None, begin: int, rows: np.ndarray, place: int) -> Future[None]:
         """Have photographs decoded into a slot, from the image ``begin`` on."""
         assert slot is not None
-        return self._pool.submit(_decode, slot, begin, rows, place)
+        return self._submit(_decode, slot, begin, rows, place)
+
+    def _submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Give the pool a call, for which it may start a process."""
+        # SIGTERM waits until that can listen: a batch system sends it to all processes of a job.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        try:
+            return self._pool.submit(function, *args)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _reserved(size: int) -> SharedMemory:
