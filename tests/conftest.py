@@ -18,7 +18,12 @@ from pathlib import Path
 import jax
 import pytest
 
+from deeper.cli.device import open_cache
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Many tests compile the same step: those here and the commands that they start find each other's.
+os.environ["DEEPER_CACHE"] = str(Path(__file__).parents[1] / ".pytest_cache" / "d" / "xla")
+open_cache()
 
 
 @pytest.fixture(scope="session")

@@ -14,14 +14,18 @@ from deeper.train.parallel import data_mesh
 
 
 def start_jax(cpu_kernels: bool) -> None:
-    """Make JAX quiet, choose the CPU formulations and open the compilation cache.
-
-    The cache is in ``$DEEPER_CACHE``, by default the user's cache directory; a second run of the
-    same net finds its compiled step there.
-    """
+    """Make JAX quiet, choose the CPU formulations and open the compilation cache."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.getLogger("orbax").setLevel(logging.WARNING)
     cpu.use(cpu_kernels)
+    open_cache()
+
+
+def open_cache() -> None:
+    """Keep what is compiled, so that a second run of the same net finds its step.
+
+    The cache is in ``$DEEPER_CACHE``, by default the user's cache directory.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     cache = os.environ.get("DEEPER_CACHE") or str(Path(base) / "deeper" / "xla")
     jax.config.update("jax_compilation_cache_dir", cache)
