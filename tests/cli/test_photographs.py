@@ -9,10 +9,9 @@ from PIL import Image
 
 from deeper.data.debian import PHOTOGRAPHS
 from deeper.study.collect import read_run
-from tests.cli.test_train import start
 from tests.data.test_debian import PACKAGES, installed
 
-__all__ = ["installed", "start"]
+__all__ = ["installed"]
 
 TRAIN = (
     "train",

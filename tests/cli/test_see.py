@@ -6,12 +6,10 @@ import re
 import numpy as np
 from PIL import Image
 
-from tests.cli.test_train import SMALL, start
-
-__all__ = ["start"]
+from tests.cli.conftest import SMALL
 
 
-def test_all_sheets_and_a_page_of_them(start, tmp_path):
+def test_all_sheets_and_a_page_of_them(start, mistake, tmp_path):
     done = start("train", *SMALL, "train.steps=10", "train.epochs=null", "train.keep_at=[4]")
     assert done.returncode == 0, done.output
     [run] = tmp_path.glob("runs/single/*")
@@ -38,17 +36,15 @@ def test_all_sheets_and_a_page_of_them(start, tmp_path):
         ("split=tset",): "split=tset is not there; this run has validation, test, train",
         ("n=99999",): "give 1 to 100 images",
     }.items():
-        wrong = start("see", f"run={run}", *arguments)
-        assert wrong.returncode == 2 and expected in wrong.output, wrong.output
+        assert expected in mistake("see", f"run={run}", *arguments)
 
 
-def test_a_checkpoint_of_another_net_is_said(start, tmp_path):
+def test_a_checkpoint_of_another_net_is_said(start, mistake, tmp_path):
     done = start("train", *SMALL, "train.steps=2", "train.epochs=null")
     assert done.returncode == 0, done.output
     [run] = tmp_path.glob("runs/single/*")
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("depth: 8", "depth: 14"))
-    wrong = start("see", f"run={run}", "method=filters")
-    assert wrong.returncode == 2, wrong.output
-    assert "holds a checkpoint of another net than its config.yaml says" in wrong.output
-    assert "stage1/block2/" in wrong.output
+    told = mistake("see", f"run={run}", "method=filters")
+    assert "holds a checkpoint of another net than its config.yaml says" in told
+    assert "stage1/block2/" in told

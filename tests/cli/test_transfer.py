@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 
 from deeper.cli import stored
-from tests.cli.test_train import SMALL, start
-
-__all__ = ["start"]
+from tests.cli.conftest import SMALL, starting
 
 FIVE = ("data.classes=5", "data.validation=40", "train.epochs=null")
 TARGET = (*SMALL, *FIVE, "data.keep_classes=[9,8,7,6,5]", "train.steps=10", "data.examples=40")
 
 
-@pytest.fixture
-def source(start, tmp_path):
+@pytest.fixture(scope="module")
+def source(tmp_path_factory, data_dir):
+    directory = tmp_path_factory.mktemp("source")
+    start = starting(directory, data_dir)
     done = start("train", *SMALL, *FIVE, "data.keep_classes=[0,1,2,3,4]", "train.steps=10")
     assert done.returncode == 0, done.output
-    [run] = tmp_path.glob("runs/single/*")
+    [run] = directory.glob("runs/single/*")
     return run
 
 
@@ -40,7 +40,7 @@ def frozen(before, after):
 
 def test_linear_staged_and_truncated_end_to_end(start, tmp_path, source):
     before = stored.open_stored(source, "last", "run").variables
-    begin = f"init_from={tmp_path}/runs/single/resnet8-s0-*"
+    begin = f"init_from={source.parent}/resnet8-s0-*"
 
     linear = start("train", *TARGET, "transfer=linear", "augment=none", begin, "runs=linear")
     assert linear.returncode == 0, linear.output
@@ -80,15 +80,12 @@ def test_linear_staged_and_truncated_end_to_end(start, tmp_path, source):
         assert str(file["class_names"][0]) == "Ankle boot"
 
 
-def test_mistakes_are_told(start, source):
+def test_mistakes_are_told(mistake, source):
     mistakes = {
         ("model.depth=14", f"init_from={source}"): "is of another net",
         ("transfer=linear", "transfer.phases.0.rate=0"): "give a number above 0",
         ("data.examples=99999",): "data.examples=99999: there are",
     }
     for arguments, expected in mistakes.items():
-        done = start("train", *TARGET[:-1], *arguments)
-        assert done.returncode == 2, done.output
-        assert expected in done.output and "Traceback" not in done.output
-    wrong = start("features", f"run={source}", "layer=stage9")
-    assert wrong.returncode == 2 and "There is no layer stage9" in wrong.output
+        assert expected in mistake("train", *TARGET[:-1], *arguments)
+    assert "There is no layer stage9" in mistake("features", f"run={source}", "layer=stage9")

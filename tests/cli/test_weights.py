@@ -21,7 +21,7 @@ from deeper.weights.torchvision import convert, state_dict_shapes
 NET = ("model=resnet", "model.depth=18")
 
 
-def deeper(*arguments, cwd, status=0):
+def deeper(*arguments, cwd):
     done = subprocess.run(
         [sys.executable, "-m", "deeper", *map(str, arguments)],
         cwd=cwd,
@@ -29,7 +29,7 @@ def deeper(*arguments, cwd, status=0):
         text=True,
         timeout=300,
     )
-    assert done.returncode == status, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
@@ -69,7 +69,7 @@ def test_export_is_the_import_to_the_bit(folder):
     assert len(json.loads(facts["classes"])) == 1000
 
 
-def test_predictions_and_stablehlo_are_the_nets_own(folder):
+def test_predictions_and_stablehlo_are_the_nets_own(folder, mistake):
     pictures = folder / "pictures"
     pictures.mkdir()
     rng = np.random.default_rng(1)
@@ -77,7 +77,7 @@ def test_predictions_and_stablehlo_are_the_nets_own(folder):
         coarse = rng.integers(0, 255, (6, 7, 3)).astype(np.uint8)
         Image.fromarray(coarse).resize((300, 260)).save(pictures / name)
     (pictures / "d.png").write_bytes(b"no picture")
-    out = deeper("predict", "images=pictures", "weights=imported", cwd=folder, status=2)
+    out = mistake("predict", "images=pictures", "weights=imported", directory=folder)
     assert "d.png cannot be read" in out and "3 pictures" in out
     with (folder / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -118,19 +118,19 @@ def test_a_head_for_other_classes_is_new(folder):
     assert stored.class_names(folder / "ten", config) == [str(number) for number in range(10)]
 
 
-def test_mistakes_are_told_and_nothing_is_written(folder):
-    out = deeper(
+def test_mistakes_are_told_and_nothing_is_written(folder, mistake):
+    out = mistake(
         "weights", "import=resnet18.safetensors", "model=resnet", "model.depth=34", "out=no",
-        cwd=folder, status=2,
+        directory=folder,
     )  # fmt: skip
     assert "layer1.2.conv1.weight" in out and "nothing was written" in out
     assert not (folder / "no").exists()
     (folder / "x.pth").write_bytes(b"")
-    out = deeper("weights", "import=x.pth", *NET, "out=no", cwd=folder, status=2)
+    out = mistake("weights", "import=x.pth", *NET, "out=no", directory=folder)
     assert "PyTorch alone can read" in out
-    out = deeper("weights", "run=imported", "out=x.txt", cwd=folder, status=2)
+    out = mistake("weights", "run=imported", "out=x.txt", directory=folder)
     assert ".stablehlo" in out
-    out = deeper("predict", "images=x.pth", "weights=nowhere", cwd=folder, status=2)
+    out = mistake("predict", "images=x.pth", "weights=nowhere", directory=folder)
     assert "no run directory" in out
 
 

@@ -1,7 +1,7 @@
 """On the same weights our nets compute what torchvision's do: against its recorded answers.
 
-`scripts/parity` makes them; experiments/parity/README.md says how and has the table of all nets. Here
-is one of every way that a net takes through the code; the others differ by rows of a paper's table,
+`scripts/parity` makes them; experiments/parity/README.md says how and has the table of all nets.
+Here is one of every way through the code; the others differ from them by rows of a paper's table,
 which tests/models/test_counts.py counts.
 """
 
@@ -19,7 +19,9 @@ from nets import KEPT, NETS  # noqa: E402
 from our_side import FLOOR, error, logits, step  # noqa: E402
 
 _STEPS = ("googlenet", "resnet18", "resnet50")
-ANSWERS = [n for n in NETS if n.name in (*_STEPS, "alexnet", "vgg16", "vgg11_bn", "resnext50_32x4d")]
+ANSWERS = [
+    n for n in NETS if n.name in (*_STEPS, "alexnet", "vgg16", "vgg11_bn", "resnext50_32x4d")
+]
 STEPS = [net for net in NETS if net.name in _STEPS]
 CASES = [(net, "float64", 1e-6) for net in STEPS] + [
     (net, "float32", 1e-3) for net in STEPS if net.name == "resnet18"

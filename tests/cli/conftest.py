@@ -1,0 +1,79 @@
+"""Commands as a user gives them, on a small data set."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from deeper.cli import main
+from deeper.models import cpu
+
+SMALL = (
+    "model.depth=8",
+    "model.width=4",
+    "model.stem=stride2",
+    "train.batch_size=16",
+    "data.validation=100",
+    "train.log_every=5",
+    "train.train_error_examples=50",
+)
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "deeper", *arguments]
+
+
+def starting(directory, data_dir):
+    """Return what starts the command there."""
+    environment = {
+        **os.environ,
+        "WANDB_MODE": "disabled",
+        "DEEPER_DATA": str(data_dir),
+        "COLUMNS": "100",
+    }
+    environment.pop("XLA_FLAGS", None)
+
+    def run(*arguments, wait=True, tree=None):
+        process = subprocess.Popen(
+            command(*arguments),
+            cwd=directory,
+            env=environment | ({} if tree is None else {"PYTHONPATH": str(tree / "src")}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if not wait:
+            return process
+        process.output = process.communicate(timeout=240)[0]
+        return process
+
+    return run
+
+
+@pytest.fixture
+def start(tmp_path, data_dir):
+    """Start the command in an empty directory, on the small data set."""
+    return starting(tmp_path, data_dir)
+
+
+@pytest.fixture
+def mistake(tmp_path, data_dir, monkeypatch, capfd):
+    """Return what a wrong command says. It is given in this process: that is quicker."""
+    monkeypatch.setenv("DEEPER_DATA", str(data_dir))
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*arguments, directory=tmp_path):
+        monkeypatch.chdir(directory)
+        monkeypatch.setattr(sys, "argv", ["deeper", *map(str, arguments)])
+        GlobalHydra.instance().clear()
+        capfd.readouterr()
+        with cpu.turned_off():  # and back to what it was: a command chooses for itself
+            status = main.main()
+        out, err = capfd.readouterr()
+        assert status == 2, out + err
+        assert "Traceback" not in out + err and "Error executing" not in err
+        return out + err
+
+    return run
