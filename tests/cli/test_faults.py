@@ -58,37 +58,50 @@ def undisturbed(train, tmp_path_factory) -> Path:
 
 
 def test_a_run_killed_at_random_moments_ends_as_the_undisturbed_one(train, undisturbed, tmp_path):
-    for number in range(KILLS):
-        at = run_in(tmp_path)
-        begins, rows = faults.last_checkpoint(at), faults.last_row(at)
-        with train(tmp_path) as process:
-            try:
-                if number % 4:  # else anywhere, most often before the first step
+    kills = runs = 0
+    while kills < KILLS:
+        place = tmp_path / str(runs)
+        while kills < KILLS and killed(train(place), place, anywhere=kills % 4 == 0):
+            kills += 1
+        end(train(place))
+        faults.same_end(run_in(place), undisturbed)
+        runs += 1
+        assert runs <= KILLS, "the runs end before they can be killed"
 
-                    def goes_on(rows=rows, process=process):
-                        return faults.last_row(run_in(tmp_path)) > rows or process.poll() == 0
 
-                    faults.wait_for(goes_on, "a row")
-                    time.sleep(random.uniform(0, 0.3))
-                else:
-                    time.sleep(random.uniform(0, 4))
-            finally:
-                process.kill()
-            process.communicate(timeout=60)
-        if process.returncode == 0:
-            break
-        at = run_in(tmp_path)
-        reached = faults.last_row(at)
-        assert faults.last_checkpoint(at) >= begins
-        faults.note(
-            "SIGKILL",
-            at=reached,
-            steps_lost=max(0, reached - faults.last_checkpoint(at)),
-            in_checkpoint=any(at.glob("checkpoints/*tmp*")),
-        )
-    assert number > KILLS // 2
-    end(train(tmp_path))
-    faults.same_end(run_in(tmp_path), undisturbed)
+def killed(process: subprocess.Popen, runs: Path, *, anywhere: bool) -> bool:
+    """Kill a run at a random moment; return whether it had not ended before.
+
+    Args:
+        process: the run's.
+        runs: where its directory is, or will be.
+        anywhere: most often before its first step; else once it has gone on.
+    """
+    begins, rows = faults.last_checkpoint(run_in(runs)), faults.last_row(run_in(runs))
+    with process:
+        try:
+            if anywhere:
+                time.sleep(random.uniform(0, 4))
+            else:
+                faults.wait_for(
+                    lambda: faults.last_row(run_in(runs)) > rows or process.poll() == 0, "a row"
+                )
+                time.sleep(random.uniform(0, 0.3))
+        finally:
+            process.kill()
+        process.communicate(timeout=60)
+    if process.returncode == 0:
+        return False
+    run = run_in(runs)
+    reached = faults.last_row(run)
+    assert faults.last_checkpoint(run) >= begins
+    faults.note(
+        "SIGKILL",
+        at=reached,
+        steps_lost=max(0, reached - faults.last_checkpoint(run)),
+        in_checkpoint=any(run.glob("checkpoints/*tmp*")),
+    )
+    return True
 
 
 @pytest.fixture
