@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deeper.augment.image import transform
-from deeper.augment.kinds import COLOUR, GEOMETRIC, KINDS, STRENGTHS
+from deeper.augment.kinds import COLOUR, KINDS, STRENGTHS
 from deeper.augment.mixing import CutMix, Mixup
 from deeper.augment.ops import (
     Blur,
@@ -120,17 +120,22 @@ class Entry(NamedTuple):
 
 def _of_policies(picture: np.ndarray) -> list[Entry]:
     """Return the operations that policies draw from."""
-    entries = []
-    for kind, strengths in SHOWN.items():
-        if kind in COLOUR and picture.shape[-1] < 3:
-            continue
-        side = picture.shape[1] if kind.startswith("translate") else 1.0
-        values = np.array([strength * side for strength in strengths], np.float32)
+    shown = [kind for kind in SHOWN if kind not in COLOUR or picture.shape[-1] == 3]
+    sides = {kind: picture.shape[1] if kind.startswith("translate") else 1.0 for kind in shown}
+    flat = [(kind, strength * sides[kind]) for kind in shown for strength in SHOWN[kind]]
+    numbers, strengths = zip(*((KINDS.index(kind), value) for kind, value in flat), strict=True)
+    images = transform(
+        jnp.array(numbers)[:, None],
+        jnp.array(strengths, jnp.float32)[:, None],
+        jnp.broadcast_to(jnp.asarray(picture), (len(flat), *picture.shape)),
+        bilinear=picture.shape[0] < 64,
+    )
+    entries: dict[str, Entry] = {}
+    for (kind, strength), image in zip(flat, np.asarray(images), strict=True):
         unit = "" if STRENGTHS[kind] == "none" else STRENGTHS[kind].split(" ")[0].rstrip(";,")
-        titles = [f"{value:.3g}" if unit else "" for value in values]
-        images = dict(zip(titles, apply(kind, values, picture), strict=True))
-        entries.append(Entry(kind, unit, images))
-    return entries
+        entry = entries.setdefault(kind, Entry(kind, unit, {}))
+        entry.images[f"{strength:.3g}" if unit else ""] = image
+    return list(entries.values())
 
 
 def _by_themselves(pictures: Pictures) -> list[Entry]:
@@ -158,9 +163,9 @@ def _augmented(figure: Any, operations: Sequence[Any], name: str, pictures: Pict
     """Draw each picture as stored and in a few steps of training."""
     rows, labels = jnp.arange(len(pictures)), jnp.arange(len(pictures))
     shown: list[np.ndarray] = [pictures.astype(np.float32)]
+    made = jax.jit(lambda key: augment(operations, key, rows, jnp.asarray(pictures), labels)[0])
     for step in range(STEPS):
-        key = jax.random.fold_in(jax.random.key(0), step)
-        images, _ = augment(operations, key, rows, jnp.asarray(pictures), labels)
+        images = made(jax.random.fold_in(jax.random.key(0), step))
         shown.append(np.asarray(images, np.float32))
     panels = figure.subplots(len(pictures), len(shown), squeeze=False)
     figure.subplots_adjust(0.005, 0.01, 0.995, 1.0 - 0.55 / (len(pictures) + 0.55), 0.04, 0.04)
@@ -186,14 +191,6 @@ def _one_by_one(figure: Any, entries: Sequence[Entry]) -> None:
         for axes, (title, image) in zip(others, entry.images.items(), strict=False):
             _picture(axes, image)
             axes.set_title(title, fontsize=7, pad=1.5, fontweight="normal", loc="center")
-
-
-def apply(kind: str, strengths: Float[np.ndarray, " n"], picture: np.ndarray) -> np.ndarray:
-    """Return a picture after an operation at several strengths."""
-    kinds = jnp.full((len(strengths), 1), KINDS.index(kind))
-    many = jnp.broadcast_to(jnp.asarray(picture), (len(strengths), *picture.shape))
-    bilinear = kind in GEOMETRIC and picture.shape[0] < 64
-    return np.asarray(transform(kinds, jnp.asarray(strengths)[:, None], many, bilinear=bilinear))
 
 
 def _picture(axes: Axes, image: np.ndarray) -> None:
