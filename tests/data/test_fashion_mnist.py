@@ -25,6 +25,13 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    place = tmp_path_factory.mktemp("prepared")
+    prepare("fashion_mnist", place)  # from the package, which it finds
+    return place
+
+
 def test_the_packages_files_are_the_published_ones_under_another_header():
     # Debian has replaced the gzip header: it has lost the name and the time, which was this.
     times = {"train": 1504176606, "t10k": 1504176627}  # 31 August 2017
@@ -37,9 +44,8 @@ def test_the_packages_files_are_the_published_ones_under_another_header():
         assert hashlib.sha256(gzip.decompress(raw)).hexdigest() == ENTRY.contents[file]
 
 
-def test_the_draws_of_labels_are_the_listed_ones(tmp_path, monkeypatch):
-    prepare("fashion_mnist", tmp_path, DEBIAN, lambda *_: None)
-    monkeypatch.setenv("DEEPER_DATA", str(tmp_path))
+def test_the_draws_of_labels_are_the_listed_ones(prepared, monkeypatch):
+    monkeypatch.setenv("DEEPER_DATA", str(prepared))
     folder = Path(__file__).parents[2] / "experiments" / "uda"
     lines = runpy.run_path(str(folder / "draws.py"))["lines"]()
     assert lines == (folder / "draws.csv").read_text().splitlines()
@@ -57,9 +63,8 @@ def test_the_originals_have_the_published_sizes_labels_and_statistics():
     assert [round(pixels.std(), 4)] == conf["std"]
 
 
-def test_prepared_it_has_every_original_image_once_in_the_order_of_tfds(tmp_path):
-    prepare("fashion_mnist", tmp_path)
-    dataset = open_dataset("fashion_mnist", tmp_path)
+def test_prepared_it_has_every_original_image_once_in_the_order_of_tfds(prepared):
+    dataset = open_dataset("fashion_mnist", prepared)
     for name, original in read(ENTRY, DEBIAN).splits.items():
         split = dataset.splits[name]
         both = [

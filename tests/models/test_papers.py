@@ -251,7 +251,7 @@ def test_pre_activation_bottlenecks_have_the_printed_parameters(n, depth, millio
     # million parameters. That fits the kernels; BatchNorm's own are 1.5 % beside them.
     model = resnet(
         None, 10, form="cifar", blocks=(n, n, n), bottleneck=True, pre_activation=True,
-        shortcut="B",
+        shortcut="B", scan=True,
     )  # fmt: skip
     assert 9 * n + 2 == depth
     leaves = jax.tree.leaves(shapes_of(model, CIFAR)["params"])
