@@ -68,7 +68,7 @@ class Claim:
         finished: before.
         failed: arms with reasons: diverged before, or mistakes in their configs.
         elsewhere: arms that another process or job has, with its name.
-        job: number of the batch job, where there is one.
+        jobs: numbers of batch jobs, where there are any.
     """
 
     folder: Path
@@ -77,12 +77,17 @@ class Claim:
     finished: list[Arm] = field(default_factory=list)
     failed: list[tuple[Arm, str]] = field(default_factory=list)
     elsewhere: list[tuple[Arm, str]] = field(default_factory=list)
-    job: str | None = None
+    jobs: list[str] = field(default_factory=list)
 
     @property
     def total(self) -> int:
         """Return the number of arms."""
         return len(self.todo) + len(self.finished) + len(self.failed) + len(self.elsewhere)
+
+    def extend(self, other: "Claim") -> None:
+        """Add what became of further arms of the sweep."""
+        for name in ("todo", "finished", "failed", "elsewhere", "jobs"):
+            getattr(self, name).extend(getattr(other, name))
 
     def say(self, console: Console) -> None:
         """Print how many arms there are, and which code they run."""

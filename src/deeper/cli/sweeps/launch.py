@@ -10,7 +10,7 @@ from rich.console import Console
 
 from deeper.cli import dry
 from deeper.cli.main import FINISHED
-from deeper.cli.sweeps import local, slurm
+from deeper.cli.sweeps import local, queue, slurm
 from deeper.cli.sweeps.claim import Arm, Claim, arms_of, claim
 from deeper.cli.sweeps.snapshot import Code, freeze
 from deeper.errors import UserError
@@ -64,7 +64,7 @@ def start(
     console = Console(width=100, highlight=False)
     show = _show_command(arms[0])
     if launcher == "slurm":
-        taken = claim(arms, runs, launcher, code, settings, slurm.submit)
+        taken = _submitted(arms, runs, settings, code)
         taken.say(console)
         return slurm.follow(taken, show, console, wait=launch == "wait")
 
@@ -84,6 +84,33 @@ def start(
     finally:
         for lock in locks:
             lock.release()
+
+
+def _submitted(arms: Sequence[Arm], runs: Path, settings: dict[str, Any], code: Code) -> Claim:
+    """Submit arms to Slurm, in as many arrays as it takes.
+
+    Raises:
+        UserError: submitit or Slurm is not there, or Slurm refuses.
+    """
+    most = queue.largest_array()
+    taken: Claim | None = None
+    for begin in range(0, len(arms), most):
+        try:
+            some = claim(arms[begin : begin + most], runs, "slurm", code, settings, slurm.submit)
+        except UserError as error:
+            if taken is None or not taken.todo:
+                raise
+            jobs = " and ".join(taken.jobs)
+            raise UserError(
+                f"{error} The {len(taken.todo)} before them were, as job {jobs}: the same command "
+                "submits the others."
+            ) from error
+        if taken is None:
+            taken = some
+        else:
+            taken.extend(some)
+    assert taken is not None
+    return taken
 
 
 def _work(taken: Claim, jobs: int | None) -> local.Work:

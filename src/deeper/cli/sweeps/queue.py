@@ -4,6 +4,7 @@ The job of a launch has the name of the launch's folder, so that it is found als
 was killed between submitting it and writing down its number.
 """
 
+import re
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -84,6 +85,17 @@ def ended(jobs: Sequence[str]) -> dict[str, str]:
         return {}
     pairs = (line.split("|") for line in answer.splitlines())
     return {pair[0]: pair[1].split()[0] for pair in pairs if len(pair) == 2 and pair[1]}
+
+
+def largest_array() -> int:
+    """Return how many tasks an array may have.
+
+    Raises:
+        UserError: scontrol is not there, or Slurm does not answer.
+    """
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask(["scontrol", "show", "config"]), re.M)
+    # Tasks are numbered from 0 and have numbers below it; 0 is for no arrays at all.
+    return max(int(found[1]), 1) if found else 1001  # Slurm's own default
 
 
 def cancel(jobs: Sequence[Job]) -> None:

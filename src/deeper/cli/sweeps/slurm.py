@@ -27,7 +27,7 @@ _OWN = (
 
 
 def submit(taken: Claim) -> None:
-    """Submit arms that were claimed, all at once, and write down their jobs.
+    """Submit arms that were claimed as one array, and write down their jobs.
 
     Raises:
         UserError: submitit is not there, or Slurm refuses.
@@ -40,9 +40,10 @@ def submit(taken: Claim) -> None:
     except Exception as error:  # submitit's own, of sbatch
         words = [line for line in str(error).splitlines() if line.startswith("sbatch:")]
         raise UserError(
-            f"Slurm did not take the sweep: {' '.join(words) or error}. Nothing was submitted."
+            f"Slurm did not take the sweep: {' '.join(words) or error}. Of "
+            f"{len(taken.todo)} arms none was submitted."
         ) from error
-    taken.job = jobs[0].job_id.partition("_")[0]
+    taken.jobs.append(jobs[0].job_id.partition("_")[0])
     for arm, job in zip(taken.todo, jobs, strict=True):
         # Where this fails, the job is found by its name.
         note(arm.directory, str(taken.folder), job=job.job_id)
@@ -108,8 +109,9 @@ def follow(taken: Claim, show: str, console: Console, *, wait: bool) -> int:
         The exit status: not 0 if an arm failed or was stopped.
     """
     if taken.todo:
+        jobs = " and ".join(taken.jobs)
         console.print(
-            f"Slurm job {taken.job}: {len(taken.todo)} arms. How it goes: {show}", soft_wrap=True
+            f"Slurm job {jobs}: {len(taken.todo)} arms. How it goes: {show}", soft_wrap=True
         )
     for arm, reason in taken.failed:
         console.print(f"  {arm.name}: {reason}", soft_wrap=True)
