@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 
 from deeper.errors import UserError
@@ -31,6 +32,20 @@ def open_cache() -> None:
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    _turn_cache(on=True)
+
+
+def close_cache() -> None:
+    """Keep nothing of what is compiled from here on.
+
+    For programs that hold a net's weights: they are as large, and of no use to other weights.
+    """
+    _turn_cache(on=False)
+
+
+def _turn_cache(*, on: bool) -> None:
+    jax.config.update("jax_enable_compilation_cache", on)
+    compilation_cache.reset_cache()  # JAX looks at the option at its first compilation alone
 
 
 def mesh_of(count: int | None) -> Mesh:

@@ -54,6 +54,7 @@ def run(config: DictConfig) -> None:
     chosen = _chosen(config)
     out = path / "see" if config.out is None else Path(config.out)
     device.start_jax(stored.config_of(path, "run").train.cpu_kernels)
+    device.close_cache()  # the layers' functions close over the weights
     with bar(console) as progress:
         tasks: dict[str, Any] = {}
 
