@@ -71,7 +71,7 @@ def mistake(tmp_path, data_dir, monkeypatch, capfd):
         capfd.readouterr()
         with cpu.turned_off():  # and back to what it was: a command chooses for itself
             status = main.main()
-        device.open_cache()  # `deeper see` closes it
+        device.open_cache()  # some verbs close it
         out, err = capfd.readouterr()
         assert status == 2, out + err
         assert "Traceback" not in out + err and "Error executing" not in err

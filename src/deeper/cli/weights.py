@@ -26,6 +26,7 @@ def run(config: DictConfig) -> None:
     if (source is None) == (config.run is None):
         raise UserError("Give import=FILE out=DIRECTORY, or run=DIRECTORY out=FILE.")
     device.start_jax(config.train.cpu_kernels)
+    device.close_cache()  # an exported program holds the weights
     if source is not None:
         _import(config, str(source), Path(config.out), console)
     else:
