@@ -2,17 +2,27 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from tests.cli.conftest import SMALL
+from tests.cli.conftest import SMALL, starting
 
 
-def test_all_sheets_and_a_page_of_them(start, mistake, tmp_path):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data_dir):
+    directory = tmp_path_factory.mktemp("trained")
+    start = starting(directory, data_dir)
     done = start("train", *SMALL, "train.steps=10", "train.epochs=null", "train.keep_at=[4]")
     assert done.returncode == 0, done.output
-    [run] = tmp_path.glob("runs/single/*")
+    [run] = directory.glob("runs/single/*")
+    return run
+
+
+def test_all_sheets_and_a_page_of_them(start, mistake, tmp_path, trained):
+    run = shutil.copytree(trained, tmp_path / trained.name)
     done = start("see", f"run={run}", "n=2", "channels=2")
     assert done.returncode == 0, done.output
     page = (run / "see" / "index.html").read_text()
@@ -39,10 +49,8 @@ def test_all_sheets_and_a_page_of_them(start, mistake, tmp_path):
         assert expected in mistake("see", f"run={run}", *arguments)
 
 
-def test_a_checkpoint_of_another_net_is_said(start, mistake, tmp_path):
-    done = start("train", *SMALL, "train.steps=2", "train.epochs=null")
-    assert done.returncode == 0, done.output
-    [run] = tmp_path.glob("runs/single/*")
+def test_a_checkpoint_of_another_net_is_said(mistake, tmp_path, trained):
+    run = shutil.copytree(trained, tmp_path / trained.name)
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("depth: 8", "depth: 14"))
     told = mistake("see", f"run={run}", "method=filters")
