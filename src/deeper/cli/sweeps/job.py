@@ -38,6 +38,39 @@ JAX_NOTE = "JAX has removed its internal frames"  # after an error's message
 LINGER_SECONDS = 30.0  # after a stop, for Slurm to say why
 
 
+def start_trainer(
+    directory: str, submission: Submission, environment: dict[str, str], log: Path, pipe: int
+) -> subprocess.Popen[bytes]:
+    """Start the process that trains an arm.
+
+    Args:
+        directory: the run directory.
+        submission: its own.
+        environment: what changes in that of the submission.
+        log: what it prints is added to this file.
+        pipe: where it writes how far it is; closed here.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    own = {PIPE_VARIABLE: str(pipe), "PYTHONUNBUFFERED": "1"}
+    try:
+        with log.open("ab") as stream:
+            return subprocess.Popen(
+                [sys.executable, "-P", "-m", "deeper", "arm", directory],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                env=submission.environment | environment | own,
+                cwd=submission.cwd,
+                pass_fds=(pipe,),
+                # Ctrl-C reaches the launcher alone, which passes it on once.
+                start_new_session=True,
+            )
+    finally:
+        os.close(pipe)
+
+
 class RunArm:
     """The task of a job that runs one arm.
 
@@ -86,21 +119,9 @@ class RunArm:
 
     def _start(self, submission: Submission, log: Path) -> None:
         self._pipe, write = os.pipe()
-        environment = {PIPE_VARIABLE: str(write), "PYTHONUNBUFFERED": "1"}
         # The trainer inherits that USR2 is held back, and so is not ended by it.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
-        with log.open("ab") as stream:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "deeper", "arm", self.directory],
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-                env=submission.environment | environment,
-                cwd=submission.cwd,
-                pass_fds=(write,),
-                start_new_session=True,
-            )
-        os.close(write)
+        self._process = start_trainer(self.directory, submission, {}, log, write)
         if self._rank:
             signal.signal(signal.SIGUSR2, self._forward)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])

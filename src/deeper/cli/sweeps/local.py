@@ -27,7 +27,7 @@ from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED
 from deeper.cli.progress import bar, note_of
 from deeper.cli.sweeps import devices
 from deeper.cli.sweeps.devices import Share
-from deeper.cli.sweeps.job import PIPE_VARIABLE, last_line
+from deeper.cli.sweeps.job import last_line, start_trainer
 from deeper.cli.sweeps.submission import (
     Process,
     Submission,
@@ -182,21 +182,9 @@ class Sweep:
 
     def _start(self, directory: Path, submission: Submission, share: Share) -> None:
         read, write = os.pipe()
-        environment = submission.environment | share.environment
-        environment |= {PIPE_VARIABLE: str(write), "PYTHONUNBUFFERED": "1"}
-        with (directory / "log.txt").open("a") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "deeper", "arm", str(directory)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                cwd=submission.cwd,
-                pass_fds=(write,),
-                # Ctrl-C reaches this process alone, which passes it on once.
-                start_new_session=True,
-            )
-        os.close(write)
+        process = start_trainer(
+            str(directory), submission, share.environment, directory / "log.txt", write
+        )
         if share.cores:
             os.sched_setaffinity(process.pid, share.cores)
         note(directory, str(self._folder), process=Process.of(process.pid))
