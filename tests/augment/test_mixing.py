@@ -109,5 +109,7 @@ def test_policies_after_mixing_are_refused():
 def test_a_mistake_is_said_in_a_sentence():
     with pytest.raises(UserError, match="Mixup's alpha=0"):
         Mixup(0.0, 1.0, True, 10)
+    with pytest.raises(UserError, match="Mixup's alpha=nan"):
+        Mixup(float("nan"), 1.0, True, 10)
     with pytest.raises(UserError, match=r"CutMix's probability=1\.5"):
         CutMix(1.0, 1.5, True, 10)

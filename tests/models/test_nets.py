@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -308,3 +309,42 @@ def test_a_net_with_flax_initialisers_is_initialised_by_flax():
     variables = initialise(Users(), 0, (8, 8, 3))
     assert variables["params"]["fc"]["kernel"].shape == (3, 10)
     assert variables["params"]["fc"]["kernel"].std() > 0
+
+
+class Mixed(nn.Module):
+    """The layers of this package beside flax's own."""
+
+    boxed: bool = False
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = layers.Conv(4, 3)(x)
+        x = layers.BatchNorm(relu=True)(x, train)
+        x = nn.BatchNorm(use_running_average=not train)(x)
+        drawn = nn.initializers.lecun_normal()
+        drawn = nn.with_partitioning(drawn, (None, None)) if self.boxed else drawn
+        x = layers.Dense(6)(x.mean((1, 2)))
+        return nn.Dense(10, kernel_init=drawn)(x)
+
+
+class OursAlone(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = layers.Conv(4, 3)(x)
+        return layers.Dense(6)(layers.BatchNorm()(x, train).mean((1, 2)))
+
+
+@pytest.mark.parametrize("boxed", [False, True])
+def test_our_layers_begin_by_their_rules_beside_layers_of_flax(boxed):
+    found = initialise(Mixed(boxed), 3, (8, 8, 3))
+    alone = initialise(OursAlone(), 3, (8, 8, 3))
+    for name in ("Conv_0", "BatchNorm_0", "Dense_0"):
+        jax.tree.map(np.testing.assert_array_equal, found["params"][name], alone["params"][name])
+    np.testing.assert_array_equal(found["batch_stats"]["BatchNorm_0"]["var"], np.ones(4))
+    assert found["params"]["Conv_0"]["kernel"].std() > 0.1
+    # Flax's are drawn by flax, and depend on the seed.
+    np.testing.assert_array_equal(found["batch_stats"]["BatchNorm_1"]["var"], np.ones(4))
+    np.testing.assert_array_equal(found["params"]["BatchNorm_1"]["scale"], np.ones(4))
+    other = initialise(Mixed(boxed), 4, (8, 8, 3))
+    assert found["params"]["Dense_1"]["kernel"].std() > 0.1
+    assert (found["params"]["Dense_1"]["kernel"] != other["params"]["Dense_1"]["kernel"]).all()

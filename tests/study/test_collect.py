@@ -179,3 +179,14 @@ def test_runs_of_other_code_machines_or_recipes_are_pointed_out(study):
 def test_a_test_that_cannot_be_understood_is_a_users_error(test, says):
     with pytest.raises(UserError, match=f"Test 1 of study depth_test.*{says}"):
         Study.of({**DEFINITION, "tests": [test]})
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity"])
+def test_a_metric_that_is_no_finite_number_counts_as_none(study, value):
+    path = the(study, "resnet8-s0") / "result.json"
+    result = json.loads(path.read_text())
+    result["metrics"]["test/error"] = 0
+    path.write_text(json.dumps(result).replace('"test/error": 0', f'"test/error": {value}'))
+    assert states(collect(study))["resnet8-s0"] == (
+        "damaged", "result.json has no number test/error",
+    )  # fmt: skip

@@ -146,6 +146,7 @@ def test_a_run_that_is_cut_and_resumed_equals_the_uncut_one_to_the_bit(tmp_path)
     [
         ({"ratio": 0}, "ratio=0"),
         ({"temperature": 0.0}, "temperature above 0"),
+        ({"temperature": float("nan")}, "temperature above 0"),
         ({"confidence": 1.0}, "confidence from 0 to below 1"),
         ({"target": "firm"}, "choose soft or hard"),
         ({"annealing": "square"}, "choose none, linear, log or exp"),

@@ -1,9 +1,12 @@
 """What is made of a net's answers."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeper.train.evaluate import Evaluation
+from deeper.train import losses
+from deeper.train.evaluate import Evaluation, evaluation_of, facts_of
 
 
 def test_calibration_and_errors_by_class_by_hand():
@@ -19,3 +22,30 @@ def test_calibration_and_errors_by_class_by_hand():
     expected = (2 * abs(0.5 - 0.9) + abs(1 - 0.6) + abs(1 - 1.0) + abs(0 - 0.2)) / 5
     assert found.calibration_error(10) == pytest.approx(100 * expected, rel=1e-5)
     assert found.error_by_class(4) == [50.0, 0.0, 50.0, None]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("classes", [3, 10])
+def test_a_score_that_is_no_number_is_no_right_answer(value, classes):
+    labels = jnp.arange(classes, dtype=jnp.int32)
+    logits = jnp.full((classes, classes), value)
+    for k in (1, 5):
+        assert float(losses.in_top(logits, labels, k).sum()) == 0.0
+    assert float(losses.wrong(logits, labels).sum()) == classes
+    assert float(losses.wrong(logits, jax.nn.one_hot(labels, classes)).sum()) == classes
+    found = evaluation_of(np.asarray(facts_of(logits, labels)))
+    metrics = found.metrics("test")
+    assert metrics["test/error"] == metrics["test/error_top5"] == 100.0
+    assert metrics["test/n_unanswered"] == classes
+    assert found.calibration_error() is None
+    assert found.confusion(classes).sum() == 0
+
+
+def test_a_nan_beside_the_highest_score_spoils_the_answer():
+    logits = jnp.array([[5.0, 1.0, jnp.nan], [5.0, 1.0, 0.0]])
+    labels = jnp.zeros(2, jnp.int32)
+    np.testing.assert_array_equal(losses.in_top(logits, labels, 1), [0.0, 1.0])
+    np.testing.assert_array_equal(losses.in_top(logits, labels, 5), [0.0, 1.0])
+    assert "test/n_unanswered" not in evaluation_of(
+        np.asarray(facts_of(logits[1:], labels[1:]))
+    ).metrics("test")

@@ -46,7 +46,7 @@ class Mixing(ABC):
     def __post_init__(self):
         """Check the ranges."""
         name = type(self).__name__
-        if self.alpha <= 0:
+        if not self.alpha > 0:
             raise UserError(f"{name}'s alpha={self.alpha:g}: give a number above 0.")
         if not 0.0 <= self.probability <= 1.0:
             raise UserError(f"{name}'s probability={self.probability:g}: give 0 to 1.")

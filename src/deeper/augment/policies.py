@@ -282,7 +282,7 @@ class AugMix(Drawn):
         super().__post_init__()
         if not 1 <= self.severity <= 10:
             raise UserError(f"AugMix's severity={self.severity}: give 1 to 10.")
-        if self.width < 1 or (self.depth is not None and self.depth < 1) or self.alpha <= 0:
+        if self.width < 1 or (self.depth is not None and self.depth < 1) or not self.alpha > 0:
             raise UserError("AugMix's width and depth are at least 1, its alpha is above 0.")
 
     def space_of(self, height: int, width: int) -> Space:

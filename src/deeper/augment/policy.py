@@ -141,7 +141,7 @@ class ColourJitter(Policy):
     def __post_init__(self):
         """Check the ranges."""
         super().__post_init__()
-        if min(self._widths()) < 0 or self.hue > 0.5:
+        if not all(width >= 0 for width in self._widths()) or not self.hue <= 0.5:
             raise UserError("ColourJitter's values are 0 or more, its hue at most 0.5.")
 
     def _widths(self) -> tuple[float, ...]:

@@ -43,7 +43,7 @@ class RandAugment(Drawn):
                 f"RandAugment's layers={self.layers} magnitude={self.magnitude:g}: give at least 1 "
                 f"layer, a magnitude from 0 to {MOST}."
             )
-        if self.deviation < 0 or not 0.0 <= self.probability <= 1.0:
+        if not self.deviation >= 0 or not 0.0 <= self.probability <= 1.0:
             raise UserError(
                 f"RandAugment's deviation={self.deviation:g} probability={self.probability:g}: "
                 "give a deviation of 0 or more, a probability from 0 to 1."

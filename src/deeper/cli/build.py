@@ -70,7 +70,7 @@ def train_config(config: DictConfig) -> TrainConfig:
         if getattr(typed, name) < 1:
             raise UserError(f"train.{name}={getattr(typed, name)}: give at least 1.")
     for name in ("evaluate_every", "checkpoint_every"):
-        if getattr(typed, name) <= 0:
+        if not 0 < getattr(typed, name) < math.inf:
             raise UserError(f"train.{name}={getattr(typed, name)}: give a number above 0.")
     if any(step < 1 for step in typed.keep_at):
         raise UserError(f"train.keep_at={typed.keep_at}: give steps of 1 and more.")

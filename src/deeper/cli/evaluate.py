@@ -23,7 +23,7 @@ from deeper.data.whole import Headers, groups, headers_of, whole
 from deeper.errors import UserError
 from deeper.models.dense import answer, fits, of_our_layers, over_whole_images
 from deeper.track.beside import log_evaluation
-from deeper.track.files import write_whole
+from deeper.track.files import finite, to_json, write_whole
 from deeper.train import parallel
 from deeper.train.evaluate import Evaluation, Evaluator
 from deeper.train.feed import Streamed
@@ -84,7 +84,12 @@ def run(config: DictConfig) -> None:
     }
     if right is not None:
         result |= _by_several_labels(found, right, config.split) | {"labels": str(config.labels)}
-    Console(width=100, highlight=False).print(json.dumps(result, indent=2), soft_wrap=True)
+    Console(width=100, highlight=False).print(json.dumps(finite(result), indent=2), soft_wrap=True)
+    if not found.answered.all():
+        told.print(
+            f"{int((~found.answered).sum()):,} of {len(found.label):,} answers of the net are NaN "
+            "or infinite; they count as wrong."
+        )
     names = examined.class_names
     errors = found.error_by_class(len(names))
     counts = np.bincount(found.label, minlength=len(names)).tolist()
@@ -94,7 +99,7 @@ def run(config: DictConfig) -> None:
     }
     if examined.unreadable:
         whole_result["unreadable"] = in_result({config.split: examined.unreadable})[config.split]
-    text = (json.dumps(whole_result, indent=2) + "\n").encode()
+    text = to_json(whole_result, indent=2)
     if config.out is not None:
         Path(config.out).write_bytes(text)
     if _is_of_record(config, weights.step, path):
@@ -193,7 +198,8 @@ def _by_several_labels(
     labelled = right.any(axis=1)
     if not labelled.any():
         raise UserError("No photograph of those evaluated has a label in the file of labels=.")
-    correct = right[np.arange(len(right)), found.prediction][labelled]
+    hits = right[np.arange(len(right)), found.prediction] & found.answered
+    correct = hits[labelled]
     return {
         f"{split}/real_error": 100.0 * (1.0 - float(correct.mean())),
         f"{split}/real_n_seen": int(labelled.sum()),

@@ -52,6 +52,8 @@ def run(config: DictConfig) -> None:
                 progress=partial(_move, progress, task),
             )
     labels = {name: np.asarray(split.labels) for name, split in parts.items()}
+    if not all(np.isfinite(values).all() for values in found.values()):
+        raise UserError(f"{layer} of {path}, step {weights.step}, says NaN or infinity of images.")
     width = found["train"].shape[1]
     console.print(
         f"{layer} of {path}, step {weights.step}: {width} features of {len(labels['train']):,} "

@@ -252,6 +252,12 @@ def _say(outcome: Outcome, directory: RunDirectory, console: Console) -> int:
             f"{line}, training {metrics['train/error']:.2f} %; {outcome.seconds:.0f} s, "
             f"{outcome.images_per_second:,.0f} img/s"
         )
+        for split in ("test", "validation", "train"):
+            if unanswered := metrics.get(f"{split}/n_unanswered"):
+                console.print(
+                    f"{unanswered:,} answers on the {split} split are NaN or infinite; they count "
+                    "as wrong."
+                )
         console.print(str(directory.path))
         return FINISHED
     if outcome.status == "interrupted":

@@ -73,7 +73,7 @@ def phase_configs(config: DictConfig, stages: Stages) -> list[PhaseConfig]:
             )
         for key in ("share", "rate", "lr_decay"):
             value = getattr(one, key)
-            if not isinstance(value, int | float) or value <= 0:
+            if not isinstance(value, int | float) or not 0 < value < math.inf:
                 raise UserError(f"{where}.{key}={value}: give a number above 0.")
         found.append(one)
     total = sum(one.share for one in found)

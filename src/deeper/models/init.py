@@ -159,30 +159,38 @@ def by(rule: Rule) -> Callable[..., Any]:
 def initialise(model: nn.Module, seed: int, image_shape: tuple[int, int, int]) -> dict[str, Any]:
     """Return a net's initial variables as float32 numpy arrays.
 
-    A module with flax's own initialisers is initialised by flax, which takes longer.
+    Leaves with flax's own initialisers are drawn by flax, which takes longer; ours beside them are
+    drawn by their rules all the same.
 
     Args:
         model: the net.
         seed: of the draw.
         image_shape: (height, width, channels).
     """
-    shapes = _traced(model, image_shape)
-
-    def is_ruled(node: Any) -> bool:
-        return isinstance(node, Ruled)
-
-    leaves, structure = jax.tree.flatten_with_path(shapes, is_leaf=is_ruled)
-    if not all(is_ruled(leaf) for _, leaf in leaves):
+    leaves, structure = jax.tree.flatten_with_path(_traced(model, image_shape), is_leaf=_is_boxed)
+    by_flax: dict[str, np.ndarray] = {}
+    if not all(isinstance(leaf, Ruled) for _, leaf in leaves):
         keys = {"params": jax.random.key(seed), "dropout": jax.random.key(seed)}
         images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-        lazy = model.lazy_init(keys, images, train=False)
-        return jax.tree.map(np.asarray, nn.meta.unbox(lazy))
+        lazy = nn.meta.unbox(model.lazy_init(keys, images, train=False))
+        by_flax = {_name(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(lazy)}
     drawn = []
     for path, leaf in leaves:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = _name(path)
+        if not isinstance(leaf, Ruled):
+            drawn.append(by_flax[name])
+            continue
         rng = np.random.Generator(np.random.Philox(key=[seed, zlib.crc32(name.encode())]))
         drawn.append(leaf.rule.draw(rng, leaf.value.shape))
     return jax.tree.unflatten(structure, drawn)
+
+
+def _is_boxed(node: Any) -> bool:
+    return isinstance(node, nn.meta.AxisMetadata)
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def shapes_of(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, Any]:

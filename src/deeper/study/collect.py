@@ -1,6 +1,7 @@
 """Reading a study's run directories, whatever state they are in."""
 
 import json
+import math
 import shlex
 from collections import Counter
 from collections.abc import Mapping
@@ -72,9 +73,11 @@ class Run:
         return self.label if key == "label" else nested(self.config, key)
 
     def number(self, key: str) -> float | None:
-        """Return a value as a number, or None where there is none."""
+        """Return a value as a number, or None where there is none; NaN and infinity are none."""
         value = self.value(key)
-        return None if value is None or isinstance(value, str) else float(value)
+        if value is None or isinstance(value, str) or not math.isfinite(value):
+            return None
+        return float(value)
 
     def setting(self, key: str) -> Any:
         """Return what the run was given for an override of the sweep, None if it cannot be told."""
@@ -189,7 +192,8 @@ def read_run(path: Path) -> Run:
         run.rows = _rows(path / reading)
         reading = "result.json"
         if (path / reading).exists():
-            run.result = _mapping(json.loads((path / reading).read_text(encoding="utf-8")))
+            text = (path / reading).read_text(encoding="utf-8")
+            run.result = _mapping(json.loads(text, parse_constant=lambda nan: None))
             run.status = run.result["status"]
             if run.status not in ("finished", "diverged"):
                 raise ValueError(f"status {run.status!r}")
@@ -197,7 +201,8 @@ def read_run(path: Path) -> Run:
             run.evaluations[OWN_PROTOCOL] = run.result.get("metrics") or {}
             for file in sorted(path.glob(EVALUATIONS)):
                 reading = file.name
-                found = _mapping(json.loads(file.read_text(encoding="utf-8")))
+                text = file.read_text(encoding="utf-8")
+                found = _mapping(json.loads(text, parse_constant=lambda nan: None))
                 if found.get("step") == run.result.get("steps"):  # or it is of an earlier state
                     run.evaluations[found["protocol"]] = found
             return run

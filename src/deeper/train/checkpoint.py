@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,7 +82,8 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        error = _UNKNOWN_ERROR if validation_error is None else validation_error
+        known = validation_error is not None and math.isfinite(validation_error)
+        error = validation_error if known else _UNKNOWN_ERROR
         with self._disk_errors():
             self._manager.save(
                 step, args=ocp.args.StandardSave(_as_dict(state)), metrics={_ERROR: error}

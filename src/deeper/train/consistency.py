@@ -63,7 +63,7 @@ class Consistency:
         """Check the values."""
         if self.ratio < 1:
             raise UserError(f"train.consistency.ratio={self.ratio}: give at least 1.")
-        if self.temperature <= 0 or not 0 <= self.confidence < 1:
+        if not self.temperature > 0 or not 0 <= self.confidence < 1:
             raise UserError(
                 f"train.consistency.temperature={self.temperature:g} confidence="
                 f"{self.confidence:g}: give a temperature above 0 and a confidence from 0 to below "

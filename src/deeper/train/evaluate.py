@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Float32, Int32, Shaped, UInt8
+from jaxtyping import Array, Bool, Float, Float32, Int32, Shaped, UInt8
 
 from deeper.train import losses, parallel
 from deeper.train.feed import Feed
@@ -60,25 +60,36 @@ class Evaluation:
     confidence: Float32[np.ndarray, " n"]
     label: Int32[np.ndarray, " n"]
 
+    @property
+    def answered(self) -> Bool[np.ndarray, " n"]:
+        """Whether the net's scores are numbers: NaN and infinity are no answer, and wrong."""
+        return np.isfinite(self.confidence)
+
     def metrics(self, split: str) -> dict[str, float | int]:
-        """Means over the split, errors in per cent, by names such as ``test/error``."""
+        """Means over the split, errors in per cent, by names such as ``test/error``.
+
+        ``test/n_unanswered`` is there only where scores were NaN or infinite; the loss is NaN then.
+        """
 
         def percent_wrong(correct):
             return 100.0 * (1.0 - float(np.mean(correct, dtype=np.float64)))
 
+        unanswered = int((~self.answered).sum())
         return {
             f"{split}/loss": float(np.mean(self.loss, dtype=np.float64)),
             f"{split}/error": percent_wrong(self.correct),
             f"{split}/error_top5": percent_wrong(self.correct_top5),
             f"{split}/n_seen": len(self.label),
-        }
+        } | ({f"{split}/n_unanswered": unanswered} if unanswered else {})
 
-    def calibration_error(self, bins: int = 15) -> float:
-        """Return the expected calibration error in per cent.
+    def calibration_error(self, bins: int = 15) -> float | None:
+        """Return the expected calibration error in per cent; None if answers are no numbers.
 
         Guo et al. 2017 (arXiv:1706.04599), equation 3: the mean distance between confidence and
         share of right answers, over bins of equal width, by their numbers of examples.
         """
+        if not self.answered.all():
+            return None
         which = np.clip(np.ceil(self.confidence * bins).astype(int) - 1, 0, bins - 1)
         gaps = np.bincount(which, self.correct.astype(np.float64) - self.confidence, bins)
         return 100.0 * float(np.abs(gaps).sum()) / len(self.label)
@@ -90,9 +101,9 @@ class Evaluation:
         return [100.0 * (1.0 - r / n) if n else None for r, n in zip(right, counts, strict=True)]
 
     def confusion(self, classes: int) -> Int32[np.ndarray, "classes classes"]:
-        """Counts of (true class, answer)."""
+        """Counts of (true class, answer); what has no answer is left out."""
         counts = np.zeros((classes, classes), np.int32)
-        np.add.at(counts, (self.label, self.prediction), 1)
+        np.add.at(counts, (self.label[self.answered], self.prediction[self.answered]), 1)
         return counts
 
 

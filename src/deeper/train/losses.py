@@ -6,7 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from deeper.errors import UserError
 
@@ -92,15 +92,21 @@ def wrong(logits: Logits, targets: Targets) -> Float[Array, " batch"]:
     """1.0 where the first answer is wrong, or, of mixed labels, what share of them it misses."""
     if targets.ndim == 1:
         return 1.0 - in_top(logits, targets, 1)
-    return 1.0 - jnp.take_along_axis(targets, logits.argmax(axis=-1)[:, None], axis=-1)[:, 0]
+    share = jnp.take_along_axis(targets, logits.argmax(axis=-1)[:, None], axis=-1)[:, 0]
+    return 1.0 - jnp.where(_rank(logits), share, 0.0)
 
 
 def in_top(logits: Logits, labels: Labels, k: int) -> Float[Array, " batch"]:
     """1.0 where the true class is among the k highest scores, else 0.0.
 
     Scores that tie with the true class's count as higher: a net that answers the same for every
-    class gets no credit.
+    class gets no credit. Nor does one whose scores have a NaN, which no comparison holds for.
     """
     own = jnp.take_along_axis(logits, labels[:, None], axis=-1)
     higher = (logits >= own).sum(axis=-1) - 1
-    return (higher < k).astype(jnp.float32)
+    return ((higher < k) & _rank(logits)).astype(jnp.float32)
+
+
+def _rank(logits: Logits) -> Bool[Array, " batch"]:
+    """Whether scores put the classes in an order: the highest is finite, and none is NaN."""
+    return jnp.isfinite(logits.max(axis=-1))
