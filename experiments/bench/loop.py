@@ -11,7 +11,6 @@ import os
 import statistics
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 from deeper.cli.xla_flags import set_flags
@@ -23,16 +22,18 @@ import numpy as np
 import optax
 from rich.console import Console
 
-from deeper.augment.ops import Flip, Normalise, augment
+from deeper.augment.ops import Flip, Normalise
 from deeper.data.order import batch_indices
 from deeper.models.init import initialise
 from deeper.models.resnet import resnet
 from deeper.study.tables import insert_between_markers, markdown
+from deeper.tasks.classification import Classification
 from deeper.track.environment import environment
 from deeper.track.run_directory import RunDirectory
 from deeper.train import loop
 from deeper.train.checkpoint import Checkpoints
-from deeper.train.feed import Resident, on_device
+from deeper.train.feed import OWN, Resident, on_device
+from deeper.train.losses import cross_entropy
 from deeper.train.parallel import data_mesh, replicate
 from deeper.train.phase import Phase
 from deeper.train.state import create
@@ -46,7 +47,8 @@ def build(steps: int) -> tuple[loop.Experiment, dict]:
     mesh = data_mesh(jax.devices()[:1])
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (EXAMPLES, 28, 28, 1)).astype(np.uint8)
-    source = on_device(images, rng.integers(0, 10, EXAMPLES).astype(np.int32), mesh)
+    labels = rng.integers(0, 10, EXAMPLES).astype(np.int32)
+    source = on_device({"image": images, "label": labels}, mesh)
     normalise = Normalise((0.286,), (0.353,))
     model = resnet(20, 10, width=8, stem="stride2")
     schedule = optax.constant_schedule(0.01)
@@ -56,7 +58,6 @@ def build(steps: int) -> tuple[loop.Experiment, dict]:
         parallel="shard_map",
         steps_per_call=PER_CALL,
         accumulate=1,
-        label_smoothing=0.0,
         ema_decay=None,
         log_every=50,
         evaluate_every=10**9,
@@ -65,9 +66,8 @@ def build(steps: int) -> tuple[loop.Experiment, dict]:
     experiment = loop.Experiment(
         model=model,
         phases=(Phase(0, steps, optax.sgd(schedule, momentum=0.9, nesterov=True), schedule),),
-        prepare=lambda key, rows, x, y: (normalise(augment((Flip(),), key, rows, x, y)[0]), y),
-        normalise=normalise,
-        feed=Resident(source, partial(batch_indices, EXAMPLES, BATCH, 0)),
+        task=Classification((Flip(),), normalise, cross_entropy),
+        feed=Resident(source, lambda step: {OWN: batch_indices(EXAMPLES, BATCH, 0, step)}),
         train_size=EXAMPLES,
         validation=None,
         final=(),

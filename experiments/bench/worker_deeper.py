@@ -21,7 +21,8 @@ from deeper.models.init import initialise
 from deeper.models.lenet import lenet5
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
-from deeper.train.feed import Resident, on_device
+from deeper.tasks.classification import Classification
+from deeper.train.feed import OWN, Resident, on_device
 from deeper.train.losses import cross_entropy
 from deeper.train.optimizer import SGD
 from deeper.train.parallel import data_mesh, parallelise, replicate
@@ -50,19 +51,20 @@ def main():
     step = make_step(
         model,
         Phase(0, 1, optimizer, schedule),
-        lambda key, rows, images, labels: (normalise(images), labels),
-        loss=cross_entropy,
+        Classification((), normalise, cross_entropy),
+        steps=1,
         accumulate=1,
         ema_decay=None,
     )
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (2 * batch, size, size, channels)).astype(np.uint8)
-    source = on_device(images, rng.integers(0, 10, 2 * batch).astype(np.int32), mesh)
-    feed = Resident(source, lambda i: np.arange(batch, dtype=np.int32) + i % 2 * batch)
+    labels = rng.integers(0, 10, 2 * batch).astype(np.int32)
+    source = on_device({"image": images, "label": labels}, mesh)
+    feed = Resident(source, lambda i: {OWN: np.arange(batch, dtype=np.int32) + i % 2 * batch})
 
     def one_step(state, source, numbers, count):
         del count
-        return step(state, feed.take(source, numbers[0]))
+        return step(state, feed.take(source, {OWN: numbers[OWN][0]}))
 
     # Plain convolutions are 30 times slower inside a compiled loop: they are timed outside of it.
     kernels = FORM == "kernels"

@@ -6,6 +6,7 @@ import numpy as np
 
 from deeper.augment.views import mirrored_too, on_zeros, ten_crops
 from deeper.models.resnet import resnet
+from deeper.tasks.classification import mean_over_views
 from deeper.train.evaluate import Evaluator
 from tests.train.conftest import build
 
@@ -26,21 +27,27 @@ def test_probabilities_are_averaged_over_views():
     experiment, state = build(model=resnet(8, 10, width=4))
     split = experiment.final[0]
     variables = {"params": state.params, "batch_stats": state.batch_stats}
+    task = experiment.task
+
+    def logits_of(images):
+        return experiment.model.apply(variables, task.normalise(images), train=False)
+
+    def predict(variables, batch):
+        return task.predict(mean_over_views(logits_of, mirrored_too(batch["image"])), batch)
+
     evaluator = Evaluator(
-        experiment.model,
-        experiment.normalise,
+        predict,
         experiment.mesh,
         "shard_map",
         split.feed.take,
         batches_per_call=2,
-        views=mirrored_too,
     )
     found = evaluator(variables, split)
-    images = split.feed.source["image"][-len(found.label) :]
+    images = split.feed.source["image"][-len(found["label"]) :]
     both = [
-        jax.nn.softmax(experiment.model.apply(variables, experiment.normalise(x), train=False))
+        jax.nn.softmax(experiment.model.apply(variables, task.normalise(x), train=False))
         for x in (images, images[:, :, ::-1])
     ]
     mean = np.mean(both, axis=0)
-    np.testing.assert_array_equal(found.prediction, mean.argmax(axis=1))
-    np.testing.assert_allclose(found.confidence, mean.max(axis=1), rtol=1e-4)
+    np.testing.assert_array_equal(found["prediction"], mean.argmax(axis=1))
+    np.testing.assert_allclose(found["confidence"], mean.max(axis=1), rtol=1e-4)

@@ -23,6 +23,7 @@ from deeper.data.prepare import prepare_photographs
 from deeper.data.whole import groups, headers_of, whole
 from deeper.errors import UserError
 from deeper.models.init import initialise
+from deeper.tasks.classification import mean_over_views
 from deeper.train.whole import WholeEvaluator, mirrored
 from tests.cli.test_config import compose_train
 
@@ -228,7 +229,13 @@ def test_every_whole_photograph_is_in_one_batch_of_its_shape(shapes, step):
 
 
 def test_a_photograph_that_is_missing_or_there_twice_is_noticed():
-    evaluate = WholeEvaluator(lambda v, images, sizes: np.zeros((2, 3)), mesh_of(1), "shard_map")
+    evaluate = WholeEvaluator(
+        lambda v, images, sizes: np.zeros((2, 3)),
+        mesh_of(1),
+        "shard_map",
+        mean_over_views,
+        lambda scores, batch: batch,
+    )
     batch = {"image": np.zeros((2, 4, 4, 3), np.uint8), "size": np.full((2, 2), 4, np.int32)}
     for numbers, told in (((0, 1), "2 of 3 examples once"), ((0, 0), "1 more than once")):
         batch["number"] = np.array(numbers)

@@ -1,7 +1,6 @@
 """A small experiment to train in tests: patterns of ten classes, a residual net of eight layers."""
 
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import jax
@@ -9,12 +8,14 @@ import numpy as np
 import optax
 import pytest
 
-from deeper.augment.ops import Flip, Normalise, RandomCrop, augment
+from deeper.augment.ops import Flip, Normalise, RandomCrop
 from deeper.data.order import batch_indices, padded_batches
 from deeper.models.init import initialise
 from deeper.models.resnet import resnet
+from deeper.tasks.classification import Classification
+from deeper.train import losses
 from deeper.train.evaluate import Split
-from deeper.train.feed import Resident, on_device
+from deeper.train.feed import OWN, Resident, on_device
 from deeper.train.loop import Experiment, Settings
 from deeper.train.parallel import data_mesh
 from deeper.train.phase import Phase
@@ -54,6 +55,7 @@ def build(
     rate=0.1,
     seed=0,
     operations=None,
+    label_smoothing=0.0,
     **changes,
 ):
     """Return (experiment, first state)."""
@@ -63,7 +65,6 @@ def build(
         "parallel": "shard_map",
         "steps_per_call": 4,
         "accumulate": 1,
-        "label_smoothing": 0.0,
         "ema_decay": None,
         "log_every": 4,
         "evaluate_every": 4,
@@ -74,28 +75,28 @@ def build(
     mesh = data_mesh(jax.devices()[:devices])
     model = model or resnet(8, 10, width=4)
     images, labels = patterns(N + EVALUATED)
-    source = on_device(images, labels, mesh)
+    source = on_device({"image": images, "label": labels}, mesh)
     normalise = Normalise((0.3,), (0.3,))
     operations = (RandomCrop(1), Flip()) if operations is None else operations
-
-    def prepare(key, rows, images, labels):
-        images, targets = augment(operations, key, rows, images, labels)
-        return normalise(images), targets
+    loss = losses.loss_of("cross_entropy", label_smoothing, None)
 
     numbers, mask = padded_batches(EVALUATED, settings.batch_size)
     numbers = np.where(mask, numbers + N, -1).astype(np.int32)
 
     def split(name):
-        return Split(name, Resident(source, numbers.__getitem__), EVALUATED, len(numbers))
+        return Split(
+            name, Resident(source, lambda batch: {OWN: numbers[batch]}), EVALUATED, len(numbers)
+        )
 
     schedule = optax.constant_schedule(rate)
     optimizer = optimizer or optax.sgd(schedule, momentum=0.9, nesterov=True)
     experiment = Experiment(
         model=model,
         phases=phases or (Phase(0, settings.steps, optimizer, schedule),),
-        prepare=prepare,
-        normalise=normalise,
-        feed=Resident(source, partial(batch_indices, N, settings.batch_size, seed)),
+        task=Classification(operations, normalise, loss),
+        feed=Resident(
+            source, lambda step: {OWN: batch_indices(N, settings.batch_size, seed, step)}
+        ),
         train_size=N,
         validation=split("validation"),
         final=(split("test"),),

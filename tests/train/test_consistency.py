@@ -9,14 +9,14 @@ import numpy as np
 import optax
 import pytest
 
-from deeper.augment.ops import Flip, Normalise, RandomCrop, augment
+from deeper.augment.ops import Flip, RandomCrop
 from deeper.data.order import batch_indices
 from deeper.errors import UserError
 from deeper.models.lenet import lenet5
 from deeper.models.resnet import resnet
+from deeper.tasks.consistency import UNLABELLED, Consistency, ConsistencyTraining
 from deeper.train.checkpoint import Checkpoints
-from deeper.train.consistency import Consistency
-from deeper.train.feed import ResidentPair
+from deeper.train.feed import OWN, Resident
 from deeper.train.loop import train
 from tests.train.conftest import N, Rows, build, losses_and_state
 
@@ -27,27 +27,18 @@ NO_NORM = {"model": lenet5(10)}
 
 def with_unlabelled(devices=1, consistency=UDA, **changes):
     experiment, state = build(devices, operations=(), **changes)
-    normalise = Normalise((0.3,), (0.3,))
-
-    def view(operations):
-        def prepare(key, rows, images, labels):
-            return normalise(augment(operations, key, rows, images, labels)[0]), labels
-
-        return prepare
-
-    batch = experiment.settings.batch_size
+    batch, ratio = experiment.settings.batch_size, consistency.ratio
 
     def both(step):
         return {
-            "labelled": batch_indices(20, batch, 0, step),
-            "unlabelled": batch_indices(N, batch * consistency.ratio, 1, step),
+            OWN: batch_indices(20, batch, 0, step),
+            UNLABELLED: batch_indices(N, batch * ratio, 1, step).reshape(batch, ratio),
         }
 
     experiment = replace(
         experiment,
-        consistency=consistency,
-        views=(view(()), view((RandomCrop(1), Flip()))),
-        feed=ResidentPair(experiment.feed.source, both),
+        task=ConsistencyTraining(experiment.task, (), (RandomCrop(1), Flip()), consistency),
+        feed=Resident(experiment.feed.source, both),
     )
     return experiment, state
 

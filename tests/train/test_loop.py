@@ -11,8 +11,9 @@ import optax
 import pytest
 
 from deeper.errors import UserError
+from deeper.tasks.classification import confusion
 from deeper.train.checkpoint import Checkpoints
-from deeper.train.evaluate import Evaluator
+from deeper.train.evaluate import Evaluator, metrics_of, predictions_of
 from deeper.train.loop import train
 from tests.faults import note
 from tests.train.conftest import EVALUATED, Rows, build
@@ -76,8 +77,7 @@ def test_every_example_is_evaluated_exactly_once():
         experiment, _ = build(devices)
         split = experiment.final[0]
         evaluator = Evaluator(
-            experiment.model,
-            experiment.normalise,
+            predictions_of(experiment.model, experiment.task),
             experiment.mesh,
             "shard_map",
             experiment.feed.take,
@@ -86,16 +86,16 @@ def test_every_example_is_evaluated_exactly_once():
         return evaluator(variables, split)
 
     one, two = evaluate(1), evaluate(2)
-    assert one.metrics("test")["test/n_seen"] == EVALUATED
-    np.testing.assert_array_equal(one.label, np.asarray(split.feed.source["label"])[96:])
-    np.testing.assert_array_equal(one.prediction, two.prediction)
-    assert one.confusion(10).sum() == EVALUATED
+    assert metrics_of(experiment.task, "test", one)["test/n_seen"] == EVALUATED
+    np.testing.assert_array_equal(one["label"], np.asarray(split.feed.source["label"])[96:])
+    np.testing.assert_array_equal(one["prediction"], two["prediction"])
+    assert confusion(one, 10).sum() == EVALUATED
     # Against the plain formula, without batches.
-    images = experiment.normalise(split.feed.source["image"][96:])
+    images = experiment.task.normalise(split.feed.source["image"][96:])
     logits = np.asarray(experiment.model.apply(variables, images, train=False))
-    np.testing.assert_array_equal(one.prediction, logits.argmax(-1))
-    error = 100 * (logits.argmax(-1) != one.label).mean()
-    assert one.metrics("test")["test/error"] == pytest.approx(error)
+    np.testing.assert_array_equal(one["prediction"], logits.argmax(-1))
+    error = 100 * (logits.argmax(-1) != one["label"]).mean()
+    assert experiment.task.summarise(one)["error"] == pytest.approx(error)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(checkpoints, rows):

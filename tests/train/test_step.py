@@ -16,6 +16,7 @@ from deeper.models.lenet import lenet5
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
 from deeper.train import losses
+from deeper.train.feed import OWN
 from deeper.train.parallel import check_divisible, replicate
 from tests.train.conftest import build, losses_and_state
 
@@ -173,7 +174,7 @@ def test_the_train_step_lowers_for_accelerators(model, platform):
         "image": jax.ShapeDtypeStruct((64, 28, 28, 1), jnp.uint8),
         "label": jax.ShapeDtypeStruct((64,), jnp.int32),
     }
-    feed = jax.ShapeDtypeStruct((2, 8), jnp.int32)
+    feed = {OWN: jax.ShapeDtypeStruct((2, 8), jnp.int32)}
     count = jax.ShapeDtypeStruct((), jnp.int32)
     exported = jax.export.export(
         experiment.compiled_steps(experiment.phases[0]), platforms=[platform]

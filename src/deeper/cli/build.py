@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from deeper.augment.ops import Normalise, augment, left_out_on_grey, mixes
+from deeper.augment.ops import left_out_on_grey
 from deeper.cli import feeds, transfer
 from deeper.cli.splits import Splits
 from deeper.cli.study_directory import study_directory
@@ -24,11 +24,11 @@ from deeper.errors import UserError
 from deeper.inspect.arithmetic import Summary, summarise
 from deeper.inspect.stages import Stages, stages_of
 from deeper.models.init import shapes_of
+from deeper.tasks.classification import classification, mixes_examples
+from deeper.tasks.consistency import consistency_training
 from deeper.train import losses, parallel
-from deeper.train.consistency import Consistency
 from deeper.train.loop import Experiment, Settings
 from deeper.train.phase import Phase
-from deeper.train.step import Prepare
 
 
 @dataclass
@@ -229,14 +229,11 @@ def make_plan(config: DictConfig, train_size: int, summary: Summary | None = Non
         parallel=train.parallel,  # type: ignore[arg-type] # checked where it is used
         steps_per_call=min(train.steps_per_call, train.log_every, steps),
         accumulate=train.accumulate,
-        label_smoothing=train.label_smoothing,
         ema_decay=train.ema,
         log_every=train.log_every,
         evaluate_every=period(train.evaluate_every),
         checkpoint_every=period(train.checkpoint_every),
         keep_at=tuple(train.keep_at),
-        loss=train.loss,
-        target_threshold=train.target_threshold,
     )
     recipe = build(config.optimizer)
     peak = recipe.learning_rate * train.batch_size / 256
@@ -274,28 +271,15 @@ def assemble(
     """
     settings, seed = plan.settings, int(config.seed)
     parallel.check_divisible(settings.batch_size, mesh.devices.size, settings.accumulate)
-    normalise: Any = Normalise(tuple(config.data.mean), tuple(config.data.std))
+    task = task_of(config)
     if features:
-        normalise = _as_they_are
-    operations = operations_of(config)
-    consistency: Consistency | None = None
-    views: tuple[Prepare, ...] = ()
-    if config.train.consistency is not None:
-        consistency = build(config.train.consistency)
-        views = tuple(
-            preparation([build(operation) for operation in config.train.views[name]], normalise)
-            for name in ("weak", "strong")
-        )
-        if settings.accumulate > 1 or mixes(operations):
-            what = "train.accumulate above 1" if settings.accumulate > 1 else "Mixup and CutMix"
-            raise UserError(
-                f"{what} cannot be had with train.consistency: labelled and unlabelled images go "
-                "through the net together, each labelled one with one class."
-            )
-    if mixes(operations) and settings.batch_size // mesh.devices.size % 2:
+        task = replace(task, normalise=_as_they_are)
+    micro_batch = settings.batch_size // mesh.devices.size // settings.accumulate
+    if mixes_examples(task) and micro_batch % 2:
         raise UserError(
-            f"train.batch_size={settings.batch_size} over {mesh.devices.size} devices is odd a "
-            "device, but Mixup and CutMix mix neighbours: take an even number a device."
+            f"train.batch_size={settings.batch_size} over {mesh.devices.size} devices"
+            + (f" x accumulate={settings.accumulate}" if settings.accumulate > 1 else "")
+            + " is odd a device, but Mixup and CutMix mix neighbours: take an even number a device."
         )
 
     shown = min(train_config(config).train_error_examples, len(splits.train.labels))
@@ -303,14 +287,13 @@ def assemble(
     if splits.validation is not None:
         parts["validation"] = splits.validation
     parts["shown"] = splits.train.select(slice(shown))
-    ratio = 0 if consistency is None else consistency.ratio
     if splits.unlabelled is not None:
         parts["unlabelled"] = splits.unlabelled
     make = feeds.resident if feeds.fits(config, splits) else feeds.streamed
     feed, evaluated = make(
         parts,
         settings.batch_size,
-        ratio,
+        task.streams,
         seed,
         mesh,
         settings.parallel,
@@ -319,17 +302,20 @@ def assemble(
     return Experiment(
         model=plan.last_layer if features and plan.last_layer else plan.model,
         phases=plan.phases,
-        prepare=preparation(operations, normalise),
-        normalise=normalise,
+        task=task,
         feed=feed,
         train_size=plan.train_size,
         validation=evaluated.get("validation"),
         final=(evaluated["test"], replace(evaluated["shown"], name="train")),
         mesh=mesh,
         settings=settings,
-        consistency=consistency,
-        views=views,  # type: ignore[arg-type] # two of them
     )
+
+
+def task_of(config: DictConfig) -> Any:
+    """Return the task that the config states."""
+    supervised = config.train.consistency is None
+    return classification(config) if supervised else consistency_training(config)
 
 
 def _as_they_are(features: Any) -> Any:
@@ -351,13 +337,3 @@ def notices(config: DictConfig) -> list[str]:
         words for operations in lists for words in left_out_on_grey(operations)
     )
     return [f"The images are grey: {words}." for words in left_out]
-
-
-def preparation(operations: Sequence[Any], normalise: Callable[[Any], Any]) -> Prepare:
-    """Return what makes the net's input of stored images: the operations, then normalisation."""
-
-    def prepare(key, rows, images, labels):
-        images, targets = augment(operations, key, rows, images, labels)
-        return normalise(images), targets
-
-    return prepare

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from deeper.augment.ops import Normalise
 from deeper.cli import device, stored
+from deeper.cli.build import task_of
 from deeper.cli.examined import Examined, open_examined, right_answers
 from deeper.cli.feeds import streamed_split, workers_of
 from deeper.cli.progress import bar
@@ -22,10 +23,11 @@ from deeper.data.photographs import Photographs
 from deeper.data.whole import Headers, groups, headers_of, whole
 from deeper.errors import UserError
 from deeper.models.dense import answer, fits, of_our_layers, over_whole_images
+from deeper.tasks.classification import answered, calibration_error, error_by_class, mean_over_views
 from deeper.track.beside import log_evaluation
 from deeper.track.files import finite, to_json, write_whole
 from deeper.train import parallel
-from deeper.train.evaluate import Evaluation, Evaluator
+from deeper.train.evaluate import Evaluator, Predictions, metrics_of, predictions_of
 from deeper.train.feed import Streamed
 from deeper.train.whole import WholeEvaluator
 
@@ -79,20 +81,20 @@ def run(config: DictConfig) -> None:
         "protocol": protocol.title,
         "protocol_in_words": protocol.words,
         **protocol.parameters,
-        **found.metrics(config.split),
-        f"{config.split}/calibration_error": found.calibration_error(),
+        **metrics_of(task_of(of_run), config.split, found),
+        f"{config.split}/calibration_error": calibration_error(found),
     }
     if right is not None:
         result |= _by_several_labels(found, right, config.split) | {"labels": str(config.labels)}
     Console(width=100, highlight=False).print(json.dumps(finite(result), indent=2), soft_wrap=True)
-    if not found.answered.all():
+    if not (known := answered(found)).all():
         told.print(
-            f"{int((~found.answered).sum()):,} of {len(found.label):,} answers of the net are NaN "
+            f"{int((~known).sum()):,} of {len(known):,} answers of the net are NaN "
             "or infinite; they count as wrong."
         )
     names = examined.class_names
-    errors = found.error_by_class(len(names))
-    counts = np.bincount(found.label, minlength=len(names)).tolist()
+    errors = error_by_class(found, len(names))
+    counts = np.bincount(found["label"], minlength=len(names)).tolist()
     whole_result = result | {
         "error_by_class": dict(zip(names, errors, strict=True)),
         "n_by_class": dict(zip(names, counts, strict=True)),
@@ -123,7 +125,7 @@ def of_crops(
     examined: Examined,
     name: str,
     tell: Tell,
-) -> Evaluation:
+) -> Predictions:
     """Evaluate views of one size."""
     shape = tuple(of_run.data.image_shape)
     if protocol.image_shape != shape and not fits(weights.model, shape, protocol.image_shape):
@@ -138,14 +140,22 @@ def of_crops(
     form, workers = of_run.train.parallel, workers_of(of_run.data)
     split = streamed_split(name, examined.split, batch_size, mesh, form, workers)
     at_once = AT_ONCE // (batch_size * int(np.prod(protocol.shown)))
+    task, views = task_of(of_run), protocol.views
+    predict = predictions_of(weights.model, task)
+    if views is not None:
+
+        def predict(variables: Any, batch: Any) -> Any:
+            def logits_of(images: Any) -> Any:
+                return weights.model.apply(variables, task.normalise(images), train=False)
+
+            return task.predict(mean_over_views(logits_of, views(batch["image"])), batch)
+
     evaluate = Evaluator(
-        weights.model,
-        Normalise(tuple(of_run.data.mean), tuple(of_run.data.std)),
+        predict,
         mesh,
         form,
         Streamed.take,
         batches_per_call=max(1, min(16, split.batches, at_once)),
-        views=protocol.views,
     )
     variables = parallel.replicate(weights.variables, mesh)
     return evaluate(variables, split, lambda done, total: tell("batches", done, total))
@@ -158,7 +168,7 @@ def of_whole_photographs(
     examined: Examined,
     headers: Headers,
     tell: Tell,
-) -> Evaluation:
+) -> Predictions:
     """Evaluate photographs whole; a batch has about as many pixels as one of training."""
     mesh = device.mesh_of(of_run.train.devices)
     height, width, _ = of_run.data.image_shape
@@ -181,7 +191,9 @@ def of_whole_photographs(
     }
     photographs, workers = examined.split.images, workers_of(of_run.data).count
     assert isinstance(photographs, Photographs)
-    evaluate = WholeEvaluator(answer_to, mesh, of_run.train.parallel)
+    evaluate = WholeEvaluator(
+        answer_to, mesh, of_run.train.parallel, mean_over_views, task_of(of_run).predict
+    )
     shapes = sum(map(len, by_scale.values()))
     return evaluate(
         parallel.replicate(weights.variables, mesh),
@@ -192,13 +204,13 @@ def of_whole_photographs(
 
 
 def _by_several_labels(
-    found: Evaluation, right: Bool[np.ndarray, "n classes"], split: str
+    found: Predictions, right: Bool[np.ndarray, "n classes"], split: str
 ) -> dict[str, Any]:
     """Return the error where any of several answers is right; what has none is left out."""
     labelled = right.any(axis=1)
     if not labelled.any():
         raise UserError("No photograph of those evaluated has a label in the file of labels=.")
-    hits = right[np.arange(len(right)), found.prediction] & found.answered
+    hits = right[np.arange(len(right)), found["prediction"]] & answered(found)
     correct = hits[labelled]
     return {
         f"{split}/real_error": 100.0 * (1.0 - float(correct.mean())),

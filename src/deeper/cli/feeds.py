@@ -4,8 +4,10 @@ Of several processes each one feeds its own rows of a batch.
 """
 
 import os
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,11 +22,11 @@ from deeper.data.processes import free_memory
 from deeper.data.sources import Split
 from deeper.errors import UserError
 from deeper.train.evaluate import Split as EvaluatedSplit
-from deeper.train.feed import Feed, Resident, ResidentPair, Streamed, on_device
+from deeper.train.feed import OWN, Feed, Resident, Streamed, on_device
 from deeper.train.parallel import Form, own_rows
 
-TRAINED_ON = ("train", "unlabelled")
-UNLABELLED_SEED = 1 << 32  # keeps the order of the unlabelled images apart from every run's seed
+# A seed offset for each further stream, so that its order never coincides with any run's.
+STREAM_SEED = 1 << 32
 
 # A data set up to this share of a device's memory lives on the device.
 RESIDENT_SHARE = 0.25
@@ -69,53 +71,78 @@ def workers_of(data: DictConfig) -> Workers:
 def resident(
     parts: dict[str, Split],
     batch_size: int,
-    ratio: int,
+    streams: Mapping[str, int],
     seed: int,
     mesh: Mesh,
     form: Form,
     workers: Workers,
 ) -> tuple[Feed, dict[str, EvaluatedSplit]]:
-    """All splits in one array on the device, so that evaluation is compiled once for all."""
+    """All splits in one array on the device, so that evaluation is compiled once for all.
+
+    Args:
+        parts: the splits by name; ``shown`` is a beginning of ``train``.
+        batch_size: examples a step.
+        streams: further splits of which a training batch holds examples; see `Task.streams`.
+        seed: of the order.
+        mesh: the devices.
+        form: unused; see `streamed`.
+        workers: unused; see `streamed`.
+
+    Returns:
+        The training feed, and the splits to evaluate by name.
+    """
     del form, workers
     stored = {name: part for name, part in parts.items() if name != "shown"}
-    source = on_device(
-        np.concatenate([part.images for part in stored.values()]),
-        np.concatenate([part.labels for part in stored.values()]),
-        mesh,
-    )
+    columns = {
+        "image": np.concatenate([part.images for part in stored.values()]),
+        "label": np.concatenate([part.labels for part in stored.values()]),
+    }
+    source = on_device(columns, mesh)
     rows = own_rows(mesh, batch_size)
     offsets, total = {"shown": 0}, 0
     for name, part in stored.items():  # train is first: "shown" is its beginning
         offsets[name] = total
-        total += len(part.labels)
+        total += len(part)
 
-    train_size = len(stored["train"].labels)
     evaluated = {}
     for name, part in parts.items():
-        if name in TRAINED_ON:
+        if name == "train" or name in streams:
             continue
-        numbers, mask = padded_batches(len(part.labels), batch_size)
+        numbers, mask = padded_batches(len(part), batch_size)
         numbers = np.where(mask, numbers + offsets[name], -1).astype(np.int32)[:, rows]
-        feed = Resident(source, numbers.__getitem__)
-        evaluated[name] = EvaluatedSplit(name, feed, len(part.labels), len(numbers))
+        feed = Resident(source, partial(_own_numbers, numbers))
+        evaluated[name] = EvaluatedSplit(name, feed, len(part), len(numbers))
 
-    def labelled(step):
-        return batch_indices(train_size, batch_size, seed, step)[rows]
+    orders = _orders(parts, batch_size, streams, seed)
 
-    if not ratio:
-        return Resident(source, labelled), evaluated
-    unlabelled = partial(
-        batch_indices, len(stored["unlabelled"].labels), batch_size * ratio, seed + UNLABELLED_SEED
-    )
-    other_rows = own_rows(mesh, batch_size * ratio)
-
-    def both(step):
+    def numbers_of(step: int) -> dict[str, np.ndarray]:
         return {
-            "labelled": labelled(step),
-            "unlabelled": unlabelled(step)[other_rows] + np.int32(offsets["unlabelled"]),
+            name: order(step)[rows] + np.int32(offsets["train" if name == OWN else name])
+            for name, order in orders.items()
         }
 
-    return ResidentPair(source, both), evaluated
+    return Resident(source, numbers_of), evaluated
+
+
+def _own_numbers(numbers: np.ndarray, step: int) -> dict[str, np.ndarray]:
+    return {OWN: numbers[step]}
+
+
+def _orders(
+    parts: dict[str, Split], batch_size: int, streams: Mapping[str, int], seed: int
+) -> dict[str, Callable[[int], np.ndarray]]:
+    """Return step -> the examples in a training batch, (B,); of a stream (B, how many)."""
+    orders: dict[str, Callable[[int], np.ndarray]] = {
+        OWN: partial(batch_indices, len(parts["train"]), batch_size, seed)
+    }
+    for place, (name, count) in enumerate(streams.items(), start=1):
+
+        def order(step: int, name: str = name, count: int = count, place: int = place) -> Any:
+            size, own_seed = len(parts[name]), seed + place * STREAM_SEED
+            return batch_indices(size, batch_size * count, own_seed, step).reshape(-1, count)
+
+        orders[name] = order
+    return orders
 
 
 def streamed_split(
@@ -133,40 +160,48 @@ def streamed_split(
 def streamed(
     parts: dict[str, Split],
     batch_size: int,
-    ratio: int,
+    streams: Mapping[str, int],
     seed: int,
     mesh: Mesh,
     form: Form,
     workers: Workers,
 ) -> tuple[Feed, dict[str, EvaluatedSplit]]:
-    """Batches gathered on the host, computed ahead."""
-    rows, train = own_rows(mesh, batch_size), parts["train"]
+    """Batches gathered on the host, computed ahead; see `resident`."""
+    rows = own_rows(mesh, batch_size)
+    evaluated = {
+        name: streamed_split(name, part, batch_size, mesh, form, workers)
+        for name, part in parts.items()
+        if name != "train" and name not in streams
+    }
+    orders = _orders(parts, batch_size, streams, seed)
+    training = partial(stream, stop=None, workers=workers)
 
-    def order(step):
-        return batch_indices(len(train.labels), batch_size, seed, step)
+    def batches(first: int) -> Iterator[dict[str, Any]]:
+        with ExitStack() as stack:
 
-    evaluated = {}
-    for name, part in parts.items():
-        if name in TRAINED_ON:
-            continue
-        evaluated[name] = streamed_split(name, part, batch_size, mesh, form, workers)
-    training = partial(stream, stop=None, workers=workers, rows=rows)
-    if not ratio:
-        return Streamed(partial(training, train, order, seed=seed), mesh, form), evaluated
-    without, other_rows = parts["unlabelled"], own_rows(mesh, batch_size * ratio)
+            def opened(place: int, name: str, count: int) -> Iterator[dict[str, Any]]:
+                split = parts["train" if name == OWN else name]
+                numbers = partial(_flat, orders[name])
+                own = slice(rows.start * count, rows.stop * count)
+                stream_seed = seed + place * STREAM_SEED
+                found = training(split, numbers, first, seed=stream_seed, rows=own)
+                return stack.enter_context(closing(found))
 
-    def other_order(step):
-        return batch_indices(len(without.labels), batch_size * ratio, seed + UNLABELLED_SEED, step)
+            own = opened(0, OWN, 1)
+            others = [opened(place, *item) for place, item in enumerate(streams.items(), start=1)]
+            for batch, *more in zip(own, *others, strict=True):
+                yield batch | {
+                    name: {key: _by_example(leaf, streams[name]) for key, leaf in other.items()}
+                    for name, other in zip(streams, more, strict=True)
+                }
 
-    def both(first):
-        other_seed = seed + UNLABELLED_SEED
-        with (
-            closing(training(train, order, first, seed=seed)) as labelled,
-            closing(
-                training(without, other_order, first, seed=other_seed, rows=other_rows)
-            ) as unlabelled,
-        ):
-            for one, other in zip(labelled, unlabelled, strict=True):
-                yield one | {"unlabelled": other["image"]}
+    return Streamed(batches, mesh, form), evaluated
 
-    return Streamed(both, mesh, form), evaluated
+
+def _flat(order: Callable[[int], np.ndarray], step: int) -> np.ndarray:
+    return order(step).reshape(-1)
+
+
+def _by_example(leaf: np.ndarray, count: int) -> np.ndarray:
+    """Return (B * count, ...) as (B, count, ...)."""
+    return leaf.reshape(-1, count, *leaf.shape[1:])

@@ -23,6 +23,7 @@ from deeper.cli.rates import rate_lines
 from deeper.cli.splits import Splits, in_result, open_splits
 from deeper.errors import UserError
 from deeper.inspect.stages import stages_of
+from deeper.tasks.classification import confusion
 from deeper.track.environment import environment
 from deeper.track.run_directory import Beside, RunDirectory
 from deeper.track.tracker import Examples, Tracker
@@ -228,16 +229,16 @@ def _result(
 
 def _examples(splits: Splits, outcome: Outcome) -> Examples:
     """Return the first test images with what the net says of them, and the confusion matrix."""
-    test = outcome.evaluations["test"]
+    test = outcome.predictions["test"]
     names = splits.dataset.class_names
     shown = slice(0, EXAMPLES_SHOWN)
     return Examples(
         images=np.asarray(splits.test.images[shown]),
-        labels=test.label[shown],
-        predictions=test.prediction[shown],
-        confidences=test.confidence[shown],
+        labels=test["label"][shown],
+        predictions=test["prediction"][shown],
+        confidences=test["confidence"][shown],
         class_names=names,
-        confusion=test.confusion(len(names)),
+        confusion=confusion(test, len(names)),
     )
 
 

@@ -6,7 +6,7 @@ for a number of steps (``steps``), and how one step's share of it becomes a batc
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
@@ -15,25 +15,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32
 
 from deeper.train import parallel
-from deeper.train.step import Batch
 
-HostBatch = dict[str, np.ndarray]
+HostBatch = Any  # a pytree of NumPy arrays (B, ...)
+
+
+OWN = "own"  # in a feed of numbers: those of the batch itself, beside those of its streams
 
 
 class Resident:
     """The examples live on every device; only their numbers are sent, -1 for padding.
 
     Args:
-        source: from `on_device`; several feeds may share one.
-        numbers: step -> the examples' numbers in that step's batch; a pure function.
+        source: columns of all examples, from `on_device`; several feeds may share one.
+        numbers: step -> the examples' numbers in that step's batch: (B,) under `OWN`, and for each
+            further stream of examples (B, how many). A pure function.
     """
 
     batches_per_second: float | None = None  # nothing is waited for
 
-    def __init__(self, source: Any, numbers: Callable[[int], Int32[np.ndarray, " batch"]]):
+    def __init__(self, source: Any, numbers: Callable[[int], dict[str, Int32[np.ndarray, "..."]]]):
         self.source = source
         self._numbers = numbers
 
@@ -45,40 +48,25 @@ class Resident:
         return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
     @staticmethod
-    def take(source: Any, numbers: jax.Array) -> Batch:
+    def take(source: Any, numbers: dict[str, jax.Array]) -> dict[str, Any]:
         """Gather one batch on the device."""
-        batch = jax.tree.map(lambda leaf: jnp.take(leaf, numbers, axis=0, mode="clip"), source)
-        return batch | {"mask": numbers >= 0}
+
+        def gathered(which: jax.Array) -> dict[str, jax.Array]:
+            return {
+                name: jnp.take(column, which, axis=0, mode="clip")
+                for name, column in source.items()
+            }
+
+        streams = {name: gathered(which) for name, which in numbers.items() if name != OWN}
+        return gathered(numbers[OWN]) | streams | {"mask": numbers[OWN] >= 0}
 
     def close(self) -> None:
         """Nothing runs in the background."""
 
 
-class ResidentPair(Resident):
-    """Labelled and unlabelled examples, both of one source.
-
-    Args:
-        source: from `on_device`.
-        numbers: step -> numbers of ``labelled`` and ``unlabelled`` examples; a pure function.
-    """
-
-    def __init__(self, source: Any, numbers: Callable[[int], dict[str, np.ndarray]]):
-        super().__init__(source, numbers)  # type: ignore[arg-type] # a tree in place of a leaf
-
-    @staticmethod
-    def take(source: Any, numbers: Any) -> Batch:
-        """Gather one batch of labelled examples, and images without their labels beside it."""
-        unlabelled = Resident.take({"image": source["image"]}, numbers["unlabelled"])["image"]
-        return Resident.take(source, numbers["labelled"]) | {"unlabelled": unlabelled}
-
-
-def on_device(
-    images: UInt8[np.ndarray, "n height width channels"],
-    labels: Int32[np.ndarray, " n"],
-    mesh: Mesh,
-) -> dict[str, jax.Array]:
+def on_device(columns: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Put examples whole on every device, as the source that `Resident` feeds gather from."""
-    return parallel.replicate({"image": images, "label": labels}, mesh)
+    return parallel.replicate(dict(columns), mesh)
 
 
 class Streamed:
@@ -121,16 +109,16 @@ class Streamed:
     def _gather(self, kept: list[HostBatch], capacity: int) -> "_Gathered":
         """Lay batches side by side, some of them ``kept`` from before, and send them."""
         host: list[HostBatch] = []
-        whole: HostBatch = {}
+        whole: HostBatch = None
         while len(host) < capacity and not self._closing.is_set():
             batch = kept.pop(0) if kept else next(self._iterator, None)  # type: ignore[arg-type]
             if batch is None:
                 break
-            if not whole:
-                whole = {k: _aligned((capacity, *v.shape), v.dtype) for k, v in batch.items()}
-            for name, rows in batch.items():
-                whole[name][len(host)] = rows
-            host.append({name: rows[len(host)] for name, rows in whole.items()})
+            if whole is None:
+                whole = jax.tree.map(lambda v: _aligned((capacity, *v.shape), v.dtype), batch)
+            place = len(host)
+            host.append(jax.tree.map(lambda rows, place=place: rows[place], whole))
+            jax.tree.map(np.copyto, host[place], batch)
             if len(host) == 1:
                 began = time.monotonic()
         if self.batches_per_second is None and len(host) > 1:
@@ -140,7 +128,7 @@ class Streamed:
         return _Gathered(host, whole)
 
     @staticmethod
-    def take(source: Any, batch: Batch) -> Batch:
+    def take(source: Any, batch: Any) -> Any:
         """The feed is the batch."""
         del source
         return batch

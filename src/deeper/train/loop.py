@@ -3,22 +3,24 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from deeper.train import losses, parallel
+from deeper.train import parallel
 from deeper.train.checkpoint import Checkpoints
-from deeper.train.consistency import CONSISTENCY_METRICS, Consistency, make_consistency_step
-from deeper.train.evaluate import Evaluation, Evaluator, Normalise, Split
+from deeper.train.evaluate import Evaluator, Predictions, Split, metrics_of, predictions_of
 from deeper.train.feed import Feed
 from deeper.train.phase import Phase
 from deeper.train.rates import Rates, timed
 from deeper.train.state import State, initial_memory
-from deeper.train.step import METRICS, Prepare, make_step, many_steps
+from deeper.train.step import make_step, many_steps
+
+if TYPE_CHECKING:
+    from deeper.tasks.task import Task
 
 
 class Record(Protocol):
@@ -41,14 +43,11 @@ class Settings:
         parallel: shard_map or pmap.
         steps_per_call: steps under one compiled loop.
         accumulate: micro-batches a step.
-        label_smoothing: share of the target spread over all classes.
         ema_decay: decay a step of the moving averages, or None.
         log_every: period of the training rows.
         evaluate_every: period of the evaluations on the validation split.
         checkpoint_every: period of the checkpoints.
         keep_at: steps that have a checkpoint besides.
-        loss: cross_entropy or binary_cross_entropy.
-        target_threshold: see `losses.binary_cross_entropy`.
     """
 
     batch_size: int
@@ -56,14 +55,11 @@ class Settings:
     parallel: parallel.Form
     steps_per_call: int
     accumulate: int
-    label_smoothing: float
     ema_decay: float | None
     log_every: int
     evaluate_every: int
     checkpoint_every: int
     keep_at: tuple[int, ...] = ()
-    loss: str = "cross_entropy"
-    target_threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -73,30 +69,24 @@ class Experiment:
     Attributes:
         model: the net.
         phases: what trains when, and how; one after the other, the last to the run's end.
-        prepare: stored images and labels -> augmented and normalised ones.
-        normalise: stored images -> normalised ones, for evaluation.
+        task: what is learned.
         feed: batches of the training split, a function of the step.
         train_size: examples in the training split.
         validation: the held-out split, or None.
         final: splits that are evaluated once, at the end.
         mesh: the devices.
         settings: the numbers.
-        consistency: how unlabelled images enter the loss, or None where there are none.
-        views: the weak and the strong augmentation of unlabelled images.
     """
 
     model: nn.Module
     phases: tuple[Phase, ...]
-    prepare: Prepare
-    normalise: Normalise
+    task: "Task"
     feed: Feed
     train_size: int
     validation: Split | None
     final: tuple[Split, ...]
     mesh: Mesh
     settings: Settings
-    consistency: Consistency | None = None
-    views: tuple[Prepare, Prepare] = ()  # type: ignore[assignment] # there where it is used
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step."""
@@ -110,30 +100,15 @@ class Experiment:
     def compiled_steps(self, phase: Phase) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
         """Return the function of (state, source, feed, count) that the loop calls in a phase."""
         settings = self.settings
-        loss = losses.loss_of(settings.loss, settings.label_smoothing, settings.target_threshold)
-        if self.consistency is None:
-            metrics: tuple[str, ...] = METRICS
-            step = make_step(
-                self.model,
-                phase,
-                self.prepare,
-                loss=loss,
-                accumulate=settings.accumulate,
-                ema_decay=settings.ema_decay,
-            )
-        else:
-            metrics = CONSISTENCY_METRICS
-            step = make_consistency_step(
-                self.model,
-                phase,
-                self.prepare,
-                self.views,
-                self.consistency,
-                steps=settings.steps,
-                loss=loss,
-                ema_decay=settings.ema_decay,
-            )
-        many = many_steps(step, self.feed.take, metrics)
+        step = make_step(
+            self.model,
+            phase,
+            self.task,
+            steps=settings.steps,
+            accumulate=settings.accumulate,
+            ema_decay=settings.ema_decay,
+        )
+        many = many_steps(step, self.feed.take)
         return parallel.parallelise(many, self.mesh, settings.parallel, donate_first=True)
 
 
@@ -165,7 +140,7 @@ class Outcome:
         state: the last state.
         step: its step; of a diverged run the first step with a non-finite loss.
         metrics: of the final evaluations and the last one on the validation split.
-        evaluations: example by example, by the name of the split.
+        predictions: of every example, by the name of the split.
         seconds: training and evaluation, over all legs.
         compile_seconds: of this leg, until its first call was under way.
         images_per_second: in training, without compilation and evaluation, of this leg.
@@ -176,7 +151,7 @@ class Outcome:
     state: State
     step: int
     metrics: dict[str, float | int] = field(default_factory=dict)
-    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    predictions: dict[str, Predictions] = field(default_factory=dict)
     seconds: float = 0.0
     compile_seconds: float = 0.0
     images_per_second: float = 0.0
@@ -240,11 +215,10 @@ class _Leg:
         self.phase: Phase | None = None  # the one that self.call was compiled for
         splits = [s for s in (experiment.validation, *experiment.final) if s is not None]
         self.evaluator = Evaluator(
-            experiment.model,
-            experiment.normalise,
+            predictions_of(experiment.model, experiment.task),
             experiment.mesh,
             settings.parallel,
-            experiment.final[0].feed.take,
+            experiment.feed.take,
             batches_per_call=min(16, max((s.batches for s in splits), default=1)),
         )
         self.began = time.monotonic() - seconds_before
@@ -256,12 +230,12 @@ class _Leg:
         self.loss: float | None = None
         self.pending: list[tuple[int, dict[str, jax.Array]]] = []  # (steps, metrics) since a row
         self.metrics: dict[str, float | int] = {}
-        self.evaluations: dict[str, Evaluation] = {}
+        self.predictions: dict[str, Predictions] = {}
 
     def run(self, stop_asked: Callable[[], bool]) -> str:
         """Go through the steps, then the final evaluations."""
         settings = self.settings
-        validation_error = None
+        score = None
         while self.step < settings.steps:
             self._advance()
             ends = self.step == settings.steps
@@ -269,14 +243,14 @@ class _Leg:
                 self._log_training()
             if self.experiment.validation and (ends or self.step % settings.evaluate_every == 0):
                 self._log_training()
-                validation_error = self._validate(self.experiment.validation)
+                score = self._validate(self.experiment.validation)
             if ends or self.step % settings.checkpoint_every == 0 or self.step in settings.keep_at:
                 self._log_training()  # no row is of steps on both sides of a checkpoint
-                self._checkpoint(validation_error)
-                validation_error = None
+                self._checkpoint(score)
+                score = None
             if not ends and stop_asked():
                 self._log_training()
-                self._checkpoint(validation_error)
+                self._checkpoint(score)
                 return "interrupted"
         if self.experiment.validation and not self.metrics:  # cut after the last step, before here
             self._evaluate(self.experiment.validation, "validating")
@@ -349,37 +323,36 @@ class _Leg:
         finite = np.isfinite(fetched["loss"])
         if not finite.all():
             raise NonFiniteLossError(first + int(np.argmin(finite)) + 1)
-        self.loss = float(np.mean(fetched["loss"], dtype=np.float64))
-        self._row(
-            {
-                "train/loss": self.loss,
-                "train/error": 100.0 * float(np.mean(fetched["error"], dtype=np.float64)),
-                "lr": self.experiment.learning_rate(self.step - 1),
-                "images_per_second": self._images_per_second(),
-            }
-            | {
-                f"train/{name}": float(np.mean(values, dtype=np.float64))
-                for name, values in fetched.items()
-                if name not in METRICS
-            }
-        )
+        percent = self.experiment.task.percent
+        means = {
+            f"train/{name}": (100.0 if name in percent else 1.0)
+            * float(np.mean(values, dtype=np.float64))
+            for name, values in fetched.items()
+        }
+        self.loss = means["train/loss"]
+        rate = self.experiment.learning_rate(self.step - 1)
+        self._row({**means, "lr": rate, "images_per_second": self._images_per_second()})
 
     def _validate(self, split: Split) -> float:
-        evaluation = self._evaluate(split, "validating")
-        self._row(evaluation.metrics(split.name))
-        return float(evaluation.metrics(split.name)[f"{split.name}/error"])
+        """Return how bad the split's metric is: less is better, whichever way the task counts."""
+        metrics = self._evaluate(split, "validating")
+        self._row(metrics)
+        task = self.experiment.task
+        value = float(metrics[f"{split.name}/{task.metric}"])
+        return value if task.less_is_better else -value
 
-    def _evaluate(self, split: Split, phase: str) -> Evaluation:
+    def _evaluate(self, split: Split, phase: str) -> dict[str, float | int]:
         self._report(phase)
-        evaluation = self.evaluator(self.state.evaluated, split)
-        self.metrics |= evaluation.metrics(split.name)
-        self.evaluations[split.name] = evaluation
-        return evaluation
+        predictions = self.evaluator(self.state.evaluated, split)
+        metrics = metrics_of(self.experiment.task, split.name, predictions)
+        self.metrics |= metrics
+        self.predictions[split.name] = predictions
+        return metrics
 
-    def _checkpoint(self, validation_error: float | None) -> None:
+    def _checkpoint(self, score: float | None) -> None:
         # Rows up to a checkpoint are on the disk before it is: none is lost by a crash after it.
         self.record.fsync()
-        self.checkpoints.save(self.state, validation_error)
+        self.checkpoints.save(self.state, score)
 
     def _row(self, values: Mapping[str, float | int | None]) -> None:
         examples = self.step * self.settings.batch_size
@@ -411,7 +384,7 @@ class _Leg:
             state=self.state,
             step=step,
             metrics=self.metrics,
-            evaluations=self.evaluations,
+            predictions=self.predictions,
             seconds=self._seconds(),
             compile_seconds=self.compile_seconds,
             images_per_second=self._images_per_second() or 0.0,

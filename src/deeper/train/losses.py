@@ -15,9 +15,6 @@ Labels = Int[Array, " batch"]
 Targets = Labels | Float[Array, "batch classes"]  # true classes, or shares of the classes
 Loss = Callable[[Logits, Targets], Float[Array, " batch"]]
 
-# Szegedy et al. 2014, section 5: the auxiliary heads' losses count 0.3 in training.
-AUXILIARY_WEIGHT = 0.3
-
 
 def cross_entropy(
     logits: Logits, targets: Targets, smoothing: float = 0.0

@@ -3,110 +3,109 @@
 The step is ``(state, batch) -> (state, metrics)`` and knows only the name of the data axis.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Int, Key
 
-from deeper.train import losses, parallel
+from deeper.train import parallel
 from deeper.train.phase import Phase
 from deeper.train.state import State
 
-# image uint8 (B, H, W, C), label int32 (B,), mask bool (B,); maybe unlabelled uint8 (U, H, W, C)
-Batch = dict[str, jax.Array]
+if TYPE_CHECKING:
+    from deeper.tasks.task import Batch, Task
+
 Metrics = dict[str, jax.Array]  # float32 scalars
-Prepare = Callable[
-    [
-        Key[Array, ""],
-        Int[Array, " batch"],
-        UInt8[Array, "batch height width channels"],
-        Int[Array, " batch"],
-    ],
-    tuple[Float[Array, "batch height width channels"], losses.Targets],
-]
-
-METRICS = ("loss", "error")
-
-Step = Callable[[State, Batch], tuple[State, Metrics]]
+Step = Callable[[State, Any], tuple[State, Metrics]]
 
 # Purposes of random keys. A number, once given, is never given to anything else.
 AUGMENT, DROPOUT, WEAK, STRONG = 0, 1, 2, 3
+
+# Szegedy et al. 2014, section 5: the auxiliary heads' losses count 0.3 in training.
+AUXILIARY_WEIGHT = 0.3
 
 
 def make_step(
     model: nn.Module,
     phase: Phase,
-    prepare: Prepare,
+    task: "Task",
     *,
-    loss: losses.Loss,
+    steps: int,
     accumulate: int,
     ema_decay: float | None,
 ) -> Step:
-    """Return the step for a net, a phase and an augmentation.
+    """Return the step for a net, a phase and a task.
 
     Args:
-        model: the net; in training it may sow logits of auxiliary heads.
+        model: the net; in training it may sow outputs of auxiliary heads into ``auxiliary``.
         phase: what of it trains, and the optimizer.
-        prepare: (key, rows, stored images, labels) -> augmented and normalised float32 images, and
-            labels or shares of the classes.
-        loss: of each example, see `losses.loss_of`.
-        accumulate: number of micro-batches that this device's rows are worked off in.
+        task: what is learned.
+        steps: length of the run.
+        accumulate: number of micro-batches that this device's examples are worked off in.
         ema_decay: decay a step of the moving averages, or None where the run keeps none.
 
     Returns:
-        The step. Its metrics are means over the global batch: loss in nats, error as a share.
+        The step. Its metrics are the task's, means over the global batch.
     """
     apply = phase.apply_of(model)
 
-    def loss_of(params, batch_stats, images, targets, dropout_key):
-        logits, updated = apply(
+    def loss_of(params, batch_stats, inputs, targets, progress, dropout_key):
+        outputs, updated = apply(
             {"params": params, "batch_stats": batch_stats},
-            images,
+            inputs,
             train=True,
             rngs={"dropout": dropout_key},
             mutable=["batch_stats", "auxiliary"],
         )
-        own = loss(logits, targets).mean()
-        total = own
+        total, metrics = task.loss(outputs, targets, progress)
         for head in jax.tree.leaves(updated.get("auxiliary", {})):
-            total += losses.AUXILIARY_WEIGHT * loss(head, targets).mean()
-        error = losses.wrong(logits, targets).mean()
-        return total, (updated.get("batch_stats", {}), {"loss": own, "error": error})
+            total += AUXILIARY_WEIGHT * task.loss(head, targets, progress)[0]
+        return total, (updated.get("batch_stats", {}), metrics)
 
     gradient_of = jax.grad(loss_of, has_aux=True)
 
-    def gradients(state: State, images, targets, dropout_key):
-        if accumulate == 1:
-            grads, (stats, metrics) = gradient_of(
-                state.params, state.batch_stats, images, targets, dropout_key
-            )
-            return grads, stats, metrics
+    def gradients(state: State, batch_stats, batch, rows, dropout_key):
+        def keys(purpose: int) -> Key[Array, ""]:
+            return random_key(state, purpose)
 
-        def one(carry, inputs):
-            total, stats = carry
-            number, image, target = inputs
+        inputs, targets = task.inputs(keys, rows, batch, train=True)
+        progress = state.step / steps
+        grads, (batch_stats, metrics) = gradient_of(
+            state.params, batch_stats, inputs, targets, progress, dropout_key
+        )
+        return grads, batch_stats, metrics
+
+    def accumulated(state: State, batch, rows, dropout_key):
+        def one(carry, micro):
+            total, batch_stats = carry
+            number, batch, rows = micro
             key = jax.random.fold_in(dropout_key, number)
-            grads, (stats, metrics) = gradient_of(state.params, stats, image, target, key)
-            return (jax.tree.map(jnp.add, total, grads), stats), metrics
+            grads, batch_stats, metrics = gradients(state, batch_stats, batch, rows, key)
+            return (jax.tree.map(jnp.add, total, grads), batch_stats), metrics
 
-        def split(rows):
-            return rows.reshape(accumulate, -1, *rows.shape[1:])
+        def split(leaf):
+            return leaf.reshape(accumulate, -1, *leaf.shape[1:])
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
-        (total, stats), metrics = jax.lax.scan(
-            one, (zeros, state.batch_stats), (jnp.arange(accumulate), split(images), split(targets))
-        )
+        micro = (jnp.arange(accumulate), jax.tree.map(split, batch), split(rows))
+        (total, batch_stats), metrics = jax.lax.scan(one, (zeros, state.batch_stats), micro)
         grads = jax.tree.map(lambda leaf: leaf / accumulate, total)
-        return grads, stats, jax.tree.map(jnp.mean, metrics)
+        return grads, batch_stats, jax.tree.map(jnp.mean, metrics)
 
-    def step(state: State, batch: Batch) -> tuple[State, Metrics]:
-        rows = parallel.first_row(len(batch["label"])) + jnp.arange(len(batch["label"]))
-        images, targets = prepare(random_key(state, AUGMENT), rows, batch["image"], batch["label"])
-        grads, batch_stats, metrics = gradients(state, images, targets, random_key(state, DROPOUT))
+    def step(state: State, batch: "Batch") -> tuple[State, Metrics]:
+        count = len(batch["mask"])
+        rows = parallel.first_row(count) + jnp.arange(count)
+        dropout_key = random_key(state, DROPOUT)
+        if accumulate == 1:
+            grads, batch_stats, metrics = gradients(
+                state, state.batch_stats, batch, rows, dropout_key
+            )
+        else:
+            grads, batch_stats, metrics = accumulated(state, batch, rows, dropout_key)
         return updated(state, grads, batch_stats, metrics, phase, ema_decay)
 
     return step
@@ -148,9 +147,7 @@ def random_key(state: State, purpose: int) -> Key[Array, ""]:
 
 
 def many_steps(
-    step: Step,
-    take: Callable[[Any, Any], Batch],
-    metrics: Sequence[str] = METRICS,
+    step: Step, take: Callable[[Any, Any], Any]
 ) -> Callable[[State, Any, Any, Int[Array, ""]], tuple[State, Metrics]]:
     """Put many steps under one compiled loop, so that a small net never waits for Python.
 
@@ -160,7 +157,6 @@ def many_steps(
     Args:
         step: from `make_step`.
         take: (source, one step's feed) -> batch; gathers from data on the device.
-        metrics: names of the step's metrics.
 
     Returns:
         A function of (state, source, feed, count). Each leaf of feed is (capacity, rows, ...), of
@@ -178,6 +174,7 @@ def many_steps(
             return state, log
 
         capacity = len(jax.tree.leaves(feed)[0])
+        _, metrics = jax.eval_shape(lambda: step(state, batch_of(0)))
         log = {name: jnp.zeros(capacity) for name in metrics}
         return jax.lax.fori_loop(0, count, body, (state, log))
 

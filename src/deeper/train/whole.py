@@ -24,9 +24,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float32, Int32, UInt8
 
 from deeper.train import parallel
-from deeper.train.evaluate import Evaluation, evaluation_of, facts_of, mean_answer
+from deeper.train.evaluate import Predictions
 
-AT_ONCE = 4096  # answers whose facts are taken together
+AT_ONCE = 4096  # images whose predictions are taken together
 Batches = Iterable[dict[str, np.ndarray]]
 Answer = Callable[[Any, Any, Any], Any]
 
@@ -39,18 +39,27 @@ class WholeEvaluator:
             form; an image lies in the upper left of its array, and what is beyond has no part.
         mesh: the devices.
         form: see `parallel.parallelise`.
+        mean_over_views: (images -> logits, views) -> logarithm of the mean softmax.
+        predict: (log probabilities, batch with ``label``) -> what is kept of each image.
     """
 
-    def __init__(self, answer: Answer, mesh: Mesh, form: parallel.Form):
+    def __init__(
+        self,
+        answer: Answer,
+        mesh: Mesh,
+        form: parallel.Form,
+        mean_over_views: Callable[[Any, Any], Any],
+        predict: Callable[[Any, Any], dict[str, Any]],
+    ):
         def one_batch(variables, source, batch, count):
             del source, count
             images, sizes = batch["image"][0], batch["size"][0]
             both = jnp.stack([images, mirrored(images, sizes[:, 1])])
-            answers = mean_answer(lambda seen: answer(variables, seen, sizes), both)
+            answers = mean_over_views(lambda seen: answer(variables, seen, sizes), both)
             return jax.lax.all_gather(answers, parallel.DATA_AXIS, tiled=True)
 
         self._call = parallel.parallelise(one_batch, mesh, form, donate_first=False)
-        self._facts = jax.jit(facts_of)
+        self._predict = jax.jit(predict)
 
     def __call__(
         self,
@@ -58,7 +67,7 @@ class WholeEvaluator:
         labels: Int32[np.ndarray, " n"],
         scales: Sequence[Batches],
         progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> Evaluation:
+    ) -> Predictions:
         """Evaluate all images at each scale; the probabilities are averaged over the scales.
 
         Args:
@@ -83,10 +92,12 @@ class WholeEvaluator:
         assert total is not None
         total -= np.log(np.float32(len(scales)))
         parts = [
-            np.asarray(self._facts(total[a : a + AT_ONCE], labels[a : a + AT_ONCE]))
+            self._predict(total[a : a + AT_ONCE], {"label": labels[a : a + AT_ONCE]})
             for a in range(0, len(labels), AT_ONCE)
         ]
-        return evaluation_of(np.concatenate(parts))
+        return {
+            name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in parts[0]
+        }
 
     def _log_probabilities(
         self, variables: Any, batches: Batches, n: int, tell: Callable[[int], None]

@@ -1,0 +1,1 @@
+"""What is learned: inputs, loss, predictions and metrics of a task."""

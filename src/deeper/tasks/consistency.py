@@ -1,0 +1,216 @@
+"""Learning from unlabelled images: two views of each have to get the same answer.
+
+Unsupervised data augmentation (Xie et al. 2019, arXiv:1904.12848): the answer to a weakly augmented
+view, made sharper and held fixed, is the target for a strongly augmented one; only confident
+answers count; and labelled examples that the net is sure of already are left out for a while
+(training signal annealing). FixMatch (Sohn et al. 2020, arXiv:2001.07685) is the same with the
+class of the answer as the target.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from deeper.augment.ops import augment, mixes
+from deeper.config.instantiate import build
+from deeper.errors import UserError
+from deeper.tasks.classification import Classification, classification
+from deeper.tasks.task import Batch, Keys, Rows
+from deeper.train import losses, parallel
+from deeper.train.step import STRONG, WEAK
+
+UNLABELLED = "unlabelled"  # the stream of images without labels
+
+Logits = Float[Array, "batch classes"]
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """How unlabelled images enter the loss; the defaults are those of google-research/uda.
+
+    Attributes:
+        ratio: unlabelled images for each labelled one in a batch.
+        weight: of the unlabelled images' loss beside the labelled ones'.
+        temperature: the target is softmax(logits / temperature); below 1 it is sharper. Of no
+            meaning for hard targets.
+        confidence: an unlabelled image counts where the weak view's best class has at least this
+            probability.
+        target: soft, the weak view's probabilities (UDA), or hard, its best class (FixMatch).
+        annealing: none, linear, log or exp: how the probability up to which a labelled example
+            counts goes from 1 / classes to 1 over the run (UDA's section 3.3).
+    """
+
+    ratio: int
+    weight: float
+    temperature: float
+    confidence: float
+    target: Literal["soft", "hard"]
+    annealing: Literal["none", "linear", "log", "exp"]
+
+    def __post_init__(self):
+        """Check the values."""
+        if self.ratio < 1:
+            raise UserError(f"train.consistency.ratio={self.ratio}: give at least 1.")
+        if not self.temperature > 0 or not 0 <= self.confidence < 1:
+            raise UserError(
+                f"train.consistency.temperature={self.temperature:g} confidence="
+                f"{self.confidence:g}: give a temperature above 0 and a confidence from 0 to below "
+                "1."
+            )
+        if self.target not in ("soft", "hard"):
+            raise UserError(
+                f"train.consistency.target={self.target} is unknown; choose soft or hard."
+            )
+        if self.annealing not in ("none", "linear", "log", "exp"):
+            raise UserError(
+                f"train.consistency.annealing={self.annealing} is unknown; choose none, linear, "
+                "log or exp."
+            )
+
+    def unlabelled_loss(
+        self, weak: Logits, strong: Logits
+    ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
+        """Return each image's loss, zero where the answer is not confident, and which counted."""
+        weak = jax.lax.stop_gradient(weak)
+        confident = (jax.nn.softmax(weak).max(axis=-1) >= self.confidence).astype(jnp.float32)
+        if self.target == "hard":
+            loss = losses.cross_entropy(strong, weak.argmax(axis=-1))
+        else:
+            target = jax.nn.log_softmax(weak / self.temperature)
+            gap = target - jax.nn.log_softmax(strong)
+            loss = (jnp.exp(target) * gap).sum(axis=-1)  # the Kullback-Leibler divergence
+        return loss * confident, confident
+
+    def threshold(self, progress: Float[Array, ""], classes: int) -> Float[Array, ""]:
+        """Return the probability up to which labelled examples count, at a share of the run."""
+        share = {
+            "none": jnp.ones_like(progress),
+            "linear": progress,
+            "log": 1.0 - jnp.exp(-5.0 * progress),
+            "exp": jnp.exp(5.0 * (progress - 1.0)),
+        }[self.annealing]
+        return share * (1.0 - 1.0 / classes) + 1.0 / classes
+
+
+class Targets(NamedTuple):
+    """What a batch's outputs are held against: its labels, which say how many are labelled."""
+
+    labels: Int[Array, " batch"]
+
+
+@dataclass(frozen=True)
+class ConsistencyTraining:
+    """Classification from few labels and many images without.
+
+    A training batch's ``unlabelled`` images are (B, ratio, H, W, C). All views go through the net
+    together, labelled ones first, so that BatchNorm sees both kinds at once, as in UDA's code.
+
+    Attributes:
+        labelled: what labelled images are to the net, and how answers are measured.
+        weak: augmentation of the view that gives the target.
+        strong: augmentation of the view that has to agree with it.
+        consistency: how unlabelled images enter the loss.
+    """
+
+    labelled: Classification
+    weak: Sequence[Any]
+    strong: Sequence[Any]
+    consistency: Consistency
+    percent: tuple[str, ...] = ("error",)
+
+    def __post_init__(self) -> None:
+        """Check that labels stay one class an image."""
+        if mixes(self.labelled.operations):
+            raise UserError(
+                "Mixup and CutMix cannot be had with train.consistency: labelled and unlabelled "
+                "images go through the net together, each labelled one with one class."
+            )
+
+    @property
+    def metric(self) -> str:
+        """The classes' metric."""
+        return self.labelled.metric
+
+    @property
+    def less_is_better(self) -> bool:
+        """As of the classes."""
+        return self.labelled.less_is_better
+
+    @property
+    def streams(self) -> Mapping[str, int]:
+        """Unlabelled images with each labelled one."""
+        return {UNLABELLED: self.consistency.ratio}
+
+    def inputs(self, keys: Keys, rows: Rows, batch: Batch, train: bool) -> tuple[Any, Any]:
+        """Return the labelled images, in training the two views behind them, and the labels."""
+        images, labels = self.labelled.inputs(keys, rows, batch, train)
+        if not train:
+            return images, Targets(labels)
+        ratio = self.consistency.ratio
+        without_label = batch[UNLABELLED]["image"]
+        without_label = without_label.reshape(-1, *without_label.shape[2:])
+        their_rows = (rows[:, None] * ratio + jnp.arange(ratio)[None]).reshape(-1)
+        no_labels: Int[Array, " batch"] = jnp.zeros(len(their_rows), jnp.int32)
+        views = [
+            augment(operations, keys(purpose), their_rows, without_label, no_labels)[0]
+            for operations, purpose in ((self.weak, WEAK), (self.strong, STRONG))
+        ]
+        normalised = [self.labelled.normalise(view) for view in views]
+        return jnp.concatenate([images, *normalised]), Targets(labels)
+
+    def loss(
+        self, outputs: Logits, targets: Targets, progress: Float[Array, ""]
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        """Return the loss of both kinds of images.
+
+        Metrics: loss in nats and error as a share, of the labelled images; the unlabelled images'
+        loss; the shares of unlabelled images that were confident and of labelled ones that were
+        learnt from.
+        """
+        labels, consistency = targets.labels, self.consistency
+        ends = [len(labels), len(labels) * (1 + consistency.ratio)]
+        labelled, weak, strong = jnp.split(outputs, ends)
+        supervised = self.labelled.example_loss(labelled, labels)
+        keep, kept = jnp.ones_like(supervised), jnp.float32(len(labels))
+        if consistency.annealing != "none":
+            sure = jnp.exp(-losses.cross_entropy(labelled, labels))
+            limit = consistency.threshold(progress, outputs.shape[-1])
+            keep = jax.lax.stop_gradient(sure <= limit).astype(jnp.float32)
+            # Over all devices, or the weight of an example would depend on its device; at least 1.
+            kept = jnp.maximum(parallel.mean_over_devices(keep.sum()), 1.0 / parallel.devices())
+        unlabelled, confident = consistency.unlabelled_loss(weak, strong)
+        total = (supervised * keep).sum() / kept + consistency.weight * unlabelled.mean()
+        return total, {
+            "loss": supervised.mean(),
+            "error": losses.wrong(labelled, labels).mean(),
+            "consistency": unlabelled.mean(),
+            "confident": confident.mean(),
+            "learnt_from": keep.mean(),
+        }
+
+    def predict(self, outputs: Logits, batch: Batch) -> dict[str, Array]:
+        """Return what classification keeps of each answer."""
+        return self.labelled.predict(outputs, batch)
+
+    def summarise(self, rows: Mapping[str, Any]) -> dict[str, float | int]:
+        """Return classification's numbers."""
+        return self.labelled.summarise(rows)
+
+
+def consistency_training(config: Any) -> ConsistencyTraining:
+    """Return the task that a run's config states (``task: consistency``)."""
+    train = config.train
+    views = {
+        name: tuple(build(operation) for operation in train.views[name])
+        for name in ("weak", "strong")
+    }
+    return ConsistencyTraining(
+        labelled=classification(config),
+        weak=views["weak"],
+        strong=views["strong"],
+        consistency=build(train.consistency),
+    )
