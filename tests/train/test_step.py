@@ -17,7 +17,7 @@ from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
 from deeper.train import losses
 from deeper.train.parallel import check_divisible, replicate
-from tests.train.conftest import build, losses_and_state
+from tests.train.conftest import Dropped, build, losses_and_state
 
 SYNC = {"model": resnet(8, 10, width=4, batch_norm_axis="data")}
 NO_NORM = {"model": lenet5(10)}  # pads its input: 12 pixels will do
@@ -89,6 +89,14 @@ def test_a_step_has_one_all_reduce():
     feed = experiment.feed.steps(0, 4, 4)
     lowered = call.lower(state, experiment.feed.source, feed, np.int32(4)).as_text()
     assert lowered.count("stablehlo.all_reduce") == 1
+
+
+def test_neither_devices_nor_micro_batches_change_a_mask_of_dropout():
+    sgd = {"optimizer": optax.sgd(0.1), "operations": (), "model": Dropped()}
+    whole, _ = losses_and_state(*build(**sgd), steps=3)
+    for devices, accumulate in ((1, 2), (1, 4), (2, 1), (2, 2), (4, 2)):
+        split, _ = losses_and_state(*build(devices, **sgd, accumulate=accumulate), steps=3)
+        np.testing.assert_allclose(whole, split, rtol=1e-5)
 
 
 def test_accumulated_micro_batches_give_the_mean_gradient():

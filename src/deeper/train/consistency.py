@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from deeper.errors import UserError
+from deeper.models.layers import numbered_rows
 from deeper.train import losses, parallel
 from deeper.train.phase import Phase
 from deeper.train.state import State
@@ -137,14 +138,15 @@ def make_consistency_step(
     """
     apply = phase.apply_of(model)
 
-    def loss_of(params, batch_stats, images, labels, progress, dropout_key):
-        logits, changed = apply(
-            {"params": params, "batch_stats": batch_stats},
-            images,
-            train=True,
-            rngs={"dropout": dropout_key},
-            mutable=["batch_stats", "auxiliary"],
-        )
+    def loss_of(params, batch_stats, rows, images, labels, progress, dropout_key):
+        with numbered_rows(rows):
+            logits, changed = apply(
+                {"params": params, "batch_stats": batch_stats},
+                images,
+                train=True,
+                rngs={"dropout": dropout_key},
+                mutable=["batch_stats", "auxiliary"],
+            )
         labelled, weak, strong = jnp.split(
             logits, [len(labels), len(labels) * (1 + consistency.ratio)]
         )
@@ -171,15 +173,18 @@ def make_consistency_step(
         rows = parallel.first_row(len(batch["label"])) + jnp.arange(len(batch["label"]))
         images, labels = prepare(random_key(state, AUGMENT), rows, batch["image"], batch["label"])
         without_label = batch["unlabelled"]
-        rows = parallel.first_row(len(without_label)) + jnp.arange(len(without_label))
+        others = parallel.first_row(len(without_label)) + jnp.arange(len(without_label))
         nothing: Int[Array, " batch"] = jnp.zeros(len(without_label), jnp.int32)
         weak, strong = (
-            view(random_key(state, purpose), rows, without_label, nothing)[0]
+            view(random_key(state, purpose), others, without_label, nothing)[0]
             for view, purpose in zip(views, (WEAK, STRONG), strict=True)
         )
+        # In the net's global batch the weak views follow all labelled images, then the strong ones.
+        beyond, all_others = (parallel.devices() * len(part) for part in (labels, others))
         grads, (batch_stats, metrics) = jax.grad(loss_of, has_aux=True)(
             state.params,
             state.batch_stats,
+            jnp.concatenate([rows, beyond + others, beyond + all_others + others]),
             jnp.concatenate([images, weak, strong]),
             labels,
             state.step / steps,

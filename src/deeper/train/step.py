@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
+from deeper.models.layers import BY_ROW, numbered_rows
 from deeper.train import losses, parallel
 from deeper.train.phase import Phase
 from deeper.train.state import State
@@ -62,14 +63,15 @@ def make_step(
     """
     apply = phase.apply_of(model)
 
-    def loss_of(params, batch_stats, images, targets, dropout_key):
-        logits, updated = apply(
-            {"params": params, "batch_stats": batch_stats},
-            images,
-            train=True,
-            rngs={"dropout": dropout_key},
-            mutable=["batch_stats", "auxiliary"],
-        )
+    def loss_of(params, batch_stats, rows, images, targets, rngs):
+        with numbered_rows(rows):
+            logits, updated = apply(
+                {"params": params, "batch_stats": batch_stats},
+                images,
+                train=True,
+                rngs=rngs,
+                mutable=["batch_stats", "auxiliary"],
+            )
         own = loss(logits, targets).mean()
         total = own
         for head in jax.tree.leaves(updated.get("auxiliary", {})):
@@ -79,34 +81,36 @@ def make_step(
 
     gradient_of = jax.grad(loss_of, has_aux=True)
 
-    def gradients(state: State, images, targets, dropout_key):
+    def gradients(state: State, rows, images, targets, dropout_key):
         if accumulate == 1:
+            rngs = {"dropout": dropout_key}
             grads, (stats, metrics) = gradient_of(
-                state.params, state.batch_stats, images, targets, dropout_key
+                state.params, state.batch_stats, rows, images, targets, rngs
             )
             return grads, stats, metrics
 
         def one(carry, inputs):
             total, stats = carry
-            number, image, target = inputs
-            key = jax.random.fold_in(dropout_key, number)
-            grads, (stats, metrics) = gradient_of(state.params, stats, image, target, key)
+            number, *examples = inputs
+            # Our dropout goes by the row alone; flax's own has a mask a micro-batch.
+            rngs = {"dropout": jax.random.fold_in(dropout_key, number), BY_ROW: dropout_key}
+            grads, (stats, metrics) = gradient_of(state.params, stats, *examples, rngs)
             return (jax.tree.map(jnp.add, total, grads), stats), metrics
 
-        def split(rows):
-            return rows.reshape(accumulate, -1, *rows.shape[1:])
+        def split(examples):
+            return examples.reshape(accumulate, -1, *examples.shape[1:])
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
-        (total, stats), metrics = jax.lax.scan(
-            one, (zeros, state.batch_stats), (jnp.arange(accumulate), split(images), split(targets))
-        )
+        parts = (jnp.arange(accumulate), *map(split, (rows, images, targets)))
+        (total, stats), metrics = jax.lax.scan(one, (zeros, state.batch_stats), parts)
         grads = jax.tree.map(lambda leaf: leaf / accumulate, total)
         return grads, stats, jax.tree.map(jnp.mean, metrics)
 
     def step(state: State, batch: Batch) -> tuple[State, Metrics]:
         rows = parallel.first_row(len(batch["label"])) + jnp.arange(len(batch["label"]))
         images, targets = prepare(random_key(state, AUGMENT), rows, batch["image"], batch["label"])
-        grads, batch_stats, metrics = gradients(state, images, targets, random_key(state, DROPOUT))
+        key = random_key(state, DROPOUT)
+        grads, batch_stats, metrics = gradients(state, rows, images, targets, key)
         return updated(state, grads, batch_stats, metrics, phase, ema_decay)
 
     return step
