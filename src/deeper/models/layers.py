@@ -5,16 +5,15 @@ one side more than on the other. Parameters and statistics are float32, whatever
 computes in.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
+from deeper import rows
 from deeper.errors import UserError
 from deeper.models import cpu, extent
 from deeper.models.init import ONES, ZEROS, FanInUniform, HeNormal, Rule, by
@@ -23,9 +22,6 @@ from deeper.models.precision import at_least_float32
 Maps = Float[Array, "batch height width channels"]
 Vectors = Float[Array, "batch features"]
 DATA_AXIS = "data"
-BY_ROW = "dropout_by_row"  # random keys that are the same for all micro-batches of a step
-
-_numbered: Any = None  # the rows that `numbered_rows` has set
 
 
 class Conv(nn.Module):
@@ -158,7 +154,7 @@ class Dropout(nn.Module):
     """Drop values in training and scale up what stays (Srivastava et al. 2014).
 
     Each example has a mask of its own, a function of its row in the global batch (see
-    `numbered_rows`), so that neither the number of devices nor that of micro-batches changes it.
+    `deeper.rows`), so that neither the number of devices nor that of micro-batches changes it.
 
     Attributes:
         rate: share that is dropped.
@@ -171,39 +167,24 @@ class Dropout(nn.Module):
         """Return x, in training with values dropped."""
         if not train or self.rate == 0.0:
             return x
-        key = self.make_rng(BY_ROW if self.has_rng(BY_ROW) else "dropout")
-        rows = _rows_of(x.shape[0])
-        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+        key = self.make_rng(rows.BY_ROW if self.has_rng(rows.BY_ROW) else "dropout")
+        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(_rows_of(x.shape[0]))
         keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1.0 - self.rate, x.shape[1:]))(keys)
         return jnp.where(keep, x / (1.0 - self.rate), 0).astype(x.dtype)
 
 
-@contextmanager
-def numbered_rows(rows: Int[Array, " batch"]) -> Iterator[None]:
-    """Trace a net whose examples have these rows in the global batch.
-
-    Args:
-        rows: of a device's share, or of a micro-batch of it.
-    """
-    global _numbered
-    before, _numbered = _numbered, rows
-    try:
-        yield
-    finally:
-        _numbered = before
-
-
 def _rows_of(count: int) -> Any:
     """Return the global numbers of so many rows: counted from 0 outside of a training step."""
-    if _numbered is not None and len(_numbered) == count:
-        return _numbered
+    known = rows.numbered()
+    if known is not None and len(known) == count:
+        return known
     return jnp.arange(count) + _first_row(count)
 
 
-def _first_row(rows: int) -> Any:
+def _first_row(count: int) -> Any:
     """Return the global number of the first row: 0 outside of a data-parallel step."""
     try:
-        return lax.axis_index(DATA_AXIS) * rows
+        return lax.axis_index(DATA_AXIS) * count
     except NameError:  # JAX's way to say that no such axis is bound here
         return 0
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from deeper.errors import UserError
-from deeper.models.layers import numbered_rows
+from deeper.rows import numbered_rows
 from deeper.train import losses, parallel
 from deeper.train.phase import Phase
 from deeper.train.state import State

@@ -42,7 +42,7 @@ class Settings:
         steps_per_call: steps under one compiled loop.
         accumulate: micro-batches a step.
         label_smoothing: share of the target spread over all classes.
-        ema_decay: decay a step of the moving averages, or None.
+        ema_decay: decay a step of the moving averages, or None; see `step.ema_share`.
         log_every: period of the training rows.
         evaluate_every: period of the evaluations on the validation split.
         checkpoint_every: period of the checkpoints.

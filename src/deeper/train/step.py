@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from deeper.models.layers import BY_ROW, numbered_rows
+from deeper.rows import BY_ROW, numbered_rows
 from deeper.train import losses, parallel
 from deeper.train.phase import Phase
 from deeper.train.state import State
@@ -56,7 +56,8 @@ def make_step(
             labels or shares of the classes.
         loss: of each example, see `losses.loss_of`.
         accumulate: number of micro-batches that this device's rows are worked off in.
-        ema_decay: decay a step of the moving averages, or None where the run keeps none.
+        ema_decay: decay a step of the moving averages, see `ema_share`, or None where the run
+            keeps none.
 
     Returns:
         The step. Its metrics are means over the global batch: loss in nats, error as a share.
@@ -134,7 +135,8 @@ def updated(
     batch_stats = phase.keeping(batch_stats, state.batch_stats)
     ema = state.ema
     if ema is not None and ema_decay is not None:
-        averages = optax.incremental_update((params, batch_stats), ema, 1.0 - ema_decay)
+        share = ema_share(ema_decay, state.step)
+        averages = optax.incremental_update((params, batch_stats), ema, share)
         ema = tuple(phase.keeping(new, old) for new, old in zip(averages, ema, strict=True))
     return state.replace(
         step=state.step + 1,
@@ -143,6 +145,16 @@ def updated(
         opt_state=opt_state,
         ema=ema,
     ), metrics
+
+
+def ema_share(decay: float, step: Any) -> Any:
+    """Return the share of the new values in the moving averages after a step, counted from 0.
+
+    The decay is warmed up as TensorFlow's ExponentialMovingAverage does with ``num_updates``:
+    min(decay, (1 + step) / (10 + step)), or in a short run the averages would be of the first
+    values most of all.
+    """
+    return jnp.maximum(1.0 - decay, 9.0 / (10.0 + step))
 
 
 def random_key(state: State, purpose: int) -> Key[Array, ""]:
