@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 import optax
@@ -10,6 +11,7 @@ import pytest
 
 from deeper.augment.ops import Flip, Normalise, RandomCrop
 from deeper.data.order import batch_indices, padded_batches
+from deeper.models import layers
 from deeper.models.init import initialise
 from deeper.models.resnet import resnet
 from deeper.tasks.classification import Classification
@@ -35,6 +37,15 @@ class Rows:
 
     def fsync(self):
         pass
+
+
+class Dropped(nn.Module):
+    """A net without BatchNorm whose answers hang on the masks of dropout."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = layers.Dense(32)(x.reshape(len(x), -1))
+        return layers.Dense(10)(layers.Dropout(0.5)(nn.relu(x), train))
 
 
 def patterns(n):

@@ -18,7 +18,7 @@ from deeper.tasks.consistency import UNLABELLED, Consistency, ConsistencyTrainin
 from deeper.train.checkpoint import Checkpoints
 from deeper.train.feed import OWN, Resident
 from deeper.train.loop import train
-from tests.train.conftest import N, Rows, build, losses_and_state
+from tests.train.conftest import Dropped, N, Rows, build, losses_and_state
 
 UDA = Consistency(2, 1.0, 0.4, 0.0, "soft", "none")
 SYNC = {"model": resnet(8, 10, width=4, batch_norm_axis="data")}
@@ -102,6 +102,13 @@ def test_devices_give_the_same_losses_with_synchronised_batch_norm():
     one, _ = losses_and_state(*with_unlabelled(1, **SYNC), steps=4)
     two, _ = losses_and_state(*with_unlabelled(2, **SYNC), steps=4)
     np.testing.assert_allclose(one, two, rtol=2e-3)
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_devices_do_not_change_a_mask_of_dropout(devices):
+    sgd = {"optimizer": optax.sgd(0.1), "model": Dropped()}
+    found = [losses_and_state(*with_unlabelled(n, **sgd), steps=3)[0] for n in (1, devices)]
+    np.testing.assert_allclose(*found, rtol=1e-5)
 
 
 def test_annealing_leaves_out_what_the_net_is_sure_of(tmp_path):

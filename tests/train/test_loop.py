@@ -6,13 +6,14 @@ import shutil
 import subprocess
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from deeper.errors import UserError
 from deeper.tasks.classification import confusion
-from deeper.train.checkpoint import Checkpoints
+from deeper.train.checkpoint import CheckpointReader, Checkpoints
 from deeper.train.evaluate import Evaluator, metrics_of, predictions_of
 from deeper.train.loop import train
 from tests.faults import note
@@ -104,6 +105,89 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(checkpoints, rows):
     assert outcome.status == "diverged"
     assert 1 < outcome.step <= 4
     assert not rows.rows
+
+
+def test_parameters_that_are_not_finite_are_not_saved_nor_evaluated(checkpoints, rows):
+    # The last update before an evaluation and a checkpoint: no loss has seen it yet.
+    def spoilt_at(step):
+        def update(grads, count, params):
+            del params
+            bad = jnp.where(count == step - 1, jnp.nan, 0.0)
+            return jax.tree.map(lambda leaf: 0.0 * leaf + bad, grads), count + 1
+
+        return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
+
+    experiment, state = build(optimizer=spoilt_at(8), ema_decay=0.9)
+    made = checkpoints(experiment)
+    outcome = train(experiment, state, rows, made)
+    assert (outcome.status, outcome.step, outcome.not_finite) == ("diverged", 8, "parameters")
+    assert made.steps == [4]
+    assert [row["step"] for row in rows.rows if "validation/error" in row] == [4]
+    assert not outcome.evaluations.keys() - {"validation"}
+
+
+def test_a_run_that_is_read_while_it_saves_saves_all_the_same(tmp_path, checkpoints):
+    experiment, state = build()
+    made = checkpoints(experiment)
+    large = {"kernel": np.random.default_rng(0).normal(size=(4096, 4096)).astype(np.float32)}
+    first, second = (
+        state.replace(step=np.int32(step), params=large, opt_state=(), batch_stats={})
+        for step in (3, 5)
+    )
+    made.save(first, 40.0)
+    made.wait()
+    made.save(second, 30.0)
+    under_way = [place for place in made.directory.iterdir() if not place.name.isdecimal()]
+    assert under_way, "the save is in flight"
+    reader = CheckpointReader(made.directory, experiment.mesh)
+    assert (reader.steps, reader.best_step) == ([3], 3)
+    assert all(place.exists() for place in under_way)
+    found = reader.restore_variables(3)
+    np.testing.assert_array_equal(found["params"]["kernel"], large["kernel"])
+    made.wait()
+    assert (reader.steps, reader.best_step) == ([3, 5], 5)
+    assert made.steps == [3, 5]
+
+
+def test_a_reader_changes_nothing_on_the_disk(tmp_path, checkpoints):
+    experiment, state = build()
+    made = checkpoints(experiment)
+    train(experiment, state, Rows(), made)
+    left = made.directory / "12.orbax-checkpoint-tmp-1" / "default"
+    left.mkdir(parents=True)
+    (made.directory / "8" / "metrics" / "metrics").write_text("damaged")
+    (made.directory / "8" / "default" / "_METADATA").unlink()
+
+    def disk():
+        return sorted((place, place.stat().st_mtime_ns) for place in tmp_path.rglob("*"))
+
+    before = disk()
+    reader = CheckpointReader(made.directory, experiment.mesh)
+    assert (reader.steps, reader.best_step) == ([4, 8], 4)
+    found = reader.restore_variables(4)["params"]
+    assert jax.tree.structure(found) == jax.tree.structure(state.params)
+    with pytest.raises(UserError, match="checkpoint of step 8"):
+        reader.restore_variables(8)
+    assert CheckpointReader(tmp_path / "none", experiment.mesh).steps == []
+    assert disk() == before
+
+
+def test_no_checkpoint_with_an_unknown_or_a_nan_error_is_the_best(checkpoints):
+    experiment, state = build()
+    made = checkpoints(experiment)
+    for step, error in ((1, np.nan), (2, 50.0), (3, None), (4, np.inf)):
+        made.save(state.replace(step=np.int32(step)), error)
+    made.wait()
+    assert CheckpointReader(made.directory, experiment.mesh).best_step == 2
+
+
+def test_a_checkpoint_with_nan_is_refused_by_its_readers(checkpoints):
+    experiment, state = build()
+    made = checkpoints(experiment)
+    made.save(state.replace(params={"kernel": np.full(3, np.nan, np.float32)}), None)
+    made.wait()
+    with pytest.raises(UserError, match="holds NaN or infinity"):
+        CheckpointReader(made.directory, experiment.mesh).restore_variables(0)
 
 
 def test_a_damaged_checkpoint_is_put_aside_for_the_one_before(checkpoints, tmp_path):

@@ -18,7 +18,8 @@ from deeper.models.vgg import vgg
 from deeper.train import losses
 from deeper.train.feed import OWN
 from deeper.train.parallel import check_divisible, replicate
-from tests.train.conftest import build, losses_and_state
+from deeper.train.step import ema_share
+from tests.train.conftest import Dropped, build, losses_and_state
 
 SYNC = {"model": resnet(8, 10, width=4, batch_norm_axis="data")}
 NO_NORM = {"model": lenet5(10)}  # pads its input: 12 pixels will do
@@ -92,6 +93,14 @@ def test_a_step_has_one_all_reduce():
     assert lowered.count("stablehlo.all_reduce") == 1
 
 
+def test_neither_devices_nor_micro_batches_change_a_mask_of_dropout():
+    sgd = {"optimizer": optax.sgd(0.1), "operations": (), "model": Dropped()}
+    whole, _ = losses_and_state(*build(**sgd), steps=3)
+    for devices, accumulate in ((1, 2), (1, 4), (2, 1), (2, 2), (4, 2)):
+        split, _ = losses_and_state(*build(devices, **sgd, accumulate=accumulate), steps=3)
+        np.testing.assert_allclose(whole, split, rtol=1e-5)
+
+
 def test_accumulated_micro_batches_give_the_mean_gradient():
     sgd = {"optimizer": optax.sgd(1.0), "operations": (), **NO_NORM}
     _, whole = losses_and_state(*build(**sgd), steps=1)
@@ -107,12 +116,29 @@ def test_moving_averages_follow_parameters_and_statistics():
     experiment, state = build(ema_decay=0.5)
     _, after = losses_and_state(experiment, state, steps=1)
     jax.tree.map(
-        lambda old, new, ema: np.testing.assert_allclose(ema, (old + new) / 2, atol=1e-6),
+        # The first step's decay is the warm-up's, (1 + 0) / (10 + 0).
+        lambda old, new, ema: np.testing.assert_allclose(ema, 0.1 * old + 0.9 * new, atol=1e-6),
         (state.params, state.batch_stats),
         (after.params, after.batch_stats),
         after.ema,
     )
     assert after.evaluated["params"] is after.ema[0]
+
+
+def test_a_short_run_with_a_long_average_is_not_evaluated_by_its_first_values():
+    _, after = losses_and_state(*build(ema_decay=0.9999, optimizer=optax.sgd(0.1)))
+    _, first = build()
+
+    def distance(params):
+        apart = jax.tree.map(lambda a, b: float(np.abs(a - b).sum()), first.params, params)
+        return sum(jax.tree.leaves(apart))
+
+    assert distance(after.ema[0]) > 0.5 * distance(after.params)
+
+
+def test_the_decay_of_averages_is_warmed_up_to_what_is_asked_for():
+    for step, decay in ((0, 0.1), (8, 0.5), (89_980, 89_981 / 89_990), (10**6, 0.9999)):
+        assert 1.0 - float(ema_share(0.9999, step)) == pytest.approx(decay, abs=1e-6)
 
 
 def test_another_seed_uses_the_compiled_step():

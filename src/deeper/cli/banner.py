@@ -9,6 +9,7 @@ from rich.table import Table
 
 from deeper.cli.build import Plan
 from deeper.cli.stored import Beginning
+from deeper.train.step import ema_share
 
 GIGA, MEGA = 1e9, 2**20
 
@@ -39,12 +40,12 @@ def banner_facts(plan: Plan, mesh: Mesh, step: int) -> dict[str, Any]:
 
 def banner(label: str, plan: Plan, mesh: Mesh, step: int) -> Table:
     """Return the facts as a table."""
-    facts = banner_facts(plan, mesh, step)
+    facts, settings = banner_facts(plan, mesh, step), plan.settings
     device = mesh.devices.flat[0]
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("run", f"[bold]{label}[/bold]")
     kind = f"{mesh.devices.size} x {device.device_kind} ({device.platform})"
-    table.add_row("device", f"{kind}, JAX {jax.__version__}, {plan.settings.parallel}")
+    table.add_row("device", f"{kind}, JAX {jax.__version__}, {settings.parallel}")
     table.add_row(
         "net",
         f"{facts['parameters']:,} parameters, {facts['macs'] / GIGA:.4f} GMAC an image",
@@ -56,6 +57,10 @@ def banner(label: str, plan: Plan, mesh: Mesh, step: int) -> Table:
     )
     rate = f"peak {facts['peak_learning_rate']:g} at batch {facts['batch_size']}"
     table.add_row("learning rate", rate)
+    if settings.ema_decay is not None:
+        last = 1.0 - float(ema_share(settings.ema_decay, settings.steps - 1))
+        words = f"of decay {settings.ema_decay:g}, warmed up: min(decay, (1 + step) / (10 + step))"
+        table.add_row("averages", f"{words}, {last:.5g} at the end")
     table.add_row("memory", f"about {facts['memory_estimate_bytes'] / MEGA:,.0f} MiB a device")
     position = (
         "the beginning" if step == 0 else f"step {step:,}, example {facts['first_example']:,}"

@@ -17,7 +17,7 @@ from deeper.cli import build, device
 from deeper.cli.splits import open_splits
 from deeper.errors import UserError
 from deeper.models.init import initialise, shapes_of
-from deeper.train.checkpoint import Checkpoints
+from deeper.train.checkpoint import CheckpointReader
 from deeper.weights import files, torchvision
 from deeper.weights.names import LAST
 
@@ -64,31 +64,34 @@ def open_stored(path: Path, checkpoint: str | int, key: str) -> Stored:
         key: what the user calls the directory, for messages.
     """
     config = config_of(path, key)
-    checkpoints = Checkpoints(path / "checkpoints", device.one())
-    try:
-        step = _step(checkpoint, checkpoints, path)
-        variables = checkpoints.restore_variables(step)
-    finally:
-        checkpoints.close()
+    step, variables = _read(path, checkpoint)
     model = build.build_model(config)
     _require_fit(variables, shapes_of(model, tuple(config.data.image_shape)), f"{key}={path}")
     return Stored(config, model, step, variables)
 
 
+def _read(path: Path, checkpoint: str | int) -> tuple[int, dict[str, Any]]:
+    """Return the step that is meant and its variables.
+
+    A run that is being trained removes old checkpoints: if the one that was chosen is replaced
+    while it is read, the choice is made again.
+    """
+    reader = CheckpointReader(path / "checkpoints", device.one())
+    step = _step(checkpoint, reader, path)
+    while True:
+        try:
+            return step, reader.restore_variables(step)
+        except UserError:
+            now = _step(checkpoint, reader, path)
+            if now == step:
+                raise
+            step = now
+
+
 def states(path: Path) -> dict[int, Callable[[], dict[str, Any]]]:
     """Return step -> reads the variables, for all checkpoints of a run directory."""
-
-    def read(step: int) -> dict[str, Any]:
-        checkpoints = Checkpoints(path / "checkpoints", device.one())
-        try:
-            return checkpoints.restore_variables(step)
-        finally:
-            checkpoints.close()
-
-    checkpoints = Checkpoints(path / "checkpoints", device.one())
-    steps = checkpoints.steps
-    checkpoints.close()
-    return {step: partial(read, step) for step in steps}
+    reader = CheckpointReader(path / "checkpoints", device.one())
+    return {step: partial(reader.restore_variables, step) for step in reader.steps}
 
 
 def _require_fit(variables: dict[str, Any], expected: dict[str, Any], source: str) -> None:
@@ -259,7 +262,7 @@ def imagenet_names() -> list[str]:
     return [line for line in text.splitlines() if not line.startswith("#")]
 
 
-def _step(wish: str | int, checkpoints: Checkpoints, path: Path) -> int:
+def _step(wish: str | int, checkpoints: CheckpointReader, path: Path) -> int:
     """Return the step of the checkpoint that is meant."""
     steps = checkpoints.steps
     if not steps:

@@ -223,7 +223,8 @@ def _result(
     if splits.unreadable:
         result["unreadable"] = in_result(splits.unreadable)
     if outcome.status == "diverged":
-        result |= {"step": outcome.step, "reason": f"non-finite loss at step {outcome.step}"}
+        reason = f"non-finite {outcome.not_finite} at step {outcome.step}"
+        result |= {"step": outcome.step, "reason": reason}
     return result
 
 
@@ -268,8 +269,9 @@ def _say(outcome: Outcome, directory: RunDirectory, console: Console) -> int:
         )
         return INTERRUPTED
     console.print(
-        f"The loss is not finite at step {outcome.step}: try a smaller optimizer.learning_rate, a "
-        f"longer schedule.warmup or train.gradient_clip=1. {directory.path}"
+        f"The {outcome.not_finite} became not finite at step {outcome.step}: try a smaller "
+        f"optimizer.learning_rate, a longer schedule.warmup or "
+        f"train.gradient_clip=1. {directory.path}"
     )
     return DIVERGED
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from deeper import rows
 from deeper.errors import UserError
 from deeper.models import cpu, extent
 from deeper.models.init import ONES, ZEROS, FanInUniform, HeNormal, Rule, by
@@ -152,8 +153,8 @@ class Dense(nn.Module):
 class Dropout(nn.Module):
     """Drop values in training and scale up what stays (Srivastava et al. 2014).
 
-    Each example has a mask of its own, a function of its row in the global batch, so that the
-    number of devices changes nothing.
+    Each example has a mask of its own, a function of its row in the global batch (see
+    `deeper.rows`), so that neither the number of devices nor that of micro-batches changes it.
 
     Attributes:
         rate: share that is dropped.
@@ -166,17 +167,24 @@ class Dropout(nn.Module):
         """Return x, in training with values dropped."""
         if not train or self.rate == 0.0:
             return x
-        rows = jnp.arange(x.shape[0]) + _first_row(x.shape[0])
-        key = self.make_rng("dropout")
-        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+        key = self.make_rng(rows.BY_ROW if self.has_rng(rows.BY_ROW) else "dropout")
+        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(_rows_of(x.shape[0]))
         keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1.0 - self.rate, x.shape[1:]))(keys)
         return jnp.where(keep, x / (1.0 - self.rate), 0).astype(x.dtype)
 
 
-def _first_row(rows: int) -> Any:
+def _rows_of(count: int) -> Any:
+    """Return the global numbers of so many rows: counted from 0 outside of a training step."""
+    known = rows.numbered()
+    if known is not None and len(known) == count:
+        return known
+    return jnp.arange(count) + _first_row(count)
+
+
+def _first_row(count: int) -> Any:
     """Return the global number of the first row: 0 outside of a data-parallel step."""
     try:
-        return lax.axis_index(DATA_AXIS) * rows
+        return lax.axis_index(DATA_AXIS) * count
     except NameError:  # JAX's way to say that no such axis is bound here
         return 0
 

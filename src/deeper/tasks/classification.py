@@ -36,12 +36,12 @@ class Classification:
     percent: tuple[str, ...] = ("error",)
     streams: Mapping[str, int] = field(default_factory=dict)
 
-    def inputs(self, keys: Keys, rows: Rows, batch: Batch, train: bool) -> tuple[Any, Any]:
+    def inputs(self, keys: Keys, rows: Rows, batch: Batch, train: bool) -> tuple[Any, Any, Rows]:
         """Return augmented and normalised images, and labels or shares of the classes."""
         images, targets = batch["image"], batch["label"]
         if train:
             images, targets = augment(self.operations, keys(AUGMENT), rows, images, targets)
-        return self.normalise(images), targets
+        return self.normalise(images), targets, rows
 
     def loss(
         self, outputs: losses.Logits, targets: losses.Targets, progress: Float[Array, ""]

@@ -145,11 +145,11 @@ class ConsistencyTraining:
         """Unlabelled images with each labelled one."""
         return {UNLABELLED: self.consistency.ratio}
 
-    def inputs(self, keys: Keys, rows: Rows, batch: Batch, train: bool) -> tuple[Any, Any]:
+    def inputs(self, keys: Keys, rows: Rows, batch: Batch, train: bool) -> tuple[Any, Any, Rows]:
         """Return the labelled images, in training the two views behind them, and the labels."""
-        images, labels = self.labelled.inputs(keys, rows, batch, train)
+        images, labels, _ = self.labelled.inputs(keys, rows, batch, train)
         if not train:
-            return images, Targets(labels)
+            return images, Targets(labels), rows
         ratio = self.consistency.ratio
         without_label = batch[UNLABELLED]["image"]
         without_label = without_label.reshape(-1, *without_label.shape[2:])
@@ -160,7 +160,11 @@ class ConsistencyTraining:
             for operations, purpose in ((self.weak, WEAK), (self.strong, STRONG))
         ]
         normalised = [self.labelled.normalise(view) for view in views]
-        return jnp.concatenate([images, *normalised]), Targets(labels)
+        # Of each example's 1 + 2 * ratio inputs: the labelled one, the weak views, the strong ones.
+        numbers = rows[:, None] * (1 + 2 * ratio) + jnp.arange(1 + 2 * ratio)[None]
+        weak_and_strong = jnp.split(numbers, [1, 1 + ratio], axis=1)
+        by_input = jnp.concatenate([part.reshape(-1) for part in weak_and_strong])
+        return jnp.concatenate([images, *normalised]), Targets(labels), by_input
 
     def loss(
         self, outputs: Logits, targets: Targets, progress: Float[Array, ""]

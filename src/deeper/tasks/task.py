@@ -40,7 +40,7 @@ class Task(Protocol):
         ``batch[name]`` is a batch whose leaves are (B, how many, ...), in an order of its own.
         """
 
-    def inputs(self, keys: Keys, rows: Rows, batch: Batch, train: bool) -> tuple[Any, Any]:
+    def inputs(self, keys: Keys, rows: Rows, batch: Batch, train: bool) -> tuple[Any, Any, Rows]:
         """Return what the net is given and what its outputs are held against.
 
         Args:
@@ -51,7 +51,9 @@ class Task(Protocol):
             train: with augmentation. Otherwise nothing is drawn, and targets are not looked at.
 
         Returns:
-            The model's inputs (a pytree) and the targets (a pytree).
+            The model's inputs and the targets (pytrees), and a number of each input by which
+            dropout draws its mask: ``rows`` where an example gives one input, else any that differ
+            and are functions of ``rows``.
         """
 
     def loss(

@@ -1,4 +1,9 @@
-"""Checkpoints: asynchronous, atomic; the last two, the best one and chosen ones (Orbax)."""
+"""Checkpoints: asynchronous, atomic; the last two, the best one and chosen ones (Orbax).
+
+A run has one writer, `Checkpoints`, which owns the directory: it removes old checkpoints and what a
+cut left half written, and puts damaged ones aside. Others use `CheckpointReader`, which changes
+nothing on the disk and may read while the run writes.
+"""
 
 import json
 import logging
@@ -19,11 +24,12 @@ from deeper.train import parallel
 from deeper.train.state import State
 
 _ERROR = "validation_error"
+_ITEM = "default"  # Orbax's name of what is saved without one
 _UNKNOWN_ERROR = 1e9  # a checkpoint made between evaluations is never the best
 
 
 class Checkpoints:
-    """The checkpoints of one run.
+    """The writer of one run's checkpoints; there may be only one at a time.
 
     Args:
         directory: where they are; made if missing.
@@ -63,11 +69,6 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """Steps of the checkpoints, oldest first."""
         return sorted(self._manager.all_steps())
-
-    @property
-    def best_step(self) -> int | None:
-        """Step of the checkpoint with the lowest validation error, if there is one."""
-        return self._manager.best_step()
 
     def save(self, state: State, validation_error: float | None) -> None:
         """Begin to write a checkpoint; it appears whole, later, or not at all.
@@ -119,31 +120,6 @@ class Checkpoints:
                 0, args=ocp.args.StandardSave(tree), metrics={_ERROR: _UNKNOWN_ERROR}
             )
             self._manager.wait_until_finished()
-
-    def restore_variables(self, step: int) -> dict[str, Any]:
-        """Read what evaluation uses of a checkpoint, whatever else it holds.
-
-        Returns:
-            params and batch_stats: the moving averages where the run keeps them.
-
-        Raises:
-            UserError: the checkpoint cannot be read.
-        """
-        try:
-            known: Any = self._manager.item_metadata(step)
-            abstract = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._sharding),
-                dict(known),
-            )
-            tree: Any = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
-        except Exception as error:  # whatever the readers below make of damaged bytes
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
-            raise UserError(
-                f"The checkpoint of step {step} in {self.directory} cannot be read "
-                f"({type(error).__name__}: {reason})."
-            ) from error
-        params, batch_stats = tree.get("ema") or (tree["params"], tree.get("batch_stats", {}))
-        return {"params": params, "batch_stats": batch_stats}
 
     def restore_last_good(self, template: State, warn: Callable[[str], None]) -> State | None:
         """Read the newest checkpoint that can be read; None if there is none.
@@ -221,6 +197,81 @@ class Checkpoints:
             ) from error
 
 
+class CheckpointReader:
+    """Reads the checkpoints of a run, which may be writing: nothing on the disk is changed.
+
+    Args:
+        directory: where they are; it may be missing.
+        mesh: the devices that restored variables go to.
+    """
+
+    def __init__(self, directory: Path, mesh: Mesh):
+        self.directory = directory.absolute()
+        self._sharding = NamedSharding(mesh, P())
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of the whole checkpoints that are there now, oldest first."""
+        # A checkpoint under way has a name with more in it, until it is whole and is renamed.
+        return sorted(int(p.name) for p in self.directory.glob("*/") if p.name.isdecimal())
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of the checkpoint with the lowest validation error, the latest of equals."""
+        errors = {step: _error_of(self.directory / str(step)) for step in self.steps}
+        known = {s: e for s, e in errors.items() if e is not None and e < _UNKNOWN_ERROR}
+        return min(known, key=lambda step: (known[step], -step), default=None)
+
+    def restore_variables(self, step: int) -> dict[str, Any]:
+        """Read what evaluation uses of a checkpoint, whatever else it holds.
+
+        Returns:
+            params and batch_stats: the moving averages where the run keeps them.
+
+        Raises:
+            UserError: the checkpoint cannot be read, or holds NaN or infinity.
+        """
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what fails is said once, here
+        try:
+            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+                place = self.directory / str(step) / _ITEM
+                known: Any = reader.metadata(place).item_metadata
+                abstract = jax.tree.map(
+                    lambda leaf: jax.ShapeDtypeStruct(
+                        leaf.shape, leaf.dtype, sharding=self._sharding
+                    ),
+                    dict(known),
+                )
+                tree: Any = reader.restore(place, args=ocp.args.StandardRestore(abstract))
+        except Exception as error:  # whatever the readers below make of damaged bytes
+            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
+            raise UserError(
+                f"The checkpoint of step {step} in {self.directory} cannot be read "
+                f"({type(error).__name__}: {reason})."
+            ) from error
+        params, batch_stats = tree.get("ema") or (tree["params"], tree.get("batch_stats", {}))
+        variables = {"params": params, "batch_stats": batch_stats}
+        if not all_finite(variables):
+            raise UserError(
+                f"The checkpoint of step {step} in {self.directory} holds NaN or infinity: the run "
+                "had diverged. Take an earlier one with checkpoint=STEP, if it has any."
+            )
+        return variables
+
+
+def all_finite(tree: Any) -> bool:
+    """Whether no value is NaN or infinite, of arrays that are whole on this process's devices.
+
+    Looked at on the host: a program that asks this of a deep net takes XLA seconds to compile, a
+    copy of its parameters milliseconds.
+    """
+    return all(
+        # Not the array itself, which would keep its copy, and could not be donated.
+        np.isfinite(np.asarray(leaf.addressable_data(0))).all()
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
 def _as_dict(state: State) -> dict[str, Any]:
     """Return the state as a tree of arrays; a run without averages stores none."""
     tree = {name: getattr(state, name) for name in state.__dataclass_fields__}
@@ -229,13 +280,14 @@ def _as_dict(state: State) -> dict[str, Any]:
 
 def _without_metrics(directory: Path) -> list[int]:
     """Return the steps of the checkpoints whose file of metrics is there and cannot be read."""
-    damaged = []
-    for file in directory.glob("*/metrics/metrics"):
-        step = file.parts[-3]
-        if not step.isdecimal():
-            continue  # one that is not whole
-        try:
-            float(json.loads(file.read_bytes())[_ERROR])
-        except (ValueError, TypeError, KeyError):
-            damaged.append(int(step))
-    return sorted(damaged)
+    places = [file.parents[1] for file in directory.glob("*/metrics/metrics")]
+    whole = [place for place in places if place.name.isdecimal()]
+    return sorted(int(place.name) for place in whole if _error_of(place) is None)
+
+
+def _error_of(checkpoint: Path) -> float | None:
+    """Return the validation error that a checkpoint was saved with; None if it cannot be read."""
+    try:
+        return float(json.loads((checkpoint / "metrics" / "metrics").read_bytes())[_ERROR])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None

@@ -45,7 +45,7 @@ def predictions_of(model: nn.Module, task: "Task") -> Callable[[Any, Any], dict[
 
     def predict(variables, batch):
         count = len(batch["mask"])
-        inputs, _ = task.inputs(_no_keys, jnp.arange(count), batch, train=False)
+        inputs, *_ = task.inputs(_no_keys, jnp.arange(count), batch, train=False)
         outputs = model.apply(variables, inputs, train=False)
         return task.predict(outputs, batch)
 

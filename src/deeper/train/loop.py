@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import flax.linen as nn
@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from deeper.train import parallel
-from deeper.train.checkpoint import Checkpoints
+from deeper.train.checkpoint import Checkpoints, all_finite
 from deeper.train.evaluate import Evaluator, Predictions, Split, metrics_of, predictions_of
 from deeper.train.feed import Feed
 from deeper.train.phase import Phase
@@ -43,7 +43,7 @@ class Settings:
         parallel: shard_map or pmap.
         steps_per_call: steps under one compiled loop.
         accumulate: micro-batches a step.
-        ema_decay: decay a step of the moving averages, or None.
+        ema_decay: decay a step of the moving averages, or None; see `step.ema_share`.
         log_every: period of the training rows.
         evaluate_every: period of the evaluations on the validation split.
         checkpoint_every: period of the checkpoints.
@@ -138,13 +138,15 @@ class Outcome:
     Attributes:
         status: finished, interrupted or diverged.
         state: the last state.
-        step: its step; of a diverged run the first step with a non-finite loss.
+        step: its step; of a diverged run the first step with a non-finite loss, or whose update
+            was found to be not finite.
         metrics: of the final evaluations and the last one on the validation split.
         predictions: of every example, by the name of the split.
         seconds: training and evaluation, over all legs.
         compile_seconds: of this leg, until its first call was under way.
         images_per_second: in training, without compilation and evaluation, of this leg.
         rates: of this leg's beginning; None where the data live on the devices.
+        not_finite: loss or parameters, of a diverged run.
     """
 
     status: str
@@ -156,14 +158,15 @@ class Outcome:
     compile_seconds: float = 0.0
     images_per_second: float = 0.0
     rates: Rates | None = None
+    not_finite: str | None = None
 
 
-class NonFiniteLossError(Exception):
-    """The loss became infinite or not a number at a step."""
+class NotFiniteError(Exception):
+    """The loss, or what an update made, became infinite or not a number at a step."""
 
-    def __init__(self, step: int):
-        super().__init__(f"the loss is not finite at step {step}")
-        self.step = step
+    def __init__(self, step: int, what: str):
+        super().__init__(f"non-finite {what} at step {step}")
+        self.step, self.what = step, what
 
 
 def train(
@@ -195,9 +198,9 @@ def train(
     leg = _Leg(experiment, state, record, checkpoints, seconds_before, watch, tell_rates)
     try:
         status = leg.run(stop_asked)
-    except NonFiniteLossError as error:
+    except NotFiniteError as error:
         checkpoints.wait()
-        return leg.outcome("diverged", error.step)
+        return replace(leg.outcome("diverged", error.step), not_finite=error.what)
     checkpoints.wait()
     return leg.outcome(status, leg.step)
 
@@ -228,6 +231,7 @@ class _Leg:
         self.compile_seconds = 0.0
         self.rates: Rates | None = None
         self.loss: float | None = None
+        self.found_finite = self.step  # the last step at which the state was looked at
         self.pending: list[tuple[int, dict[str, jax.Array]]] = []  # (steps, metrics) since a row
         self.metrics: dict[str, float | int] = {}
         self.predictions: dict[str, Predictions] = {}
@@ -242,14 +246,12 @@ class _Leg:
             if ends or self.step % settings.log_every == 0:
                 self._log_training()
             if self.experiment.validation and (ends or self.step % settings.evaluate_every == 0):
-                self._log_training()
+                self._require_finite()
                 score = self._validate(self.experiment.validation)
             if ends or self.step % settings.checkpoint_every == 0 or self.step in settings.keep_at:
-                self._log_training()  # no row is of steps on both sides of a checkpoint
                 self._checkpoint(score)
                 score = None
             if not ends and stop_asked():
-                self._log_training()
                 self._checkpoint(score)
                 return "interrupted"
         if self.experiment.validation and not self.metrics:  # cut after the last step, before here
@@ -322,7 +324,7 @@ class _Leg:
         self.pending = []
         finite = np.isfinite(fetched["loss"])
         if not finite.all():
-            raise NonFiniteLossError(first + int(np.argmin(finite)) + 1)
+            raise NotFiniteError(first + int(np.argmin(finite)) + 1, "loss")
         percent = self.experiment.task.percent
         means = {
             f"train/{name}": (100.0 if name in percent else 1.0)
@@ -349,7 +351,19 @@ class _Leg:
         self.predictions[split.name] = predictions
         return metrics
 
+    def _require_finite(self) -> None:
+        """Raise if the losses up to here, or what the last update made, are not finite.
+
+        A loss is of the parameters before its update, and so does not tell.
+        """
+        self._log_training()
+        if self.found_finite != self.step:
+            if not all_finite((self.state.params, self.state.batch_stats, self.state.ema)):
+                raise NotFiniteError(self.step, "parameters")
+            self.found_finite = self.step
+
     def _checkpoint(self, score: float | None) -> None:
+        self._require_finite()  # and no row is of steps on both sides of a checkpoint
         # Rows up to a checkpoint are on the disk before it is: none is lost by a crash after it.
         self.record.fsync()
         self.checkpoints.save(self.state, score)

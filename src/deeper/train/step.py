@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, Key
 
+from deeper.rows import BY_ROW, numbered_rows
 from deeper.train import parallel
 from deeper.train.phase import Phase
 from deeper.train.state import State
@@ -46,21 +47,24 @@ def make_step(
         task: what is learned.
         steps: length of the run.
         accumulate: number of micro-batches that this device's examples are worked off in.
-        ema_decay: decay a step of the moving averages, or None where the run keeps none.
+        ema_decay: decay a step of the moving averages, see `ema_share`, or None where the run
+            keeps none.
 
     Returns:
         The step. Its metrics are the task's, means over the global batch.
     """
     apply = phase.apply_of(model)
 
-    def loss_of(params, batch_stats, inputs, targets, progress, dropout_key):
-        outputs, updated = apply(
-            {"params": params, "batch_stats": batch_stats},
-            inputs,
-            train=True,
-            rngs={"dropout": dropout_key},
-            mutable=["batch_stats", "auxiliary"],
-        )
+    def loss_of(params, batch_stats, given, progress, rngs):
+        inputs, targets, rows = given
+        with numbered_rows(rows):
+            outputs, updated = apply(
+                {"params": params, "batch_stats": batch_stats},
+                inputs,
+                train=True,
+                rngs=rngs,
+                mutable=["batch_stats", "auxiliary"],
+            )
         total, metrics = task.loss(outputs, targets, progress)
         for head in jax.tree.leaves(updated.get("auxiliary", {})):
             total += AUXILIARY_WEIGHT * task.loss(head, targets, progress)[0]
@@ -68,14 +72,13 @@ def make_step(
 
     gradient_of = jax.grad(loss_of, has_aux=True)
 
-    def gradients(state: State, batch_stats, batch, rows, dropout_key):
+    def gradients(state: State, batch_stats, batch, rows, rngs):
         def keys(purpose: int) -> Key[Array, ""]:
             return random_key(state, purpose)
 
-        inputs, targets = task.inputs(keys, rows, batch, train=True)
-        progress = state.step / steps
+        given = task.inputs(keys, rows, batch, train=True)
         grads, (batch_stats, metrics) = gradient_of(
-            state.params, batch_stats, inputs, targets, progress, dropout_key
+            state.params, batch_stats, given, state.step / steps, rngs
         )
         return grads, batch_stats, metrics
 
@@ -83,8 +86,9 @@ def make_step(
         def one(carry, micro):
             total, batch_stats = carry
             number, batch, rows = micro
-            key = jax.random.fold_in(dropout_key, number)
-            grads, batch_stats, metrics = gradients(state, batch_stats, batch, rows, key)
+            # Our dropout goes by the row alone; flax's own has a mask a micro-batch.
+            rngs = {"dropout": jax.random.fold_in(dropout_key, number), BY_ROW: dropout_key}
+            grads, batch_stats, metrics = gradients(state, batch_stats, batch, rows, rngs)
             return (jax.tree.map(jnp.add, total, grads), batch_stats), metrics
 
         def split(leaf):
@@ -102,7 +106,7 @@ def make_step(
         dropout_key = random_key(state, DROPOUT)
         if accumulate == 1:
             grads, batch_stats, metrics = gradients(
-                state, state.batch_stats, batch, rows, dropout_key
+                state, state.batch_stats, batch, rows, {"dropout": dropout_key}
             )
         else:
             grads, batch_stats, metrics = accumulated(state, batch, rows, dropout_key)
@@ -129,7 +133,8 @@ def updated(
     batch_stats = phase.keeping(batch_stats, state.batch_stats)
     ema = state.ema
     if ema is not None and ema_decay is not None:
-        averages = optax.incremental_update((params, batch_stats), ema, 1.0 - ema_decay)
+        share = ema_share(ema_decay, state.step)
+        averages = optax.incremental_update((params, batch_stats), ema, share)
         ema = tuple(phase.keeping(new, old) for new, old in zip(averages, ema, strict=True))
     return state.replace(
         step=state.step + 1,
@@ -138,6 +143,16 @@ def updated(
         opt_state=opt_state,
         ema=ema,
     ), metrics
+
+
+def ema_share(decay: float, step: Any) -> Any:
+    """Return the share of the new values in the moving averages after a step, counted from 0.
+
+    The decay is warmed up as TensorFlow's ExponentialMovingAverage does with ``num_updates``:
+    min(decay, (1 + step) / (10 + step)), or in a short run the averages would be of the first
+    values most of all.
+    """
+    return jnp.maximum(1.0 - decay, 9.0 / (10.0 + step))
 
 
 def random_key(state: State, purpose: int) -> Key[Array, ""]:
