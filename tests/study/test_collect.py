@@ -167,6 +167,15 @@ def test_runs_of_other_code_machines_or_recipes_are_pointed_out(study):
     assert len(text.splitlines()) == 5
 
 
+def test_runs_of_other_data_under_one_name_are_pointed_out(study):
+    for path in study.iterdir():
+        seen = "c0ffee" if path.name.startswith("plain8-s0") else "decaf0"
+        record = {"name": "photographs", "fingerprint": seen * 10}
+        (path / "data.json").write_text(json.dumps(record))
+    [told] = warnings(collect(study))
+    assert "different data under the name photographs: decaf0decaf0 (29), c0ffeec0ffee (1)" in told
+
+
 @pytest.mark.parametrize(
     ("test", "says"),
     [

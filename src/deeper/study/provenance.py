@@ -1,4 +1,4 @@
-"""Whether a study's runs are comparable: the same code, versions, machine and recipe."""
+"""Whether a study's runs are comparable: the same data, code, versions, machine and recipe."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ INDIFFERENT = (
 def warnings(collection: Collection) -> list[str]:
     """Return, each as a sentence, what makes the finished runs less than comparable."""
     runs = collection.finished
-    out = []
+    out = list(_data(collection))
     for key, name in SAME_EVERYWHERE:
         counts = Counter(str(nested(run.environment, key)) for run in runs)
         if len(counts) > 1:
@@ -44,6 +44,18 @@ def warnings(collection: Collection) -> list[str]:
             "seed has another config: " + ", ".join(run.path.name for run in superseded) + "."
         )
     return out
+
+
+def _data(collection: Collection) -> Iterable[str]:
+    """Name the data sets of which the runs saw different contents."""
+    seen: dict[str, Counter[str]] = {}
+    for run in collection.finished:
+        if "fingerprint" in run.data:
+            counts = seen.setdefault(str(run.data.get("name")), Counter())
+            counts[str(run.data["fingerprint"])[:12]] += 1
+    for name, counts in sorted(seen.items()):
+        if len(counts) > 1:
+            yield f"The runs saw different data under the name {name}: {_counted(counts)}."
 
 
 def _recipes(collection: Collection) -> Iterable[str]:
