@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from deeper.cli.splits import view_of
+from deeper.cli.splits import is_own_folder, view_of
+from deeper.data.catalogue import CATALOGUE
 from deeper.data.debian import cut_photographs
 from deeper.data.folder import Tree, read_tree
 from deeper.data.imagenet import read_imagenet
@@ -74,6 +75,11 @@ def _make(config: DictConfig, progress: Callable[[str, int, int], None]) -> Path
         raise UserError(
             f"layout and shorter_side are for photographs that are prepared here; {name} is stored "
             "as it is."
+        )
+    if is_own_folder(data) and name in (*CATALOGUE, "imagenet", "imagenet2012", "photos"):
+        raise UserError(
+            f"data.name={name} is the name of a known data set (deeper prepare data={name}): call "
+            "your own by another."
         )
     if "test_fraction" in data:
         return find_prepared(name, data_dir)

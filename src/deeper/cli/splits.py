@@ -54,6 +54,11 @@ def view_of(data: DictConfig) -> View | None:
     return View((height, width, channels), data.crop, data.shorter_side, data.antialias)
 
 
+def is_own_folder(data: DictConfig) -> bool:
+    """Whether a config's data are a folder of the user's, as data=folder says, not a known set."""
+    return "fraction" in data
+
+
 def open_splits(config: DictConfig) -> Splits:
     """Open the data set and hold out the validation split."""
     data = config.data
