@@ -35,3 +35,20 @@ def test_a_folder_that_is_called_so_all_the_same_is_not_taken_for_it(mistake, tr
     assert "is not mnist as it was published" in told
     config = compose_train("data=folder", "data.name=mnist", "data.classes=2", f"data.dir={root}")
     assert train_size(config) == 8
+
+
+def test_a_source_that_is_gone_or_has_changed_is_not_ready(said, mistake, tree, tmp_path):
+    given = (
+        "prepare", "data=folder", "data.name=pets", "data.classes=2", "data.fraction=0.2",
+        f"data.dir={tmp_path / 'data'}",
+    )  # fmt: skip
+    assert "pets is ready" in said(*given, f"data.source={tree}")
+    assert "pets is ready" in said(*given, f"data.source={tree}")
+    assert "pets is ready" in said(*given)
+    assert "there is no such directory" in mistake(*given, "data.source=nowhere")
+    Image.new("RGB", (50, 40)).save(tree / "cat" / "late.png")
+    told = mistake(*given, f"data.source={tree}")
+    assert "has changed since pets was prepared" in told and "move" in told
+    [note] = (tmp_path / "data").glob("pets/*/source.json")
+    note.unlink()  # as an older deeper prepared it
+    assert "was not looked at" in said(*given, f"data.source={tree}")
