@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -59,21 +60,27 @@ def start(tmp_path, data_dir):
 
 
 @pytest.fixture
-def mistake(tmp_path, data_dir, monkeypatch, capfd):
-    """Return what a wrong command says. It is given in this process: that is quicker."""
+def mistake(said):
+    """Return what a wrong command says."""
+    return partial(said, status=2)
+
+
+@pytest.fixture
+def said(tmp_path, data_dir, monkeypatch, capfd):
+    """Return what a command says. It is given in this process: that is quicker."""
     monkeypatch.setenv("DEEPER_DATA", str(data_dir))
     monkeypatch.setenv("COLUMNS", "100")
 
-    def run(*arguments, directory=tmp_path):
+    def run(*arguments, directory=tmp_path, status=0):
         monkeypatch.chdir(directory)
         monkeypatch.setattr(sys, "argv", ["deeper", *map(str, arguments)])
         GlobalHydra.instance().clear()
         capfd.readouterr()
         with cpu.turned_off():  # and back to what it was: a command chooses for itself
-            status = main.main()
+            found = main.main()
         device.open_cache()  # some verbs close it
         out, err = capfd.readouterr()
-        assert status == 2, out + err
+        assert found == status, out + err
         assert "Traceback" not in out + err and "Error executing" not in err
         return out + err
 

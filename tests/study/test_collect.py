@@ -167,6 +167,28 @@ def test_runs_of_other_code_machines_or_recipes_are_pointed_out(study):
     assert len(text.splitlines()) == 5
 
 
+def test_runs_on_other_cores_or_with_other_variables_are_pointed_out(study):
+    for path in study.iterdir():
+        facts = json.loads((path / "environment.json").read_text())
+        facts |= {"cores": 2, "jax_variables": {}, "xla_flags": ""}
+        if path.name.startswith("plain8-s0"):
+            facts |= {"earlier": [{"cores": 1}], "jax_variables": {"JAX_DISABLE_JIT": "1"}}
+        (path / "environment.json").write_text(json.dumps(facts))
+    text = "\n".join(warnings(collect(study)))
+    assert "different numbers of cores: 2 (29), 1, then 2 (1)" in text
+    assert "different variables of JAX in the environment: {} (29), {'JAX_DISABLE_JIT'" in text
+    assert len(text.splitlines()) == 2
+
+
+def test_runs_of_other_data_under_one_name_are_pointed_out(study):
+    for path in study.iterdir():
+        seen = "c0ffee" if path.name.startswith("plain8-s0") else "decaf0"
+        record = {"name": "photographs", "fingerprint": seen * 10}
+        (path / "data.json").write_text(json.dumps(record))
+    [told] = warnings(collect(study))
+    assert "different data under the name photographs: decaf0decaf0 (29), c0ffeec0ffee (1)" in told
+
+
 @pytest.mark.parametrize(
     ("test", "says"),
     [

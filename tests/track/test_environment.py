@@ -1,6 +1,9 @@
 import json
+import os
 import subprocess
 import sys
+
+import pytest
 
 from deeper.track import environment as module
 from deeper.track.environment import code_version, environment
@@ -66,4 +69,48 @@ def test_long_diff_is_cut_and_says_so(tmp_path, monkeypatch):
 
 
 def test_outside_a_checkout_there_is_no_commit(tmp_path):
-    assert code_version(tmp_path) == {"git_commit": None, "git_dirty": None, "git_diff": None}
+    known = code_version(tmp_path)
+    assert (known["git_commit"], known["git_dirty"], known["git_diff"]) == (None, None, None)
+    assert "is no checkout" in known["git_unknown"]
+
+
+def committed(root):
+    root.mkdir()
+    git(root, "init", "-q")
+    (root / "net.py").write_text(f"{root.name}\n")
+    git(root, "add", ".")
+    git(root, "commit", "-q", "-m", "first")
+    return (root / ".git" / "refs" / "heads").iterdir().__next__().read_text().strip()
+
+
+def test_the_commit_is_the_checkouts_own_whatever_repository_the_environment_names(
+    tmp_path, monkeypatch
+):
+    own, other = committed(tmp_path / "own"), committed(tmp_path / "other")
+    assert own != other
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path / "other"))
+    known = code_version(tmp_path / "own")
+    assert (known["git_commit"], known["git_dirty"], known["git_diff"]) == (own, False, None)
+
+
+def test_the_commit_of_another_users_checkout_is_known(tmp_path, monkeypatch):
+    own = committed(tmp_path / "own")
+    if os.geteuid() != 0:
+        pytest.skip("giving a directory to another user needs root")
+    for path in (tmp_path / "own", *(tmp_path / "own").rglob("*")):
+        os.chown(path, 12345, 12345)
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    assert code_version(tmp_path / "own")["git_commit"] == own
+
+
+def test_a_checkout_that_git_cannot_read_says_why_there_is_no_commit(tmp_path):
+    (tmp_path / ".git").write_text("gitdir: nowhere\n")
+    known = code_version(tmp_path)
+    assert known["git_commit"] is None and "not a git repository" in known["git_unknown"]
+
+
+def test_an_installed_wheel_knows_the_commit_it_was_built_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BUILT", tmp_path / "_commit.txt")
+    (tmp_path / "_commit.txt").write_text("c0ffee\n")
+    assert code_version(tmp_path)["git_commit"] == "c0ffee"

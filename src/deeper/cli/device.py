@@ -13,9 +13,20 @@ from deeper.errors import UserError
 from deeper.models import cpu
 from deeper.train.parallel import data_mesh
 
+# What changes every number and is no choice: as JAX has it where nobody says otherwise.
+PINNED = {
+    "jax_enable_x64": False,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+}
+# Variables of JAX that change no number: where processes meet and where programs are kept.
+INDIFFERENT = ("JAX_COORDINATOR_", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "JAX_COMPILATION_CACHE_")
+
 
 def start_jax(cpu_kernels: bool) -> None:
-    """Make JAX quiet, choose the CPU formulations and open the compilation cache."""
+    """Make JAX quiet, pin its numbers, choose the CPU formulations and open the cache."""
+    for key, value in PINNED.items():
+        jax.config.update(key, value)
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.getLogger("orbax").setLevel(logging.WARNING)
     cpu.use(cpu_kernels)
@@ -85,4 +96,9 @@ def facts(mesh: Mesh) -> dict[str, Any]:
         "process_count": jax.process_count(),
         "cores": len(os.sched_getaffinity(0)),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "jax_variables": {
+            key: value
+            for key, value in sorted(os.environ.items())
+            if key.startswith("JAX_") and not key.startswith(INDIFFERENT)
+        },
     }

@@ -34,6 +34,7 @@ def run(config: DictConfig) -> None:
     free = shutil.disk_usage(Path(config.runs) if Path(config.runs).exists() else Path()).free
     table.add_row("disk", f"{free / 2**30:.0f} GiB free for {config.runs}")
     table.add_row("slurm", "found" if shutil.which("sbatch") else "not found")
-    table.add_row("code", f"{facts['git_commit']}{' + changes' if facts['git_dirty'] else ''}")
+    code = facts["git_commit"] or f"no commit is known: {facts['git_unknown']}"
+    table.add_row("code", f"{code}{' + changes' if facts['git_dirty'] else ''}")
     table.add_row("cache", os.environ.get("DEEPER_CACHE") or "~/.cache/deeper/xla")
     Console(width=100, highlight=False).print(table)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from deeper.cli import build, device
+from deeper.cli import build, device, splits
 from deeper.cli.build import Plan
 from deeper.cli.main import FINISHED
 from deeper.data.catalogue import CATALOGUE
@@ -55,8 +55,9 @@ def train_size(config: DictConfig) -> int:
     data = config.data
     if data.examples is not None:
         return int(data.examples)
-    size = known_size(data.name, "train", Path(data.dir))
-    if data.keep_classes is not None and data.name in CATALOGUE:
+    own = splits.is_own_folder(data)
+    size = known_size(data.name, "train", Path(data.dir), own=own)
+    if data.keep_classes is not None and data.name in CATALOGUE and not own:
         size = size * len(data.keep_classes) // CATALOGUE[data.name].classes
     size -= data.validation
     return size if data.limit is None else min(size, int(data.limit))

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from deeper.augment.ops import Normalise
-from deeper.cli import device, stored
+from deeper.cli import data_record, device, stored
 from deeper.cli.build import task_of
 from deeper.cli.examined import Examined, open_examined, right_answers
 from deeper.cli.feeds import streamed_split, workers_of
@@ -40,7 +40,7 @@ Tell = Callable[[str, int, int], None]
 def run(config: DictConfig) -> None:
     """Evaluate a checkpoint and print, and write, its metrics."""
     path = Path(config.run)
-    of_run = stored.config_of(path, "run")
+    of_run = stored.config_of(path, "run", data_record.moved_to(config.data))
     if config.batch_size is not None:
         of_run.train.batch_size = config.batch_size
     protocol = protocol_of(config, of_run.data)
@@ -114,7 +114,7 @@ def run(config: DictConfig) -> None:
 
 def _is_of_record(config: DictConfig, step: int, path: Path) -> bool:
     """Whether a result is the run's, for a report: its last state, on its own test split."""
-    own = config.get("data") is None and config.split == "test"
+    own = not data_record.names_another(config.data) and config.split == "test"
     return own and step == max(stored.states(path))
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Int32
 from omegaconf import DictConfig
 
+from deeper.cli import data_record
 from deeper.cli.protocols import Protocol
-from deeper.cli.splits import leave_out_unreadable, open_splits, view_of
+from deeper.cli.splits import leave_out_unreadable, view_of
 from deeper.data.imagenet import CLASSES, wordnet_ids
 from deeper.data.photographs import Photographs, holds_photographs
 from deeper.data.records import split_lengths
@@ -48,9 +49,9 @@ def open_examined(config: DictConfig, of_run: DictConfig, protocol: Protocol) ->
     shown.data.image_shape = list(protocol.shown)
     if protocol.shorter_side is not None:
         shown.data.shorter_side = protocol.shorter_side
-    if config.get("data") is not None:
+    if data_record.names_another(config.data):
         return _of_other_data(config, of_run, shown.data)
-    splits = open_splits(shown)
+    splits = data_record.open_own_splits(Path(config.run), shown)
     train = splits.train.select(slice(of_run.train.train_error_examples))
     found = {"train": train, "validation": splits.validation, "test": splits.test}
     split = found.get(config.split)
@@ -80,7 +81,7 @@ def _of_other_data(config: DictConfig, of_run: DictConfig, shown: DictConfig) ->
         raise UserError(
             f"split={config.split} is not there; {name} has {', '.join(dataset.splits)}."
         )
-    names = _names_of_net(of_run)
+    names = _names_of_net(Path(config.run), of_run)
     numbers = numbers_by_name(dataset.class_names, names, name)
     split = dataset.splits[config.split]
     split = Split(split.images, numbers[split.labels]).select(slice(other.get("limit")))
@@ -89,9 +90,11 @@ def _of_other_data(config: DictConfig, of_run: DictConfig, shown: DictConfig) ->
     return Examined(parts[config.split], name, names, left_out)
 
 
-def _names_of_net(of_run: DictConfig) -> tuple[str, ...]:
-    """Return the names of the classes that a net was trained on, as its data set has them."""
-    data = of_run.data
+def _names_of_net(path: Path, of_run: DictConfig) -> tuple[str, ...]:
+    """Return the names of the classes that a net was trained on, as its data set had them."""
+    record, data = data_record.read_record(path), of_run.data
+    if record is not None:
+        return tuple(record["class_names"])
     if data.name == "imagenet" and data.classes == CLASSES:
         return wordnet_ids()
     try:

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from deeper.augment.ops import Normalise
-from deeper.cli import device, stored
+from deeper.cli import data_record, device, stored
 from deeper.cli.progress import bar
 from deeper.cli.splits import open_splits
 from deeper.errors import UserError
@@ -24,7 +24,7 @@ def run(config: DictConfig) -> None:
     """Compute the features, write them where asked to, and print what the probes make of them."""
     console = Console(width=100, highlight=False)
     path = Path(config.run)
-    of_run = stored.config_of(path, "run")
+    of_run = stored.config_of(path, "run", data_record.moved_to(config.data))
     out = None if config.out is None else Path(config.out)
     if out is not None and out.suffix != ".npz":
         raise UserError(f"out={out}: give a file named .npz.")
@@ -33,7 +33,10 @@ def run(config: DictConfig) -> None:
     # Trained on images normalised so, the net gets others normalised alike.
     normalise = Normalise(tuple(of_run.data.mean), tuple(of_run.data.std))
     _choose_data(of_run, config)
-    splits = open_splits(of_run)
+    if data_record.names_another(config.data):
+        splits = open_splits(of_run)
+    else:
+        splits = data_record.open_own_splits(path, of_run)
     model = weights.model
     layer = config.layer or f"input of {stages_of(model, tuple(of_run.data.image_shape)).head}"
     apply = outputs_of(model, layer) if config.layer else inputs_of(model, layer.split()[-1])
@@ -79,8 +82,8 @@ def _move(progress: Progress, task: TaskID, done: int) -> None:
 
 def _choose_data(of_run: DictConfig, config: DictConfig) -> None:
     """Put the data set that is asked for into the run's config."""
-    other = OmegaConf.select(config, "data")
-    if other is not None:
+    other = config.data
+    if data_record.names_another(other):
         if list(other.image_shape) != list(of_run.data.image_shape):
             raise UserError(
                 f"data={other.name} has images of {list(other.image_shape)}, the run was trained "

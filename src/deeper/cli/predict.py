@@ -26,7 +26,7 @@ def run(config: DictConfig) -> None:
     console = Console(width=100, highlight=False)
     path, paths = Path(config.weights), picture_files(Path(config.images))
     device.start_jax(stored.config_of(path, "weights").train.cpu_kernels)
-    of_run = stored.open_stored(path, config.checkpoint, "weights")
+    of_run = stored.open_stored(path, config.checkpoint, "weights", config.data.dir)
     data = of_run.config.data
     shape = tuple(data.image_shape)
     crop = config.crop or (0.875 if min(shape[:2]) >= PHOTOGRAPH else 1.0)

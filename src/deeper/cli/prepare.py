@@ -11,13 +11,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from deeper.cli.splits import view_of
+from deeper.cli.splits import is_own_folder, view_of
+from deeper.data import shards
+from deeper.data.catalogue import CATALOGUE
 from deeper.data.debian import cut_photographs
 from deeper.data.folder import Tree, read_tree
 from deeper.data.imagenet import read_imagenet
 from deeper.data.photographs import Photographs
 from deeper.data.prepare import prepare, prepare_photographs
-from deeper.data.sources import open_dataset
+from deeper.data.sources import open_dataset, prepared_directory
 from deeper.data.storage import UNTOUCHED, Storage
 from deeper.data.tfds_directory import find_prepared
 from deeper.errors import UserError
@@ -75,6 +77,11 @@ def _make(config: DictConfig, progress: Callable[[str, int, int], None]) -> Path
             f"layout and shorter_side are for photographs that are prepared here; {name} is stored "
             "as it is."
         )
+    if is_own_folder(data) and name in (*CATALOGUE, "imagenet", "imagenet2012", "photos"):
+        raise UserError(
+            f"data.name={name} is the name of a known data set (deeper prepare data={name}): call "
+            "your own by another."
+        )
     if "test_fraction" in data:
         return find_prepared(name, data_dir)
     if view is None:
@@ -100,6 +107,31 @@ def _make(config: DictConfig, progress: Callable[[str, int, int], None]) -> Path
         return read_tree(Path(data.source), data.fraction)
 
     storage = Storage(config.layout, config.shorter_side)
+    before = prepared_directory(name, data_dir)
     path = prepare_photographs(name, data_dir, read, view.image_shape[2], storage, progress)
     shutil.rmtree(scratch, ignore_errors=True)
+    if path == before and data.source is not None:
+        _compare(data, path)
     return path
+
+
+def _compare(data: DictConfig, path: Path) -> None:
+    """Refuse a folder that is not what was prepared; say so where that is not looked at.
+
+    Raises:
+        UserError: it does not exist, or its files have other names or sizes.
+    """
+    source, anew = Path(data.source), f"To prepare it anew, move {path} away and repeat the command"
+    if not source.is_dir():
+        raise UserError(
+            f"data.source={source}: there is no such directory; {data.name} was prepared before, "
+            f"and is in {path}."
+        )
+    same = shards.is_of(path, read_tree(source, data.fraction)) if is_own_folder(data) else None
+    if same is None:
+        print(f"{data.name} was prepared before: data.source={source} was not looked at. {anew}.")
+    elif not same:
+        raise UserError(
+            f"data.source={source} has changed since {data.name} was prepared of it, or "
+            f"data.fraction has: files have other names, sizes or splits. {anew}."
+        )

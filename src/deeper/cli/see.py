@@ -17,8 +17,9 @@ from rich.console import Console
 
 from deeper.augment.ops import Normalise
 from deeper.cli import device, stored
+from deeper.cli.data_record import open_own_splits
 from deeper.cli.progress import bar
-from deeper.cli.splits import Splits, open_splits
+from deeper.cli.splits import Splits
 from deeper.data.pictures import picture_files, read_picture
 from deeper.data.sources import Split
 from deeper.errors import UserError
@@ -128,7 +129,7 @@ def _draw(name: str, config: DictConfig, subjects: Sequence[Subject], out: Path)
 
 
 def _subject(config: DictConfig, path: Path, key: str, progress: methods.Progress) -> Subject:
-    weights = stored.open_stored(path, config.checkpoint, key)
+    weights = stored.open_stored(path, config.checkpoint, key, config.data.dir)
     data = weights.config.data
     normalise = Normalise(tuple(data.mean), tuple(data.std))
     subject = Subject(
@@ -148,7 +149,7 @@ def _subject(config: DictConfig, path: Path, key: str, progress: methods.Progres
         # Nobody says what is on them: the class that is asked about is the net's own answer.
         logits = subject.net(normalise(jnp.asarray(images)), [LOGITS])[LOGITS]
         return replace(subject, images=images, labels=np.asarray(logits.argmax(-1), np.int32))
-    splits = open_splits(weights.config)
+    splits = open_own_splits(path, weights.config)
     split, most = _split(splits, str(config.split)), config.examples
     states = stored.states(path)
     if weights.config.init_from is None:

@@ -1,5 +1,7 @@
 """From a composed config to the splits that a run uses."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,10 +54,16 @@ def view_of(data: DictConfig) -> View | None:
     return View((height, width, channels), data.crop, data.shorter_side, data.antialias)
 
 
+def is_own_folder(data: DictConfig) -> bool:
+    """Whether a config's data are a folder of the user's, as data=folder says, not a known set."""
+    return "fraction" in data
+
+
 def open_splits(config: DictConfig) -> Splits:
     """Open the data set and hold out the validation split."""
     data = config.data
-    dataset = open_dataset(data.name, Path(data.dir), view=view_of(config.data))
+    with _told(Console(stderr=True, width=100, highlight=False)) as progress:
+        dataset = open_dataset(data.name, Path(data.dir), progress, view_of(config.data))
     arrays = not any(isinstance(part.images, Photographs) for part in dataset.splits.values())
     if arrays and view_of(data) is not None:
         raise UserError(
@@ -110,6 +118,21 @@ def leave_out_unreadable(
     if choice == "raise":
         return parts, {}
     console = Console(stderr=True, width=100, highlight=False)
+    with _told(console) as progress:
+        found = {name: readable(part, progress) for name, part in parts.items()}
+    unreadable = {name: names for name, (_, names) in found.items() if names}
+    for name, names in unreadable.items():
+        console.print(
+            f"{len(names):,} of {len(parts[name]):,} photographs of {name} cannot be read and are "
+            f"left out: {', '.join(names[:NAMES_SHOWN])}{' ...' * (len(names) > NAMES_SHOWN)}",
+            soft_wrap=True,
+        )
+    return {name: part for name, (part, _) in found.items()}, unreadable
+
+
+@contextmanager
+def _told(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Show how far things are that are done once for a data set."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
     bar = Progress(
         *columns,
@@ -126,15 +149,7 @@ def leave_out_unreadable(
                 tasks[what] = bar.add_task(f"{what}, once", total=total)
             bar.update(tasks[what], completed=done)
 
-        found = {name: readable(part, progress) for name, part in parts.items()}
-    unreadable = {name: names for name, (_, names) in found.items() if names}
-    for name, names in unreadable.items():
-        console.print(
-            f"{len(names):,} of {len(parts[name]):,} photographs of {name} cannot be read and are "
-            f"left out: {', '.join(names[:NAMES_SHOWN])}{' ...' * (len(names) > NAMES_SHOWN)}",
-            soft_wrap=True,
-        )
-    return {name: part for name, (part, _) in found.items()}, unreadable
+        yield progress
 
 
 def _train_and_test(config: DictConfig, dataset: Dataset) -> tuple[Split, Split]:

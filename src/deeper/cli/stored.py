@@ -1,6 +1,5 @@
 """A run's net with the variables of one of its checkpoints."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,15 +12,14 @@ import jax
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from deeper.cli import build, device
+from deeper.cli import build, data_record, device
 from deeper.cli.splits import open_splits
+from deeper.data.imagenet import CLASSES, wordnet_ids
 from deeper.errors import UserError
 from deeper.models.init import initialise, shapes_of
 from deeper.train.checkpoint import CheckpointReader
 from deeper.weights import files, torchvision
 from deeper.weights.names import LAST
-
-CLASSES = "classes.json"
 
 
 @dataclass(frozen=True)
@@ -41,29 +39,33 @@ class Stored:
     variables: dict[str, Any]
 
 
-def config_of(path: Path, key: str) -> DictConfig:
+def config_of(path: Path, key: str, data_dir: str | None = None) -> DictConfig:
     """Return a run directory's config.
 
     Args:
         path: the run directory.
         key: what the user calls it, for the message.
+        data_dir: where its data lie now; by default where they lay.
     """
     if not (path / "config.yaml").is_file():
         raise UserError(f"{key}={path} is no run directory: it has no config.yaml.")
     config = OmegaConf.load(path / "config.yaml")
     assert isinstance(config, DictConfig)
+    if data_dir is not None:
+        config.data.dir = data_dir
     return config
 
 
-def open_stored(path: Path, checkpoint: str | int, key: str) -> Stored:
+def open_stored(path: Path, checkpoint: str | int, key: str, data_dir: str | None = None) -> Stored:
     """Read the net and a checkpoint's variables.
 
     Args:
         path: the run directory.
         checkpoint: last, best or a step.
         key: what the user calls the directory, for messages.
+        data_dir: where its data lie now; by default where they lay.
     """
-    config = config_of(path, key)
+    config = config_of(path, key, data_dir)
     step, variables = _read(path, checkpoint)
     model = build.build_model(config)
     _require_fit(variables, shapes_of(model, tuple(config.data.image_shape)), f"{key}={path}")
@@ -245,10 +247,17 @@ def _fill(variables: dict[str, Any], fresh: dict[str, Any], layers: tuple[str, .
 
 
 def class_names(path: Path, config: DictConfig) -> list[str]:
-    """Return a run's class names, or numbers where neither it nor its data are there to tell."""
-    if (path / CLASSES).is_file():
-        return list(json.loads((path / CLASSES).read_text()))
-    if config.data.name == "imagenet" and config.data.classes == 1000:
+    """Return a run's class names as its record has them, whatever is prepared now.
+
+    Where there is no record (imported weights, runs of an older deeper), they are those of the data
+    that the config names, or numbers.
+    """
+    record = data_record.read_record(path)
+    if record is not None:
+        names = list(record["class_names"])
+        by_id = len(names) == CLASSES and names == list(wordnet_ids())
+        return imagenet_names() if by_id else names
+    if config.data.name == "imagenet" and config.data.classes == CLASSES:
         return imagenet_names()  # the data set's own are WordNet ids
     try:
         return list(open_splits(config).dataset.class_names)

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from deeper.cli import build, device, dry, processes, stored, transfer
+from deeper.cli import build, data_record, device, dry, processes, stored, transfer
 from deeper.cli.banner import banner, banner_facts, transfer_lines
 from deeper.cli.featured import featured
 from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED, USER_ERROR, tell
@@ -25,14 +25,16 @@ from deeper.errors import UserError
 from deeper.inspect.stages import stages_of
 from deeper.tasks.classification import confusion
 from deeper.track.environment import environment
-from deeper.track.run_directory import Beside, RunDirectory
+from deeper.track.files import to_json
+from deeper.track.run_directory import DATA, Beside, RunDirectory
 from deeper.track.tracker import Examples, Tracker
 from deeper.train.checkpoint import Checkpoints
 from deeper.train.loop import Outcome, train
-from deeper.train.parallel import from_first
+from deeper.train.parallel import everywhere, from_first
 from deeper.train.state import create
 
 EXAMPLES_SHOWN = 32
+ANOTHER = "to run on these, move the directory away, or choose another place with runs=DIRECTORY"
 # What JAX's libraries say, by various exceptions, where another process is gone.
 SIGNS_OF_LOSS = ("Gloo", "NCCL", "oordination service", "heartbeat")
 
@@ -64,6 +66,8 @@ def run_frozen(config: DictConfig, path: Path) -> int:
     try:
         with _held(path, plain) as directory:
             if from_first(directory.finished):
+                if processes.first():
+                    data_record.require_same_if_there(path, config.data, ANOTHER)
                 status = directory.result()["status"]
                 console.print(f"{path} is {status} already; remove it to run it again.")
                 return FINISHED if status == "finished" else DIVERGED
@@ -144,6 +148,7 @@ def _train(
     checkpoints = Checkpoints(directory.path / "checkpoints", mesh, plan.settings.keep_at)
     state = checkpoints.restore_last_good(state, warn=console.print) or state
     step = int(state.step)
+    _take_data(config, directory, splits, begun=step > 0)
     seconds_before = directory.truncate_after(step)
     console.print(banner(config.label, plan, mesh, step))
     for line in transfer_lines(plan, begin):
@@ -185,6 +190,21 @@ def _train(
             checkpoints.close()  # which waits for the other processes, and one may be gone
         tracker.finish(outcome.status if outcome else "failed")
     return _say(outcome, directory, console)
+
+
+def _take_data(config: DictConfig, directory: RunDirectory, splits: Splits, *, begun: bool) -> None:
+    """Write down which data the run sees, or compare them with those that it saw before."""
+    found = data_record.record_of(config, splits)
+    number = int(found["fingerprint"][:7], 16)  # as much of it as an int32 has room for
+    if not everywhere(from_first(number) == number):
+        raise UserError(
+            f"{config.data.name} in {config.data.dir} is not the same data in all processes of "
+            "this run: give all hosts the same."
+        )
+    if begun:
+        data_record.require_same(directory.path, config.data, found, ANOTHER)
+    if not begun or data_record.read_record(directory.path) is None:
+        directory.write(DATA, to_json(found, indent=2))
 
 
 def _result(

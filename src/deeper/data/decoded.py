@@ -55,12 +55,12 @@ def decoded(name: str, directory: Path, progress: Progress) -> Decoded:
         UserError: the files are damaged or need TensorFlow, or the disk is full.
     """
     version = _version(directory)
-    places = _places(name, directory)
-    for place in places:
+    possible = places(name, directory)
+    for place in possible:
         found = _read(place / version)
         if found is not None:
             return found
-    place = next((place for place in places if _writable(place)), places[-1])
+    place = next((place for place in possible if _writable(place)), possible[-1])
     try:
         with scratch_directory(place, "decoded", progress) as scratch:
             # Another process may have decoded the same while this one waited.
@@ -95,7 +95,7 @@ def _version(directory: Path) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def _places(name: str, directory: Path) -> tuple[Path, Path]:
+def places(name: str, directory: Path) -> tuple[Path, Path]:
     """Return where decoded images may be: beside the prepared files, or with the user's caches."""
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:8]

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from deeper.data import crops, jpeg, records
+from deeper.data.fingerprint import content_of
 from deeper.data.scratch import Progress
 from deeper.errors import UserError
 
@@ -71,8 +72,7 @@ class Photographs:
     @property
     def identity(self) -> str:
         """Return a text that tells these pixels from others'."""
-        files = sorted(self.directory.glob("*.array_record*"))
-        facts = [[(path.name, path.stat().st_size) for path in files], self.split, str(self.view)]
+        facts = [content_of(self.directory, _in_silence), self.split, str(self.view)]
         digest = hashlib.sha256(json.dumps(facts).encode())
         digest.update(np.ascontiguousarray(self.numbers).tobytes())
         return digest.hexdigest()
@@ -143,6 +143,10 @@ class Photographs:
         return Photographs, (self.directory, self.split, self.numbers, self.view)
 
 
+def _in_silence(what: str, done: int, total: int) -> None:
+    pass
+
+
 CROPS = 1 << 40  # seeds of crops are no seeds of epochs
 
 
@@ -153,7 +157,7 @@ class Opened:
     Attributes:
         splits: name -> photographs and labels.
         class_names: in the order of the labels.
-        fingerprint: SHA-256 of the files' names and sizes, and all labels.
+        fingerprint: SHA-256 of all photographs' files and labels, whatever the set is called.
     """
 
     splits: dict[str, tuple[Photographs, Int[np.ndarray, " n"]]]
@@ -175,7 +179,7 @@ def open_photographs(directory: Path, view: View, progress: Progress) -> Opened:
     Args:
         directory: as TFDS or `prepare` made it.
         view: how they are shown.
-        progress: told how far the reading of labels is, if they were not noted.
+        progress: told how far the reading of labels and of the content is, if they were not noted.
     """
     channels = records.image_shape(directory)[-1]
     view = replace(view, image_shape=(*view.image_shape[:2], channels or 3))
@@ -185,6 +189,5 @@ def open_photographs(directory: Path, view: View, progress: Progress) -> Opened:
         labels = records.labels_of(directory, split, progress)
         splits[split] = Photographs(directory, split, np.arange(len(labels)), view), labels
         digest.update(split.encode() + labels.astype("<i4").tobytes())
-    for path in sorted(directory.glob("*.array_record*")):
-        digest.update(f"{path.name} {path.stat().st_size}".encode())
+    digest.update(content_of(directory, progress).encode())
     return Opened(splits, records.class_names(directory), digest.hexdigest())

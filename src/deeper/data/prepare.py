@@ -15,6 +15,7 @@ from deeper.data import originals, shards
 from deeper.data.builder import build
 from deeper.data.catalogue import CATALOGUE, Entry
 from deeper.data.folder import Tree
+from deeper.data.photographs import holds_photographs
 from deeper.data.scratch import Progress, alone, publish, scratch_directory
 from deeper.data.sources import prepared_directory
 from deeper.data.storage import AS_THEY_ARE, Storage, require_storage
@@ -66,6 +67,7 @@ def prepare(
     try:
         found = prepared_directory(name, data_dir)
         if found is not None:
+            _require_published(found, name)
             return found
         with scratch_directory(data_dir, name, progress) as scratch:
             # Another process may have prepared it while this one waited.
@@ -140,6 +142,15 @@ def prepare_photographs(
             "the command: it goes on from there."
         ) from error
     return target
+
+
+def _require_published(directory: Path, name: str) -> None:
+    """Refuse a user's photographs that are called as a data set of the catalogue."""
+    if holds_photographs(directory):
+        raise UserError(
+            f"{directory} holds photographs of any size, which is not {name} as it was published: "
+            "move it away, or choose another place with data.dir=DIRECTORY."
+        )
 
 
 def _space(entry: Entry) -> int:

@@ -26,6 +26,7 @@ from deeper.errors import UserError
 
 SHARD = 128 << 20  # bytes, about
 SIGNATURE = "unfinished"  # file that tells what is being written
+SOURCE = "source.json"  # file that tells what was written, by names and sizes
 
 
 def write(
@@ -104,6 +105,7 @@ def write(
     for paper, content in tree.papers.items():
         (place / paper).write_bytes(content)
     write_storage(place, storage)
+    (place / SOURCE).write_text(json.dumps({"sha256": signature_of(tree)}) + "\n")
     (place / SIGNATURE).unlink()
     tfds.folder_dataset.write_metadata(
         data_dir=place,
@@ -124,17 +126,31 @@ def _name(info: Path, name: str) -> None:
 
 def _require_same(place: Path, tree: Tree, storage: Storage) -> None:
     """Start afresh if what was begun here is of other photographs, or stored in another way."""
-    digest = hashlib.sha256(str(storage).encode())
-    for split, photographs in tree.splits.items():
-        for p in photographs:
-            digest.update(f"{split} {p.name} {p.size} {p.label}\n".encode())
-    signature = digest.hexdigest()
+    signature = f"{storage} {signature_of(tree)}"
     begun = place / SIGNATURE
     if begun.is_file() and begun.read_text() == signature:
         return
     for path in place.iterdir():
         path.unlink()
     begun.write_text(signature)
+
+
+def signature_of(tree: Tree) -> str:
+    """Return a digest of the photographs' names, sizes, splits and classes."""
+    digest = hashlib.sha256()
+    for split, photographs in tree.splits.items():
+        for p in photographs:
+            digest.update(f"{split} {p.name} {p.size} {p.label}\n".encode())
+    return digest.hexdigest()
+
+
+def is_of(directory: Path, tree: Tree) -> bool | None:
+    """Whether a prepared directory was written of these photographs; None if it does not say."""
+    try:
+        known: str = json.loads((directory / SOURCE).read_text())["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return known == signature_of(tree)
 
 
 def _shards(photographs: Sequence[Photograph]) -> list[list[Photograph]]:

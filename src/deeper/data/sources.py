@@ -70,11 +70,18 @@ def prepared_directory(name: str, data_dir: Path) -> Path | None:
     return max(numbered, key=lambda v: [int(p) for p in v.name.split(".")], default=None)
 
 
-def known_size(name: str, split: str, data_dir: Path) -> int:
-    """Return the number of examples in a split: from the catalogue, or as it was prepared."""
-    if name == "imagenet":
+def known_size(name: str, split: str, data_dir: Path, *, own: bool = False) -> int:
+    """Return the number of examples in a split: as it was published, or as it was prepared.
+
+    Args:
+        name: of the data set.
+        split: train or test.
+        data_dir: root of the prepared data sets.
+        own: whether it is a folder of the user's, whatever it is called.
+    """
+    if name == "imagenet" and not own:
         return {"train": 1_281_167, "test": 50_000}[split]
-    if name in CATALOGUE:
+    if name in CATALOGUE and not own:
         return CATALOGUE[name].sizes[split]
     directory = prepared_directory(name, data_dir)
     if directory is None:

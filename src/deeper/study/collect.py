@@ -31,6 +31,7 @@ class Run:
         config: as `config.yaml` has it.
         result: as `result.json` has it; empty where there is none.
         environment: as `environment.json` has it.
+        data: as `data.json` has it; empty in runs of an older deeper.
         rows: of `metrics.jsonl`.
         note: how far an unfinished run is, what is wrong with a damaged one.
         arm: its name among the study's arms, the same for all seeds.
@@ -43,6 +44,7 @@ class Run:
     config: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     note: str = ""
     arm: str = ""
@@ -188,6 +190,9 @@ def read_run(path: Path) -> Run:
         reading = "environment.json"
         if (path / reading).exists():
             run.environment = _mapping(json.loads((path / reading).read_text(encoding="utf-8")))
+        reading = "data.json"
+        if (path / reading).exists():
+            run.data = _mapping(json.loads((path / reading).read_text(encoding="utf-8")))
         reading = "metrics.jsonl"
         run.rows = _rows(path / reading)
         reading = "result.json"

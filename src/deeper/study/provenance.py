@@ -1,10 +1,10 @@
-"""Whether a study's runs are comparable: the same code, versions, machine and recipe."""
+"""Whether a study's runs are comparable: the same data, code, versions, machine and recipe."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from deeper.study.collect import Collection, nested
+from deeper.study.collect import Collection, Run, nested
 
 SAME_EVERYWHERE = (
     ("git_commit", "commits of the code"),
@@ -14,7 +14,11 @@ SAME_EVERYWHERE = (
     ("platform", "platforms"),
     ("device_kind", "kinds of device"),
     ("cpu", "processors"),
+    ("xla_flags", "XLA_FLAGS"),
+    ("jax_variables", "variables of JAX in the environment"),
 )
+# On a CPU, sums are divided among its cores: other numbers of them differ in the last bits.
+ON_A_CPU = (("cores", "numbers of cores"),)
 # Where the files are and how a run is watched changes no number.
 INDIFFERENT = (
     "label", "seed", "study", "mode", "tracker", "runs", "config_hash", "data.dir",
@@ -25,10 +29,12 @@ INDIFFERENT = (
 def warnings(collection: Collection) -> list[str]:
     """Return, each as a sentence, what makes the finished runs less than comparable."""
     runs = collection.finished
-    out = []
-    for key, name in SAME_EVERYWHERE:
-        counts = Counter(str(nested(run.environment, key)) for run in runs)
-        if len(counts) > 1:
+    out = list(_data(collection))
+    on_a_cpu = all(run.environment.get("platform") == "cpu" for run in runs)
+    for key, name in (*SAME_EVERYWHERE, *(ON_A_CPU if on_a_cpu else ())):
+        seen = [_through_legs(run, key) for run in runs]
+        if len({value for values in seen for value in values}) > 1:
+            counts = Counter(", then ".join(values) for values in seen)
             out.append(f"The runs come from different {name}: {_counted(counts)}.")
     dirty = sum(bool(run.environment.get("git_dirty")) for run in runs)
     if dirty:
@@ -44,6 +50,26 @@ def warnings(collection: Collection) -> list[str]:
             "seed has another config: " + ", ".join(run.path.name for run in superseded) + "."
         )
     return out
+
+
+def _through_legs(run: Run, key: str) -> list[str]:
+    """Return the values of a key in a run's environments, of a run that was cut all that differ."""
+    legs = [*(run.environment.get("earlier") or []), run.environment]
+    values = [nested(leg, key) for leg in legs]
+    known = [value for value in values if value is not None] or [None]
+    return list(dict.fromkeys(str(value) for value in known))
+
+
+def _data(collection: Collection) -> Iterable[str]:
+    """Name the data sets of which the runs saw different contents."""
+    seen: dict[str, Counter[str]] = {}
+    for run in collection.finished:
+        if "fingerprint" in run.data:
+            counts = seen.setdefault(str(run.data.get("name")), Counter())
+            counts[str(run.data["fingerprint"])[:12]] += 1
+    for name, counts in sorted(seen.items()):
+        if len(counts) > 1:
+            yield f"The runs saw different data under the name {name}: {_counted(counts)}."
 
 
 def _recipes(collection: Collection) -> Iterable[str]:

@@ -16,6 +16,7 @@ from deeper.track.files import read_json
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 LONGEST_DIFF = 1_000_000
+BUILT = Path(__file__).parents[1] / "_commit.txt"  # in an installed wheel: what it was built of
 FROZEN, FROZEN_DIFF = "code.json", "diff.patch"  # of a copy of the code, what it is a copy of
 
 
@@ -41,7 +42,10 @@ def root() -> Path:
 
 @functools.cache  # as it was at the first call: what is edited while a run goes on is not in it
 def code_version(root: Path) -> dict[str, Any]:
-    """Return the commit of a checkout and what differs from it; None for each outside one.
+    """Return the commit of a checkout and what differs from it; None for each where it is unknown.
+
+    Where the commit is not known ``git_unknown`` says why. Git looks at this checkout alone,
+    whatever ``GIT_DIR`` and the like say, and whoever owns it.
 
     Args:
         root: of the checkout, or of a copy of one that says what it was taken from.
@@ -50,15 +54,23 @@ def code_version(root: Path) -> dict[str, Any]:
     if frozen is not None:
         diff_file = root / FROZEN_DIFF
         return frozen | {"git_diff": diff_file.read_text() if diff_file.is_file() else None}
-    commit = _git(root, "rev-parse", "HEAD") if (root / ".git").exists() else None
-    if commit is None:
-        return {"git_commit": None, "git_dirty": None, "git_diff": None}
-    diff = _git(root, "diff", "--no-ext-diff", "HEAD") or ""
+    if not (root / ".git").exists():
+        if BUILT.is_file():
+            built = BUILT.read_text(encoding="utf-8").strip()
+            return {"git_commit": built, "git_dirty": False, "git_diff": None}
+        return _unknown(f"{root} is no checkout")
+    commit: str | None = None
+    try:
+        commit = _git(root, "rev-parse", "HEAD").strip()
+        diff = _git(root, "diff", "--no-ext-diff", "HEAD")
+        # New files are in no diff, but they make the tree another one all the same.
+        dirty = bool(_git(root, "status", "--porcelain"))
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or str(error).encode()
+        return _unknown(f"git: {said.decode(errors='replace').strip()[:300]}", commit)
     if len(diff) > LONGEST_DIFF:
         diff = diff[:LONGEST_DIFF] + f"\n... {len(diff) - LONGEST_DIFF} characters more\n"
-    # New files are in no diff, but they make the tree another one all the same.
-    dirty = bool(_git(root, "status", "--porcelain"))
-    return {"git_commit": commit.strip(), "git_dirty": dirty, "git_diff": diff or None}
+    return {"git_commit": commit, "git_dirty": dirty, "git_diff": diff or None}
 
 
 def _version(package: str) -> str | None:
@@ -68,17 +80,32 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git(root: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "--no-optional-locks", "-C", str(root), *arguments],
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=20,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
+def _unknown(why: str, commit: str | None = None) -> dict[str, Any]:
+    return {"git_commit": commit, "git_dirty": None, "git_diff": None, "git_unknown": why}
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """Return what git says of a checkout, which may be another user's.
+
+    Raises:
+        OSError, subprocess.SubprocessError: there is no git, or it fails.
+    """
+    # Variables such as GIT_DIR and GIT_WORK_TREE would lead to another repository.
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    # Git believes safe.directory from the environment, and this code runs from there anyway; no
+    # program that the checkout's own settings name is started.
+    given = {"safe.directory": str(root), "core.fsmonitor": "false"}
+    environ["GIT_CONFIG_COUNT"] = str(len(given))
+    for number, (key, value) in enumerate(given.items()):
+        environ |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    done = subprocess.run(
+        ["git", "--no-optional-locks", "-C", str(root), *arguments],
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        env=environ,
+        timeout=20,
+        check=True,
+    )
     return done.stdout.decode(errors="replace")
 
 

@@ -1,6 +1,7 @@
 """A run's directory: what is in it is the record of the run.
 
     config.yaml       the resolved config, with its hash
+    data.json         content and class names of the data set, and how its images are shown
     environment.json  versions, machine, code
     metrics.jsonl     every logged number: one JSON object a line
     examples.npz      a few images with predictions, and the confusion matrix
@@ -25,7 +26,7 @@ from deeper.track.files import disk_errors, read_json, to_json, write_whole
 from deeper.track.lock import Lock, take_lock
 
 CONFIG, ENVIRONMENT, EXAMPLES = "config.yaml", "environment.json", "examples.npz"
-ROWS, RESULT = "metrics.jsonl", "result.json"
+DATA, ROWS, RESULT = "data.json", "metrics.jsonl", "result.json"
 
 _DIFFERENCES_SHOWN = 5
 _ABSENT = object()

@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from deeper.cli import build
+from deeper.cli import build, data_record
 from deeper.cli.sweeps import queue
 from deeper.cli.sweeps.snapshot import Code
 from deeper.cli.sweeps.submission import (
@@ -25,7 +25,7 @@ from deeper.cli.sweeps.submission import (
     read_submission,
     write_submission,
 )
-from deeper.cli.train import check
+from deeper.cli.train import ANOTHER, check
 from deeper.errors import UserError
 from deeper.track.files import disk_errors, read_json
 from deeper.track.lock import Lock, holder_of, take_lock
@@ -66,7 +66,8 @@ class Claim:
         code: what they run.
         todo: the arms that are now this launcher's, in order.
         finished: before.
-        failed: arms with reasons: diverged before, or mistakes in their configs.
+        failed: arms with reasons: diverged before, finished on other data, or mistakes in their
+            configs.
         elsewhere: arms that another process or job has, with its name.
         jobs: numbers of batch jobs, where there are any.
     """
@@ -185,7 +186,11 @@ def claim(
             for arm, where in zip(arms, alive_among(before), strict=True):
                 status = arm.status()
                 if status == "finished":
-                    taken.finished.append(arm)
+                    other = _on_other_data(arm)
+                    if other is None:
+                        taken.finished.append(arm)
+                    else:
+                        taken.failed.append((arm, other))
                 elif status is not None:
                     taken.failed.append((arm, f"{status} before"))
                 elif where is not None:
@@ -206,6 +211,16 @@ def claim(
                     (arm.directory / SUBMISSION).unlink(missing_ok=True)
             raise
     return taken
+
+
+def _on_other_data(arm: Arm) -> str | None:
+    """Return why a finished arm does not count, where its data are not those that are there now."""
+    try:
+        with chdir(arm.cwd):
+            data_record.require_same_if_there(arm.directory, arm.config.data, ANOTHER)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _take(arm: Arm, taken: Claim, launcher: str, settings: dict[str, Any]) -> None:

@@ -1,0 +1,91 @@
+"""The content of a directory of records, as one digest that is kept beside it.
+
+Photographs are not decoded when a run opens them, so that their files are read once for this. The
+digest is good for as long as names, sizes and times of the files are the same.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from deeper.data import records
+from deeper.data.decoded import places
+from deeper.data.scratch import Progress
+from deeper.errors import UserError
+
+NOTE = "content.json"
+AT_ONCE = 64  # photographs that a thread reads at a time
+
+
+def content_of(directory: Path, progress: Progress) -> str:
+    """Return a digest of the coded photographs of a prepared directory, in hex digits.
+
+    It is the same wherever they were prepared, in however many files.
+
+    It is kept in the directory, or in the user's cache directory where that cannot be written to.
+
+    Args:
+        directory: the prepared TFDS directory.
+        progress: told how many of the photographs have been read.
+
+    Raises:
+        UserError: a record is damaged.
+    """
+    files = sorted(directory.glob("*.array_record*"))
+    facts = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    notes = [directory / NOTE, places(directory.parent.name, directory)[1] / NOTE]
+    for note in notes:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            known = json.loads(note.read_text())
+            if known["files"] == facts:
+                return str(known["sha256"])
+    digest = _digest(directory, progress)
+    for note in notes:
+        with contextlib.suppress(OSError):
+            note.parent.mkdir(parents=True, exist_ok=True)
+            aside = note.with_name(f".{NOTE}-{os.getpid()}")
+            aside.write_text(json.dumps({"files": facts, "sha256": digest}))
+            aside.replace(note)
+            break
+    return digest
+
+
+def _digest(directory: Path, progress: Progress) -> str:
+    """Read everything; neither how the records lie in files nor how they were coded counts."""
+    whole, threads = hashlib.sha256(), len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(threads) as pool:  # hashing leaves the GIL
+        for split, lengths in sorted(records.split_lengths(directory).items()):
+            count = sum(lengths)
+            step = max(AT_ONCE, -(-count // (8 * threads)))
+            parts = [range(i, min(i + step, count)) for i in range(0, count, step)]
+            whole.update(f"{split} {count}\n".encode())
+            done = 0
+            for part, digests in zip(
+                parts, pool.map(partial(_digests, directory, split), parts), strict=True
+            ):
+                whole.update(digests)
+                done += len(part)
+                progress(f"read the content of {split}", done, count)
+    return whole.hexdigest()
+
+
+def _digests(directory: Path, split: str, part: range) -> bytes:
+    """Return the SHA-256 of some photographs, one after the other."""
+    found, out = records.open_records(directory, split), []
+    for first in range(part.start, part.stop, AT_ONCE):
+        some = range(first, min(first + AT_ONCE, part.stop))
+        try:
+            images = [records.fields(record)["image"] for record in found.__getitems__(some)]
+        except (ValueError, KeyError, IndexError, RuntimeError) as error:
+            raise UserError(
+                f"One of the records {some.start} to {some.stop - 1} of {split} in {directory} is "
+                "damaged: prepare the data set again."
+            ) from error
+        for image in images:
+            assert isinstance(image, bytes)
+            out.append(hashlib.sha256(image).digest())
+    return b"".join(out)
