@@ -9,6 +9,7 @@ from deeper.errors import UserError
 from deeper.track import mirror
 from deeper.track.mirror import chosen_mode, has_api_key
 from deeper.track.run_directory import RunDirectory
+from deeper.track.run_id import run_id
 from deeper.track.tracker import Examples, Tracker
 from tests.track.conftest import config_of, row
 from tests.track.wandb_server import offline_records, offline_rows
@@ -87,7 +88,7 @@ def test_offline_mirror_holds_rows_config_summary_and_tables_and_prints_nothing(
 
     records = offline_records(path)
     run = next(r.run for r in records if r.WhichOneof("record_type") == "run")
-    assert run.run_id == "depth_fashion-resnet20-s0-0123abcd"
+    assert run.run_id == run_id(path)
     assert run.run_group == "depth_fashion"
     assert set(run.tags) == {"depth_fashion", "resnet20", "quick"}
     assert {u.key: u.value_json for u in run.config.update}["model.depth"] == "20"

@@ -9,7 +9,8 @@ from typing import Any
 
 from deeper.track.mirror import chosen_mode
 from deeper.track.run_directory import read_config
-from deeper.track.upload import LONGEST_TABLE, quiet_settings, run_id
+from deeper.track.run_id import run_id
+from deeper.track.upload import LONGEST_TABLE, quiet_settings
 
 Warn = Callable[[str], None]
 

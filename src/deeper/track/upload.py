@@ -12,7 +12,6 @@ prints the number of rows sent.
 import fcntl
 import hashlib
 import os
-import re
 import select
 import signal
 import sys
@@ -25,9 +24,8 @@ import numpy as np
 from deeper.errors import UserError
 from deeper.track.files import read_json, to_json, write_whole
 from deeper.track.run_directory import EXAMPLES, RESULT, ROWS, read_config, read_rows
+from deeper.track.run_id import MARK, keep_id, run_id
 
-MARK = "synced.json"
-AGENTS_ID = "wandb/id"  # of a run that an agent of a W&B sweep has started
 INIT_SECONDS = 15.0
 POLL_SECONDS = 1.0
 # W&B draws no table longer than this.
@@ -95,7 +93,7 @@ def _begin(wandb: Any, path: Path, mode: str) -> Any:
         project=tracker["project"],
         entity=tracker["entity"],
         dir=str(path),
-        id=_known_id(path) or run_id(path),
+        id=run_id(path),
         name=f"{config['label']}-s{config['seed']}",
         group=study,
         tags=[tag for tag in (study, config["label"], config["mode"]["name"]) if tag],
@@ -104,7 +102,7 @@ def _begin(wandb: Any, path: Path, mode: str) -> Any:
         settings=quiet_settings(wandb),
     )
     if os.environ.get("WANDB_SWEEP_ID"):  # its agent has named the run
-        write_whole(path / AGENTS_ID, f"{run.id}\n".encode())
+        keep_id(path, run.id)
     run.define_metric("step", hidden=True)
     run.define_metric("*", step_metric="step")
     return run
@@ -168,23 +166,6 @@ def _conclude(wandb: Any, run: Any, path: Path, result: Mapping[str, Any], numbe
         string_fields={"title": "Confusion matrix of the test split"},
     )
     run.log({"examples": table, "confusion": confusion}, step=number, commit=True)
-
-
-# --- names ----------------------------------------------------------------------------------
-
-
-def run_id(path: Path) -> str:
-    """Return the W&B id of a run directory: its study's and its own name."""
-    path = path.absolute()
-    return re.sub(r"[^\w-]", "_", f"{path.parent.name}-{path.name}")[-128:]
-
-
-def _known_id(path: Path) -> str | None:
-    """Return the id that a run got from an agent."""
-    try:
-        return (path / AGENTS_ID).read_text().strip() or None
-    except FileNotFoundError:
-        return None
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
