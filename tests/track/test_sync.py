@@ -12,7 +12,7 @@ from deeper.track.run_id import run_id
 from deeper.track.sync import find_runs, sync
 from deeper.track.tracker import Tracker
 from tests.track.conftest import config_of, row
-from tests.track.wandb_server import offline_rows, serving
+from tests.track.wandb_server import offline_rows
 
 OLD_ID = "depth_fashion-resnet20-s0-0123abcd"  # that a run had when its id was made of names
 
@@ -30,14 +30,6 @@ with RunDirectory.open(sys.argv[1], config, "0123abcd") as directory:
     os.killpg(tracker._mirror._process.pid, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
 """
-
-
-@pytest.fixture
-def online(no_account, monkeypatch):
-    with serving() as server:
-        monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        yield server
 
 
 def leg(path, steps, resumed_from=0, mode="disabled", status="interrupted"):

@@ -12,6 +12,7 @@ from deeper.cli import device
 from deeper.data.sources import prepared_directory
 from deeper.track.environment import environment
 from deeper.track.mirror import has_api_key
+from deeper.track.switches import choose, stored_choice
 
 
 def run(config: DictConfig) -> None:
@@ -29,11 +30,24 @@ def run(config: DictConfig) -> None:
     name, data_dir = config.data.name, Path(config.data.dir)
     prepared = prepared_directory(name, data_dir)
     table.add_row("data", str(prepared or f"{name} is not prepared: deeper prepare data={name}"))
-    key = "an API key: runs are mirrored online" if has_api_key() else "no API key: offline"
-    table.add_row("wandb", key)
+    table.add_row("wandb", _mirrored())
     free = shutil.disk_usage(Path(config.runs) if Path(config.runs).exists() else Path()).free
     table.add_row("disk", f"{free / 2**30:.0f} GiB free for {config.runs}")
     table.add_row("slurm", "found" if shutil.which("sbatch") else "not found")
     table.add_row("code", f"{facts['git_commit']}{' + changes' if facts['git_dirty'] else ''}")
     table.add_row("cache", os.environ.get("DEEPER_CACHE") or "~/.cache/deeper/xla")
     Console(width=100, highlight=False).print(table)
+
+
+def _mirrored() -> str:
+    """Return how runs are mirrored at W&B here, and why."""
+    try:
+        import wandb
+
+        settings = wandb.Settings(silent=True, quiet=True)
+        choice = choose("auto", stored_choice(wandb.setup(settings).settings))
+    except Exception as error:  # whatever W&B raises, or WANDB_MODE is unknown
+        return f"runs are not mirrored: {str(error)[:200]}"
+    if choice.mode == "auto":
+        return "an API key: runs are mirrored online" if has_api_key() else "no API key: offline"
+    return f"{choice.mode}, by {choice.by}"

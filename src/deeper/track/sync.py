@@ -12,6 +12,7 @@ from deeper.track.files import read_json
 from deeper.track.lock import take_lock
 from deeper.track.mirror import Mirror, has_api_key
 from deeper.track.run_directory import CONFIG, RESULT
+from deeper.track.switches import choose
 from deeper.track.upload import uploaded
 
 RUN_SECONDS = 600.0  # for the upload of one run
@@ -47,8 +48,11 @@ def sync(
         Rows sent, by run directory; one that failed is not in it.
 
     Raises:
-        UserError: there is no API key.
+        UserError: there is no API key, or W&B is turned off.
     """
+    choice = choose(mode)
+    if choice.mode == "disabled":
+        raise UserError(choice.notice())
     if mode == "online" and not has_api_key():
         raise UserError(
             "There is no W&B API key: run `wandb login`, or set WANDB_API_KEY, and repeat."
