@@ -181,6 +181,21 @@ def test_failed_run_is_said_and_the_others_are_sent(path, online):
     assert len(online.rows(run_id(path))) == 2
 
 
+@pytest.mark.parametrize("damage", ["lock", "result", "rows"])
+def test_a_run_that_cannot_be_read_is_no_success(path, online, damage):
+    leg(path, [1])
+    if damage == "result":
+        (path / "result.json").write_text('{"status": "fini')
+    else:
+        file = path / ("lock" if damage == "lock" else "metrics.jsonl")
+        file.unlink()
+        file.mkdir()
+    said = []
+    assert sync([path], warn=said.append) == {}
+    assert len(said) == 1
+    assert str(path) in said[0]
+
+
 def test_runs_are_found_from_any_level(path):
     leg(path, [1])
     assert find_runs(path) == find_runs(path.parent) == find_runs(path.parent.parent) == [path]
