@@ -1,17 +1,25 @@
 """What a machine may lack: devices, a home, a readable cache, room for what is printed."""
 
 import os
+import resource
+import signal
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from deeper.cli import device
-from tests.cli.conftest import SMALL
+from deeper.cli.signals import asking_to_stop
+from deeper.errors import UserError
+from deeper.train.checkpoint import Checkpoints
+from tests import faults
+from tests.cli.conftest import SMALL, command
 
 # Root's rights on files, without root's entry in the list of users.
 NOBODY = [
@@ -97,3 +105,90 @@ def test_a_damaged_entry_of_the_compilation_cache_is_replaced(tmp_path, monkeypa
         compile_it()
         assert [len(entry.read_bytes()) > 100 for entry in entries] == [len(w) > 100 for w in whole]
         assert device.remove_damaged(tmp_path) == 0
+
+
+TWO_STEPS = ("train.epochs=null", "train.steps=2")
+
+
+def test_a_run_whose_output_nobody_reads_any_more_finishes(start, tmp_path):
+    process = start("train", *SMALL, *TWO_STEPS, wait=False)
+    process.stdout.readline()
+    process.stdout.close()  # as `| head -1` does
+    assert process.wait(timeout=240) == 0
+    assert list(tmp_path.glob("runs/single/*/result.json"))
+
+
+def test_a_run_whose_log_is_on_a_full_disk_finishes(data_dir, tmp_path):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command("train", *SMALL, *TWO_STEPS),
+            cwd=tmp_path,
+            env=os.environ | {"DEEPER_DATA": str(data_dir)},
+            stdout=full,
+            stderr=full,
+        )
+    assert done.returncode == 0
+    assert list(tmp_path.glob("runs/single/*/result.json"))
+
+
+def test_a_result_that_is_printed_on_a_full_disk_is_no_success(tmp_path):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command("--help"), stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        )
+    assert done.returncode == 2
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_whose_terminal_is_closed_stops_at_a_checkpoint(start, tmp_path):
+    process = start(
+        "train", *SMALL, "train.epochs=null", "train.steps=100000", "train.steps_per_call=5",
+        wait=False,
+    )  # fmt: skip
+    faults.wait_for(lambda: list(tmp_path.glob("runs/single/*/metrics.jsonl")), "a row")
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGHUP)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 75, output
+    [run] = tmp_path.glob("runs/single/*")
+    assert faults.last_checkpoint(run) > 0
+
+
+def test_what_nohup_keeps_away_stops_nothing():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert signal.SIGHUP not in asking_to_stop()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.SIGHUP in asking_to_stop()
+
+
+def test_a_sweep_into_a_place_that_cannot_be_written_to_is_a_sentence(mistake, tmp_path):
+    (tmp_path / "file").write_text("")
+    said = mistake("train", "-m", "model=lenet5", "seed=0,1", f"runs={tmp_path}/file/runs")
+    assert "Not a directory" in said
+    place = tmp_path / "read-only"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting needs root")
+    try:
+        assert "Read-only file system" in mistake(
+            "train", "-m", "model=lenet5", "seed=0,1", f"runs={place}"
+        )
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_checkpoint_beyond_the_limit_of_a_files_size_is_a_sentence(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", device.one())
+    noise = np.random.default_rng(0).normal(size=200_000).astype(np.float32)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+    try:
+        with pytest.raises(UserError, match="ulimit -f"):
+            checkpoints.save_variables({"params": {"kernel": noise}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    checkpoints.close()
