@@ -8,10 +8,11 @@ import os
 import sys
 from pathlib import Path
 
-from deeper.cli import train
+from deeper.cli import processes, train
+from deeper.cli.main import INTERRUPTED
 from deeper.cli.sweeps.claim import frozen_config
 from deeper.cli.sweeps.snapshot import digest
-from deeper.cli.sweeps.submission import Submission, note, read_submission
+from deeper.cli.sweeps.submission import Submission, note, now, read_submission
 from deeper.track.environment import code_version, root
 
 
@@ -27,7 +28,12 @@ def run(directory: Path) -> int:
         _compare_code(directory, submission)
         # The record shall hold a command that a person can type.
         sys.argv = ["deeper train", *submission.overrides]
-    return train.run_frozen(config, directory)
+    status = train.run_frozen(config, directory)
+    if submission is not None and status == INTERRUPTED and processes.first():
+        # Its launcher writes that down, too, but may have ended before.
+        ended = {"code": status, "reason": None, "time": now()}
+        note(directory, submission.sweep, ended=ended)
+    return status
 
 
 def _compare_code(directory: Path, submission: Submission) -> None:
