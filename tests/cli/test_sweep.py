@@ -16,7 +16,7 @@ import yaml
 from rich.console import Console
 
 from deeper.cli import build, sweep
-from deeper.cli.sweeps import devices, local, snapshot
+from deeper.cli.sweeps import devices, local, slurm, snapshot
 from deeper.cli.sweeps.claim import arms_of, claim
 from deeper.cli.sweeps.job import last_line
 from deeper.cli.sweeps.states import runs_in, states_of
@@ -77,6 +77,33 @@ def test_what_slurm_refuses_is_claimed_by_nobody(tmp_path):
     with pytest.raises(UserError, match="no such partition"):
         claim(one, tmp_path, "slurm", CODE, {}, refuse)
     assert read_submission(one[0].directory).settings == {"jobs": 3}
+
+
+@pytest.mark.parametrize("name", ["runs%j", "%x", "a\\b"])
+def test_names_that_slurm_would_read_otherwise_are_refused(tmp_path, name):
+    one = arms(tmp_path / name, 0)
+    settings = {"signal_delay_s": 90}
+    with pytest.raises(UserError, match="Slurm would read"):
+        claim(one, tmp_path / name, "slurm", CODE, settings, slurm.submit)
+    assert read_submission(one[0].directory) is None
+
+
+def test_a_snapshot_that_pythons_path_cannot_name_is_refused(tmp_path):
+    with pytest.raises(UserError, match="code=tree"):
+        snapshot.freeze("snapshot", tmp_path / "12:30")
+    assert not list(tmp_path.glob("**/*.py"))
+    assert snapshot.freeze("tree", tmp_path / "12:30").root is None
+
+
+def test_an_arm_runs_no_other_code_than_what_was_frozen(tmp_path, monkeypatch):
+    from deeper.cli import arm
+
+    [one] = arms(tmp_path, 0)
+    elsewhere = dataclasses.replace(CODE, root=str(tmp_path / "frozen"), digest="another")
+    claim([one], tmp_path, "local", elsewhere, {}, lambda it: None)
+    monkeypatch.setattr(arm.train, "run_frozen", lambda config, path: pytest.fail("it ran"))
+    with pytest.raises(UserError, match="frozen"):
+        arm.run(one.directory)
 
 
 def test_a_mistake_in_an_arm_is_found_before_it_is_submitted(tmp_path):
