@@ -173,6 +173,13 @@ def test_wandb_mode_offline_holds_where_the_command_leaves_it_open(mode, monkeyp
     assert choose("disabled").mode == "disabled"
 
 
+def test_a_wandb_mode_in_capitals_is_understood_by_the_mirror_too(path, online, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "DRYRUN")
+    record(path, config_of("auto"), pytest.fail, shown=False)
+    assert online.requests == 0
+    assert len(offline_rows(path)) == 3
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [("WANDB_MODE", "disabled"), ("WANDB_MODE", "Off"), ("WANDB_DISABLED", "true"),

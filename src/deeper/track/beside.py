@@ -96,8 +96,8 @@ def _log(
         mode = allowed_mode(wandb, tracker["mode"])
         run = wandb.init(
             mode=mode,  # type: ignore[arg-type] # a str that is one of them
-            project=tracker["project"],
-            entity=tracker["entity"],
+            project=tracker["project"] or None,  # empty: WANDB_PROJECT= was
+            entity=tracker["entity"] or None,
             dir=str(out),
             id=f"{run_id(path)}-{job}"[-128:],
             name=f"{config['label']}-s{config['seed']}, {done}",

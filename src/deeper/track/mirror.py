@@ -42,6 +42,8 @@ class Mirror:
         log.parent.mkdir(exist_ok=True)
         # One that W&B has started for this process, if it has; the mirror starts its own.
         environment = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}
+        if "WANDB_MODE" in environment:
+            environment["WANDB_MODE"] = environment["WANDB_MODE"].strip().lower()  # as W&B has it
         with log.open("wb") as stream:
             self._log = log.open("rb")  # now: somebody may remove wandb/ while the run goes on
             self._process = subprocess.Popen(

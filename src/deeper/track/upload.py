@@ -115,8 +115,8 @@ def _begin(wandb: Any, path: Path, mode: str) -> Any:
     tags = (study, config["label"], config["mode"]["name"], *(own.run_tags or ()))
     run = wandb.init(
         mode=mode,
-        project=tracker["project"],
-        entity=tracker["entity"],
+        project=tracker["project"] or None,  # empty: WANDB_PROJECT= was
+        entity=tracker["entity"] or None,
         dir=str(path),
         id=run_id(path),
         name=own.run_name or f"{config['label']}-s{config['seed']}",
