@@ -254,3 +254,15 @@ def test_flags_for_xla_fit_the_device_and_keep_the_users(monkeypatch):
     assert flags(JAX_PLATFORMS="cpu") == cpu
     fast = "--xla_gpu_deterministic_ops=false"
     assert flags(XLA_FLAGS=fast) == fast
+
+
+def test_project_and_entity_of_wandbs_environment_are_taken_unless_they_are_given(monkeypatch):
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    monkeypatch.setenv("WANDB_ENTITY", "lab")
+    tracker = compose_train().tracker
+    assert (tracker.project, tracker.entity) == ("theirs", "lab")
+    assert compose_train("tracker.project=mine").tracker.project == "mine"
+    monkeypatch.delenv("WANDB_PROJECT")
+    monkeypatch.delenv("WANDB_ENTITY")
+    tracker = compose_train().tracker
+    assert (tracker.project, tracker.entity) == ("deeper", None)

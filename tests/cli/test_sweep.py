@@ -16,7 +16,7 @@ import yaml
 from rich.console import Console
 
 from deeper.cli import build, sweep
-from deeper.cli.sweeps import devices, snapshot
+from deeper.cli.sweeps import devices, local, slurm, snapshot
 from deeper.cli.sweeps.claim import arms_of, claim
 from deeper.cli.sweeps.job import last_line
 from deeper.cli.sweeps.states import runs_in, states_of
@@ -77,6 +77,33 @@ def test_what_slurm_refuses_is_claimed_by_nobody(tmp_path):
     with pytest.raises(UserError, match="no such partition"):
         claim(one, tmp_path, "slurm", CODE, {}, refuse)
     assert read_submission(one[0].directory).settings == {"jobs": 3}
+
+
+@pytest.mark.parametrize("name", ["runs%j", "%x", "a\\b"])
+def test_names_that_slurm_would_read_otherwise_are_refused(tmp_path, name):
+    one = arms(tmp_path / name, 0)
+    settings = {"signal_delay_s": 90}
+    with pytest.raises(UserError, match="Slurm would read"):
+        claim(one, tmp_path / name, "slurm", CODE, settings, slurm.submit)
+    assert read_submission(one[0].directory) is None
+
+
+def test_a_snapshot_that_pythons_path_cannot_name_is_refused(tmp_path):
+    with pytest.raises(UserError, match="code=tree"):
+        snapshot.freeze("snapshot", tmp_path / "12:30")
+    assert not list(tmp_path.glob("**/*.py"))
+    assert snapshot.freeze("tree", tmp_path / "12:30").root is None
+
+
+def test_an_arm_runs_no_other_code_than_what_was_frozen(tmp_path, monkeypatch):
+    from deeper.cli import arm
+
+    [one] = arms(tmp_path, 0)
+    elsewhere = dataclasses.replace(CODE, root=str(tmp_path / "frozen"), digest="another")
+    claim([one], tmp_path, "local", elsewhere, {}, lambda it: None)
+    monkeypatch.setattr(arm.train, "run_frozen", lambda config, path: pytest.fail("it ran"))
+    with pytest.raises(UserError, match="frozen"):
+        arm.run(one.directory)
 
 
 def test_a_mistake_in_an_arm_is_found_before_it_is_submitted(tmp_path):
@@ -241,6 +268,63 @@ def test_cancel_ends_what_is_ours_and_touches_no_other_process(tmp_path):
         for process in (ours, others):
             process.kill()
             process.wait()
+
+
+def test_cancel_has_to_be_told_what_is_to_end(mistake):
+    assert "study=none" in mistake("sweep", "cancel")
+    assert "There is no run in" in mistake("sweep", "cancel", "study=none")
+
+
+@pytest.fixture
+def launched(tmp_path, monkeypatch):
+    """Run two arms by the local launcher, each as a command of the system."""
+    study = tmp_path / "study"
+    (tmp_path / ".sweep" / "live").mkdir(parents=True)
+    for number in range(2):
+        stored(study, number, "waiting")
+
+    def run(*words):
+        def start_trainer(directory, submission, environment, log, pipe):
+            os.close(pipe)
+            return subprocess.Popen(words)
+
+        monkeypatch.setattr(local, "start_trainer", start_trainer)
+        directories = [str(directory) for directory in runs_in(study)]
+        work = local.Work(str(tmp_path / ".sweep" / "live"), 2, 0, [], directories, 2, None)
+        return local.run(work), runs_in(study)
+
+    return run
+
+
+def test_an_arm_without_a_test_error_does_not_end_the_others(launched, tmp_path):
+    for directory, metrics in zip(
+        runs_in(tmp_path / "study"), ({}, {"test/error": 1.5}), strict=True
+    ):
+        result = {"status": "finished", "metrics": metrics}
+        (directory / "result.json").write_text(json.dumps(result))
+    status, _ = launched("true")
+    assert status == 0
+
+
+def test_arms_that_a_stopped_launcher_stopped_are_not_lost(launched):
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    status, directories = launched("sleep", "60")
+    assert status == 75
+    assert {state.word for state in states_of(directories)} == {"stopped"}
+
+
+def test_an_arm_whose_launcher_is_gone_says_itself_that_it_stopped(tmp_path, monkeypatch):
+    from deeper.cli import arm
+
+    [one] = arms(tmp_path, 0)
+    claim([one], tmp_path, "local", CODE, {}, lambda it: None)
+    process = dataclasses.replace(Process.of(os.getpid()), began=1)  # it has ended
+    submission = read_submission(one.directory)
+    write_submission(one.directory, dataclasses.replace(submission, process=process))
+    assert {state.word for state in states_of([one.directory])} == {"lost"}
+    monkeypatch.setattr(arm.train, "run_frozen", lambda config, path: 75)
+    assert arm.run(one.directory) == 75
+    assert {state.word for state in states_of([one.directory])} == {"stopped"}
 
 
 def test_the_last_line_of_a_log_is_the_errors_and_not_what_jax_adds(tmp_path):

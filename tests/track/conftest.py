@@ -1,8 +1,11 @@
 """A run directory to record into, and W&B as a user without an account has it."""
 
+import os
+
 import pytest
 
 from deeper.track.run_directory import RunDirectory
+from tests.track.wandb_server import serving
 
 
 def config_of(mode: str = "auto", learning_rate: float = 0.1) -> dict:
@@ -35,8 +38,17 @@ def directory(path):
 @pytest.fixture
 def no_account(tmp_path, monkeypatch):
     """W&B is on, and nobody is logged in."""
-    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "wandb-config"))
+
+
+@pytest.fixture
+def online(no_account, monkeypatch):
+    """W&B is a server on this machine, and somebody is logged in."""
+    with serving() as server:
+        monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        yield server

@@ -9,8 +9,9 @@ from PIL import Image
 
 from deeper.track.beside import log_evaluation, log_pictures
 from deeper.track.run_directory import RunDirectory
+from deeper.track.run_id import run_id
 from tests.track.conftest import config_of
-from tests.track.wandb_server import offline_rows
+from tests.track.wandb_server import offline_records, offline_rows
 
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])
@@ -24,13 +25,16 @@ def test_sheets_go_where_the_tracker_says(tmp_path, no_account, mode):
         "offline" if mode == "offline" else None
     )
     if mode == "disabled":
-        assert said == ["Weights & Biases is turned off: nothing was sent."]
+        assert len(said) == 1
+        assert "turned off by tracker.mode=disabled" in said[0]
         return
     assert not said
     deadline = time.monotonic() + 20  # W&B writes its file by a process of its own
     while not offline_rows(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.1)
     [row] = offline_rows(tmp_path)
+    ids = [r.run.run_id for r in offline_records(tmp_path) if r.WhichOneof("record_type") == "run"]
+    assert set(ids) == {f"{run_id(run)}-see"}
     assert row["filters/_type"] == "image-file"
     [stored] = (tmp_path / "wandb").glob("offline-run-*/files/media/images/filters_*.png")
     assert stored.read_bytes() == sheet.read_bytes()

@@ -13,12 +13,13 @@ import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from deeper.errors import UserError
 from deeper.track import lock
-from deeper.track.lock import Holder, take_lock
+from deeper.track.lock import Holder, holder_of, take_lock
 from deeper.track.run_directory import RunDirectory
 
 HERE = Holder.this_process()
@@ -174,3 +175,24 @@ def test_a_full_disk_takes_no_words_to_hold(place, monkeypatch):
         take_lock(place)
     first.release()
     take_lock(place).release()
+
+
+def test_a_holder_is_found_by_the_kernels_list_of_locks(place):
+    taken = take_lock(place)
+    assert holder_of(place) == HERE
+    taken.release()
+    assert holder_of(place) is None
+
+
+def test_a_lock_on_a_file_of_another_device_with_the_same_inode_is_another(place, monkeypatch):
+    taken = take_lock(place)
+    inode = (place / "lock").stat().st_ino
+    taken.release()
+    other = f"1: FLOCK  ADVISORY  WRITE 7 ff:ff:{inode} 0 EOF\n"
+    read = Path.read_text
+    monkeypatch.setattr(
+        Path,
+        "read_text",
+        lambda file, *a, **k: other if str(file) == "/proc/locks" else read(file, *a, **k),
+    )
+    assert holder_of(place) is None

@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 import time
 
@@ -7,8 +8,11 @@ import pytest
 
 from deeper.errors import UserError
 from deeper.track import mirror
-from deeper.track.mirror import chosen_mode, has_api_key
+from deeper.track.mirror import has_api_key
 from deeper.track.run_directory import RunDirectory
+from deeper.track.run_id import run_id
+from deeper.track.switches import choose
+from deeper.track.sync import sync
 from deeper.track.tracker import Examples, Tracker
 from tests.track.conftest import config_of, row
 from tests.track.wandb_server import offline_records, offline_rows
@@ -25,6 +29,12 @@ def fail(place):
         if kind == "exits": os._exit(7)
 fail("import")
 def Settings(**k): return None
+class setup:
+    run_name = run_group = run_tags = None
+    sources = ()
+    settings = property(lambda self: self)
+    read_system_settings = lambda self: self
+    all = lambda self: {}
 class Run:
     starting_step = 0
     summary = {}
@@ -87,7 +97,7 @@ def test_offline_mirror_holds_rows_config_summary_and_tables_and_prints_nothing(
 
     records = offline_records(path)
     run = next(r.run for r in records if r.WhichOneof("record_type") == "run")
-    assert run.run_id == "depth_fashion-resnet20-s0-0123abcd"
+    assert run.run_id == run_id(path)
     assert run.run_group == "depth_fashion"
     assert set(run.tags) == {"depth_fashion", "resnet20", "quick"}
     assert {u.key: u.value_json for u in run.config.update}["model.depth"] == "20"
@@ -154,16 +164,109 @@ def test_dead_network_costs_one_warning(path, no_account, monkeypatch):
     assert "no answer for 2 s" in warnings[0]
 
 
-def test_auto_is_online_with_a_key_and_offline_without(no_account, tmp_path, monkeypatch):
-    assert chosen_mode("auto") == "offline"
+@pytest.mark.parametrize("mode", ["dryrun", "offline", "DRYRUN"])
+def test_wandb_mode_offline_holds_where_the_command_leaves_it_open(mode, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", mode)
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    assert chosen_mode("auto") == "online"
-    assert chosen_mode("offline") == "offline"
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    assert chosen_mode("auto") == "offline"
-    assert chosen_mode("online") == "online"
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert chosen_mode("online") == "disabled"
+    assert choose("auto").mode == "offline"
+    assert choose("online").mode == "online"
+    assert choose("disabled").mode == "disabled"
+
+
+def test_a_wandb_mode_in_capitals_is_understood_by_the_mirror_too(path, online, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "DRYRUN")
+    record(path, config_of("auto"), pytest.fail, shown=False)
+    assert online.requests == 0
+    assert len(offline_rows(path)) == 3
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("WANDB_MODE", "disabled"), ("WANDB_MODE", "Off"), ("WANDB_DISABLED", "true"),
+     ("WANDB_DISABLED", "1")],
+)  # fmt: skip
+def test_an_off_switch_of_the_environment_always_holds(variable, value, path, online, monkeypatch):
+    monkeypatch.setenv(variable, value)
+    said = []
+    record(path, config_of("online"), said.append, shown=False)
+    assert online.requests == 0
+    assert len(said) == 1
+    assert f"{variable}={value}" in said[0]
+    assert not (path / "wandb").exists()
+    with pytest.raises(UserError, match=f"{variable}={value}"):
+        sync([path], warn=pytest.fail)
+
+
+def test_wandb_disabled_false_turns_nothing_off(no_account, monkeypatch):
+    monkeypatch.setenv("WANDB_DISABLED", "false")
+    assert choose("online").mode == "online"
+
+
+def test_an_unknown_wandb_mode_sends_nothing(directory, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "onlin")
+    with pytest.raises(UserError, match="WANDB_MODE=onlin is unknown"):
+        Tracker.start(directory, config_of("auto"))
+
+
+@pytest.fixture(params=["user", "directory"])
+def settings_file(request, tmp_path, monkeypatch):
+    """A settings file of W&B's: that of ``~/.config/wandb``, or of the working directory."""
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / ("wandb-config" if request.param == "user" else "wandb") / "settings"
+    place.parent.mkdir()
+    return place
+
+
+def test_wandb_disabled_by_its_own_command_sends_nothing(path, online, settings_file):
+    settings_file.write_text("[default]\nmode = disabled\n")
+    said = []
+    record(path, config_of("online"), said.append, shown=False)
+    assert online.requests == 0
+    assert len(said) == 1
+    assert str(settings_file) in said[0]
+    assert sync([path], warn=said.append) == {}
+    assert online.requests == 0
+
+
+def test_wandb_offline_by_its_own_command_keeps_a_run_here(path, online, settings_file):
+    settings_file.write_text("[default]\nmode = offline\n")
+    record(path, config_of("auto"), pytest.fail, shown=False)
+    assert online.requests == 0
+    assert len(offline_rows(path)) == 3
+    assert sync([path], warn=pytest.fail) == {path: 3}, "to sync is to say yes"
+
+
+def test_name_tags_and_group_of_the_environment_are_taken(path, online, monkeypatch):
+    monkeypatch.setenv("WANDB_NAME", "mine")
+    monkeypatch.setenv("WANDB_TAGS", "a,b")
+    monkeypatch.setenv("WANDB_RUN_GROUP", "together")
+    record(path, config_of("auto") | {"study": None}, pytest.fail, shown=False)
+    [run] = online.runs.values()
+    assert run["variables"]["displayName"] == "mine"
+    assert run["variables"]["groupName"] == "together"
+    assert {"a", "b", "resnet20"} <= set(run["variables"]["tags"])
+
+
+def test_a_study_is_the_group_whatever_the_environment_says(path, online, monkeypatch):
+    monkeypatch.setenv("WANDB_RUN_GROUP", "together")
+    record(path, config_of("auto"), pytest.fail, shown=False)
+    [run] = online.runs.values()
+    assert run["variables"]["groupName"] == "depth_fashion"
+
+
+def test_wandb_folder_that_is_removed_costs_a_warning_at_most(path, no_account):
+    said = []
+    config = config_of("offline")
+    with RunDirectory.open(path, config, "0123abcd") as directory:
+        tracker = Tracker.start(directory, config, said.append)
+        tracker.log(row(1))
+        deadline = time.monotonic() + 60
+        while not list(path.glob("wandb/offline-run-*")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        shutil.rmtree(path / "wandb", ignore_errors=True)
+        tracker.log(row(2))
+        tracker.finish("finished")
+    assert len(said) <= 1
 
 
 def test_key_of_a_login_is_found_for_its_server(no_account, tmp_path, monkeypatch):

@@ -8,10 +8,12 @@ import os
 import sys
 from pathlib import Path
 
-from deeper.cli import train
+from deeper.cli import processes, train
+from deeper.cli.main import INTERRUPTED
 from deeper.cli.sweeps.claim import frozen_config
 from deeper.cli.sweeps.snapshot import digest
-from deeper.cli.sweeps.submission import Submission, note, read_submission
+from deeper.cli.sweeps.submission import Submission, note, now, read_submission
+from deeper.errors import UserError
 from deeper.track.environment import code_version, root
 
 
@@ -19,7 +21,8 @@ def run(directory: Path) -> int:
     """Train the run of a directory, or go on with it; return the exit status.
 
     Raises:
-        UserError: as `frozen_config` does, or `deeper train` with the same config.
+        UserError: as `frozen_config` does, or `deeper train` with the same config, or where other
+            code runs than was frozen.
     """
     config = frozen_config(directory)
     submission = read_submission(directory)
@@ -27,14 +30,29 @@ def run(directory: Path) -> int:
         _compare_code(directory, submission)
         # The record shall hold a command that a person can type.
         sys.argv = ["deeper train", *submission.overrides]
-    return train.run_frozen(config, directory)
+    status = train.run_frozen(config, directory)
+    if submission is not None and status == INTERRUPTED and processes.first():
+        # Its launcher writes that down, too, but may have ended before.
+        ended = {"code": status, "reason": None, "time": now()}
+        note(directory, submission.sweep, ended=ended)
+    return status
 
 
 def _compare_code(directory: Path, submission: Submission) -> None:
-    """Say it, and record it, if the code is another than the one that was submitted."""
-    current = digest()
+    """Say it, and record it, if the code is another than the one that was submitted.
+
+    Raises:
+        UserError: a snapshot was to run, and it is not what runs.
+    """
+    current, frozen = digest(), submission.code["root"]
     if current == submission.code["digest"]:
         return
+    if frozen is not None:
+        raise UserError(
+            f"The code of this run was frozen in {frozen}, but what runs is another, in {root()}: "
+            "has the snapshot been edited, or does something set Python's path? `deeper sweep "
+            "resume code=snapshot` goes on with the code as it is now."
+        )
     commit = code_version(root())["git_commit"]
     print(
         f"The code has changed since this run was submitted ({submission.code['git_commit']}): "

@@ -2,10 +2,13 @@
 
 import logging
 import os
+import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import jax
+from jax._src.compilation_cache import decompress_executable  # what an entry is read with
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 
@@ -34,16 +37,62 @@ def start_jax(cpu_kernels: bool) -> None:
 
 
 def open_cache() -> None:
-    """Keep what is compiled, so that a second run of the same net finds its step.
-
-    The cache is in ``$DEEPER_CACHE``, by default the user's cache directory.
-    """
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    cache = os.environ.get("DEEPER_CACHE") or str(Path(base) / "deeper" / "xla")
-    jax.config.update("jax_compilation_cache_dir", cache)
+    """Keep what is compiled in `cache_directory`, so that a second run finds its step."""
+    cache = cache_directory()
+    if cache is None:
+        _turn_cache(on=False)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     _turn_cache(on=True)
+    _mend_when_jax_complains(cache)
+
+
+def cache_directory() -> Path | None:
+    """Return where what is compiled is kept.
+
+    It is ``$DEEPER_CACHE``, or JAX's own ``$JAX_COMPILATION_CACHE_DIR``, or in the user's cache
+    directory; None for a user without a home, as containers have them.
+    """
+    given = os.environ.get("DEEPER_CACHE") or os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if given:
+        return Path(given)
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        return None
+    return Path(base) / "deeper" / "xla"
+
+
+def _mend_when_jax_complains(cache: Path) -> None:
+    """Remove damaged entries when JAX meets one; it leaves them, and would warn at every run."""
+    show = warnings.showwarning
+    if getattr(show, "mends", None) == cache:
+        return
+
+    def mend(message: Warning | str, *details: Any, **more: Any) -> None:
+        if "Error reading persistent compilation cache entry" not in str(message):
+            show(message, *details, **more)
+            return
+        removed = remove_damaged(cache)  # before JAX has compiled: it then writes a good one
+        logging.getLogger(__name__).info("%d damaged entries removed from %s", removed, cache)
+
+    mend.mends = cache  # type: ignore[attr-defined]
+    warnings.showwarning = mend
+
+
+def remove_damaged(cache: Path) -> int:
+    """Remove the entries of a compilation cache that cannot be read; return how many they were."""
+    removed = 0
+    for entry in cache.glob("*-cache"):
+        try:
+            decompress_executable(entry.read_bytes())
+        except Exception:  # whatever the decompressor at hand raises
+            with suppress(OSError):
+                entry.unlink()
+                removed += 1
+    return removed
 
 
 def close_cache() -> None:
@@ -64,7 +113,7 @@ def mesh_of(count: int | None) -> Mesh:
 
     Of several processes all devices take part.
     """
-    devices = jax.devices()
+    devices = _devices()
     if count is not None and jax.process_count() > 1:
         raise UserError(
             f"train.devices={count}: of several processes all devices take part; leave it out."
@@ -75,6 +124,24 @@ def mesh_of(count: int | None) -> Mesh:
             f"take 1 to {len(devices)}."
         )
     return data_mesh(devices[:count])
+
+
+def _devices() -> list[Any]:
+    """Return all devices.
+
+    Raises:
+        UserError: JAX has none, and why.
+    """
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        wish = os.environ.get("JAX_PLATFORMS")
+        reason = str(error).strip().split("\n")[0] or "no platform could be started"
+        what = f" with JAX_PLATFORMS={wish}" if wish else ""
+        raise UserError(
+            f"JAX finds no device{what}: {reason}. For GPUs run `scripts/setup cuda` "
+            "where nvidia-smi finds one; JAX_PLATFORMS=cpu takes the CPU."
+        ) from error
 
 
 def one() -> Mesh:

@@ -9,32 +9,54 @@ from rich.console import Console
 from rich.table import Table
 
 from deeper.cli import device
+from deeper.cli.main import FINISHED, USER_ERROR
 from deeper.data.sources import prepared_directory
+from deeper.errors import UserError
 from deeper.track.environment import environment
 from deeper.track.mirror import has_api_key
+from deeper.track.switches import choose, stored_choice
 
 
-def run(config: DictConfig) -> None:
-    """Print a line for each thing that a run stands on."""
+def run(config: DictConfig) -> int:
+    """Print a line for each thing that a run stands on; return the exit status."""
     device.start_jax(cpu_kernels=True)
-    mesh = device.mesh_of(None)
-    facts = environment() | device.facts(mesh)
+    facts = environment()
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("python", facts["python"])
     versions = ", ".join(f"{name} {facts[name]}" for name in ("jax", "jaxlib", "flax", "optax"))
     table.add_row("packages", versions)
-    kind = f"{facts['device_count']} x {facts['device_kind']} ({facts['platform']})"
-    table.add_row("devices", f"{kind}, {facts['cores']} cores for this process")
-    table.add_row("xla flags", facts["xla_flags"] or "none")
+    status = FINISHED
+    try:
+        found = device.facts(device.mesh_of(None))
+        kind = f"{found['device_count']} x {found['device_kind']} ({found['platform']})"
+        table.add_row("devices", f"{kind}, {found['cores']} cores for this process")
+    except UserError as error:
+        table.add_row("devices", str(error))
+        status = USER_ERROR
+    table.add_row("xla flags", os.environ.get("XLA_FLAGS") or "none")
     name, data_dir = config.data.name, Path(config.data.dir)
     prepared = prepared_directory(name, data_dir)
     table.add_row("data", str(prepared or f"{name} is not prepared: deeper prepare data={name}"))
-    key = "an API key: runs are mirrored online" if has_api_key() else "no API key: offline"
-    table.add_row("wandb", key)
+    table.add_row("wandb", _mirrored())
     free = shutil.disk_usage(Path(config.runs) if Path(config.runs).exists() else Path()).free
     table.add_row("disk", f"{free / 2**30:.0f} GiB free for {config.runs}")
     table.add_row("slurm", "found" if shutil.which("sbatch") else "not found")
     code = facts["git_commit"] or f"no commit is known: {facts['git_unknown']}"
     table.add_row("code", f"{code}{' + changes' if facts['git_dirty'] else ''}")
-    table.add_row("cache", os.environ.get("DEEPER_CACHE") or "~/.cache/deeper/xla")
+    table.add_row("cache", str(device.cache_directory() or "none: this user has no home"))
     Console(width=100, highlight=False).print(table)
+    return status
+
+
+def _mirrored() -> str:
+    """Return how runs are mirrored at W&B here, and why."""
+    try:
+        import wandb
+
+        settings = wandb.Settings(silent=True, quiet=True)
+        choice = choose("auto", stored_choice(wandb.setup(settings).settings))
+    except Exception as error:  # whatever W&B raises, or WANDB_MODE is unknown
+        return f"runs are not mirrored: {str(error)[:200]}"
+    if choice.mode == "auto":
+        return "an API key: runs are mirrored online" if has_api_key() else "no API key: offline"
+    return f"{choice.mode}, by {choice.by}"

@@ -1,6 +1,7 @@
 """The command ``deeper VERB [overrides]``: one small Hydra app a verb."""
 
 import difflib
+import errno
 import importlib
 import os
 import re
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from deeper.cli.output import FULL, lasting
 from deeper.cli.xla_flags import set_flags
 from deeper.errors import UserError
 
@@ -30,6 +32,9 @@ VERBS = {
 
 ARM = "arm"  # what launchers start; its config is composed already
 
+# What the system says of a place that a person has to mend.
+REFUSALS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, *FULL)
+
 FINISHED, FAILED, USER_ERROR, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 75
 
 
@@ -39,6 +44,17 @@ def main() -> int:
     0: done. 1: something broke. 2: a mistake in the command, said in a sentence. 3: the loss
     became infinite or not a number. 75: stopped on request; the same command goes on from there.
     """
+    log = sys.argv[1:2] in (["train"], [ARM]) or sys.argv[1:3] == ["sweep", "resume"]
+    with lasting(log=log):
+        try:
+            status = _main()
+            sys.stdout.flush()
+        except OSError as error:
+            return tell(error)
+        return status
+
+
+def _main() -> int:
     verb, *rest = sys.argv[1:] or ["--help"]
     if verb in ("-h", "--help", "help"):
         print(_usage())
@@ -136,6 +152,14 @@ def tell(error: BaseException) -> int:
             return USER_ERROR
     if isinstance(error, HydraException | OmegaConfBaseException):
         print(f"deeper: {_explain(error)}", file=sys.stderr)
+        return USER_ERROR
+    if isinstance(error, OSError) and error.errno in REFUSALS:
+        place = error.filename or "standard output"
+        print(
+            f"deeper: {place}: {error.strerror}. Mend that, or choose another place "
+            "(runs=DIRECTORY for runs), and repeat the command.",
+            file=sys.stderr,
+        )
         return USER_ERROR
     traceback.print_exception(error)
     return FAILED

@@ -35,6 +35,11 @@ def run(config: DictConfig) -> int:
         raise UserError(f"deeper sweep {config.action}: choose one of {', '.join(ACTIONS)}.")
     if config.format not in ("table", "json"):
         raise UserError(f"format={config.format} is unknown; choose table or json.")
+    if config.action == "cancel" and not _names_a_sweep():
+        raise UserError(
+            "deeper sweep cancel: say which sweep is to end: study=NAME with its mode=MODE, or "
+            "study=none for all that run in no study."
+        )
     study = study_directory(config.runs, config.study, config.mode.name).absolute()
     directories = runs_in(study)
     if not directories:
@@ -54,6 +59,12 @@ def run(config: DictConfig) -> int:
     console.print(table(states, everything=config.all))
     console.print(summary(states))
     return FINISHED
+
+
+def _names_a_sweep() -> bool:
+    """Whether the command says whose arms it means, rather than leaving it to the defaults."""
+    given = [word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task]
+    return bool({"study", "runs"} & set(given))
 
 
 def _order(state: State) -> tuple[str, int, str]:

@@ -20,6 +20,7 @@ from deeper.cli.featured import featured
 from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED, USER_ERROR, tell
 from deeper.cli.progress import Pipe, Watcher, watcher
 from deeper.cli.rates import rate_lines
+from deeper.cli.signals import asking_to_stop
 from deeper.cli.splits import Splits, in_result, open_splits
 from deeper.errors import UserError
 from deeper.inspect.stages import stages_of
@@ -309,7 +310,7 @@ def _dry(config: DictConfig, console: Console) -> int:
 
 
 class _StopSignals:
-    """SIGINT and SIGTERM ask for a stop at the next call; a second Ctrl-C stops at once.
+    """SIGINT, SIGTERM and SIGHUP ask for a stop at the next call; a second Ctrl-C stops at once.
 
     A second SIGTERM does not: a batch system sends it to every process of a job, and a launcher
     passes it on besides; to stop at once it has SIGKILL.
@@ -318,7 +319,7 @@ class _StopSignals:
     def __init__(self, console: Console):
         self.asked = False
         self._console = console
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in asking_to_stop():
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: Any) -> None:

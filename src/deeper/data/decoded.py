@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +98,10 @@ def _version(directory: Path) -> str:
 
 def places(name: str, directory: Path) -> tuple[Path, Path]:
     """Return where decoded images may be: beside the prepared files, or with the user's caches."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # no HOME, and a user whom nothing knows: a container
+        caches = Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"
     path = hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:8]
     return directory / FOLDER, caches / "deeper" / f"{name}-{path}"
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deeper.track.mirror import chosen_mode
+from deeper.errors import UserError
 from deeper.track.run_directory import read_config
-from deeper.track.upload import LONGEST_TABLE, quiet_settings, run_id
+from deeper.track.run_id import run_id
+from deeper.track.switches import choose
+from deeper.track.upload import LONGEST_TABLE, allowed_mode, quiet_settings
 
 Warn = Callable[[str], None]
 
@@ -84,17 +86,18 @@ def _log(
     """
     config = read_config(path) or {}
     tracker = config.get("tracker") or {"mode": "auto", "project": "deeper", "entity": None}
-    mode = chosen_mode(tracker["mode"])
-    if mode == "disabled":
-        warn("Weights & Biases is turned off: nothing was sent.")
+    choice = choose(tracker["mode"])
+    if choice.mode == "disabled":
+        warn(choice.notice())
         return None
     try:
         import wandb
 
+        mode = allowed_mode(wandb, tracker["mode"])
         run = wandb.init(
             mode=mode,  # type: ignore[arg-type] # a str that is one of them
-            project=tracker["project"],
-            entity=tracker["entity"],
+            project=tracker["project"] or None,  # empty: WANDB_PROJECT= was
+            entity=tracker["entity"] or None,
             dir=str(out),
             id=f"{run_id(path)}-{job}"[-128:],
             name=f"{config['label']}-s{config['seed']}, {done}",
@@ -105,6 +108,9 @@ def _log(
         )
         run.log(media(wandb))
         run.finish()
+    except UserError as notice:
+        warn(str(notice))
+        return None
     except Exception as error:  # whatever W&B raises: it lies on the disk all the same
         warn(f"Weights & Biases failed ({str(error)[:200]}); {lost}.")
         return None

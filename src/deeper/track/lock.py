@@ -19,6 +19,7 @@ import fcntl
 import itertools
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -269,9 +270,31 @@ def holder_of(path: Path) -> Holder | None:
     if lease.holder.kernel != Holder.this_process().kernel:
         return lease.holder if time.time() - lease.renewed <= LEASE else None
     try:
-        inode = (path / "lock").stat().st_ino
+        place = _in_list_of_locks(path / "lock")
         lines = Path("/proc/locks").read_text().splitlines()
     except OSError:
         return None
-    held = any(line.split()[1] == "FLOCK" and f":{inode} " in line for line in lines)
+    held = any({"FLOCK", place} <= set(line.split()) for line in lines)
     return lease.holder if held else None
+
+
+def _in_list_of_locks(file: Path) -> str:
+    """Return how ``/proc/locks`` names a file: by its file system's device and its inode.
+
+    The device is the one of the mount: where a file system has several (btrfs, overlayfs), stat(2)
+    gives another.
+    """
+    descriptor = os.open(file, os.O_PATH)
+    try:
+        status = os.fstat(descriptor)
+        mount = re.search(
+            r"^mnt_id:\s*(\d+)$", Path(f"/proc/self/fdinfo/{descriptor}").read_text(), re.M
+        )
+    finally:
+        os.close(descriptor)
+    major, minor = os.major(status.st_dev), os.minor(status.st_dev)
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        number, _, device, *_ = line.split()
+        if mount and number == mount[1]:
+            major, minor = map(int, device.split(":"))
+    return f"{major:02x}:{minor:02x}:{status.st_ino}"

@@ -17,10 +17,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deeper.errors import UserError
+from deeper.track.switches import choose
 
-MODES = ("auto", "online", "offline", "disabled")
 LOG = "wandb/mirror.log"
+NOT_SENT = "not sent: "  # a line of the process that mirrors, with a notice
 FINISH_SECONDS = 30.0
 
 
@@ -29,19 +29,23 @@ class Mirror:
 
     Args:
         path: the run directory; its name is the W&B run's id.
-        mode: online or offline.
-        warn: told, once, if W&B fails.
+        mode: online, offline, or auto, which W&B's own settings and its API key decide.
+        warn: told, once, if W&B fails or was turned off.
 
     Raises:
         OSError: the process cannot be started.
     """
 
     def __init__(self, path: Path, mode: str, warn: Callable[[str], None]):
-        self._log, self._warn, self._said = path / LOG, warn, False
-        self._log.parent.mkdir(exist_ok=True)
+        self._warn, self._said = warn, False
+        log = path / LOG
+        log.parent.mkdir(exist_ok=True)
         # One that W&B has started for this process, if it has; the mirror starts its own.
         environment = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}
-        with self._log.open("wb") as stream:
+        if "WANDB_MODE" in environment:
+            environment["WANDB_MODE"] = environment["WANDB_MODE"].strip().lower()  # as W&B has it
+        with log.open("wb") as stream:
+            self._log = log.open("rb")  # now: somebody may remove wandb/ while the run goes on
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "deeper.track.upload", str(path), mode],
                 stdin=subprocess.PIPE,
@@ -61,24 +65,26 @@ class Mirror:
         Args:
             path: the run directory.
             settings: the config's ``tracker`` section; here its ``mode``.
-            warn: told, once, if W&B fails.
+            warn: told, once, if W&B fails or its own switches turn it off.
 
         Raises:
             UserError: the mode is unknown.
         """
-        mode = chosen_mode(settings["mode"])
-        if mode == "disabled":
+        choice = choose(settings["mode"])
+        if choice.mode == "disabled":
+            if settings["mode"] != "disabled":
+                warn(choice.notice())
             return None
         try:
-            return cls(path, mode, warn)
+            return cls(path, settings["mode"], warn)
         except OSError as error:
             warn(_sentence(str(error)))
             return None
 
     def check(self) -> None:
-        """Say it if W&B has failed by now."""
+        """Say it if W&B has failed or was turned off by now."""
         if self._process.poll() is not None:
-            self._say_failure()
+            self._say_end()
 
     def finish(self, status: str, seconds: float | None = None) -> int | None:
         """Let W&B take the rest.
@@ -88,41 +94,47 @@ class Mirror:
             seconds: after which it is given up; `FINISH_SECONDS` by default.
 
         Returns:
-            Rows sent; None if W&B failed.
+            Rows sent; None if W&B failed or was turned off.
         """
         seconds = FINISH_SECONDS if seconds is None else seconds
         try:
             self._process.communicate(status.encode(), timeout=seconds)
         except subprocess.TimeoutExpired:
-            self._say(f"no answer for {seconds:.0f} s")
+            self._say(_sentence(f"no answer for {seconds:.0f} s"))
         finally:
             if self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
             if self._process.stdin:
                 self._process.stdin.close()
-        if self._process.returncode != 0:
-            self._say_failure()
+        with self._log:
+            sent = re.findall(r"^rows sent: (\d+)$", self._text(), re.M)
+            if self._process.returncode == 0 and sent:
+                return int(sent[-1])
+            self._say_end()
             return None
-        return int(
-            re.findall(r"^rows sent: (\d+)$", self._log.read_text(errors="replace"), re.M)[-1]
+
+    def _say_end(self) -> None:
+        """Say why the process has ended before the run."""
+        text, code = self._text(), self._process.returncode
+        notice = re.findall(rf"^{NOT_SENT}(.*)$", text, re.M)
+        if code == 0 and notice:
+            self._say(notice[-1])
+            return
+        lines = [line.strip() for line in text.split("\n") if line.strip()]
+        self._say(
+            _sentence(lines[-1] if code and lines else f"it ended too early, with status {code}")
         )
 
-    def _say_failure(self) -> None:
-        code = self._process.returncode
-        self._say((code and self._last_line()) or f"it ended too early, with status {code}")
-
-    def _say(self, reason: str) -> None:
+    def _say(self, text: str) -> None:
         if not self._said:
             self._said = True
-            self._warn(_sentence(reason))
+            self._warn(text)
 
-    def _last_line(self) -> str:
-        try:
-            lines = self._log.read_text(errors="replace").split("\n")
-        except OSError:
-            return ""
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    def _text(self) -> str:
+        """Return what the process has printed so far."""
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")
 
 
 def _sentence(reason: str) -> str:
@@ -130,24 +142,6 @@ def _sentence(reason: str) -> str:
         f"Weights & Biases failed ({reason[:200]}). The record is whole without it; `deeper sync` "
         "sends it later."
     )
-
-
-def chosen_mode(mode: str) -> str:
-    """Return online, offline or disabled, whichever ``tracker.mode`` comes to here.
-
-    W&B's own ``WANDB_MODE=disabled`` always holds, and its other values where the mode is auto.
-
-    Raises:
-        UserError: the mode is unknown.
-    """
-    if mode not in MODES:
-        raise UserError(f"tracker.mode={mode} is unknown; choose one of {', '.join(MODES)}.")
-    wish = os.environ.get("WANDB_MODE")
-    if wish == "disabled" or (mode == "auto" and wish in ("online", "offline")):
-        return str(wish)
-    if mode == "auto":
-        return "online" if has_api_key() else "offline"
-    return mode
 
 
 def has_api_key() -> bool:
@@ -159,7 +153,7 @@ def has_api_key() -> bool:
     for name in [chosen] if chosen else ["~/.netrc", "~/_netrc"]:
         try:
             return netrc.netrc(Path(name).expanduser()).authenticators(host) is not None
-        except (OSError, netrc.NetrcParseError):
+        except (OSError, RuntimeError, netrc.NetrcParseError):  # RuntimeError: there is no home
             continue
     return False
 
@@ -170,7 +164,7 @@ def _base_url() -> str:
     settings = configparser.ConfigParser(interpolation=None)
     try:
         settings.read(Path(directory).expanduser() / "settings")
-    except configparser.Error:
+    except (RuntimeError, UnicodeDecodeError, configparser.Error):
         settings.clear()
     stored = settings.get("default", "base_url", fallback="https://api.wandb.ai")
     return os.environ.get("WANDB_BASE_URL", stored)

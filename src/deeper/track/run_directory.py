@@ -2,6 +2,7 @@
 
     config.yaml       the resolved config, with its hash
     data.json         content and class names of the data set, and how its images are shown
+    wandb-id.txt      its id at Weights & Biases, made once at random
     environment.json  versions, machine, code
     metrics.jsonl     every logged number: one JSON object a line
     examples.npz      a few images with predictions, and the confusion matrix
@@ -24,6 +25,7 @@ import yaml
 from deeper.errors import UserError
 from deeper.track.files import disk_errors, read_json, to_json, write_whole
 from deeper.track.lock import Lock, take_lock
+from deeper.track.run_id import run_id
 
 CONFIG, ENVIRONMENT, EXAMPLES = "config.yaml", "environment.json", "examples.npz"
 DATA, ROWS, RESULT = "data.json", "metrics.jsonl", "result.json"
@@ -62,6 +64,7 @@ class RunDirectory:
         directory = cls(path, take_lock(path))
         try:
             directory._take_config(config, config_hash)
+            run_id(path)
         except BaseException:
             directory.close()
             raise

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from deeper.errors import UserError
 from deeper.track.files import read_json
-from deeper.track.lock import take_lock
+from deeper.track.lock import holder_of, take_lock
 from deeper.track.mirror import Mirror, has_api_key
 from deeper.track.run_directory import CONFIG, RESULT
+from deeper.track.switches import choose
 from deeper.track.upload import uploaded
 
 RUN_SECONDS = 600.0  # for the upload of one run
@@ -47,8 +48,11 @@ def sync(
         Rows sent, by run directory; one that failed is not in it.
 
     Raises:
-        UserError: there is no API key.
+        UserError: there is no API key, or W&B is turned off.
     """
+    choice = choose(mode)
+    if choice.mode == "disabled":
+        raise UserError(choice.notice())
     if mode == "online" and not has_api_key():
         raise UserError(
             "There is no W&B API key: run `wandb login`, or set WANDB_API_KEY, and repeat."
@@ -59,10 +63,14 @@ def sync(
             lock = take_lock(path)
         except UserError as error:
             warn(f"left out: {error}")
-            sent[path] = 0
+            if holder_of(path) is not None:
+                sent[path] = 0  # what it makes is sent later
             continue
         try:
             rows = _send(path, mode, warn)
+        except OSError as error:
+            warn(f"{path} cannot be read: {error}")
+            continue
         finally:
             lock.release()
         if rows is not None:
@@ -71,8 +79,12 @@ def sync(
 
 
 def _send(path: Path, mode: str, warn: Callable[[str], None]) -> int | None:
-    """Return the number of rows sent of a run; None if W&B failed."""
+    """Return the number of rows sent of a run; None if it cannot be read, or W&B failed."""
     if uploaded(path, mode):
         return 0
-    status = (read_json(path / RESULT) or {}).get("status", "interrupted")
+    result = read_json(path / RESULT)
+    if result is None and (path / RESULT).exists():
+        warn(f"{path / RESULT} cannot be read: nothing of its run was sent.")
+        return None
+    status = (result or {}).get("status", "interrupted")
     return Mirror(path, mode, lambda text: warn(f"{path}: {text}")).finish(status, RUN_SECONDS)

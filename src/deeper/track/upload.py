@@ -6,13 +6,12 @@ not after a requeue, nor when the same run is mirrored and synchronised. The cha
 training step.
 
 ``python -m deeper.track.upload DIRECTORY MODE`` follows a run until its standard input ends, and
-prints the number of rows sent.
+prints the number of rows sent, or that W&B's own switches forbid it.
 """
 
 import fcntl
 import hashlib
 import os
-import re
 import select
 import signal
 import sys
@@ -24,29 +23,34 @@ import numpy as np
 
 from deeper.errors import UserError
 from deeper.track.files import read_json, to_json, write_whole
+from deeper.track.mirror import NOT_SENT, has_api_key
 from deeper.track.run_directory import EXAMPLES, RESULT, ROWS, read_config, read_rows
+from deeper.track.run_id import MARK, keep_id, run_id
+from deeper.track.switches import choose, stored_choice
 
-MARK = "synced.json"
-AGENTS_ID = "wandb/id"  # of a run that an agent of a W&B sweep has started
 INIT_SECONDS = 15.0
 POLL_SECONDS = 1.0
 # W&B draws no table longer than this.
 LONGEST_TABLE = 10_000
 
 
-def upload(path: Path, mode: str, ended: Callable[[], str | None]) -> int:
+def upload(path: Path, mode: str, ended: Callable[[], str | None]) -> str:
     """Send what W&B does not have of a run; may take long, and may raise whatever W&B raises.
 
     Args:
         path: the run directory.
-        mode: online or offline.
+        mode: online, offline, or auto; see `allowed_mode`.
         ended: waits a moment and returns the run's status, or None while it goes on.
 
     Returns:
-        Rows sent.
+        What `Mirror` reads: the number of rows sent, or why none was.
     """
     import wandb
 
+    try:
+        mode = allowed_mode(wandb, mode)
+    except UserError as notice:
+        return f"{NOT_SENT}{notice}"
     (path / "wandb").mkdir(exist_ok=True)
     with (path / "wandb" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the mirror of an earlier leg may be at it still
@@ -67,7 +71,25 @@ def upload(path: Path, mode: str, ended: Callable[[], str | None]) -> int:
             _conclude(wandb, run, path, result, max(number, first))
         run.finish(exit_code=0 if status == "finished" else 1)
         write_whole(path / MARK, to_json({**(read_json(path / MARK) or {}), mode: digest}))
-    return max(0, number - first)
+    return f"rows sent: {max(0, number - first)}"
+
+
+def allowed_mode(wandb: Any, mode: str) -> str:
+    """Return online or offline, as ``tracker.mode``, W&B's own switches and its key have it.
+
+    Args:
+        wandb: the module, which reads its settings files itself.
+        mode: of the tracker.
+
+    Raises:
+        UserError: W&B is turned off, and by what.
+    """
+    choice = choose(mode, stored_choice(wandb.setup().settings))
+    if choice.mode == "disabled":
+        raise UserError(choice.notice())
+    if choice.mode == "auto":
+        return "online" if has_api_key() else "offline"
+    return choice.mode
 
 
 def uploaded(path: Path, mode: str) -> bool:
@@ -89,22 +111,23 @@ def _begin(wandb: Any, path: Path, mode: str) -> Any:
     if config is None:
         raise UserError(f"{path} has no config.yaml: it is no run directory.")
     study = (config.get("study") or {}).get("name")
-    tracker = config["tracker"]
+    tracker, own = config["tracker"], wandb.setup().settings  # WANDB_NAME and the like
+    tags = (study, config["label"], config["mode"]["name"], *(own.run_tags or ()))
     run = wandb.init(
         mode=mode,
-        project=tracker["project"],
-        entity=tracker["entity"],
+        project=tracker["project"] or None,  # empty: WANDB_PROJECT= was
+        entity=tracker["entity"] or None,
         dir=str(path),
-        id=_known_id(path) or run_id(path),
-        name=f"{config['label']}-s{config['seed']}",
-        group=study,
-        tags=[tag for tag in (study, config["label"], config["mode"]["name"]) if tag],
+        id=run_id(path),
+        name=own.run_name or f"{config['label']}-s{config['seed']}",
+        group=study or own.run_group,
+        tags=list(dict.fromkeys(tag for tag in tags if tag)),
         resume="allow",
         config=dict(flat(config)),
         settings=quiet_settings(wandb),
     )
     if os.environ.get("WANDB_SWEEP_ID"):  # its agent has named the run
-        write_whole(path / AGENTS_ID, f"{run.id}\n".encode())
+        keep_id(path, run.id)
     run.define_metric("step", hidden=True)
     run.define_metric("*", step_metric="step")
     return run
@@ -170,23 +193,6 @@ def _conclude(wandb: Any, run: Any, path: Path, result: Mapping[str, Any], numbe
     run.log({"examples": table, "confusion": confusion}, step=number, commit=True)
 
 
-# --- names ----------------------------------------------------------------------------------
-
-
-def run_id(path: Path) -> str:
-    """Return the W&B id of a run directory: its study's and its own name."""
-    path = path.absolute()
-    return re.sub(r"[^\w-]", "_", f"{path.parent.name}-{path.name}")[-128:]
-
-
-def _known_id(path: Path) -> str | None:
-    """Return the id that a run got from an agent."""
-    try:
-        return (path / AGENTS_ID).read_text().strip() or None
-    except FileNotFoundError:
-        return None
-
-
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield a config's values with dotted keys."""
     for key, value in tree.items():
@@ -210,4 +216,4 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Images wait here for an upload to come; W&B's own place for them is the home directory.
     os.environ.setdefault("WANDB_DATA_DIR", str(Path(sys.argv[1]).absolute() / "wandb" / "data"))
-    print(f"\nrows sent: {upload(Path(sys.argv[1]), sys.argv[2], _ended)}")
+    print(f"\n{upload(Path(sys.argv[1]), sys.argv[2], _ended)}")

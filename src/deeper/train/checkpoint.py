@@ -188,9 +188,14 @@ class Checkpoints:
             self._failed = True
             text = str(error)
             full = any(sign in text for sign in ("No space left", "RESOURCE_EXHAUSTED"))
-            if not full and not isinstance(error, OSError):
+            too_large = "File too large" in text
+            if not full and not too_large and not isinstance(error, OSError):
                 raise
-            reason = "the disk is full" if full else text.strip().splitlines()[0][:200]
+            reason = text.strip().splitlines()[0][:200]
+            if full:
+                reason = "the disk is full"
+            elif too_large:
+                reason = "no file may be so large here (see `ulimit -f`)"
             raise UserError(
                 f"A checkpoint could not be written to {self.directory}: {reason}. The previous "
                 "one is good; make room and repeat the command to go on from it."

@@ -133,6 +133,8 @@ def _show_command(arm: Arm) -> str:
         words.append(f"study={config.choices.study}")
         if config.mode.name != "full":
             words.append(f"mode={config.choices.mode}")
+    elif config.runs == "runs":
+        words.append("study=none")
     if config.runs != "runs":
         words.append(f"runs={config.runs}")
     return shlex.join(words)

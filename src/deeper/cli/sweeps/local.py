@@ -24,7 +24,9 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED
+from deeper.cli.output import lasting
 from deeper.cli.progress import bar, note_of
+from deeper.cli.signals import asking_to_stop
 from deeper.cli.sweeps import devices
 from deeper.cli.sweeps.devices import Share
 from deeper.cli.sweeps.job import last_line, start_trainer
@@ -139,7 +141,7 @@ class Sweep:
     def run(self) -> int:
         """Run all the arms; return the exit status."""
         console = self._console
-        previous = {n: signal.signal(n, self._stop) for n in (signal.SIGINT, signal.SIGTERM)}
+        previous = {n: signal.signal(n, self._stop) for n in asking_to_stop()}
         if self._waiting:
             console.print(f"{self._jobs} at a time")
             process = dataclasses.asdict(Process.of(os.getpid()))
@@ -203,8 +205,11 @@ class Sweep:
             if not line:
                 pipe.close()
                 continue
-            message = json.loads(line)
-            words = note_of(message["phase"], message["loss"], message["images_per_second"])
+            try:
+                message = json.loads(line)
+                words = note_of(message["phase"], message["loss"], message["images_per_second"])
+            except (ValueError, TypeError, KeyError):
+                continue  # cut: the arm was ended while it wrote
             self._bar.update(
                 pipes[pipe].task,
                 completed=message["step"],
@@ -221,10 +226,11 @@ class Sweep:
         result = read_json(directory / RESULT)
         if code == FINISHED and result is not None:
             self._done += 1
-            outcome = f"test error {result['metrics']['test/error']:6.2f} %"
+            error = (result.get("metrics") or {}).get("test/error")
+            outcome = "finished" if error is None else f"test error {error:6.2f} %"
         elif code == INTERRUPTED or (self._stopping and code == -signal.SIGTERM):
             self._interrupted += 1
-            outcome = "stopped at a checkpoint"
+            code, outcome = INTERRUPTED, "stopped at a checkpoint"
         else:
             reason = "diverged" if code == DIVERGED else last_line(directory / "log.txt")
             if code < 0:
@@ -249,8 +255,13 @@ class Sweep:
             )
 
     def _stop(self, number: int, frame: Any) -> None:
-        """Pass the first signal on, so that arms checkpoint; the second ends them."""
+        """Pass the first signal on, so that arms checkpoint; the second ends them.
+
+        A second SIGHUP does not: a terminal that is closed sends two.
+        """
         again, self._stopping = self._stopping, True
+        if again and number == signal.SIGHUP:
+            return
         if not again:
             self._console.print("Stopping after checkpoints; once more stops at once.")
         for running in self._running:
@@ -274,8 +285,9 @@ class Sweep:
 
 if __name__ == "__main__":
     stored = json.loads((Path(sys.argv[1]) / SWEEP).read_text())
-    lock = take_lock(Path(stored["folder"]))
-    try:
-        sys.exit(run(Work(**stored)))
-    finally:
-        lock.release()
+    with lasting(log=True):
+        lock = take_lock(Path(stored["folder"]))
+        try:
+            sys.exit(run(Work(**stored)))
+        finally:
+            lock.release()

@@ -30,8 +30,9 @@ def submit(taken: Claim) -> None:
     """Submit arms that were claimed as one array, and write down their jobs.
 
     Raises:
-        UserError: submitit is not there, or Slurm refuses.
+        UserError: submitit is not there, Slurm refuses, or would read a name as something else.
     """
+    _check_names(taken.folder)
     first = read_submission(taken.todo[0].directory)
     assert first is not None
     executor = _executor(taken.folder, first.settings, taken.code.root)
@@ -47,6 +48,20 @@ def submit(taken: Claim) -> None:
     for arm, job in zip(taken.todo, jobs, strict=True):
         # Where this fails, the job is found by its name.
         note(arm.directory, str(taken.folder), job=job.job_id)
+
+
+def _check_names(folder: Path) -> None:
+    """Refuse names that Slurm reads as something else.
+
+    In the paths of logs a ``%`` begins a placeholder (``%j``, the job) and a backslash turns them
+    off; in a list of jobs a comma parts the names, which are those of the folders.
+    """
+    for character, text in (("%", str(folder)), ("\\", str(folder)), (",", folder.name)):
+        if character in text:
+            raise UserError(
+                f"Slurm would read the {character} in {text} as something else: choose another "
+                "study.name or runs=DIRECTORY, without it."
+            )
 
 
 def _executor(folder: Path, settings: dict[str, Any], root: str | None) -> Any:

@@ -59,7 +59,7 @@ def freeze(kind: str, runs: Path) -> Code:
         runs: where run directories go.
 
     Raises:
-        UserError: the kind is unknown, or the disk refuses.
+        UserError: the kind is unknown, the place cannot be told to Python, or the disk refuses.
     """
     if kind not in KINDS:
         raise UserError(f"code={kind} is unknown; choose {' or '.join(KINDS)}.")
@@ -68,6 +68,11 @@ def freeze(kind: str, runs: Path) -> Code:
     parts = "\0".join([own, str(version["git_commit"]), diff or ""])
     name = hashlib.sha256(parts.encode()).hexdigest()[:12]
     place = runs.absolute() / ".code" / (name if kind == "snapshot" else f"{name}-diff")
+    if kind == "snapshot" and os.pathsep in str(place):
+        raise UserError(
+            f"The code cannot be kept in {place}: a path with {os.pathsep!r} in it is two to "
+            "Python. Choose another place with runs=DIRECTORY, or code=tree."
+        )
     if not place.is_dir() and (diff or kind == "snapshot"):
         _write(place, version, copy=kind == "snapshot")
     return Code(
