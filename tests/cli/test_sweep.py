@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from rich.console import Console
 
 from deeper.cli import build, sweep
 from deeper.cli.sweeps import devices, snapshot
@@ -23,6 +22,7 @@ from deeper.cli.sweeps.states import runs_in, states_of
 from deeper.cli.sweeps.submission import Process, Submission, read_submission, write_submission
 from deeper.cli.sweeps.table import duration, summary, table
 from deeper.errors import UserError
+from deeper.terminal import open_console
 from deeper.track.environment import code_version, root
 from deeper.track.lock import Holder, holder_of, take_lock
 from tests.cli.test_config import compose_train
@@ -193,7 +193,7 @@ def test_the_table_of_two_hundred_arms_can_be_read(tmp_path):
     )
 
     def shown(everything):
-        console = Console(width=100, file=io.StringIO())
+        console = open_console(file=io.StringIO())
         console.print(table(states, everything=everything))
         return console.file.getvalue().splitlines()
 
@@ -227,7 +227,7 @@ def test_cancel_ends_what_is_ours_and_touches_no_other_process(tmp_path):
         for directory, process in zip(runs_in(study), (running, reused, None), strict=True):
             submission = read_submission(directory)
             write_submission(directory, dataclasses.replace(submission, process=process))
-        console = Console(width=100, file=io.StringIO())
+        console = open_console(file=io.StringIO())
         assert sweep._cancel(states_of(runs_in(study)), console) == 0
         assert ours.wait(timeout=30) == -signal.SIGTERM
         assert others.poll() is None

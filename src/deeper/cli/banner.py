@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 from rich.table import Table
+from rich.text import Text
 
 from deeper.cli.build import Plan
 from deeper.cli.stored import Beginning
@@ -42,7 +43,7 @@ def banner(label: str, plan: Plan, mesh: Mesh, step: int) -> Table:
     facts = banner_facts(plan, mesh, step)
     device = mesh.devices.flat[0]
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("run", f"[bold]{label}[/bold]")
+    table.add_row("run", Text(label, style="bold"))
     kind = f"{mesh.devices.size} x {device.device_kind} ({device.platform})"
     table.add_row("device", f"{kind}, JAX {jax.__version__}, {plan.settings.parallel}")
     table.add_row(

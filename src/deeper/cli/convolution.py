@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from deeper.errors import UserError
 from deeper.inspect import sliding
 from deeper.inspect.convolution import Geometry
+from deeper.terminal import open_console
 
 
 def run(config: DictConfig) -> None:
@@ -50,10 +50,10 @@ def run(config: DictConfig) -> None:
             f"{height}*{width}*{channels} -> {geometry.features:,}: "
             f"{geometry.dense_parameters:,} parameters",
         )
-    console = Console(width=100, highlight=False)
+    console = open_console()
     console.print(table)
     if config.out is not None:
         sliding.draw(geometry, Path(config.out), bool(config.animate))
-        console.print(f"-> {config.out}")
+        console.print(f"-> {config.out}", soft_wrap=True)
     elif config.animate:
         raise UserError("animate=true needs out=FILE.gif.")

@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from deeper.cli import device
 from deeper.data.sources import prepared_directory
+from deeper.terminal import open_console
 from deeper.track.environment import environment
 from deeper.track.mirror import has_api_key
 
@@ -36,4 +36,4 @@ def run(config: DictConfig) -> None:
     table.add_row("slurm", "found" if shutil.which("sbatch") else "not found")
     table.add_row("code", f"{facts['git_commit']}{' + changes' if facts['git_dirty'] else ''}")
     table.add_row("cache", os.environ.get("DEEPER_CACHE") or "~/.cache/deeper/xla")
-    Console(width=100, highlight=False).print(table)
+    open_console().print(table)

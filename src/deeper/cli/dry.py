@@ -20,6 +20,7 @@ from deeper.data.catalogue import CATALOGUE
 from deeper.data.sources import known_size
 from deeper.inspect.arithmetic import Summary, summarise
 from deeper.models import cpu
+from deeper.terminal import open_console
 
 GIGA, GIB = 1e9, 2**30
 PASSES = 3  # forward, and the gradients by activations and by parameters
@@ -115,7 +116,7 @@ def _plain(part: Any) -> Any:
 def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> int:
     """Print what a sweep would cost and return its exit status; see `costs_of`."""
     device.start_jax(configs[0].train.cpu_kernels)
-    show(costs_of(configs, overrides), configs[0], Console(width=100, highlight=False))
+    show(costs_of(configs, overrides), configs[0], open_console())
     return FINISHED
 
 

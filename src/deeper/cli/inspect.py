@@ -13,7 +13,6 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from deeper.cli import build, device
@@ -24,6 +23,7 @@ from deeper.inspect.arithmetic import summarise
 from deeper.inspect.layers import Layer, depth_of, layers_of
 from deeper.inspect.opened import unrolled
 from deeper.study.tables import markdown
+from deeper.terminal import open_console
 
 FORMATS = ("table", "json", "csv", "markdown")
 HEADINGS = (
@@ -62,7 +62,7 @@ def run(config: DictConfig) -> None:
     elif config.format == "markdown":
         print(markdown(HEADINGS, [_row(layer, totals["macs"]) for layer in layers]))
     else:
-        console = Console(width=100, highlight=False)
+        console = open_console()
         console.print(_table(layers, totals["macs"]))
         console.print(_sentence(totals, shape))
 
@@ -202,7 +202,7 @@ def _compare(config: DictConfig) -> None:
         table = Table(*headings, box=None)
         for row in rows:
             table.add_row(*row)
-        Console(width=100, highlight=False).print(table)
+        open_console().print(table)
     if config.out is not None:
         out = Path(config.out)
         figure.draw(found, out, image_size=int(config.data.image_shape[0]))

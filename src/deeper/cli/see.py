@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import jinja2
 import numpy as np
 from omegaconf import DictConfig
-from rich.console import Console
 
 from deeper.augment.ops import Normalise
 from deeper.cli import device, stored
@@ -26,6 +25,7 @@ from deeper.inspect import methods
 from deeper.inspect.methods import Subject
 from deeper.inspect.opened import LOGITS
 from deeper.models.init import initialise
+from deeper.terminal import open_console
 from deeper.track.beside import log_pictures
 
 PROBED, MEASURED = 5000, 256  # images at most: a probe's features, and one batch
@@ -49,7 +49,7 @@ BESIDE = ("probes", "dynamics", "similarity")  # these set a second net beside t
 
 def run(config: DictConfig) -> None:
     """Draw the sheets that are asked for."""
-    console = Console(width=100, highlight=False)
+    console = open_console()
     path = Path(config.run)
     chosen = _chosen(config)
     out = path / "see" if config.out is None else Path(config.out)
@@ -60,7 +60,7 @@ def run(config: DictConfig) -> None:
 
         def tell(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total, note="")
+                tasks[what] = progress.add_task(what, total=total)
             progress.update(tasks[what], completed=done, total=total)
 
         subjects = [_subject(config, path, "run", tell)]

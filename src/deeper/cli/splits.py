@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from deeper.cli.progress import bar
 from deeper.data.photographs import Photographs, View
 from deeper.data.readable import readable
 from deeper.data.sources import (
@@ -18,6 +17,7 @@ from deeper.data.sources import (
     open_dataset,
 )
 from deeper.errors import UserError
+from deeper.terminal import open_console
 
 NAMES_SHOWN = 5  # of photographs that cannot be read
 NAMES_KEPT = 300  # in a result
@@ -109,22 +109,14 @@ def leave_out_unreadable(
         raise UserError(f"data.on_bad={choice} is unknown; choose raise or skip.")
     if choice == "raise":
         return parts, {}
-    console = Console(stderr=True, width=100, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    bar = Progress(
-        *columns,
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,  # or it leaves empty lines in a log
-    )
-    with bar:
+    console = open_console(stderr=True)
+    with bar(console) as shown:
         tasks = {}
 
         def progress(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = bar.add_task(f"{what}, once", total=total)
-            bar.update(tasks[what], completed=done)
+                tasks[what] = shown.add_task(f"{what}, once", total=total)
+            shown.update(tasks[what], completed=done)
 
         found = {name: readable(part, progress) for name, part in parts.items()}
     unreadable = {name: names for name, (_, names) in found.items() if names}

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from deeper.cli.rates import rate_lines
 from deeper.cli.splits import Splits, in_result, open_splits
 from deeper.errors import UserError
 from deeper.inspect.stages import stages_of
+from deeper.terminal import open_console
 from deeper.track.environment import environment
 from deeper.track.run_directory import Beside, RunDirectory
 from deeper.track.tracker import Examples, Tracker
@@ -43,7 +45,7 @@ def run(config: DictConfig) -> int:
             raise UserError(f"{key}={config[key]} is for sweeps: give `deeper train -m`.")
     config = build.frozen(config, HydraConfig.get())
     if config.mode.dry:
-        return _dry(config, Console(width=100, highlight=False))
+        return _dry(config, open_console())
     return run_frozen(config, build.run_directory(build.plain_config(config)))
 
 
@@ -54,7 +56,7 @@ def run_frozen(config: DictConfig, path: Path) -> int:
         config: from `build.frozen`, or read from a ``config.yaml``.
         path: the run directory.
     """
-    console = Console(width=100, highlight=False)
+    console = open_console()
     plain = build.plain_config(config)
     check(config)  # before anything is written
     processes.join()
@@ -64,7 +66,9 @@ def run_frozen(config: DictConfig, path: Path) -> int:
         with _held(path, plain) as directory:
             if from_first(directory.finished):
                 status = directory.result()["status"]
-                console.print(f"{path} is {status} already; remove it to run it again.")
+                console.print(
+                    f"{path} is {status} already; remove it to run it again.", soft_wrap=True
+                )
                 return FINISHED if status == "finished" else DIVERGED
             watch = watcher(console, f"{config.label} s{config.seed}")
             try:
@@ -141,7 +145,9 @@ def _train(
         keep_ema=config.train.ema is not None,
     )
     checkpoints = Checkpoints(directory.path / "checkpoints", mesh, plan.settings.keep_at)
-    state = checkpoints.restore_last_good(state, warn=console.print) or state
+    state = (
+        checkpoints.restore_last_good(state, warn=partial(console.print, soft_wrap=True)) or state
+    )
     step = int(state.step)
     seconds_before = directory.truncate_after(step)
     console.print(banner(config.label, plan, mesh, step))
@@ -252,18 +258,20 @@ def _say(outcome: Outcome, directory: RunDirectory, console: Console) -> int:
             f"{line}, training {metrics['train/error']:.2f} %; {outcome.seconds:.0f} s, "
             f"{outcome.images_per_second:,.0f} img/s"
         )
-        console.print(str(directory.path))
+        console.print(str(directory.path), soft_wrap=True)
         return FINISHED
     if outcome.status == "interrupted":
         console.print(
             f"Stopped after step {outcome.step}; the same command goes on from there. "
-            f"{directory.path}"
+            f"{directory.path}",
+            soft_wrap=True,
         )
         return INTERRUPTED
     console.print(
         f"The loss is not finite at step {outcome.step}: try a smaller optimizer.learning_rate, a "
-        f"longer schedule.warmup or train.gradient_clip=1. {directory.path}"
+        f"longer schedule.warmup or train.gradient_clip=1."
     )
+    console.print(str(directory.path), soft_wrap=True)
     return DIVERGED
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from deeper.cli import build, device, stored
 from deeper.errors import UserError
 from deeper.models.googlenet import GoogLeNet
+from deeper.terminal import open_console
 from deeper.train.checkpoint import Checkpoints
 from deeper.weights import export, files, torchvision
 
@@ -21,7 +22,7 @@ ORIGIN = "weights.json"
 
 def run(config: DictConfig) -> None:
     """Import or export."""
-    console = Console(width=100, highlight=False)
+    console = open_console()
     source = config["import"]
     if (source is None) == (config.run is None):
         raise UserError("Give import=FILE out=DIRECTORY, or run=DIRECTORY out=FILE.")
@@ -59,7 +60,7 @@ def _import(config: DictConfig, source: str, out: Path, console: Console) -> Non
         checkpoints.save_variables(variables)
     finally:
         checkpoints.close()
-    console.print(f"{len(arrays)} arrays of {source} -> {out}")
+    console.print(f"{len(arrays)} arrays of {source} -> {out}", soft_wrap=True)
     if new:
         console.print(f"New, for {config.model.classes} classes: {', '.join(new)}")
 
@@ -90,7 +91,8 @@ def _export(config: DictConfig, path: Path, out: Path, console: Console) -> None
         export.onnx(of_run.model, variables, facts, out)
     else:
         raise UserError(f"out={out}: give a file named .safetensors, .stablehlo or .onnx.")
-    console.print(f"{path}, step {of_run.step} -> {out} ({out.stat().st_size / 2**20:.1f} MiB)")
+    size = out.stat().st_size / 2**20
+    console.print(f"{path}, step {of_run.step} -> {out} ({size:.1f} MiB)", soft_wrap=True)
 
 
 def _numpy(tree: Any) -> Any:

@@ -22,6 +22,7 @@ from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import TaskID
+from rich.text import Text
 
 from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED
 from deeper.cli.progress import bar, note_of
@@ -36,6 +37,7 @@ from deeper.cli.sweeps.submission import (
     read_submission,
 )
 from deeper.errors import UserError
+from deeper.terminal import open_console
 from deeper.track.files import read_json, to_json, write_whole
 from deeper.track.lock import take_lock
 from deeper.track.run_directory import RESULT
@@ -82,7 +84,7 @@ class Running:
 
 def run(work: Work) -> int:
     """Run a sweep and return its exit status."""
-    return Sweep(work, Console(width=100, highlight=False)).run()
+    return Sweep(work, open_console()).run()
 
 
 def detach(work: Work) -> int:
@@ -148,7 +150,7 @@ class Sweep:
             if console.is_terminal:
                 self._bar.start()
                 self._overall = self._bar.add_task(
-                    "all runs", total=self._total, completed=self._skipped, note=""
+                    "all runs", total=self._total, completed=self._skipped
                 )
             while self._running or (self._waiting and not self._stopping):
                 while self._waiting and self._free and not self._stopping:
@@ -221,22 +223,23 @@ class Sweep:
         result = read_json(directory / RESULT)
         if code == FINISHED and result is not None:
             self._done += 1
-            outcome = f"test error {result['metrics']['test/error']:6.2f} %"
+            outcome = Text(f"test error {result['metrics']['test/error']:6.2f} %")
         elif code == INTERRUPTED or (self._stopping and code == -signal.SIGTERM):
             self._interrupted += 1
-            outcome = "stopped at a checkpoint"
+            outcome = Text("stopped at a checkpoint")
         else:
             reason = "diverged" if code == DIVERGED else last_line(directory / "log.txt")
             if code < 0:
                 reason = f"ended by signal {-code}"
             self._failed.append((name, reason, str(directory / "log.txt")))
-            outcome = f"[red]failed[/red]: {reason}"
+            outcome = Text.assemble(("failed", "red"), f": {reason}")
         note(directory, str(self._folder), ended={"code": code, "reason": reason, "time": now()})
         number = self._skipped + self._done + len(self._failed)
         seconds = time.monotonic() - ended.began
         self._console.print(
-            f"[{number:>3} of {self._total}] {name:<16} {outcome}  ({seconds:.0f} s)",
-            markup=True,
+            Text.assemble(
+                f"[{number:>3} of {self._total}] {name:<16} ", outcome, f"  ({seconds:.0f} s)"
+            )
         )
         if self._console.is_terminal:
             left = (
@@ -266,7 +269,8 @@ class Sweep:
         if self._failed:
             self._console.print(f"{len(self._failed)} of {self._total} runs failed:")
             for name, reason, log in self._failed:
-                self._console.print(f"  {name}: {reason}" + (f"\n    {log}" if log else ""))
+                where = f"\n    {log}" if log else ""
+                self._console.print(f"  {name}: {reason}{where}", soft_wrap=True)
         if unfinished:
             return INTERRUPTED
         return FAILED if self._failed else FINISHED

@@ -1,0 +1,102 @@
+"""What is printed is what was meant, in terminals of any width."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import deeper
+from deeper.cli import build, main, train
+from deeper.cli.progress import bar
+from deeper.cli.sweeps import local
+from deeper.cli.sweeps.claim import frozen_config
+from deeper.cli.sweeps.submission import read_submission
+from deeper.terminal import open_console
+from deeper.track.run_directory import RunDirectory
+from tests.cli.test_sweep import arms, stored
+
+MARKED_UP = "[v2] [red]r[/red] [/b] \\[x] :smile: 1.5 'a'"
+
+
+def test_text_is_printed_as_it_is():
+    console = open_console(file=io.StringIO())
+    console.print(MARKED_UP)
+    assert console.file.getvalue() == MARKED_UP + "\n"
+
+
+def test_all_output_goes_through_one_console():
+    sources = Path(deeper.__file__).parent.rglob("*.py")
+    others = [file for file in sources if file.name != "terminal.py"]
+    made = re.compile(r"\bConsole\(|\bTextColumn\b|\bfrom_markup\b|\btrack\(|markup=True")
+    assert not [file for file in others if made.search(file.read_text(encoding="utf-8"))]
+
+
+def test_an_arms_last_words_are_no_markup_and_cost_no_other_arm(tmp_path, monkeypatch, capfd):
+    study = tmp_path / "runs" / "study"
+    for number in range(2):
+        stored(study, number, "waiting")
+    directories = sorted(map(str, study.iterdir()))
+    script = "import sys; print('unmatched [/b] in [v2] :smile:'); sys.exit(1)"
+
+    def start_trainer(directory, submission, environment, log, pipe):
+        os.close(pipe)
+        with log.open("wb") as stream:
+            return subprocess.Popen([sys.executable, "-c", script], stdout=stream)
+
+    monkeypatch.setattr(local, "start_trainer", start_trainer)
+    folder = tmp_path / "runs" / ".sweep" / "live"
+    folder.mkdir(parents=True)
+    assert local.run(local.Work(str(folder), 2, 0, [], directories, 1, None)) == 1
+    assert capfd.readouterr().out.count("unmatched [/b] in [v2] :smile:") == 4
+    for directory in directories:
+        assert read_submission(Path(directory)).ended["code"] == 1
+
+
+def test_a_path_with_brackets_is_told_as_it_is(tmp_path, capfd):
+    (arm,) = arms(f"'{tmp_path}/runs [v2]'", 0)
+    arm.directory.mkdir(parents=True)
+    plain = build.plain_config(arm.config)
+    RunDirectory.open(arm.directory, plain, build.config_hash(plain)).close()
+    (arm.directory / "result.json").write_text(json.dumps({"status": "finished"}))
+    assert train.run_frozen(frozen_config(arm.directory), arm.directory) == main.FINISHED
+    assert f"{arm.directory} is finished already" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("columns", [20, 40, 60, 80, 100, 200])
+def test_a_bars_line_fits_the_terminal(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    console = open_console(file=io.StringIO())
+    assert console.is_terminal
+    shown = bar(console)
+    shown.add_task(
+        "resnet20 [v2] s0", total=39062, completed=12345, note="loss 2.3026  1,234 img/s"
+    )
+    shown.add_task("resnet56 with a long name " * 3, total=5, completed=1)
+    with console.capture() as captured:
+        console.print(shown)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", captured.get())
+    lines = text.splitlines()
+    assert len(lines) == 2, "a line a task"
+    assert max(map(len, lines)) <= columns
+    if columns >= 40:
+        assert "12345/39062" in lines[0]
+    if columns >= 80:
+        assert "resnet20 [v2] s0" in lines[0]
+        assert "loss 2.3026  1,234 img/s" in lines[0]
+    assert ("━" in lines[0]) == (columns >= 100)
+
+
+def test_prose_is_as_wide_as_the_terminal_and_never_wider_than_a_hundred(monkeypatch):
+    def width(columns):
+        monkeypatch.setenv("COLUMNS", columns)
+        return open_console(file=io.StringIO()).width
+
+    assert [width("60"), width("80"), width("250")] == [60, 80, 100]
+    monkeypatch.delenv("COLUMNS")
+    assert open_console(file=io.StringIO()).width == 100  # a log
