@@ -15,8 +15,10 @@ from deeper.cli import build, main, train
 from deeper.cli.progress import bar
 from deeper.cli.sweeps import local
 from deeper.cli.sweeps.claim import frozen_config
+from deeper.cli.sweeps.states import runs_in, states_of
 from deeper.cli.sweeps.submission import read_submission
-from deeper.terminal import open_console
+from deeper.cli.sweeps.table import table as status_table
+from deeper.terminal import open_console, tables
 from deeper.track.run_directory import RunDirectory
 from tests.cli.test_sweep import arms, stored
 
@@ -100,3 +102,37 @@ def test_prose_is_as_wide_as_the_terminal_and_never_wider_than_a_hundred(monkeyp
     assert [width("60"), width("80"), width("250")] == [60, 80, 100]
     monkeypatch.delenv("COLUMNS")
     assert open_console(file=io.StringIO()).width == 100  # a log
+
+
+@pytest.mark.parametrize("columns", [30, 40, 60, 80])
+def test_a_table_fits_the_terminal_and_nothing_of_it_is_lost(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    headings = ["net", *(f"metric {number}\nunit" for number in range(9))]
+    names = ["inception4e/branch2_reduce/conv", "[b]a long label of an arm[/b]", "x" * 50]
+    rows = [[name, *(f"{place}{n}.25 ± 0.1" for n in range(9))] for place, name in enumerate(names)]
+    console = open_console(file=io.StringIO())
+    for table in tables(headings, rows, console.width):
+        console.print(table)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= columns
+    assert all(cell in text for row in rows for cell in row[1:])
+    assert all(f"metric {number}" in text for number in range(9))
+    assert "…" not in text
+    first = "".join(line.split("  ")[0] for line in text.splitlines())
+    assert names[0].replace("/", "") in first.replace("/", "")
+    assert text.count("x") % 50 == 0
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_a_sweeps_table_fits_the_terminal(columns, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for number, word in enumerate(["finished", "running", "failed", "lost", "waiting"]):
+        stored(tmp_path / "study", number, word)
+    console = open_console(file=io.StringIO())
+    console.print(status_table(states_of(runs_in(tmp_path / "study")), everything=True))
+    text = console.file.getvalue()
+    print(text)  # for the reader of a failure
+    assert max(map(len, text.splitlines())) <= columns
+    assert all(f"resnet20 s{number}" in text for number in range(5))
+    assert "1,000 of 4,000" in text
+    assert text.replace("\n", "").replace(" ", "").count("17179869184bytes") == 2

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from deeper.cli.build import Plan
 from deeper.cli.stored import Beginning
+from deeper.terminal import facts_table
 
 GIGA, MEGA = 1e9, 2**20
 
@@ -42,7 +43,7 @@ def banner(label: str, plan: Plan, mesh: Mesh, step: int) -> Table:
     """Return the facts as a table."""
     facts = banner_facts(plan, mesh, step)
     device = mesh.devices.flat[0]
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table = facts_table()
     table.add_row("run", Text(label, style="bold"))
     kind = f"{mesh.devices.size} x {device.device_kind} ({device.platform})"
     table.add_row("device", f"{kind}, JAX {jax.__version__}, {plan.settings.parallel}")

@@ -5,11 +5,10 @@ import shutil
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.table import Table
 
 from deeper.cli import device
 from deeper.data.sources import prepared_directory
-from deeper.terminal import open_console
+from deeper.terminal import facts_table, open_console
 from deeper.track.environment import environment
 from deeper.track.mirror import has_api_key
 
@@ -19,7 +18,7 @@ def run(config: DictConfig) -> None:
     device.start_jax(cpu_kernels=True)
     mesh = device.mesh_of(None)
     facts = environment() | device.facts(mesh)
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table = facts_table()
     table.add_row("python", facts["python"])
     versions = ", ".join(f"{name} {facts[name]}" for name in ("jax", "jaxlib", "flax", "optax"))
     table.add_row("packages", versions)

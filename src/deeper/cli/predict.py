@@ -86,7 +86,9 @@ def _shown(numbers: range) -> Iterator[int]:
 def _print(console: Console, rows: list[tuple[str, int, str, float]]) -> None:
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for heading in ("file", "class", "probability"):
-        table.add_column(heading, justify="right" if heading == "probability" else "left")
+        right = heading == "probability"
+        justify: Any = "right" if right else "left"
+        table.add_column(heading, justify=justify, no_wrap=right, overflow="fold")
     for file, rank, name, share in rows[: PRINTED * LISTED]:
         table.add_row(Path(file).name if rank == 1 else "", name, f"{100 * share:.1f} %")
     console.print(table)

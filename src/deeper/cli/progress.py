@@ -48,7 +48,7 @@ class _TaskLines(RichProgress):
         [time_left] = self.columns
         assert not isinstance(time_left, str)
         counts = [f"{task.completed:.0f}/{task.total or 0:.0f}" for task in shown]
-        digits = max(map(len, counts))
+        digits = max(2 * len(f"{task.total or 0:.0f}") + 1 for task in shown)
         longest = max(cell_len(task.description) for task in shown)
         name, length, note = _widths(self.console.width - digits - TIME - 4, longest)
         for width in (name, length, digits, note, TIME):

@@ -5,13 +5,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.table import Table
 
 from deeper.cli.study_directory import study_directory
 from deeper.errors import UserError
 from deeper.study.report import Report, make_report, update_readme
 from deeper.study.tables import headings, summary_rows
-from deeper.terminal import open_console
+from deeper.terminal import open_console, tables
 
 
 def run(config: DictConfig) -> None:
@@ -31,12 +30,8 @@ def run(config: DictConfig) -> None:
 
 def _show(report: Report, console: Console) -> None:
     collection = report.collection
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for number, heading in enumerate(headings(collection)):
-        table.add_column(heading, justify="left" if number == 0 else "right")
-    for row in summary_rows(collection):
-        table.add_row(*row)
-    console.print(table)
+    for table in tables(headings(collection), summary_rows(collection), console.width):
+        console.print(table)
     console.print("Means over n seeds, ± half the 95 % t interval.\n", style="dim")
     console.print(f"Claim: {collection.study.claim}")
     word = report.verdict.word
