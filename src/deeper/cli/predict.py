@@ -16,6 +16,7 @@ from deeper.cli import device, stored
 from deeper.cli.progress import bar
 from deeper.data.pictures import picture_files, read_picture
 from deeper.errors import UserError
+from deeper.study.tables import cell
 from deeper.terminal import open_console
 
 LISTED = 5
@@ -64,10 +65,12 @@ def run(config: DictConfig) -> None:
     _print(console, rows)
     out = Path(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("w", newline="") as table:
+    with out.open("w", newline="", encoding="utf-8", errors="backslashreplace") as table:
         writer = csv.writer(table)
         writer.writerow(("file", "rank", "class", "probability"))
-        writer.writerows((f, rank, name, f"{share:.6f}") for f, rank, name, share in rows)
+        writer.writerows(
+            (cell(f), rank, cell(name), f"{share:.6f}") for f, rank, name, share in rows
+        )
     count = len({row[0] for row in rows})
     console.print(f"{count:,} picture{'s' * (count != 1)} -> {out}", soft_wrap=True)
     if unread:

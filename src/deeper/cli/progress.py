@@ -142,7 +142,7 @@ class Pipe:
     """Messages to the launcher, a JSON object a line."""
 
     def __init__(self, descriptor: int):
-        self._stream = os.fdopen(descriptor, "w", buffering=1)
+        self._stream = os.fdopen(descriptor, "w", buffering=1, encoding="utf-8")
         self.broken = False
 
     def send(self, message: dict[str, Any]) -> None:

@@ -78,10 +78,10 @@ def run(config: DictConfig) -> None:
         for name, sheet in sheets.items():
             numbers = _draw(name, config, subjects, sheet)
             if numbers is not None:
-                sheet.with_suffix(".json").write_text(json.dumps(numbers) + "\n")
+                sheet.with_suffix(".json").write_text(json.dumps(numbers) + "\n", encoding="utf-8")
             console.print(f"{name} -> {sheet}", soft_wrap=True)
     page = out / "index.html"
-    page.write_text(_page(subjects[0].title, sheets), encoding="utf-8")
+    page.write_text(_page(subjects[0].title, sheets), encoding="utf-8", errors="backslashreplace")
     console.print(str(page), soft_wrap=True)
     if config.wandb:
         mode = log_pictures(path, sheets, out, lambda line: console.print(line, soft_wrap=True))

@@ -244,7 +244,7 @@ def _fill(variables: dict[str, Any], fresh: dict[str, Any], layers: tuple[str, .
 def class_names(path: Path, config: DictConfig) -> list[str]:
     """Return a run's class names, or numbers where neither it nor its data are there to tell."""
     if (path / CLASSES).is_file():
-        return list(json.loads((path / CLASSES).read_text()))
+        return list(json.loads((path / CLASSES).read_text(encoding="utf-8")))
     if config.data.name == "imagenet" and config.data.classes == 1000:
         return imagenet_names()  # the data set's own are WordNet ids
     try:
@@ -255,7 +255,7 @@ def class_names(path: Path, config: DictConfig) -> list[str]:
 
 def imagenet_names() -> list[str]:
     """Return the thousand classes' names."""
-    text = (resources.files("deeper.data") / "imagenet_names.txt").read_text()
+    text = (resources.files("deeper.data") / "imagenet_names.txt").read_text(encoding="utf-8")
     return [line for line in text.splitlines() if not line.startswith("#")]
 
 

@@ -52,9 +52,9 @@ def _import(config: DictConfig, source: str, out: Path, console: Console) -> Non
             "Images are normalised by mean 0.5 and deviation 0.5, as these weights expect."
         )
     out.mkdir(parents=True, exist_ok=True)
-    (out / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
+    (out / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
     record = {**origin, "arrays": len(arrays), "new_layers": list(new)}
-    (out / ORIGIN).write_text(json.dumps(record, indent=1) + "\n")
+    (out / ORIGIN).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     checkpoints = Checkpoints(out / "checkpoints", device.one())
     try:
         checkpoints.save_variables(variables)

@@ -118,8 +118,10 @@ def write(
 
 def _name(info: Path, name: str) -> None:
     """Put name and file format into TFDS's description, which it takes from the place."""
-    known = json.loads(info.read_text())
-    info.write_text(json.dumps(known | {"name": name, "fileFormat": "array_record"}, indent=2))
+    known = json.loads(info.read_text(encoding="utf-8"))
+    info.write_text(
+        json.dumps(known | {"name": name, "fileFormat": "array_record"}, indent=2), encoding="utf-8"
+    )
 
 
 def _require_same(place: Path, tree: Tree, storage: Storage) -> None:
@@ -130,11 +132,11 @@ def _require_same(place: Path, tree: Tree, storage: Storage) -> None:
             digest.update(f"{split} {p.name} {p.size} {p.label}\n".encode())
     signature = digest.hexdigest()
     begun = place / SIGNATURE
-    if begun.is_file() and begun.read_text() == signature:
+    if begun.is_file() and begun.read_text(encoding="utf-8") == signature:
         return
     for path in place.iterdir():
         path.unlink()
-    begun.write_text(signature)
+    begun.write_text(signature, encoding="utf-8")
 
 
 def _shards(photographs: Sequence[Photograph]) -> list[list[Photograph]]:

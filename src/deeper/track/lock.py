@@ -59,7 +59,7 @@ class Holder:
         job = variable("SLURM_JOB_ID", "")
         return cls(
             host=socket.gethostname(),
-            kernel=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+            kernel=Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip(),
             pid=os.getpid(),
             job=job and f"{job} on {variable('SLURM_CLUSTER_NAME', '')}",
             start=int(variable("SLURM_RESTART_COUNT") or 0),
@@ -270,7 +270,7 @@ def holder_of(path: Path) -> Holder | None:
         return lease.holder if time.time() - lease.renewed <= LEASE else None
     try:
         inode = (path / "lock").stat().st_ino
-        lines = Path("/proc/locks").read_text().splitlines()
+        lines = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     held = any(line.split()[1] == "FLOCK" and f":{inode} " in line for line in lines)

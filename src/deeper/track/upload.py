@@ -182,7 +182,7 @@ def run_id(path: Path) -> str:
 def _known_id(path: Path) -> str | None:
     """Return the id that a run got from an agent."""
     try:
-        return (path / AGENTS_ID).read_text().strip() or None
+        return (path / AGENTS_ID).read_text(encoding="utf-8").strip() or None
     except FileNotFoundError:
         return None
 

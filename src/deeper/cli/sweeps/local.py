@@ -191,7 +191,9 @@ class Sweep:
             os.sched_setaffinity(process.pid, share.cores)
         note(directory, str(self._folder), process=Process.of(process.pid))
         task = self._bar.add_task(submission.name, total=1, note="starting")
-        self._running.append(Running(directory, submission, process, os.fdopen(read), share, task))
+        self._running.append(
+            Running(directory, submission, process, os.fdopen(read, encoding="utf-8"), share, task)
+        )
 
     def _listen(self) -> None:
         """Wait a moment for messages and show them."""
@@ -277,7 +279,7 @@ class Sweep:
 
 
 if __name__ == "__main__":
-    stored = json.loads((Path(sys.argv[1]) / SWEEP).read_text())
+    stored = json.loads((Path(sys.argv[1]) / SWEEP).read_text(encoding="utf-8"))
     lock = take_lock(Path(stored["folder"]))
     try:
         sys.exit(run(Work(**stored)))
