@@ -136,3 +136,30 @@ def test_a_sweeps_table_fits_the_terminal(columns, tmp_path, monkeypatch):
     assert all(f"resnet20 s{number}" in text for number in range(5))
     assert "1,000 of 4,000" in text
     assert text.replace("\n", "").replace(" ", "").count("17179869184bytes") == 2
+
+
+@pytest.mark.parametrize("setting", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}])
+def test_a_terminal_need_not_know_all_characters(setting):
+    environment = {**os.environ, **setting, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for arguments in (["inspect", "conv", "kind=caf\u00e9"], ["caf\u00e9 \udcff"], ["--help"]):
+        words = [os.fsencode(word) for word in (sys.executable, "-m", "deeper", *arguments)]
+        done = subprocess.run(words, env=environment, capture_output=True)
+        assert done.returncode == (0 if arguments == ["--help"] else 2), done.stderr
+        assert b"Traceback" not in done.stderr
+        assert b"Unicode" not in done.stderr
+
+
+def test_a_closed_pipe_ends_help_without_a_traceback():
+    read, write = os.pipe()
+    os.close(read)
+    for arguments in (["--help"], ["train", "--help"]):
+        words = [sys.executable, "-m", "deeper", *arguments]
+        done = subprocess.run(words, stdout=write, stderr=subprocess.PIPE)
+        assert done.stderr == b""
+    os.close(write)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "a-full", "single", ".sweep", "''", "5"])
+def test_a_studys_name_is_a_directory_of_its_own(name, mistake):
+    said = mistake("report", "study=depth_fashion", f"study.name={name}")
+    assert "study.name=" in said

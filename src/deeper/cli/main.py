@@ -2,8 +2,11 @@
 
 import difflib
 import importlib
+import io
 import os
 import re
+import select
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -31,6 +34,7 @@ VERBS = {
 ARM = "arm"  # what launchers start; its config is composed already
 
 FINISHED, FAILED, USER_ERROR, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 75
+READER_GONE = 128 + signal.SIGPIPE  # as shells say it
 
 
 def main() -> int:
@@ -38,7 +42,21 @@ def main() -> int:
 
     0: done. 1: something broke. 2: a mistake in the command, said in a sentence. 3: the loss
     became infinite or not a number. 75: stopped on request; the same command goes on from there.
+    141: nobody reads the output any more, as in ``deeper train --help | head``.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # File names need not be text, and a terminal need not know all characters.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = _run_verb()
+    except BrokenPipeError as error:
+        return tell(error)
+    _reader_is_gone()  # or Python would say so at its end, with a traceback
+    return status
+
+
+def _run_verb() -> int:
     verb, *rest = sys.argv[1:] or ["--help"]
     if verb in ("-h", "--help", "help"):
         print(_usage())
@@ -130,6 +148,8 @@ def tell(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         print("\ndeeper: stopped.", file=sys.stderr)
         return INTERRUPTED
+    if isinstance(error, BrokenPipeError) and _reader_is_gone():
+        return READER_GONE
     for cause in _causes(error):
         if isinstance(cause, UserError):
             print(f"deeper: {cause}", file=sys.stderr)
@@ -139,6 +159,20 @@ def tell(error: BaseException) -> int:
         return USER_ERROR
     traceback.print_exception(error)
     return FAILED
+
+
+def _reader_is_gone() -> bool:
+    """Return whether nobody reads the standard output any more; then nothing more is said there."""
+    try:
+        number = sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):  # it is closed, or no file
+        return False
+    poll = select.poll()
+    poll.register(number, 0)
+    gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return gone
 
 
 def _sweep(values: Any) -> str:
