@@ -4,11 +4,13 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import deeper
 from deeper.cli import build, main, train
@@ -163,3 +165,20 @@ def test_a_closed_pipe_ends_help_without_a_traceback():
 def test_a_studys_name_is_a_directory_of_its_own(name, mistake):
     said = mistake("report", "study=depth_fashion", f"study.name={name}")
     assert "study.name=" in said
+
+
+@pytest.mark.parametrize("value", ["/a=b", "a (b", "[x", "it's {", "/a [v2]=$x", "a=\\"])
+def test_a_value_that_hydra_refuses_is_shown_as_it_is_quoted(value, mistake):
+    said = mistake("train", "mode=dry", f"runs={value}")
+    assert "mismatched" not in said
+    [word] = shlex.split(said.rpartition("shell: ")[2])
+    [override] = OverridesParser.create().parse_overrides([word])
+    assert override.value() == value
+
+
+@pytest.mark.parametrize("override", ["runs=~/x", "foo", "runs=???", "model.depth=???"])
+def test_no_words_of_hydras_own_are_said(override, mistake):
+    said = mistake("train", "mode=dry", override)
+    assert "full_key" not in said.lower()
+    assert "Exception" not in said
+    assert "runs=~/x" not in override or str(Path.home() / "x") in said

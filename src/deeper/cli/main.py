@@ -6,6 +6,7 @@ import io
 import os
 import re
 import select
+import shlex
 import signal
 import sys
 import traceback
@@ -192,11 +193,18 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _explain(error: BaseException) -> str:
     """Say what is wrong with an override, and what would be right."""
+    from hydra.errors import OverrideParseException
+
+    if isinstance(error, OverrideParseException):
+        return _how_quoted(str(error.override))
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=")))
     cause = "; ".join(str(c).splitlines()[0] for c in _causes(error) if c is not error and str(c))
     if cause and cause.split(" full_key")[0] not in text:
         text = f"{text} ({cause})"
+    # OmegaConf leaves its placeholders where it does not know the key.
+    text = re.sub(r"\s*\bfull_key: *\S*", "", text)
+    text = text.replace("$FULL_KEY", "a value").replace("$KEY", "a value")
     unknown = re.search(r"Could not override '([\w.@/]+)'", text)
     if unknown:
         known = _known_keys(unknown[1])
@@ -208,6 +216,23 @@ def _explain(error: BaseException) -> str:
         if siblings:
             text += f" {parent or 'The config'} has: {', '.join(siblings)}."
     return text
+
+
+def _how_quoted(override: str) -> str:
+    """Say how a value is given that Hydra takes for its own grammar, in a shell."""
+    key, equals, value = override.partition("=")
+    if not equals or not re.fullmatch(r"[~+]{0,2}[\w./@-]+", key):
+        return f"{override}: give KEY=VALUE."
+    bare = os.path.expanduser(value.strip("'\""))  # noqa: PTH111 - Path would tidy the rest
+    # Hydra takes a backslash only before a quote, or at the end, for an escape.
+    inside = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), bare)
+    quoted = f"{key}='{inside}'"
+    plain = not re.search(r'["$`\\!]', quoted)
+    for_shell = f'"{quoted}"' if plain else shlex.quote(quoted)
+    return (
+        f"{override}: Hydra takes some characters of the value for its grammar. Quote the value, "
+        f"and that again for the shell: {for_shell}"
+    )
 
 
 def _known_keys(key: str) -> list[str]:
