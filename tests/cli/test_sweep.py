@@ -275,7 +275,7 @@ def test_the_frozen_config_starts_where_its_hash_says(tmp_path):
 def test_what_an_agent_of_a_wandb_sweep_starts_composes():
     from wandb.sdk.launch.sweeps import utils
 
-    given = yaml.safe_load(Path("scripts/wandb-sweep.yaml").read_text())
+    given = yaml.safe_load(Path("scripts/wandb-sweep.yaml").read_text(encoding="utf-8"))
     drawn = {"min": {}, "max": {}}
     for name, draw in given["parameters"].items():
         values = draw.get("values") or [draw.get("value", draw.get("min"))]
