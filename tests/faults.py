@@ -33,7 +33,7 @@ ARGUMENTS = (
 def note(fault: str, **numbers: Any) -> None:
     """Count a fault that was injected, with what it cost."""
     if file := os.environ.get("DEEPER_FAULTS"):
-        with Path(file).open("a") as stream:
+        with Path(file).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"fault": fault, **numbers}) + "\n")
 
 

@@ -79,7 +79,7 @@ class Worker:
         self.steps = case.steps
         self._name = f"{script} {case.name} {form}"
         shape = (case.name, case.batch, case.size, case.channels, case.dtype)
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 # closed in close
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 # closed in close
         self._process = subprocess.Popen(
             [interpreter, str(HERE / script), *map(str, (*shape, form, threads))],
             stdin=subprocess.PIPE,

@@ -119,7 +119,7 @@ def test_a_run_whose_output_nobody_reads_any_more_finishes(start, tmp_path):
 
 
 def test_a_run_whose_log_is_on_a_full_disk_finishes(data_dir, tmp_path):
-    with Path("/dev/full").open("w") as full:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
         done = subprocess.run(
             command("train", *SMALL, *TWO_STEPS),
             cwd=tmp_path,
@@ -132,7 +132,7 @@ def test_a_run_whose_log_is_on_a_full_disk_finishes(data_dir, tmp_path):
 
 
 def test_a_result_that_is_printed_on_a_full_disk_is_no_success(tmp_path):
-    with Path("/dev/full").open("w") as full:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
         done = subprocess.run(
             command("--help"), stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path
         )

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from rich.console import Console
 
 from deeper.cli import build, sweep
 from deeper.cli.sweeps import devices, local, slurm, snapshot
@@ -23,6 +22,7 @@ from deeper.cli.sweeps.states import runs_in, states_of
 from deeper.cli.sweeps.submission import Process, Submission, read_submission, write_submission
 from deeper.cli.sweeps.table import duration, summary, table
 from deeper.errors import UserError
+from deeper.terminal import open_console
 from deeper.track.environment import code_version, root
 from deeper.track.lock import Holder, holder_of, take_lock
 from tests.cli.test_config import compose_train
@@ -220,7 +220,7 @@ def test_the_table_of_two_hundred_arms_can_be_read(tmp_path):
     )
 
     def shown(everything):
-        console = Console(width=100, file=io.StringIO())
+        console = open_console(file=io.StringIO())
         console.print(table(states, everything=everything))
         return console.file.getvalue().splitlines()
 
@@ -254,7 +254,7 @@ def test_cancel_ends_what_is_ours_and_touches_no_other_process(tmp_path):
         for directory, process in zip(runs_in(study), (running, reused, None), strict=True):
             submission = read_submission(directory)
             write_submission(directory, dataclasses.replace(submission, process=process))
-        console = Console(width=100, file=io.StringIO())
+        console = open_console(file=io.StringIO())
         assert sweep._cancel(states_of(runs_in(study)), console) == 0
         assert ours.wait(timeout=30) == -signal.SIGTERM
         assert others.poll() is None
@@ -359,7 +359,7 @@ def test_the_frozen_config_starts_where_its_hash_says(tmp_path):
 def test_what_an_agent_of_a_wandb_sweep_starts_composes():
     from wandb.sdk.launch.sweeps import utils
 
-    given = yaml.safe_load(Path("scripts/wandb-sweep.yaml").read_text())
+    given = yaml.safe_load(Path("scripts/wandb-sweep.yaml").read_text(encoding="utf-8"))
     drawn = {"min": {}, "max": {}}
     for name, draw in given["parameters"].items():
         values = draw.get("values") or [draw.get("value", draw.get("min"))]

@@ -505,6 +505,15 @@ def test_trees_that_cannot_be_are_said(tmp_path, make, message):
         prepared_from(tmp_path / "data", tmp_path / "tree")
 
 
+def test_names_that_are_no_text_or_no_line_are_kept_apart(tree, tmp_path):
+    strange = [b"caf\xe9", "a\u2028b".encode(), b"c\nd", b"e\rf", "für".encode()]
+    for name, source in zip(strange, ["cat", "dog", "emu", "cat", "dog"], strict=True):
+        shutil.copytree(tree / source, tmp_path / "tree" / os.fsdecode(name))
+    prepared_from(tmp_path / "data", tmp_path / "tree")
+    names = open_dataset("pets", tmp_path / "data", view=VIEW).class_names
+    assert set(names) == {r"caf\udce9", "a\u2028b", r"c\nd", r"e\rf", "für"}
+
+
 def test_a_file_that_is_no_picture_stops_prepare_and_is_named(tree, tmp_path):
     for label in ("cat", "dog"):
         (tmp_path / "tree" / label).mkdir(parents=True)

@@ -29,7 +29,8 @@ MACS = (0.72, 7.61, 11.31, 15.47, 19.63, 1.58, 1.79, 3.64, 3.86, 7.57, 11.28)
 @pytest.fixture(scope="module")
 def families(tmp_path_factory):
     """Runs as a finished study=families_imagenet leaves them, and its definition."""
-    stated = yaml.safe_load(Path("conf/study/families_imagenet.yaml").read_text())["study"]
+    text = Path("conf/study/families_imagenet.yaml").read_text(encoding="utf-8")
+    stated = yaml.safe_load(text)["study"]
     definition = {
         **stated, "arms": {"arm": stated["nets"]}, "seeds": [0, 1, 2], "plan": None
     }  # fmt: skip

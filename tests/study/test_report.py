@@ -144,3 +144,11 @@ def test_the_command_prints_the_summary_and_ends_with_the_page(report, tmp_path,
 def test_the_command_wants_a_study(tmp_path):
     with pytest.raises(UserError, match="deeper report study="):
         run(command_config(tmp_path, None))
+
+
+def test_quotes_in_a_label_end_no_attribute(tmp_path):
+    study = write_study(tmp_path / "depth_test")
+    label = 'depth" onload="x <b>'
+    page = make_report(study, {**DEFINITION, "x_label": label}).page.read_text(encoding="utf-8")
+    assert not re.search(r'aria-label="[^"]*" onload=', page)
+    assert "depth&quot; onload=&quot;x &lt;b&gt;" in page

@@ -104,3 +104,18 @@ def test_missing_markers_are_a_users_error(tmp_path, text):
     assert readme.read_text() == text
     with pytest.raises(UserError, match="There is no"):
         tables.insert_between_markers(tmp_path / "none.md", "x", "new")
+
+
+def test_a_label_breaks_no_markdown_table():
+    lines = tables.markdown(["net", "error"], [["a|b\nc", "1.5"], ["d", "2"]]).splitlines()
+    assert lines == ["| net | error |", "| :--- | ---: |", r"| a\|b c | 1.5 |", "| d | 2 |"]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd|' /C calc'!A0", "-x", "@SUM(A1)", "\t=1"])
+def test_a_spreadsheet_takes_no_text_for_a_formula(text):
+    assert tables.cell(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("text", ["-1.5", "+3e-4", "resnet20", "a=b", "", "-inf"])
+def test_numbers_and_other_text_stay_what_they_are_in_csv(text):
+    assert tables.cell(text) == text

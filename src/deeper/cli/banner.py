@@ -6,9 +6,11 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 from rich.table import Table
+from rich.text import Text
 
 from deeper.cli.build import Plan
 from deeper.cli.stored import Beginning
+from deeper.terminal import facts_table
 from deeper.train.step import ema_share
 
 GIGA, MEGA = 1e9, 2**20
@@ -42,8 +44,8 @@ def banner(label: str, plan: Plan, mesh: Mesh, step: int) -> Table:
     """Return the facts as a table."""
     facts, settings = banner_facts(plan, mesh, step), plan.settings
     device = mesh.devices.flat[0]
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("run", f"[bold]{label}[/bold]")
+    table = facts_table()
+    table.add_row("run", Text(label, style="bold"))
     kind = f"{mesh.devices.size} x {device.device_kind} ({device.platform})"
     table.add_row("device", f"{kind}, JAX {jax.__version__}, {settings.parallel}")
     table.add_row(

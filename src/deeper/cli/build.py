@@ -149,7 +149,8 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 def run_directory(config: Mapping[str, Any]) -> Path:
     """Return the run's directory: a function of the resolved config, never of the clock."""
-    name = f"{config['label']}-s{config['seed']}-{config_hash(config)}"
+    label = config["label"].replace("/", "-")  # of a model in a folder of the group
+    name = f"{label}-s{config['seed']}-{config_hash(config)}"
     return study_directory(config["runs"], config["study"], config["mode"]["name"]) / name
 
 

@@ -4,12 +4,11 @@ import re
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
 
 from deeper.errors import UserError
 from deeper.inspect import sliding
 from deeper.inspect.convolution import Geometry
+from deeper.terminal import facts_table, open_console
 
 
 def run(config: DictConfig) -> None:
@@ -36,7 +35,7 @@ def run(config: DictConfig) -> None:
         bias=bool(config.bias),
     )
     rows, columns, features = geometry.output
-    table = Table(box=None, show_header=False, padding=(0, 3, 0, 0))
+    table = facts_table()
     table.add_row("result", f"{rows}x{columns}x{features}")
     table.add_row("window spans", f"{geometry.extent}x{geometry.extent}")
     table.add_row("parameters", f"{geometry.parameters:,}")
@@ -50,10 +49,10 @@ def run(config: DictConfig) -> None:
             f"{height}*{width}*{channels} -> {geometry.features:,}: "
             f"{geometry.dense_parameters:,} parameters",
         )
-    console = Console(width=100, highlight=False)
+    console = open_console()
     console.print(table)
     if config.out is not None:
         sliding.draw(geometry, Path(config.out), bool(config.animate))
-        console.print(f"-> {config.out}")
+        console.print(f"-> {config.out}", soft_wrap=True)
     elif config.animate:
         raise UserError("animate=true needs out=FILE.gif.")

@@ -5,13 +5,12 @@ import shutil
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
 
 from deeper.cli import device
 from deeper.cli.main import FINISHED, USER_ERROR
 from deeper.data.sources import prepared_directory
 from deeper.errors import UserError
+from deeper.terminal import facts_table, open_console
 from deeper.track.environment import environment
 from deeper.track.mirror import has_api_key
 from deeper.track.switches import choose, stored_choice
@@ -21,7 +20,7 @@ def run(config: DictConfig) -> int:
     """Print a line for each thing that a run stands on; return the exit status."""
     device.start_jax(cpu_kernels=True)
     facts = environment()
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table = facts_table()
     table.add_row("python", facts["python"])
     versions = ", ".join(f"{name} {facts[name]}" for name in ("jax", "jaxlib", "flax", "optax"))
     table.add_row("packages", versions)
@@ -44,7 +43,7 @@ def run(config: DictConfig) -> int:
     code = facts["git_commit"] or f"no commit is known: {facts['git_unknown']}"
     table.add_row("code", f"{code}{' + changes' if facts['git_dirty'] else ''}")
     table.add_row("cache", str(device.cache_directory() or "none: this user has no home"))
-    Console(width=100, highlight=False).print(table)
+    open_console().print(table)
     return status
 
 

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.table import Table
 
 from deeper.cli import build, device, splits
 from deeper.cli.build import Plan
@@ -20,6 +19,7 @@ from deeper.data.catalogue import CATALOGUE
 from deeper.data.sources import known_size
 from deeper.inspect.arithmetic import Summary, summarise
 from deeper.models import cpu
+from deeper.terminal import open_console, tables
 
 GIGA, GIB = 1e9, 2**30
 PASSES = 3  # forward, and the gradients by activations and by parameters
@@ -116,7 +116,7 @@ def _plain(part: Any) -> Any:
 def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> int:
     """Print what a sweep would cost and return its exit status; see `costs_of`."""
     device.start_jax(configs[0].train.cpu_kernels)
-    show(costs_of(configs, overrides), configs[0], Console(width=100, highlight=False))
+    show(costs_of(configs, overrides), configs[0], open_console())
     return FINISHED
 
 
@@ -150,43 +150,39 @@ def _names(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) ->
 
 def show(costs: Sequence[Cost], config: DictConfig, console: Console) -> None:
     """Print the table, its total, and what it assumes."""
-    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     accelerators = list(config.mode.peaks)
-    table.add_column("\nnet", min_width=12)
     with_recipes = any(one.recipe for one in costs)
-    if with_recipes:
-        table.add_column("\nrecipe", no_wrap=True)
     heads = (
+        "\nnet", *(["\nrecipe"] if with_recipes else []),
         "\nruns", "million\nparam.", "giga-\nMACs", "\nbatch", "thousand\nsteps",
-        "million\nimages", "\nGiB",
+        "million\nimages", "\nGiB", *(f"hours\n{name}" for name in accelerators),
     )  # fmt: skip
-    for heading in (*heads, *(f"hours\n{name}" for name in accelerators)):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for one in costs:
-        summary, settings = one.plan.summary, one.plan.settings
-        table.add_row(
+    rows = [
+        (
             one.name,
             *([one.recipe] if with_recipes else []),
             str(one.runs),
-            f"{summary.parameters / 1e6:.2f}",
-            _short(summary.macs / GIGA),
-            f"{settings.batch_size:,}",
-            _short(settings.steps / 1e3),
+            f"{one.plan.summary.parameters / 1e6:.2f}",
+            _short(one.plan.summary.macs / GIGA),
+            f"{one.plan.settings.batch_size:,}",
+            _short(one.plan.settings.steps / 1e3),
             _short(one.images / 1e6),
             f"{one.memory / GIB:.1f}" if one.memory > 0.05 * GIB else "<0.1",
             *(_hours(one.hours[name]) for name in accelerators),
         )
+        for one in costs
+    ]
     total = {name: sum(one.runs * one.hours[name] for one in costs) for name in accelerators}
-    blank = [""] * (len(heads) - 1 + with_recipes)
-    table.add_section()
-    table.add_row(
+    all_runs = (
         "all runs",
         *([""] if with_recipes else []),
         str(sum(one.runs for one in costs)),
-        *blank[with_recipes:],
+        *[""] * 6,
         *(_hours(total[name]) for name in accelerators),
     )
-    console.print(table)
+    left = 2 if with_recipes else 1
+    for table in tables(heads, [*rows, all_runs], console.width, left=left, padding=1, totals=1):
+        console.print(table)
     console.print(assumptions(config), style="dim")
 
 

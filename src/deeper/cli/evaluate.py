@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 from omegaconf import DictConfig
-from rich.console import Console
 
 from deeper.augment.ops import Normalise
 from deeper.cli import data_record, device, stored
@@ -24,6 +23,7 @@ from deeper.data.whole import Headers, groups, headers_of, whole
 from deeper.errors import UserError
 from deeper.models.dense import answer, fits, of_our_layers, over_whole_images
 from deeper.tasks.classification import answered, calibration_error, error_by_class, mean_over_views
+from deeper.terminal import open_console
 from deeper.track.beside import log_evaluation
 from deeper.track.files import finite, to_json, write_whole
 from deeper.train import parallel
@@ -51,13 +51,13 @@ def run(config: DictConfig) -> None:
         raise UserError(f"labels={config.labels} is for photographs; {examined.data} has none.")
     weights = stored.open_stored(path, config.checkpoint, "run")
 
-    told = Console(stderr=True, width=100, highlight=False)
+    told = open_console(stderr=True)
     with bar(told) as progress:
         tasks: dict[str, Any] = {}
 
         def tell(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total, note="")
+                tasks[what] = progress.add_task(what, total=total)
             progress.update(tasks[what], completed=done)
 
         headers = None
@@ -86,7 +86,7 @@ def run(config: DictConfig) -> None:
     }
     if right is not None:
         result |= _by_several_labels(found, right, config.split) | {"labels": str(config.labels)}
-    Console(width=100, highlight=False).print(json.dumps(finite(result), indent=2), soft_wrap=True)
+    open_console().print(json.dumps(finite(result), indent=2), soft_wrap=True)
     if not (known := answered(found)).all():
         told.print(
             f"{int((~known).sum()):,} of {len(known):,} answers of the net are NaN "

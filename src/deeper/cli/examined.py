@@ -175,7 +175,7 @@ def right_answers(
             "another order."
         )
     try:
-        listed = json.loads(path.read_text())
+        listed = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"labels={path} cannot be read: {error}") from error
     classes = len(examined.class_names)

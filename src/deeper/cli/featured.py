@@ -48,7 +48,7 @@ def featured(
     def of(split: Split, name: str) -> Split:
         def make() -> np.ndarray:
             with bar(console) as progress:
-                task = progress.add_task(f"features of {name}", total=len(split), note="")
+                task = progress.add_task(f"features of {name}", total=len(split))
                 return extract(
                     apply,
                     on_devices,

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from deeper.augment.ops import Normalise
@@ -17,12 +16,13 @@ from deeper.errors import UserError
 from deeper.inspect import probes
 from deeper.inspect.features import extract, inputs_of, outputs_of
 from deeper.inspect.stages import stages_of
+from deeper.terminal import open_console
 from deeper.train.parallel import replicate
 
 
 def run(config: DictConfig) -> None:
     """Compute the features, write them where asked to, and print what the probes make of them."""
-    console = Console(width=100, highlight=False)
+    console = open_console()
     path = Path(config.run)
     of_run = stored.config_of(path, "run", data_record.moved_to(config.data))
     out = None if config.out is None else Path(config.out)
@@ -45,7 +45,7 @@ def run(config: DictConfig) -> None:
     found = {}
     with bar(console) as progress:
         for name, split in parts.items():
-            task = progress.add_task(f"features of {name}", total=len(split), note="")
+            task = progress.add_task(f"features of {name}", total=len(split))
             found[name] = extract(
                 apply,
                 variables,
@@ -73,7 +73,7 @@ def run(config: DictConfig) -> None:
         arrays |= {f"{name}_labels": values for name, values in labels.items()}
         arrays |= {"class_names": splits.dataset.class_names, "layer": layer, "run": str(path)}
         np.savez(out, **arrays)
-        console.print(f"-> {out}")
+        console.print(f"-> {out}", soft_wrap=True)
 
 
 def _move(progress: Progress, task: TaskID, done: int) -> None:

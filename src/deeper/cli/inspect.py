@@ -13,8 +13,6 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
 
 from deeper.cli import build, device
 from deeper.cli.splits import open_splits
@@ -24,6 +22,7 @@ from deeper.inspect.arithmetic import summarise
 from deeper.inspect.layers import Layer, depth_of, layers_of
 from deeper.inspect.opened import unrolled
 from deeper.study.tables import markdown
+from deeper.terminal import open_console, tables
 
 FORMATS = ("table", "json", "csv", "markdown")
 HEADINGS = (
@@ -62,8 +61,10 @@ def run(config: DictConfig) -> None:
     elif config.format == "markdown":
         print(markdown(HEADINGS, [_row(layer, totals["macs"]) for layer in layers]))
     else:
-        console = Console(width=100, highlight=False)
-        console.print(_table(layers, totals["macs"]))
+        console = open_console()
+        short = _short_rows(layers, totals["macs"])
+        for table in tables(SHORT, short, console.width, left=3, padding=1):
+            console.print(table)
         console.print(_sentence(totals, shape))
 
 
@@ -91,11 +92,8 @@ def _row(layer: Layer, total: int, plain: bool = False) -> tuple[str, ...]:
     )
 
 
-def _table(layers: Sequence[Layer], total: int) -> Table:
-    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
-    for heading in SHORT:
-        justify: Any = "left" if heading in SHORT[:3] else "right"
-        table.add_column(heading, justify=justify, no_wrap=heading != "layer", overflow="fold")
+def _short_rows(layers: Sequence[Layer], total: int) -> list[tuple[str, ...]]:
+    rows = []
     for layer in layers:
         name, kind, kernel, stride, padding, output, parameters, _, *rest = _row(layer, total)
         window = kernel
@@ -105,10 +103,9 @@ def _table(layers: Sequence[Layer], total: int) -> Table:
             window += "" if padding == "0" else f" p{padding}"
         # Without zeros the eye finds what costs.
         macs = f"{layer.macs / 1e6:,.1f}" if layer.macs else ""
-        table.add_row(
-            name, kind, window, output, parameters if layer.parameters else "", macs, *rest
-        )
-    return table
+        shown = parameters if layer.parameters else ""
+        rows.append((name, kind, window, output, shown, macs, *rest))
+    return rows
 
 
 def _totals(config: DictConfig, layers: Sequence[Layer], shape: tuple[int, ...]) -> dict[str, Any]:
@@ -199,10 +196,9 @@ def _compare(config: DictConfig) -> None:
     elif config.format == "markdown":
         print(markdown(headings, rows))
     else:
-        table = Table(*headings, box=None)
-        for row in rows:
-            table.add_row(*row)
-        Console(width=100, highlight=False).print(table)
+        console = open_console()
+        for table in tables(headings, rows, console.width):
+            console.print(table)
     if config.out is not None:
         out = Path(config.out)
         figure.draw(found, out, image_size=int(config.data.image_shape[0]))

@@ -3,8 +3,10 @@
 import difflib
 import errno
 import importlib
+import io
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -43,7 +45,12 @@ def main() -> int:
 
     0: done. 1: something broke. 2: a mistake in the command, said in a sentence. 3: the loss
     became infinite or not a number. 75: stopped on request; the same command goes on from there.
+    Output that nobody reads any more (``| head``) changes none of that.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # File names need not be text, and a terminal need not know all characters.
+            stream.reconfigure(errors="backslashreplace")
     log = sys.argv[1:2] in (["train"], [ARM]) or sys.argv[1:3] == ["sweep", "resume"]
     with lasting(log=log):
         try:
@@ -182,11 +189,18 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _explain(error: BaseException) -> str:
     """Say what is wrong with an override, and what would be right."""
+    from hydra.errors import OverrideParseException
+
+    if isinstance(error, OverrideParseException):
+        return _how_quoted(str(error.override))
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=")))
     cause = "; ".join(str(c).splitlines()[0] for c in _causes(error) if c is not error and str(c))
     if cause and cause.split(" full_key")[0] not in text:
         text = f"{text} ({cause})"
+    # OmegaConf leaves its placeholders where it does not know the key.
+    text = re.sub(r"\s*\bfull_key: *\S*", "", text)
+    text = text.replace("$FULL_KEY", "a value").replace("$KEY", "a value")
     unknown = re.search(r"Could not override '([\w.@/]+)'", text)
     if unknown:
         known = _known_keys(unknown[1])
@@ -198,6 +212,23 @@ def _explain(error: BaseException) -> str:
         if siblings:
             text += f" {parent or 'The config'} has: {', '.join(siblings)}."
     return text
+
+
+def _how_quoted(override: str) -> str:
+    """Say how a value is given that Hydra takes for its own grammar, in a shell."""
+    key, equals, value = override.partition("=")
+    if not equals or not re.fullmatch(r"[~+]{0,2}[\w./@-]+", key):
+        return f"{override}: give KEY=VALUE."
+    bare = os.path.expanduser(value.strip("'\""))  # noqa: PTH111 - Path would tidy the rest
+    # Hydra takes a backslash only before a quote, or at the end, for an escape.
+    inside = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), bare)
+    quoted = f"{key}='{inside}'"
+    plain = not re.search(r'["$`\\!]', quoted)
+    for_shell = f'"{quoted}"' if plain else shlex.quote(quoted)
+    return (
+        f"{override}: Hydra takes some characters of the value for its grammar. Quote the value, "
+        f"and that again for the shell: {for_shell}"
+    )
 
 
 def _known_keys(key: str) -> list[str]:

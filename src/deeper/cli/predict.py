@@ -1,6 +1,7 @@
 """``deeper predict images=FILE|DIRECTORY weights=DIRECTORY``: the likeliest classes of pictures."""
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,15 @@ import jax
 import numpy as np
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from deeper.augment.ops import Normalise
 from deeper.cli import device, stored
+from deeper.cli.progress import bar
 from deeper.data.pictures import picture_files, read_picture
 from deeper.errors import UserError
+from deeper.study.tables import cell
+from deeper.terminal import open_console
 
 LISTED = 5
 PHOTOGRAPH = 96  # pixels: nets for at least so many look at photographs
@@ -23,7 +26,7 @@ PRINTED = 20  # pictures; all are in the file
 
 def run(config: DictConfig) -> None:
     """Print and save the likeliest classes of each picture."""
-    console = Console(width=100, highlight=False)
+    console = open_console()
     path, paths = Path(config.weights), picture_files(Path(config.images))
     device.start_jax(stored.config_of(path, "weights").train.cpu_kernels)
     of_run = stored.open_stored(path, config.checkpoint, "weights", config.data.dir)
@@ -44,9 +47,7 @@ def run(config: DictConfig) -> None:
     size = min(config.batch_size, len(paths))
     rows: list[tuple[str, int, str, float]] = []
     unread = []
-    for first in track(
-        range(0, len(paths), size), "predict", console=Console(stderr=True), transient=True
-    ):
+    for first in _shown(range(0, len(paths), size)):
         images = np.zeros((size, *shape), np.uint8)
         read: list[Path] = []
         for file in paths[first : first + size]:
@@ -67,20 +68,33 @@ def run(config: DictConfig) -> None:
     _print(console, rows)
     out = Path(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("w", newline="") as table:
+    with out.open("w", newline="", encoding="utf-8", errors="backslashreplace") as table:
         writer = csv.writer(table)
         writer.writerow(("file", "rank", "class", "probability"))
-        writer.writerows((f, rank, name, f"{share:.6f}") for f, rank, name, share in rows)
+        writer.writerows(
+            (cell(f), rank, cell(name), f"{share:.6f}") for f, rank, name, share in rows
+        )
     count = len({row[0] for row in rows})
-    console.print(f"{count:,} picture{'s' * (count != 1)} -> {out}")
+    console.print(f"{count:,} picture{'s' * (count != 1)} -> {out}", soft_wrap=True)
     if unread:
         raise UserError("\n".join(["Some files were left out.", *unread]))
+
+
+def _shown(numbers: range) -> Iterator[int]:
+    """Yield numbers, with a bar beside."""
+    with bar(open_console(stderr=True)) as progress:
+        task = progress.add_task("predict", total=numbers.stop)
+        for number in numbers:
+            progress.update(task, completed=number)
+            yield number
 
 
 def _print(console: Console, rows: list[tuple[str, int, str, float]]) -> None:
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for heading in ("file", "class", "probability"):
-        table.add_column(heading, justify="right" if heading == "probability" else "left")
+        right = heading == "probability"
+        justify: Any = "right" if right else "left"
+        table.add_column(heading, justify=justify, no_wrap=right, overflow="fold")
     for file, rank, name, share in rows[: PRINTED * LISTED]:
         table.add_row(Path(file).name if rank == 1 else "", name, f"{100 * share:.1f} %")
     console.print(table)

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from deeper.cli.progress import bar
 from deeper.cli.splits import is_own_folder, view_of
 from deeper.data import shards
 from deeper.data.catalogue import CATALOGUE
@@ -23,6 +22,7 @@ from deeper.data.sources import open_dataset, prepared_directory
 from deeper.data.storage import UNTOUCHED, Storage
 from deeper.data.tfds_directory import find_prepared
 from deeper.errors import UserError
+from deeper.terminal import open_console
 
 NAMES_SHOWN = 10
 
@@ -30,22 +30,21 @@ NAMES_SHOWN = 10
 def run(config: DictConfig) -> None:
     """Prepare a data set, decode it once, and say what is there."""
     # The file is named because it is written to while TFDS's own output is held back.
-    console = Console(file=sys.stdout, highlight=False)
+    console = open_console(file=sys.stdout)
     name, data_dir = config.data.name, Path(config.data.dir)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+    with bar(console) as shown:
         tasks = {}
 
         def progress(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done)
+                tasks[what] = shown.add_task(what, total=total)
+            shown.update(tasks[what], completed=done)
 
         path = _make(config, progress)
         dataset = open_dataset(name, data_dir, progress, view_of(config.data))
-    shown = ", ".join(dataset.class_names[:NAMES_SHOWN])
+    names = ", ".join(dataset.class_names[:NAMES_SHOWN])
     if len(dataset.class_names) > NAMES_SHOWN:
-        shown += " ..."
+        names += " ..."
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("split")
     table.add_column("images", justify="right")
@@ -57,13 +56,13 @@ def run(config: DictConfig) -> None:
     of_any_size = any(isinstance(part.images, Photographs) for part in dataset.splits.values())
     what = "photographs, shown" if of_any_size else "images"
     console.print(
-        f"{what} at {height}x{width}x{channels}; {len(dataset.class_names)} classes: {shown}"
+        f"{what} at {height}x{width}x{channels}; {len(dataset.class_names)} classes: {names}"
     )
     if "test_fraction" in config.data:
         command = f"deeper train data=tfds data.name={name} data.classes={len(dataset.class_names)}"
         if not of_any_size:
             command += f" data.crop=null data.image_shape=[{height},{width},{channels}]"
-        console.print(command, soft_wrap=True, markup=False)
+        console.print(command, soft_wrap=True)
 
 
 def _make(config: DictConfig, progress: Callable[[str, int, int], None]) -> Path:

@@ -3,16 +3,24 @@
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
 from rich.progress import Progress as RichProgress
+from rich.progress import Task, TimeRemainingColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from deeper.cli.sweeps.job import PIPE_VARIABLE
 from deeper.train.loop import Progress
+
+# Columns of a line.
+NAME, SHORTEST_NAME, BAR, TIME, SHORTEST = 32, 16, 24, 7, 6
+NOTE = 26  # loss 12.3456  1,234,567 img/s
 
 
 class Watcher(Protocol):
@@ -24,13 +32,57 @@ class Watcher(Protocol):
         """Leave the terminal as it was."""
 
 
+class _TaskLines(RichProgress):
+    """A line a task: name, bar, count, note and time left, in what the terminal has.
+
+    The terminal may be made narrower at any time. A line that is longer than it is wide would be
+    folded, and its second half left behind at each refresh.
+    """
+
+    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        """Return the lines."""
+        shown = [task for task in tasks if task.visible]
+        table = Table.grid(padding=(0, 1), pad_edge=False)
+        if not shown:  # rich asks once before there is a console
+            return table
+        [time_left] = self.columns
+        assert not isinstance(time_left, str)
+        counts = [f"{task.completed:.0f}/{task.total or 0:.0f}" for task in shown]
+        digits = max(2 * len(f"{task.total or 0:.0f}") + 1 for task in shown)
+        longest = max(cell_len(task.description) for task in shown)
+        name, length, note = _widths(self.console.width - digits - TIME - 4, longest)
+        for width in (name, length, digits, note, TIME):
+            if width:
+                table.add_column(width=width, no_wrap=True, overflow="ellipsis")
+        for task, count in zip(shown, counts, strict=True):
+            done = ProgressBar(total=task.total, completed=task.completed, width=length)
+            words = Text(task.fields.get("note", ""))
+            cells: tuple[RenderableType, ...] = (
+                Text(task.description),
+                done,
+                Text(f"{count:>{digits}}"),
+                words,
+            )
+            widths = (name, length, digits, note)
+            kept = [cell for cell, width in zip(cells, widths, strict=True) if width]
+            table.add_row(*kept, time_left(task))
+        return table
+
+
+def _widths(room: int, longest: int) -> tuple[int, int, int]:
+    """Divide a line's room between name, bar and note.
+
+    The bar gives way first, then the note, then the name.
+    """
+    name = max(1, min(longest, NAME, max(SHORTEST_NAME, room - NOTE)))
+    note = min(NOTE, room - name)
+    length = min(BAR, room - name - note)
+    return name, length if length >= SHORTEST else 0, note if note >= SHORTEST else 0
+
+
 def bar(console: Console) -> RichProgress:
-    """Return the columns that a run and a sweep show, within 100 columns."""
-    return RichProgress(
-        TextColumn("{task.description:<16}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.completed:>6.0f}/{task.total:.0f}"),
-        TextColumn("{task.fields[note]:<32}"),
+    """Return the lines that show how far tasks are; each may have a ``note``."""
+    return _TaskLines(
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         console=console,
         transient=True,
@@ -90,7 +142,7 @@ class Pipe:
     """Messages to the launcher, a JSON object a line."""
 
     def __init__(self, descriptor: int):
-        self._stream = os.fdopen(descriptor, "w", buffering=1)
+        self._stream = os.fdopen(descriptor, "w", buffering=1, encoding="utf-8")
         self.broken = False
 
     def send(self, message: dict[str, Any]) -> None:

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import jinja2
 import numpy as np
 from omegaconf import DictConfig
-from rich.console import Console
 
 from deeper.augment.ops import Normalise
 from deeper.cli import device, stored
@@ -27,6 +26,7 @@ from deeper.inspect import methods
 from deeper.inspect.methods import Subject
 from deeper.inspect.opened import LOGITS
 from deeper.models.init import initialise
+from deeper.terminal import open_console
 from deeper.track.beside import log_pictures
 
 PROBED, MEASURED = 5000, 256  # images at most: a probe's features, and one batch
@@ -50,7 +50,7 @@ BESIDE = ("probes", "dynamics", "similarity")  # these set a second net beside t
 
 def run(config: DictConfig) -> None:
     """Draw the sheets that are asked for."""
-    console = Console(width=100, highlight=False)
+    console = open_console()
     path = Path(config.run)
     chosen = _chosen(config)
     out = path / "see" if config.out is None else Path(config.out)
@@ -61,7 +61,7 @@ def run(config: DictConfig) -> None:
 
         def tell(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total, note="")
+                tasks[what] = progress.add_task(what, total=total)
             progress.update(tasks[what], completed=done, total=total)
 
         subjects = [_subject(config, path, "run", tell)]
@@ -79,10 +79,10 @@ def run(config: DictConfig) -> None:
         for name, sheet in sheets.items():
             numbers = _draw(name, config, subjects, sheet)
             if numbers is not None:
-                sheet.with_suffix(".json").write_text(json.dumps(numbers) + "\n")
+                sheet.with_suffix(".json").write_text(json.dumps(numbers) + "\n", encoding="utf-8")
             console.print(f"{name} -> {sheet}", soft_wrap=True)
     page = out / "index.html"
-    page.write_text(_page(subjects[0].title, sheets), encoding="utf-8")
+    page.write_text(_page(subjects[0].title, sheets), encoding="utf-8", errors="backslashreplace")
     console.print(str(page), soft_wrap=True)
     if config.wandb:
         mode = log_pictures(path, sheets, out, lambda line: console.print(line, soft_wrap=True))

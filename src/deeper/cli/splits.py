@@ -7,8 +7,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import TaskID
 
+from deeper.cli.progress import bar
 from deeper.data.photographs import Photographs, View
 from deeper.data.readable import readable
 from deeper.data.sources import (
@@ -20,6 +21,7 @@ from deeper.data.sources import (
     open_dataset,
 )
 from deeper.errors import UserError
+from deeper.terminal import open_console
 
 NAMES_SHOWN = 5  # of photographs that cannot be read
 NAMES_KEPT = 300  # in a result
@@ -62,7 +64,7 @@ def is_own_folder(data: DictConfig) -> bool:
 def open_splits(config: DictConfig) -> Splits:
     """Open the data set and hold out the validation split."""
     data = config.data
-    with _told(Console(stderr=True, width=100, highlight=False)) as progress:
+    with _told(open_console(stderr=True)) as progress:
         dataset = open_dataset(data.name, Path(data.dir), progress, view_of(config.data))
     arrays = not any(isinstance(part.images, Photographs) for part in dataset.splits.values())
     if arrays and view_of(data) is not None:
@@ -117,7 +119,7 @@ def leave_out_unreadable(
         raise UserError(f"data.on_bad={choice} is unknown; choose raise or skip.")
     if choice == "raise":
         return parts, {}
-    console = Console(stderr=True, width=100, highlight=False)
+    console = open_console(stderr=True)
     with _told(console) as progress:
         found = {name: readable(part, progress) for name, part in parts.items()}
     unreadable = {name: names for name, (_, names) in found.items() if names}
@@ -133,21 +135,13 @@ def leave_out_unreadable(
 @contextmanager
 def _told(console: Console) -> Iterator[Callable[[str, int, int], None]]:
     """Show how far things are that are done once for a data set."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    bar = Progress(
-        *columns,
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,  # or it leaves empty lines in a log
-    )
-    with bar:
-        tasks = {}
+    with bar(console) as shown:
+        tasks: dict[str, TaskID] = {}
 
         def progress(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = bar.add_task(f"{what}, once", total=total)
-            bar.update(tasks[what], completed=done)
+                tasks[what] = shown.add_task(f"{what}, once", total=total)
+            shown.update(tasks[what], completed=done)
 
         yield progress
 

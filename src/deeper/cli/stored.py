@@ -267,7 +267,7 @@ def class_names(path: Path, config: DictConfig) -> list[str]:
 
 def imagenet_names() -> list[str]:
     """Return the thousand classes' names."""
-    text = (resources.files("deeper.data") / "imagenet_names.txt").read_text()
+    text = (resources.files("deeper.data") / "imagenet_names.txt").read_text(encoding="utf-8")
     return [line for line in text.splitlines() if not line.startswith("#")]
 
 

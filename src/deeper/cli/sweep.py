@@ -20,6 +20,7 @@ from deeper.cli.sweeps.states import ALIVE, TO_RESUME, State, runs_in, states_of
 from deeper.cli.sweeps.submission import now, update_submission
 from deeper.cli.sweeps.table import summary, table
 from deeper.errors import UserError
+from deeper.terminal import open_console
 from deeper.track.files import read_json
 from deeper.track.run_directory import ENVIRONMENT
 
@@ -48,7 +49,7 @@ def run(config: DictConfig) -> int:
             "runs=DIRECTORY, as they were given to `deeper train`."
         )
     states = sorted(states_of(directories), key=_order)
-    console = Console(width=100, highlight=False)
+    console = open_console()
     if config.action == "resume":
         return _resume(states, config, console)
     if config.action == "cancel":

@@ -1,12 +1,13 @@
 """``deeper sync``: send the records of runs to Weights & Biases."""
 
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.progress import track
 
+from deeper.cli.progress import bar
 from deeper.errors import UserError
+from deeper.terminal import open_console
 from deeper.track.sync import find_runs, sync
 
 
@@ -14,11 +15,14 @@ def run(config: DictConfig) -> None:
     """Send what W&B does not have yet, and say how much that was."""
     if config.upload not in ("online", "offline"):
         raise UserError(f"upload={config.upload} is unknown; choose online or offline.")
-    console = Console(width=100, highlight=False)
+    console = open_console()
     paths = find_runs(Path(config.runs))
     sent: dict[Path, int] = {}
-    for path in track(paths, "sending", console=console, transient=True):
-        sent |= sync([path], mode=config.upload, warn=console.print)
+    with bar(console) as progress:
+        task = progress.add_task("sending", total=len(paths))
+        for path in paths:
+            sent |= sync([path], mode=config.upload, warn=partial(console.print, soft_wrap=True))
+            progress.advance(task)
     fresh = {path: rows for path, rows in sent.items() if rows}
     for path, rows in fresh.items():
         console.print(f"{path}: {rows} rows", soft_wrap=True)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from deeper.cli.splits import Splits, in_result, open_splits
 from deeper.errors import UserError
 from deeper.inspect.stages import stages_of
 from deeper.tasks.classification import confusion
+from deeper.terminal import open_console
 from deeper.track.environment import environment
 from deeper.track.files import to_json
 from deeper.track.run_directory import DATA, Beside, RunDirectory
@@ -47,7 +49,7 @@ def run(config: DictConfig) -> int:
             raise UserError(f"{key}={config[key]} is for sweeps: give `deeper train -m`.")
     config = build.frozen(config, HydraConfig.get())
     if config.mode.dry:
-        return _dry(config, Console(width=100, highlight=False))
+        return _dry(config, open_console())
     return run_frozen(config, build.run_directory(build.plain_config(config)))
 
 
@@ -58,7 +60,7 @@ def run_frozen(config: DictConfig, path: Path) -> int:
         config: from `build.frozen`, or read from a ``config.yaml``.
         path: the run directory.
     """
-    console = Console(width=100, highlight=False)
+    console = open_console()
     plain = build.plain_config(config)
     check(config)  # before anything is written
     processes.join()
@@ -70,7 +72,9 @@ def run_frozen(config: DictConfig, path: Path) -> int:
                 if processes.first():
                     data_record.require_same_if_there(path, config.data, ANOTHER)
                 status = directory.result()["status"]
-                console.print(f"{path} is {status} already; remove it to run it again.")
+                console.print(
+                    f"{path} is {status} already; remove it to run it again.", soft_wrap=True
+                )
                 return FINISHED if status == "finished" else DIVERGED
             watch = watcher(console, f"{config.label} s{config.seed}")
             try:
@@ -147,7 +151,9 @@ def _train(
         keep_ema=config.train.ema is not None,
     )
     checkpoints = Checkpoints(directory.path / "checkpoints", mesh, plan.settings.keep_at)
-    state = checkpoints.restore_last_good(state, warn=console.print) or state
+    state = (
+        checkpoints.restore_last_good(state, warn=partial(console.print, soft_wrap=True)) or state
+    )
     step = int(state.step)
     _take_data(config, directory, splits, begun=step > 0)
     seconds_before = directory.truncate_after(step)
@@ -286,7 +292,8 @@ def _say(outcome: Outcome, directory: RunDirectory, console: Console) -> int:
     if outcome.status == "interrupted":
         console.print(
             f"Stopped after step {outcome.step}; the same command goes on from there. "
-            f"{directory.path}"
+            f"{directory.path}",
+            soft_wrap=True,
         )
         return INTERRUPTED
     console.print(
@@ -294,6 +301,7 @@ def _say(outcome: Outcome, directory: RunDirectory, console: Console) -> int:
         f"optimizer.learning_rate, a longer schedule.warmup or "
         f"train.gradient_clip=1. {directory.path}"
     )
+    console.print(str(directory.path), soft_wrap=True)
     return DIVERGED
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from deeper.cli import build, device, stored
 from deeper.errors import UserError
 from deeper.models.googlenet import GoogLeNet
+from deeper.terminal import open_console
 from deeper.train.checkpoint import Checkpoints
 from deeper.weights import export, files, torchvision
 
@@ -21,7 +22,7 @@ ORIGIN = "weights.json"
 
 def run(config: DictConfig) -> None:
     """Import or export."""
-    console = Console(width=100, highlight=False)
+    console = open_console()
     source = config["import"]
     if (source is None) == (config.run is None):
         raise UserError("Give import=FILE out=DIRECTORY, or run=DIRECTORY out=FILE.")
@@ -51,15 +52,15 @@ def _import(config: DictConfig, source: str, out: Path, console: Console) -> Non
             "Images are normalised by mean 0.5 and deviation 0.5, as these weights expect."
         )
     out.mkdir(parents=True, exist_ok=True)
-    (out / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
+    (out / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
     record = {**origin, "arrays": len(arrays), "new_layers": list(new)}
-    (out / ORIGIN).write_text(json.dumps(record, indent=1) + "\n")
+    (out / ORIGIN).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     checkpoints = Checkpoints(out / "checkpoints", device.one())
     try:
         checkpoints.save_variables(variables)
     finally:
         checkpoints.close()
-    console.print(f"{len(arrays)} arrays of {source} -> {out}")
+    console.print(f"{len(arrays)} arrays of {source} -> {out}", soft_wrap=True)
     if new:
         console.print(f"New, for {config.model.classes} classes: {', '.join(new)}")
 
@@ -90,7 +91,8 @@ def _export(config: DictConfig, path: Path, out: Path, console: Console) -> None
         export.onnx(of_run.model, variables, facts, out)
     else:
         raise UserError(f"out={out}: give a file named .safetensors, .stablehlo or .onnx.")
-    console.print(f"{path}, step {of_run.step} -> {out} ({out.stat().st_size / 2**20:.1f} MiB)")
+    size = out.stat().st_size / 2**20
+    console.print(f"{path}, step {of_run.step} -> {out} ({size:.1f} MiB)", soft_wrap=True)
 
 
 def _numpy(tree: Any) -> Any:

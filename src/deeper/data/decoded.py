@@ -113,7 +113,7 @@ def _writable(place: Path) -> bool:
 def _read(cache: Path) -> Decoded | None:
     """Map decoded images into memory; None unless they are there, whole."""
     try:
-        about = json.loads((cache / "about.json").read_text())
+        about = json.loads((cache / "about.json").read_text(encoding="utf-8"))
         shape = tuple(about["image_shape"])
         arrays = {}
         for split, size in about["sizes"].items():
@@ -157,7 +157,7 @@ def _decode(name: str, directory: Path, made: Path, progress: Progress) -> None:
         "image_shape": shape,
         "fingerprint": digest.hexdigest(),
     }
-    (made / "about.json").write_text(json.dumps(about))
+    (made / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
 
 def _open_sources(

@@ -111,13 +111,19 @@ def _classes(folder: Path) -> dict[str, list[Photograph]]:
         )
         if not files:
             raise UserError(f"{folder / name} has no photograph ({' '.join(SUFFIXES)}).")
-        found[name] = [
-            Photograph(path, path.stat().st_size, str(path.relative_to(folder)), label)
+        found[as_text(name)] = [
+            Photograph(path, path.stat().st_size, as_text(str(path.relative_to(folder))), label)
             for path in files
         ]
     if len(found) < 2:
         raise UserError(f"{folder} has {len(found)} class folders: there must be two or more.")
     return found
+
+
+def as_text(name: str) -> str:
+    """Return a file's name as one line of text; bytes that are no UTF-8 are written as numbers."""
+    one_line = name.replace("\n", r"\n").replace("\r", r"\r")
+    return one_line.encode(errors="backslashreplace").decode()
 
 
 def _divided(classes: dict[str, list[Photograph]], fraction: float) -> Tree:

@@ -144,11 +144,11 @@ def _labelled(photographs: Sequence[Photograph], names: Sequence[str]) -> list[P
 def wordnet_ids() -> tuple[str, ...]:
     """Return the thousand classes' WordNet ids, in the order of the labels."""
     place = resources.files("tensorflow_datasets") / "datasets/imagenet2012/labels.txt"
-    return tuple(place.read_text().split())
+    return tuple(place.read_text(encoding="utf-8").split())
 
 
 def _validation_classes() -> dict[str, str]:
     """Return the class of each validation photograph, by file, as TFDS lists them."""
     place = resources.files("tensorflow_datasets") / "datasets/imagenet2012/validation_labels.txt"
-    lines = place.read_text().split()
+    lines = place.read_text(encoding="utf-8").split()
     return {f"ILSVRC2012_val_{i:08d}.JPEG": name for i, name in enumerate(lines, 1)}

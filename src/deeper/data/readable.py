@@ -45,7 +45,7 @@ def _of_split(directory: Path, split: str, progress: Progress) -> dict[int, str]
     note = directory / f"unreadable-{split}.json"
     files = [[path.name, path.stat().st_size] for path in sorted(directory.glob("*.array_record*"))]
     try:
-        noted = json.loads(note.read_text())
+        noted = json.loads(note.read_text(encoding="utf-8"))
         if noted["files"] == files:
             return {int(number): name for number, name in noted["unreadable"].items()}
     except (OSError, ValueError, KeyError, TypeError):
@@ -54,7 +54,9 @@ def _of_split(directory: Path, split: str, progress: Progress) -> dict[int, str]
     # Where the directory cannot be written to, each run looks anew.
     with contextlib.suppress(OSError):
         part = note.with_name(f".{note.name}-{os.getpid()}")
-        part.write_text(json.dumps({"files": files, "unreadable": found}, indent=1))
+        part.write_text(
+            json.dumps({"files": files, "unreadable": found}, indent=1), encoding="utf-8"
+        )
         part.replace(note)
     return found
 

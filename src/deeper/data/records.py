@@ -31,13 +31,13 @@ def open_records(directory: Path, split: str) -> Any:
 
 def split_lengths(directory: Path) -> dict[str, list[int]]:
     """Return split -> records in each of its files."""
-    info = json.loads((directory / "dataset_info.json").read_text())
+    info = json.loads((directory / "dataset_info.json").read_text(encoding="utf-8"))
     return {one["name"]: [int(n) for n in one["shardLengths"]] for one in info["splits"]}
 
 
 def image_shape(directory: Path) -> tuple[int | None, ...]:
     """Return the shape of the images as TFDS's features say, None where it varies."""
-    features = json.loads((directory / "features.json").read_text())
+    features = json.loads((directory / "features.json").read_text(encoding="utf-8"))
     image = features["featuresDict"]["features"]["image"]["image"]
     sizes = [int(size) for size in image["shape"].get("dimensions", ())]
     return tuple(None if size < 0 else size for size in sizes)
@@ -46,9 +46,11 @@ def image_shape(directory: Path) -> tuple[int | None, ...]:
 def class_names(directory: Path) -> tuple[str, ...]:
     """Return the classes' names, or numbers where TFDS's builder gives no names."""
     try:
-        return tuple((directory / "label.labels.txt").read_text().splitlines())
+        text = (directory / "label.labels.txt").read_text(encoding="utf-8")
+        # Not splitlines: a name may hold one of the other line separators.
+        return tuple(text.removesuffix("\n").split("\n"))
     except FileNotFoundError:
-        features = json.loads((directory / "features.json").read_text())
+        features = json.loads((directory / "features.json").read_text(encoding="utf-8"))
         label = features["featuresDict"]["features"]["label"]["classLabel"]
         return tuple(str(number) for number in range(int(label["numClasses"])))
 

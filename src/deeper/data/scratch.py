@@ -63,7 +63,7 @@ def publish(made: Path, target: Path) -> None:
 def alone(path: Path, progress: Progress) -> Iterator[bool]:
     """Hold a lock, which ends with the process at the latest; yield False where there are none."""
     while True:
-        with path.open("a") as file:
+        with path.open("a", encoding="utf-8") as file:
             try:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -120,19 +120,21 @@ def write(
 
 def _name(info: Path, name: str) -> None:
     """Put name and file format into TFDS's description, which it takes from the place."""
-    known = json.loads(info.read_text())
-    info.write_text(json.dumps(known | {"name": name, "fileFormat": "array_record"}, indent=2))
+    known = json.loads(info.read_text(encoding="utf-8"))
+    info.write_text(
+        json.dumps(known | {"name": name, "fileFormat": "array_record"}, indent=2), encoding="utf-8"
+    )
 
 
 def _require_same(place: Path, tree: Tree, storage: Storage) -> None:
     """Start afresh if what was begun here is of other photographs, or stored in another way."""
     signature = f"{storage} {signature_of(tree)}"
     begun = place / SIGNATURE
-    if begun.is_file() and begun.read_text() == signature:
+    if begun.is_file() and begun.read_text(encoding="utf-8") == signature:
         return
     for path in place.iterdir():
         path.unlink()
-    begun.write_text(signature)
+    begun.write_text(signature, encoding="utf-8")
 
 
 def signature_of(tree: Tree) -> str:

@@ -84,7 +84,7 @@ def _same_pixels(one: bytes, other: bytes, channels: int, name: str) -> bool:
 
 def write_storage(directory: Path, storage: Storage) -> None:
     """Note how a directory's photographs are stored."""
-    (directory / NOTE).write_text(json.dumps(asdict(storage)) + "\n")
+    (directory / NOTE).write_text(json.dumps(asdict(storage)) + "\n", encoding="utf-8")
 
 
 def layout_of(directory: Path) -> str:
@@ -107,5 +107,7 @@ def require_storage(directory: Path, name: str, wished: Storage) -> None:
 
 def _noted(directory: Path) -> dict[str, Any]:
     note = directory / NOTE
-    found: dict[str, Any] = json.loads(note.read_text()) if note.is_file() else asdict(AS_THEY_ARE)
+    found: dict[str, Any] = (
+        json.loads(note.read_text(encoding="utf-8")) if note.is_file() else asdict(AS_THEY_ARE)
+    )
     return found

@@ -33,7 +33,7 @@ def find_prepared(name: str, data_dir: Path) -> Path:
             f"tensorflow_datasets as tfds; tfds.builder('{name}', data_dir='{data_dir.absolute()}'"
             ", file_format='array_record').download_and_prepare()\""
         )
-    info = json.loads((directory / "dataset_info.json").read_text())
+    info = json.loads((directory / "dataset_info.json").read_text(encoding="utf-8"))
     form = info.get("fileFormat", "tfrecord")
     if form != "array_record":
         raise UserError(
@@ -42,7 +42,9 @@ def find_prepared(name: str, data_dir: Path) -> Path:
             f"--out_file_format=array_record --out_dir=DIRECTORY/{directory.relative_to(data_dir)}"
             "; and say data.dir=DIRECTORY."
         )
-    top = json.loads((directory / "features.json").read_text()).get("featuresDict", {})
+    top = json.loads((directory / "features.json").read_text(encoding="utf-8")).get(
+        "featuresDict", {}
+    )
     features = top.get("features", {})
     if "image" not in features.get("image", {}) or "classLabel" not in features.get("label", {}):
         raise UserError(

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,10 @@ def make_report(
     findings = tuple(examine(test, collection) for test in collection.study.tests)
     verdict = judge(findings, collection)
     csv = tables.results_csv(collection)
-    (directory / "results.csv").write_text(csv, encoding="utf-8")
+    (directory / "results.csv").write_text(csv, encoding="utf-8", errors="backslashreplace")
     figures = make_figures(collection, directory / "figures")
     report = Report(collection, findings, verdict, directory / "report.html", figures)
-    report.page.write_text(_page(report), encoding="utf-8")
+    report.page.write_text(_page(report), encoding="utf-8", errors="backslashreplace")
     return report
 
 
@@ -136,7 +137,7 @@ def _inline(svg: Path, title: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     head, tail = text.split(">", 1)
     head = re.sub(r' (width|height)="[^"]*"', "", head)
-    return f'{head} role="img" aria-label="{title}">{tail}'
+    return f'{head} role="img" aria-label="{escape(title)}">{tail}'
 
 
 def update_readme(report: Report, readme: Path) -> None:

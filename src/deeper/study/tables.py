@@ -64,7 +64,18 @@ def results_csv(collection: Collection) -> str:
 def _plain(value: Any) -> Any:
     if value is None:
         return ""
+    if isinstance(value, str):
+        return cell(value)
     return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def cell(text: str) -> str:
+    """Return a text as a cell of a CSV file that no spreadsheet takes for a formula."""
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return text
 
 
 def _order(run: Run) -> tuple[Any, ...]:
@@ -121,7 +132,12 @@ def _mean(runs: Sequence[Run], key: str, form: str | None = None, unit: float = 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table, the first column to the left and the others to the right."""
     rule = [":---", *("---:" for _ in head[1:])]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+    lines = [f"| {' | '.join(map(_of_markdown, row))} |" for row in (head, *rows)]
+    return "\n".join([lines[0], f"| {' | '.join(rule)} |", *lines[1:]])
+
+
+def _of_markdown(text: str) -> str:
+    return " ".join(text.replace("|", r"\|").splitlines())
 
 
 def published(filters: Mapping[str, Any] | None) -> list[dict[str, str]]:

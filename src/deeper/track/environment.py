@@ -53,7 +53,9 @@ def code_version(root: Path) -> dict[str, Any]:
     frozen = read_json(root / FROZEN)
     if frozen is not None:
         diff_file = root / FROZEN_DIFF
-        return frozen | {"git_diff": diff_file.read_text() if diff_file.is_file() else None}
+        return frozen | {
+            "git_diff": diff_file.read_text(encoding="utf-8") if diff_file.is_file() else None
+        }
     if not (root / ".git").exists():
         if BUILT.is_file():
             built = BUILT.read_text(encoding="utf-8").strip()
@@ -111,7 +113,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 def _cpu() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
     return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "")

@@ -60,7 +60,7 @@ class Holder:
         job = variable("SLURM_JOB_ID", "")
         return cls(
             host=socket.gethostname(),
-            kernel=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+            kernel=Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip(),
             pid=os.getpid(),
             job=job and f"{job} on {variable('SLURM_CLUSTER_NAME', '')}",
             start=int(variable("SLURM_RESTART_COUNT") or 0),
@@ -271,7 +271,7 @@ def holder_of(path: Path) -> Holder | None:
         return lease.holder if time.time() - lease.renewed <= LEASE else None
     try:
         place = _in_list_of_locks(path / "lock")
-        lines = Path("/proc/locks").read_text().splitlines()
+        lines = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     held = any({"FLOCK", place} <= set(line.split()) for line in lines)
@@ -288,12 +288,14 @@ def _in_list_of_locks(file: Path) -> str:
     try:
         status = os.fstat(descriptor)
         mount = re.search(
-            r"^mnt_id:\s*(\d+)$", Path(f"/proc/self/fdinfo/{descriptor}").read_text(), re.M
+            r"^mnt_id:\s*(\d+)$",
+            Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="utf-8"),
+            re.M,
         )
     finally:
         os.close(descriptor)
     major, minor = os.major(status.st_dev), os.minor(status.st_dev)
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
         number, _, device, *_ = line.split()
         if mount and number == mount[1]:
             major, minor = map(int, device.split(":"))

@@ -264,7 +264,7 @@ def read_config(path: Path) -> dict[str, Any] | None:
         UserError: it cannot be read.
     """
     try:
-        value = yaml.safe_load((path / CONFIG).read_text())
+        value = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, yaml.YAMLError) as error:

@@ -71,7 +71,9 @@ def stablehlo(model: nn.Module, variables: Any, facts: Facts, out: Path) -> None
         exported = jax.export.export(function, platforms=PLATFORMS)(images)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(bytes(exported.serialize()))
-    out.with_name(out.name + ".json").write_text(json.dumps(asdict(facts), indent=1) + "\n")
+    out.with_name(out.name + ".json").write_text(
+        json.dumps(asdict(facts), indent=1) + "\n", encoding="utf-8"
+    )
 
 
 def onnx(model: nn.Module, variables: Any, facts: Facts, out: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from deeper.cli import dry
 from deeper.cli.main import FINISHED
@@ -14,6 +13,7 @@ from deeper.cli.sweeps import local, queue, slurm
 from deeper.cli.sweeps.claim import Arm, Claim, arms_of, claim
 from deeper.cli.sweeps.snapshot import Code, freeze
 from deeper.errors import UserError
+from deeper.terminal import open_console
 from deeper.track.lock import Lock, take_lock
 
 LAUNCHES = ("wait", "detach")
@@ -61,7 +61,7 @@ def start(
         code: what is to run.
         launch: wait until all have ended, or detach.
     """
-    console = Console(width=100, highlight=False)
+    console = open_console()
     show = _show_command(arms[0])
     if launcher == "slurm":
         taken = _submitted(arms, runs, settings, code)
@@ -70,7 +70,8 @@ def start(
 
     def detach(taken: Claim) -> None:
         number = local.detach(_work(taken, settings["jobs"]))
-        console.print(f"Process {number} is the launcher; its log: {taken.folder / local.LOG}")
+        log = taken.folder / local.LOG
+        console.print(f"Process {number} is the launcher; its log: {log}", soft_wrap=True)
 
     locks: list[Lock] = []  # they tell other launchers that this process has the arms
     try:

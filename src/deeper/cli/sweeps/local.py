@@ -22,6 +22,7 @@ from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import TaskID
+from rich.text import Text
 
 from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED
 from deeper.cli.output import lasting
@@ -38,6 +39,7 @@ from deeper.cli.sweeps.submission import (
     read_submission,
 )
 from deeper.errors import UserError
+from deeper.terminal import open_console
 from deeper.track.files import read_json, to_json, write_whole
 from deeper.track.lock import take_lock
 from deeper.track.run_directory import RESULT
@@ -84,7 +86,7 @@ class Running:
 
 def run(work: Work) -> int:
     """Run a sweep and return its exit status."""
-    return Sweep(work, Console(width=100, highlight=False)).run()
+    return Sweep(work, open_console()).run()
 
 
 def detach(work: Work) -> int:
@@ -150,7 +152,7 @@ class Sweep:
             if console.is_terminal:
                 self._bar.start()
                 self._overall = self._bar.add_task(
-                    "all runs", total=self._total, completed=self._skipped, note=""
+                    "all runs", total=self._total, completed=self._skipped
                 )
             while self._running or (self._waiting and not self._stopping):
                 while self._waiting and self._free and not self._stopping:
@@ -191,7 +193,9 @@ class Sweep:
             os.sched_setaffinity(process.pid, share.cores)
         note(directory, str(self._folder), process=Process.of(process.pid))
         task = self._bar.add_task(submission.name, total=1, note="starting")
-        self._running.append(Running(directory, submission, process, os.fdopen(read), share, task))
+        self._running.append(
+            Running(directory, submission, process, os.fdopen(read, encoding="utf-8"), share, task)
+        )
 
     def _listen(self) -> None:
         """Wait a moment for messages and show them."""
@@ -236,13 +240,14 @@ class Sweep:
             if code < 0:
                 reason = f"ended by signal {-code}"
             self._failed.append((name, reason, str(directory / "log.txt")))
-            outcome = f"[red]failed[/red]: {reason}"
+            outcome = Text.assemble(("failed", "red"), f": {reason}")
         note(directory, str(self._folder), ended={"code": code, "reason": reason, "time": now()})
         number = self._skipped + self._done + len(self._failed)
         seconds = time.monotonic() - ended.began
         self._console.print(
-            f"[{number:>3} of {self._total}] {name:<16} {outcome}  ({seconds:.0f} s)",
-            markup=True,
+            Text.assemble(
+                f"[{number:>3} of {self._total}] {name:<16} ", outcome, f"  ({seconds:.0f} s)"
+            )
         )
         if self._console.is_terminal:
             left = (
@@ -277,14 +282,15 @@ class Sweep:
         if self._failed:
             self._console.print(f"{len(self._failed)} of {self._total} runs failed:")
             for name, reason, log in self._failed:
-                self._console.print(f"  {name}: {reason}" + (f"\n    {log}" if log else ""))
+                where = f"\n    {log}" if log else ""
+                self._console.print(f"  {name}: {reason}{where}", soft_wrap=True)
         if unfinished:
             return INTERRUPTED
         return FAILED if self._failed else FINISHED
 
 
 if __name__ == "__main__":
-    stored = json.loads((Path(sys.argv[1]) / SWEEP).read_text())
+    stored = json.loads((Path(sys.argv[1]) / SWEEP).read_text(encoding="utf-8"))
     with lasting(log=True):
         lock = take_lock(Path(stored["folder"]))
         try:

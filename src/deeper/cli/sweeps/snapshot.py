@@ -120,7 +120,7 @@ def _write(place: Path, version: dict[str, Any], copy: bool) -> None:
                 shutil.copyfile(file, aside / name)
             (aside / FROZEN).write_bytes(to_json({**version, "git_diff": None}, indent=1))
             if version["git_diff"]:
-                (aside / FROZEN_DIFF).write_text(version["git_diff"])
+                (aside / FROZEN_DIFF).write_text(version["git_diff"], encoding="utf-8")
             try:
                 aside.rename(place)
             except OSError:

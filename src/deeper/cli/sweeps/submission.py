@@ -53,7 +53,8 @@ class Process:
 def _began(pid: int) -> int | None:
     """Return when a process started; None if there is none, or only what remains of it."""
     try:
-        state, *values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        text = Path(f"/proc/{pid}/stat").read_bytes().decode(errors="replace")
+        state, *values = text.rpartition(")")[2].split()
     except OSError:
         return None
     return None if state in "ZX" else int(values[18])
