@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from deeper.cli import build
 from deeper.cli.main import _sweep, conf_directory
+from deeper.cli.splits import view_of
 from deeper.data.sources import known_size
 
 CONF = Path("conf")
@@ -85,6 +86,18 @@ def test_the_run_directory_is_a_function_of_what_changes_numbers():
     assert one != directory("study=depth_fashion", "mode=quick", "optimizer.learning_rate=0.3")
     full = directory("study=depth_fashion")
     assert full.parent == Path("runs/depth_fashion-full")
+
+
+def test_a_record_from_before_the_key_exif_has_the_hash_of_exif_ignore():
+    config = compose_train("data=imagenet")
+    plain = build.plain_config(build.frozen(config, config.hydra))
+    assert plain["data"]["exif"] == "ignore"
+    old = plain | {"data": {key: v for key, v in plain["data"].items() if key != "exif"}}
+    assert build.config_hash(old) == build.config_hash(plain)
+    assert not view_of(build.as_config(old).data).exif
+    turned = plain | {"data": plain["data"] | {"exif": "apply"}}
+    assert build.config_hash(turned) != build.config_hash(plain)
+    assert view_of(build.as_config(turned).data).exif
 
 
 def test_the_depth_study_has_twenty_arms_the_longest_first():

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deeper.augment.ops import Normalise, augment, left_out_on_grey, mixes
 from deeper.cli import feeds, transfer
-from deeper.cli.splits import Splits
+from deeper.cli.splits import IGNORE, Splits
 from deeper.cli.study_directory import study_directory
 from deeper.errors import UserError
 from deeper.inspect.arithmetic import Summary, summarise
@@ -142,6 +142,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
         key: value
         for key, value in config["data"].items()
         if key not in ("dir", "original_dir", "on_device", "workers", "processes")
+        and (key, value) != ("exif", IGNORE)  # as before there was the key, by the same hash
     }
     text = json.dumps(relevant, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,6 +1,7 @@
 """``deeper predict images=FILE|DIRECTORY weights=DIRECTORY``: the likeliest classes of pictures."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from rich.table import Table
 
 from deeper.augment.ops import Normalise
 from deeper.cli import device, stored
-from deeper.data.pictures import picture_files, read_picture
+from deeper.cli.splits import evaluation_view, exif_of
+from deeper.data.pictures import is_turned, picture_files, read_picture
 from deeper.errors import UserError
 
 LISTED = 5
-PHOTOGRAPH = 96  # pixels: nets for at least so many look at photographs
 PRINTED = 20  # pictures; all are in the file
 
 
@@ -29,9 +30,9 @@ def run(config: DictConfig) -> None:
     of_run = stored.open_stored(path, config.checkpoint, "weights")
     data = of_run.config.data
     shape = tuple(data.image_shape)
-    crop = config.crop or (0.875 if min(shape[:2]) >= PHOTOGRAPH else 1.0)
-    if not 0 < crop <= 1:
-        raise UserError(f"crop={crop}: give a share above 0, up to 1.")
+    view = evaluation_view(data, config.crop)
+    if config.exif is not None:
+        view = replace(view, exif=exif_of(config, "exif"))
     names = stored.class_names(path, of_run.config)
     normalise = Normalise(tuple(data.mean), tuple(data.std))
 
@@ -43,7 +44,7 @@ def run(config: DictConfig) -> None:
     # A last, partial batch is filled up, so that one program serves all.
     size = min(config.batch_size, len(paths))
     rows: list[tuple[str, int, str, float]] = []
-    unread = []
+    unread, unturned = [], 0
     for first in track(
         range(0, len(paths), size), "predict", console=Console(stderr=True), transient=True
     ):
@@ -51,11 +52,12 @@ def run(config: DictConfig) -> None:
         read: list[Path] = []
         for file in paths[first : first + size]:
             try:
-                images[len(read)] = read_picture(file, shape, crop)
+                images[len(read)] = read_picture(file, view)
             except UserError as error:
                 unread.append(str(error))
                 continue
             read.append(file)
+            unturned += not view.exif and is_turned(file)
         logits, shares = (np.asarray(part) for part in answer(of_run.variables, images))
         for i, file in enumerate(read):
             # By logits: of a very sure net all other probabilities are zero.
@@ -70,8 +72,14 @@ def run(config: DictConfig) -> None:
         writer.writerows((f, rank, name, f"{share:.6f}") for f, rank, name, share in rows)
     count = len({row[0] for row in rows})
     console.print(f"{count:,} picture{'s' * (count != 1)} -> {out}")
+    if unturned:
+        console.print(
+            f"{unturned:,} of them {'is' if unturned == 1 else 'are'} shown as stored, though an "
+            "EXIF entry says to turn: this net's own images are not turned either. exif=apply "
+            "turns."
+        )
     if unread:
-        raise UserError("\n".join(["Some files were left out.", *unread]))
+        raise UserError("\n".join([f"{len(unread):,} of {len(paths):,} files left out:", *unread]))
 
 
 def _print(console: Console, rows: list[tuple[str, int, str, float]]) -> None:
