@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deeper.augment.ops import Normalise, augment, left_out_on_grey, mixes
 from deeper.cli import feeds, transfer
-from deeper.cli.splits import IGNORE, Splits
+from deeper.cli.splits import IGNORE, Splits, view_of
 from deeper.cli.study_directory import study_directory
 from deeper.errors import UserError
 from deeper.inspect.arithmetic import Summary, summarise
@@ -215,6 +215,7 @@ def make_plan(config: DictConfig, train_size: int, summary: Summary | None = Non
         summary: of the net, where it is known already.
     """
     train = train_config(config)
+    view_of(config.data)  # what is wrong with it is said before anything is trained
     model = build_model(config)
     shape = tuple(config.data.image_shape)
     summary = summary or summarise(model, shape)

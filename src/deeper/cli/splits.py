@@ -1,9 +1,10 @@
 """From a composed config to the splits that a run uses."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -22,6 +23,15 @@ from deeper.errors import UserError
 NAMES_SHOWN = 5  # of photographs that cannot be read
 NAMES_KEPT = 300  # in a result
 IGNORE = "ignore"  # data.exif, as runs did before there was the key
+
+
+def shorter_side_for(image_shape: Sequence[int]) -> int:
+    """Return the shorter side of photographs of which a net's image is the middle: 256 for 224."""
+    return round(min(image_shape[:2]) * 256 / 224)
+
+
+# data.shorter_side of the data sets of photographs follows data.image_shape by this.
+OmegaConf.register_new_resolver("shorter_side_for", shorter_side_for, replace=True)
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,11 @@ def view_of(data: DictConfig) -> View | None:
         raise UserError(
             f"data.image_shape={list(data.image_shape)}: photographs have 3 channels, or "
             "1 for grey."
+        )
+    if data.shorter_side < min(height, width):
+        raise UserError(
+            f"data.shorter_side={data.shorter_side} is less than the {min(height, width)} pixels "
+            f"of data.image_shape={list(data.image_shape)}: leave it out, or give more."
         )
     shape = (height, width, channels)
     return View(shape, data.crop, data.shorter_side, data.antialias, exif_of(data))

@@ -20,7 +20,7 @@ from deeper.cli.featured import featured
 from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED, USER_ERROR, tell
 from deeper.cli.progress import Pipe, Watcher, watcher
 from deeper.cli.rates import rate_lines
-from deeper.cli.splits import Splits, in_result, open_splits
+from deeper.cli.splits import Splits, in_result, open_splits, view_of
 from deeper.errors import UserError
 from deeper.inspect.stages import stages_of
 from deeper.track.environment import environment
@@ -111,6 +111,7 @@ def _tell_of_several(error: BaseException) -> int:
 def check(config: DictConfig) -> None:
     """Raise a UserError for a mistake in a frozen config, as far as no data are needed."""
     build.train_config(config)
+    view_of(config.data)
     model = build.build_model(config)
     if config.transfer.phases:
         transfer.phase_configs(config, stages_of(model, tuple(config.data.image_shape)))
@@ -144,7 +145,7 @@ def _train(
     state = checkpoints.restore_last_good(state, warn=console.print) or state
     step = int(state.step)
     seconds_before = directory.truncate_after(step)
-    console.print(banner(config.label, plan, mesh, step))
+    console.print(banner(config.label, plan, mesh, step, view_of(config.data)))
     for line in transfer_lines(plan, begin):
         console.print(line, soft_wrap=True)
     for notice in build.notices(config):
