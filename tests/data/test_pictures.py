@@ -8,7 +8,7 @@ from deeper.data import jpeg, records
 from deeper.data.crops import Box
 from deeper.data.folder import read_tree
 from deeper.data.photographs import View, open_photographs
-from deeper.data.pictures import picture_files, read_picture
+from deeper.data.pictures import picture_files, read_picture, told
 from deeper.data.prepare import prepare_photographs
 from deeper.data.storage import Storage
 from deeper.errors import UserError
@@ -199,3 +199,42 @@ def test_a_net_that_is_not_square_sees_photographs_unstretched(tmp_path):
         seen = read_picture(tmp_path / "disc.png", View(shape, "middle", 73, True))[..., 0] > 127
         height, width = np.ptp(np.argwhere(seen), axis=0) + 1
         assert abs(height - width) <= 1
+
+
+def test_what_is_left_out_of_a_tree_is_counted_by_its_reason(tmp_path):
+    tree, picture = tmp_path / "tree", half_and_half()
+    for folder in ("cat", "dog", "cat/more", ".ipynb_checkpoints", "__MACOSX", "dog/.thumbnails"):
+        (tree / folder).mkdir(parents=True)
+        for number in range(4):
+            picture.save(tree / folder / f"{number}.png")
+    picture.save(tree / "in_root.png")
+    for name in ("._0.png", "a.ppm", "b.ppm", "none"):
+        picture.save(tree / "cat" / name, "PPM")
+    (tree / "cat" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tree / "cat" / "linked").symlink_to(tree / "dog")
+    found = read_tree(tree, 0.25)
+    assert found.class_names == ("cat", "dog")
+    assert sum(map(len, found.splits.values())) == 12
+    assert found.left_out == {
+        "hidden": [".ipynb_checkpoints", "__MACOSX", "cat/._0.png", "dog/.thumbnails"],
+        "in no class folder": ["in_root.png"],
+        ".ppm": ["cat/a.ppm", "cat/b.ppm"],
+        "without a suffix": ["cat/none"],
+        "broken links": ["cat/gone.png"],
+        "links to folders": ["cat/linked"],
+    }
+    assert "2 .ppm (cat/a.ppm ...)" in told(found.left_out)
+    left_out = {}
+    assert len(picture_files(tree, left_out)) == 13
+    assert left_out["hidden"] == found.left_out["hidden"]
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("training", "validation")])
+def test_train_and_test_folders_are_no_classes_however_they_are_spelled(tmp_path, names):
+    for folder in names:
+        for label in ("a", "b"):
+            (tmp_path / folder / label).mkdir(parents=True)
+            half_and_half().save(tmp_path / folder / label / "0.png")
+    found = read_tree(tmp_path, 0.5)
+    assert found.class_names == ("a", "b")
+    assert {name: len(some) for name, some in found.splits.items()} == {"train": 2, "test": 2}

@@ -15,7 +15,7 @@ from rich.table import Table
 from deeper.augment.ops import Normalise
 from deeper.cli import device, stored
 from deeper.cli.splits import evaluation_view, exif_of
-from deeper.data.pictures import is_turned, picture_files, read_picture
+from deeper.data.pictures import LeftOut, is_turned, picture_files, read_picture, told
 from deeper.errors import UserError
 
 LISTED = 5
@@ -25,7 +25,8 @@ PRINTED = 20  # pictures; all are in the file
 def run(config: DictConfig) -> None:
     """Print and save the likeliest classes of each picture."""
     console = Console(width=100, highlight=False)
-    path, paths = Path(config.weights), picture_files(Path(config.images))
+    left_out: LeftOut = {}
+    path, paths = Path(config.weights), picture_files(Path(config.images), left_out)
     device.start_jax(stored.config_of(path, "weights").train.cpu_kernels)
     of_run = stored.open_stored(path, config.checkpoint, "weights")
     data = of_run.config.data
@@ -72,6 +73,8 @@ def run(config: DictConfig) -> None:
         writer.writerows((f, rank, name, f"{share:.6f}") for f, rank, name, share in rows)
     count = len({row[0] for row in rows})
     console.print(f"{count:,} picture{'s' * (count != 1)} -> {out}")
+    if left_out:
+        console.print(told(left_out), soft_wrap=True, markup=False)
     if unturned:
         console.print(
             f"{unturned:,} of them {'is' if unturned == 1 else 'are'} shown as stored, though an "

@@ -16,6 +16,7 @@ from deeper.data.debian import cut_photographs
 from deeper.data.folder import Tree, read_tree
 from deeper.data.imagenet import read_imagenet
 from deeper.data.photographs import Photographs
+from deeper.data.pictures import LeftOut, told
 from deeper.data.prepare import prepare, prepare_photographs
 from deeper.data.sources import open_dataset
 from deeper.data.storage import UNTOUCHED, Storage
@@ -39,7 +40,8 @@ def run(config: DictConfig) -> None:
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done)
 
-        path = _make(config, progress)
+        left_out: LeftOut = {}
+        path = _make(config, progress, left_out)
         dataset = open_dataset(name, data_dir, progress, view_of(config.data))
     shown = ", ".join(dataset.class_names[:NAMES_SHOWN])
     if len(dataset.class_names) > NAMES_SHOWN:
@@ -52,6 +54,8 @@ def run(config: DictConfig) -> None:
     height, width, channels = dataset.image_shape
     console.print(f"{name} is ready in {path}", soft_wrap=True)
     console.print(table)
+    if left_out:
+        console.print(told(left_out), soft_wrap=True, markup=False)
     of_any_size = any(isinstance(part.images, Photographs) for part in dataset.splits.values())
     what = "photographs, shown" if of_any_size else "images"
     console.print(
@@ -64,8 +68,8 @@ def run(config: DictConfig) -> None:
         console.print(command, soft_wrap=True, markup=False)
 
 
-def _make(config: DictConfig, progress: Callable[[str, int, int], None]) -> Path:
-    """Prepare the data set, unless it is; return where."""
+def _make(config: DictConfig, progress: Callable[[str, int, int], None], left_out: LeftOut) -> Path:
+    """Prepare the data set, unless it is; return where, and note what is left out of it."""
     data = config.data
     name, data_dir = data.name, Path(data.dir)
     view = view_of(data)
@@ -97,7 +101,9 @@ def _make(config: DictConfig, progress: Callable[[str, int, int], None]) -> Path
             )
         if name == "imagenet":
             return read_imagenet(Path(data.source), progress)
-        return read_tree(Path(data.source), data.fraction)
+        tree = read_tree(Path(data.source), data.fraction)
+        left_out.update(tree.left_out)
+        return tree
 
     storage = Storage(config.layout, config.shorter_side)
     path = prepare_photographs(name, data_dir, read, view.image_shape[2], storage, progress)

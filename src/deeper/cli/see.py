@@ -20,7 +20,7 @@ from deeper.cli import device, stored
 from deeper.cli.progress import bar
 from deeper.cli.splits import Splits, evaluation_view, exif_of, open_splits
 from deeper.data.photographs import View
-from deeper.data.pictures import picture_files, read_picture
+from deeper.data.pictures import LeftOut, picture_files, read_picture, told
 from deeper.data.sources import Split
 from deeper.errors import UserError
 from deeper.inspect import methods
@@ -167,7 +167,8 @@ def _pictures(config: DictConfig, view: View) -> np.ndarray:
     """Return the pictures of ``images=``, uint8 (N, H, W, C); what cannot be read is told of."""
     if config.exif is not None:
         view = replace(view, exif=exif_of(config, "exif"))
-    files = picture_files(Path(config.images))
+    left_out: LeftOut = {}
+    files = picture_files(Path(config.images), left_out)
     images, unread = [], []
     for file in files:
         try:
@@ -177,8 +178,9 @@ def _pictures(config: DictConfig, view: View) -> np.ndarray:
     said = "\n".join([f"{len(unread):,} of {len(files):,} files left out:", *unread])
     if not images:
         raise UserError(said)
-    if unread:
-        Console(stderr=True, highlight=False).print(said, markup=False, soft_wrap=True)
+    for line in (told(left_out), said if unread else ""):
+        if line:
+            Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
     return np.stack(images)
 
 
