@@ -6,7 +6,7 @@ from PIL import Image, ImageOps
 
 from deeper.data import jpeg, records
 from deeper.data.crops import Box
-from deeper.data.folder import read_tree
+from deeper.data.folder import checked, read_tree
 from deeper.data.photographs import View, open_photographs
 from deeper.data.pictures import picture_files, read_picture, told
 from deeper.data.prepare import prepare_photographs
@@ -238,3 +238,21 @@ def test_train_and_test_folders_are_no_classes_however_they_are_spelled(tmp_path
     found = read_tree(tmp_path, 0.5)
     assert found.class_names == ("a", "b")
     assert {name: len(some) for name, some in found.splits.items()} == {"train": 2, "test": 2}
+
+
+def test_prepare_names_all_files_that_cannot_be_read_or_leaves_them_out(tmp_path):
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for number in range(6):
+            half_and_half().save(tmp_path / label / f"{number}.png")
+    (tmp_path / "a" / "page.jpg").write_bytes(b"<html>404</html>")
+    (tmp_path / "b" / "empty.jpg").touch()
+    tree = read_tree(tmp_path, 0.5)
+    with pytest.raises(UserError) as error:
+        checked(tree, "raise", lambda *told: None)
+    said = str(error.value)
+    assert "2 files" in said and "a/page.jpg is no" in said and "b/empty.jpg is no" in said
+    assert "object at" not in said
+    found = checked(tree, "skip", lambda *told: None)
+    assert sum(map(len, found.splits.values())) == 12
+    assert "2 that cannot be read" in told(found.left_out)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from deeper.cli.splits import view_of
 from deeper.data.debian import cut_photographs
-from deeper.data.folder import Tree, read_tree
+from deeper.data.folder import NAMED, UNREADABLE, Tree, checked, read_tree
 from deeper.data.imagenet import read_imagenet
 from deeper.data.photographs import Photographs
 from deeper.data.pictures import LeftOut, told
@@ -56,6 +56,8 @@ def run(config: DictConfig) -> None:
     console.print(table)
     if left_out:
         console.print(told(left_out), soft_wrap=True, markup=False)
+        for error in left_out.get(UNREADABLE, [])[:NAMED]:
+            console.print(f"  {error}", soft_wrap=True, markup=False)
     of_any_size = any(isinstance(part.images, Photographs) for part in dataset.splits.values())
     what = "photographs, shown" if of_any_size else "images"
     console.print(
@@ -101,7 +103,9 @@ def _make(config: DictConfig, progress: Callable[[str, int, int], None], left_ou
             )
         if name == "imagenet":
             return read_imagenet(Path(data.source), progress)
-        tree = read_tree(Path(data.source), data.fraction)
+        if data.on_bad not in ("raise", "skip"):
+            raise UserError(f"data.on_bad={data.on_bad} is unknown; choose raise or skip.")
+        tree = checked(read_tree(Path(data.source), data.fraction), data.on_bad, progress)
         left_out.update(tree.left_out)
         return tree
 

@@ -1,12 +1,16 @@
 """Photographs in a folder a class, as torchvision and Kaggle lay them out."""
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from deeper.data import jpeg
 from deeper.data.pictures import SUFFIXES, LeftOut, is_hidden, pictures_below, told
+from deeper.data.scratch import Progress
 from deeper.errors import UserError
 
 TRAIN_NAMES = ("train", "training")
@@ -133,6 +137,66 @@ def _classes(folder: Path, root: Path, left_out: LeftOut) -> dict[str, list[Phot
     if len(found) < 2:
         raise UserError(f"{folder} has {len(found)} class folders: there must be two or more.")
     return found
+
+
+UNREADABLE = "that cannot be read"
+NAMED = 20  # of the files that cannot be read
+
+
+def checked(tree: Tree, on_bad: str, progress: Progress) -> Tree:
+    """Look at every photograph's header; return the tree without those that are no pictures.
+
+    Args:
+        tree: from `read_tree`.
+        on_bad: raise, or skip to leave them out.
+        progress: told how many were looked at.
+
+    Raises:
+        UserError: some are none, and are not to be skipped; it names them.
+    """
+    bad: dict[str, str] = {}
+
+    def look(photograph: Photograph) -> tuple[str, str | None]:
+        try:
+            jpeg.size_of(photograph.read(), photograph.name)
+        except OSError as error:
+            return photograph.name, f"{photograph.name} cannot be opened: {error.strerror}"
+        except jpeg.UnreadableError as error:
+            return photograph.name, str(error)
+        return photograph.name, None
+
+    splits = {}
+    for split, photographs in tree.splits.items():
+        kept = []
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            looked = zip(photographs, pool.map(look, photographs), strict=True)
+            for done, (photograph, (name, error)) in enumerate(looked, 1):
+                if error is None:
+                    kept.append(photograph)
+                else:
+                    bad[f"{split} {name}"] = error
+                progress(f"look at {split}", done, len(photographs))
+        splits[split] = kept
+    if not bad:
+        return tree
+    errors = sorted(bad.values())
+    if on_bad != "skip":
+        more = [f"and {len(errors) - NAMED:,} more"] if len(errors) > NAMED else []
+        raise UserError(
+            "\n".join(
+                [
+                    f"{len(errors):,} files cannot be read; remove them, or say data.on_bad=skip:",
+                    *errors[:NAMED],
+                    *more,
+                ]
+            )
+        )
+    for split, photographs in splits.items():
+        missing = set(range(len(tree.class_names))) - {p.label for p in photographs}
+        if missing:
+            name = tree.class_names[min(missing)]
+            raise UserError(f"No photograph of the class {name} in {split} can be read.")
+    return replace(tree, splits=splits, left_out=tree.left_out | {UNREADABLE: errors})
 
 
 def _divided(classes: dict[str, list[Photograph]], fraction: float, left_out: LeftOut) -> Tree:
