@@ -194,7 +194,7 @@ def holds_photographs(directory: Path) -> bool:
     """Return whether a prepared directory's images have no one size."""
     try:
         return None in records.image_shape(directory)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False  # damaged, which opening it says
 
 
