@@ -52,6 +52,8 @@ class Records:
 
     def __getitem__(self, number: int) -> bytes:
         """Return a record."""
+        if not 0 <= number < len(self):
+            raise IndexError(number)
         record: bytes = self._read(lambda: self._source[number])
         return record
 
