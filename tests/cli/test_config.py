@@ -1,6 +1,7 @@
 """Every config that can be composed builds; every mistake gets a sentence."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,12 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from deeper.cli import build
+from deeper.cli.banner import seen_of
 from deeper.cli.main import _sweep, conf_directory
+from deeper.cli.splits import view_of
+from deeper.data.photographs import View
 from deeper.data.sources import known_size
+from deeper.errors import UserError
 
 CONF = Path("conf")
 
@@ -85,6 +90,45 @@ def test_the_run_directory_is_a_function_of_what_changes_numbers():
     assert one != directory("study=depth_fashion", "mode=quick", "optimizer.learning_rate=0.3")
     full = directory("study=depth_fashion")
     assert full.parent == Path("runs/depth_fashion-full")
+
+
+@pytest.mark.parametrize("name", ["folder", "imagenet", "tfds", "photos"])
+def test_the_shorter_side_follows_the_images_size_unless_it_is_said(name):
+    def side(*overrides):
+        given = [f"data={name}", "data.name=pets", "data.classes=3", *overrides]
+        config = compose_train(*given)
+        plain = build.plain_config(build.frozen(config, config.hydra))
+        return plain["data"]["shorter_side"]
+
+    assert side() == (146 if name == "photos" else 256)
+    assert side("data.image_shape=[224,224,3]") == 256
+    assert side("data.image_shape=[64,96,3]") == 73
+    assert side("data.image_shape=[64,64,3]", "data.shorter_side=80") == 80
+
+
+def test_a_shorter_side_below_the_nets_size_is_found_without_data(mistake):
+    own = ("data=folder", "data.name=pets", "data.classes=3", "data.shorter_side=200")
+    with pytest.raises(UserError, match=r"data\.shorter_side=200 is less than the 224 pixels"):
+        build.make_plan(compose_train(*own), 100)
+    assert "data.shorter_side=200" in mistake("train", *own)
+
+
+def test_the_banner_says_what_share_of_a_photograph_is_seen():
+    view = View((224, 224, 3), "inception", 256, antialias=True)
+    assert "77%" in seen_of(view)
+    assert "100%" in seen_of(replace(view, shorter_side=224))
+
+
+def test_a_record_from_before_the_key_exif_has_the_hash_of_exif_ignore():
+    config = compose_train("data=imagenet")
+    plain = build.plain_config(build.frozen(config, config.hydra))
+    assert plain["data"]["exif"] == "ignore"
+    old = plain | {"data": {key: v for key, v in plain["data"].items() if key != "exif"}}
+    assert build.config_hash(old) == build.config_hash(plain)
+    assert not view_of(build.as_config(old).data).exif
+    turned = plain | {"data": plain["data"] | {"exif": "apply"}}
+    assert build.config_hash(turned) != build.config_hash(plain)
+    assert view_of(build.as_config(turned).data).exif
 
 
 def test_the_depth_study_has_twenty_arms_the_longest_first():

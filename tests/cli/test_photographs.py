@@ -1,13 +1,17 @@
 """Photographs from a folder to a net that goes on where it was cut."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from deeper.data import records
 from deeper.data.debian import PHOTOGRAPHS
+from deeper.data.photographs import View, open_photographs
 from deeper.study.collect import read_run
 from tests.data.test_debian import PACKAGES, installed
 
@@ -31,6 +35,29 @@ TRAIN = (
     "train.epochs=null",
     "train.keep_at=[20]",
 )
+
+
+def of_test_split(directory, examples):
+    """Return the files of the test split, and what the run said of them at its end."""
+    images = open_photographs(directory, View((32, 32, 3), "middle", 36, True), print).splits
+    opened = records.open_records(directory, "test")
+    names = [
+        records.fields(opened[int(number)])["file_name"].decode()
+        for number in images["test"][0].numbers
+    ]
+    with np.load(examples) as told:
+        classes = told["class_names"][told["predictions"]].tolist()
+        return names, list(zip(classes, told["confidences"].tolist(), strict=True))
+
+
+def first_answers(table):
+    """Return file -> its likeliest class and the probability, which is near to what is expected."""
+    with table.open() as file:
+        return {
+            row["file"]: (row["class"], pytest.approx(float(row["probability"]), abs=2e-6))
+            for row in csv.DictReader(file)
+            if row["rank"] == "1"
+        }
 
 
 def test_a_folder_is_prepared_learned_and_gone_on_with_to_the_bit(start, tmp_path, data_dir):
@@ -63,6 +90,19 @@ def test_a_folder_is_prepared_learned_and_gone_on_with_to_the_bit(start, tmp_pat
     rows = (run / "metrics.jsonl").read_text().splitlines()
     assert whole["test/n_seen"] == 6
     assert whole["test/error"] == 0.0
+
+    # predict answers about a file as evaluation does, and one that is damaged costs no other.
+    files, answers = of_test_split(tmp_path / "data/hues/1.0.0", run / "examples.npz")
+    (tmp_path / "own").mkdir()
+    for name in files:
+        shutil.copy(tmp_path / "tree" / name, tmp_path / "own" / name.replace("/", "-"))
+    Image.new("1", (14000, 14000)).save(tmp_path / "own" / "large.png")
+    done = start("predict", "images=own", f"weights={run}")
+    assert done.returncode == 2, done.output
+    assert "1 of 7 files left out" in done.output and "large.png" in done.output
+    assert first_answers(tmp_path / "predictions.csv") == {
+        f"own/{name.replace('/', '-')}": answer for name, answer in zip(files, answers, strict=True)
+    }
 
     # As if it had been killed after step 20.
     (run / "result.json").unlink()

@@ -275,6 +275,16 @@ def test_photographs_of_several_right_answers(photographs, tmp_path):
         right_answers(path, [f"{i}.JPEG" for i in range(N)], examined)
 
 
+def test_class_names_that_are_numbers_are_matched_by_their_value():
+    ours = sorted(str(number) for number in range(12))  # 0, 1, 10, 11, 2, ...
+    theirs = [f"{number:03d}" for number in range(12)]
+    found = numbers_by_name(theirs, ours, "padded")
+    assert [ours[number] for number in found] == [str(number) for number in range(12)]
+    assert [ours[n] for n in numbers_by_name(["007", "010"], ours, "some")] == ["7", "10"]
+    with pytest.raises(UserError, match="none of this net's"):
+        numbers_by_name([f"{number:03d}" for number in range(1, 13)], ours, "from 1 on")
+
+
 def test_other_data_are_asked_about_by_the_names_of_their_classes():
     ours = [f"n{i:02d}" for i in range(12)]
     assert numbers_by_name(["n03", "n00"], ours, "some").tolist() == [3, 0]

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.conftest import SMALL, starting
+from tests.cli.test_photographs import first_answers
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,19 @@ def test_all_sheets_and_a_page_of_them(start, mistake, tmp_path, trained):
         ("n=99999",): "give 1 to 100 images",
     }.items():
         assert expected in mistake("see", f"run={run}", *arguments)
+
+
+def test_predict_answers_about_an_image_of_one_size_as_evaluation_does(start, tmp_path, trained):
+    (tmp_path / "own").mkdir()
+    with np.load(trained / "examples.npz") as told:
+        for i, image in enumerate(told["images"]):
+            Image.fromarray(image[..., 0]).save(tmp_path / "own" / f"{i:02d}.png")
+        names = told["class_names"][told["predictions"]].tolist()
+        expected = list(zip(names, told["confidences"].tolist(), strict=True))
+    done = start("predict", "images=own", f"weights={trained}")
+    assert done.returncode == 0, done.output
+    found = first_answers(tmp_path / "predictions.csv")
+    assert [found[f"own/{i:02d}.png"] for i in range(len(expected))] == expected
 
 
 def test_a_checkpoint_of_another_net_is_said(mistake, tmp_path, trained):

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from deeper.augment.ops import Normalise
 from deeper.cli import stored
+from deeper.data.photographs import View
 from deeper.data.pictures import read_picture
 from deeper.models.resnet import resnet
 from deeper.weights.files import metadata_of
@@ -78,16 +79,15 @@ def test_predictions_and_stablehlo_are_the_nets_own(folder, mistake):
         Image.fromarray(coarse).resize((300, 260)).save(pictures / name)
     (pictures / "d.png").write_bytes(b"no picture")
     out = mistake("predict", "images=pictures", "weights=imported", directory=folder)
-    assert "d.png cannot be read" in out and "3 pictures" in out
+    assert "1 of 4 files left out" in out and "d.png is no picture" in out and "3 pictures" in out
     with (folder / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 15
 
     model = resnet(18, 1000)
     variables = convert(load_file(folder / "resnet18.safetensors"), model)
-    images = np.stack(
-        [read_picture(p, (224, 224, 3), 0.875) for p in sorted(pictures.iterdir())[:3]]
-    )
+    view = View((224, 224, 3), "inception", 256, antialias=True)
+    images = np.stack([read_picture(p, view) for p in sorted(pictures.iterdir())[:3]])
     normalise = Normalise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     logits = np.asarray(
         jax.jit(lambda v, x: model.apply(v, normalise(x), train=False))(variables, images)

@@ -386,6 +386,58 @@ def test_labels_that_nobody_noted_are_read(prepared, tmp_path):
     assert told == [("labels of train", 36, 36)]
 
 
+def cut_in_half(directory):
+    path = next(directory.glob("*train.array_record*"))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path.name
+
+
+def with_flipped_bytes(directory):
+    path = next(directory.glob("*train.array_record*"))
+    data = bytearray(path.read_bytes())
+    for place in range(200, len(data) - 200, 997):
+        data[place] ^= 255
+    path.write_bytes(data)
+    return path.name
+
+
+def missing(directory):
+    next(directory.glob("*train.array_record*")).unlink()
+    return "train.array_record"
+
+
+def without_a_description(directory):
+    (directory / "dataset_info.json").write_text("{broken")
+    return "dataset_info.json"
+
+
+def with_another_description(directory):
+    (directory / "dataset_info.json").write_text("[]")
+    return "dataset_info.json"
+
+
+DAMAGES = (
+    cut_in_half,
+    with_flipped_bytes,
+    missing,
+    without_a_description,
+    with_another_description,
+)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("noted", [True, False])
+def test_damaged_files_of_a_prepared_set_are_named(prepared, tmp_path, damage, noted):
+    shutil.copytree(prepared, tmp_path / "data")
+    directory = tmp_path / "data" / "pets" / "1.0.0"
+    name = damage(directory)
+    if not noted:
+        (directory / "labels-train.npy").unlink()
+    with pytest.raises(UserError, match=f"{name}.*prepare the data set again"):
+        images = open_dataset("pets", tmp_path / "data", view=VIEW).splits["train"].images
+        images[np.arange(36)]
+
+
 def cropped(images, rows, seed, first):
     found = np.empty((len(rows), *images.shape[1:]), np.uint8)
     images.decode_into(found, rows, seed, first)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from deeper.errors import UserError
 VIEW = View((32, 32, 3), "inception", 36, antialias=True)
 
 
-def write(data_dir, name, config, shape, form, splits):
+def write(data_dir, name, config, shape, form, splits, dtype=np.uint8):
     """Have TFDS's own writer prepare a set; images are encoded, which needs no TensorFlow."""
     import tensorflow_datasets as tfds
 
@@ -29,7 +30,7 @@ def write(data_dir, name, config, shape, form, splits):
 
         def _info(self):
             features = {
-                "image": tfds.features.Image(shape=shape, encoding_format=form),
+                "image": tfds.features.Image(shape=shape, dtype=dtype, encoding_format=form),
                 "label": tfds.features.ClassLabel(num_classes=3),
             }
             return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
@@ -40,7 +41,8 @@ def write(data_dir, name, config, shape, form, splits):
         def _generate_examples(self, n):
             for number in range(n):
                 size = shape[:2] if shape[0] else rng.integers(40, 60, 2)
-                pixels = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
+                pixels = rng.integers(0, np.iinfo(dtype).max + 1, (*size, shape[2])).astype(dtype)
+                pixels = pixels[..., 0] if shape[2] == 1 else pixels
                 stream = io.BytesIO()
                 Image.fromarray(pixels).save(stream, form)
                 stream.seek(0)
@@ -75,6 +77,22 @@ def test_images_of_one_size_are_arrays(tmp_path):
     dataset = open_dataset("tiny", tmp_path)
     assert dataset.splits["test"].images.shape == (3, 16, 16, 3)
     assert dataset.class_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_photographs_of_one_or_four_channels_are_shown_in_those_of_the_view(tmp_path, channels):
+    write(tmp_path, "other", None, (None, None, channels), "png", {"train": 6, "test": 3})
+    for shown in (3, 1):
+        view = replace(VIEW, image_shape=(32, 32, shown))
+        dataset = open_dataset("other", tmp_path, view=view)
+        assert dataset.image_shape == (32, 32, shown)
+        assert dataset.splits["train"].images[0].shape == (32, 32, shown)
+
+
+def test_images_of_sixteen_bits_are_refused(tmp_path):
+    write(tmp_path, "deep", None, (16, 16, 1), "png", {"train": 3, "test": 3}, np.uint16)
+    with pytest.raises(UserError, match="are uint16: only images of 8 bits"):
+        open_dataset("deep", tmp_path)
 
 
 def test_a_set_to_test_on_alone_is_opened(tmp_path):

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from deeper.cli.build import Plan
 from deeper.cli.stored import Beginning
+from deeper.data.photographs import View
 from deeper.terminal import facts_table
 from deeper.train.step import ema_share
 
@@ -40,8 +41,8 @@ def banner_facts(plan: Plan, mesh: Mesh, step: int) -> dict[str, Any]:
     }
 
 
-def banner(label: str, plan: Plan, mesh: Mesh, step: int) -> Table:
-    """Return the facts as a table."""
+def banner(label: str, plan: Plan, mesh: Mesh, step: int, view: View | None = None) -> Table:
+    """Return the facts as a table; ``view`` is how photographs are shown."""
     facts, settings = banner_facts(plan, mesh, step), plan.settings
     device = mesh.devices.flat[0]
     table = facts_table()
@@ -64,11 +65,24 @@ def banner(label: str, plan: Plan, mesh: Mesh, step: int) -> Table:
         words = f"of decay {settings.ema_decay:g}, warmed up: min(decay, (1 + step) / (10 + step))"
         table.add_row("averages", f"{words}, {last:.5g} at the end")
     table.add_row("memory", f"about {facts['memory_estimate_bytes'] / MEGA:,.0f} MiB a device")
+    if view is not None:
+        table.add_row("evaluation", seen_of(view))
     position = (
         "the beginning" if step == 0 else f"step {step:,}, example {facts['first_example']:,}"
     )
     table.add_row("position", position)
     return table
+
+
+def seen_of(view: View) -> str:
+    """Say what of a photograph is seen in evaluation."""
+    height, width, _ = view.image_shape
+    side = view.shorter_side
+    share = height * width / (max(side, height) * max(side, width))
+    return (
+        f"the middle {height}x{width} of photographs whose shorter side is {side}: {share:.0%} of "
+        "a square one"
+    )
 
 
 def transfer_lines(plan: Plan, begin: Beginning) -> Iterator[str]:

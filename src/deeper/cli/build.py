@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deeper.augment.ops import left_out_on_grey
 from deeper.cli import feeds, transfer
-from deeper.cli.splits import Splits
+from deeper.cli.splits import IGNORE, Splits, view_of
 from deeper.cli.study_directory import study_directory
 from deeper.errors import UserError
 from deeper.inspect.arithmetic import Summary, summarise
@@ -142,6 +142,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
         key: value
         for key, value in config["data"].items()
         if key not in ("dir", "original_dir", "on_device", "workers", "processes")
+        and (key, value) != ("exif", IGNORE)  # as before there was the key, by the same hash
     }
     text = json.dumps(relevant, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -215,6 +216,7 @@ def make_plan(config: DictConfig, train_size: int, summary: Summary | None = Non
         summary: of the net, where it is known already.
     """
     train = train_config(config)
+    view_of(config.data)  # what is wrong with it is said before anything is trained
     model = build_model(config)
     shape = tuple(config.data.image_shape)
     summary = summary or summarise(model, shape)

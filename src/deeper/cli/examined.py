@@ -114,7 +114,8 @@ def numbers_by_name(
     """Return the net's number of each class of a data set.
 
     ImageNet-V2 as a tree has a folder a class that is called by the class's number. Sorted by name,
-    as folders are, 10 comes before 2: such names are taken as the numbers that they are.
+    as folders are, 10 comes before 2: such names are taken as the numbers that they are. Where the
+    net's own classes go by numbers too, those of the same value are the same, 007 and 7.
 
     Args:
         theirs: the data set's class names.
@@ -127,9 +128,14 @@ def numbers_by_name(
     if set(theirs) <= set(ours):
         return np.array([list(ours).index(one) for one in theirs], np.int32)
     if all(one.isdecimal() for one in theirs):
-        numbers = np.array([int(one) for one in theirs], np.int32)
-        if sorted(numbers.tolist()) == list(range(len(ours))):
-            return numbers
+        numbers = [int(one) for one in theirs]
+        if all(one.isdecimal() for one in ours):  # numbers by which the net's own classes go
+            place = {int(one): i for i, one in enumerate(ours)}
+            distinct = len(place) == len(ours) and len(set(numbers)) == len(numbers)
+            if distinct and set(numbers) <= set(place):
+                return np.array([place[number] for number in numbers], np.int32)
+        elif sorted(numbers) == list(range(len(ours))):
+            return np.array(numbers, np.int32)
     unknown = [one for one in theirs if one not in ours]
     raise UserError(
         f"{len(unknown)} of the {len(theirs)} classes of {name} are none of this net's "

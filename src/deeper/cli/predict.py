@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +15,28 @@ from rich.table import Table
 from deeper.augment.ops import Normalise
 from deeper.cli import device, stored
 from deeper.cli.progress import bar
-from deeper.data.pictures import picture_files, read_picture
+from deeper.cli.splits import evaluation_view, exif_of
+from deeper.data.pictures import LeftOut, is_turned, picture_files, read_picture, told
 from deeper.errors import UserError
 from deeper.study.tables import cell
 from deeper.terminal import open_console
 
 LISTED = 5
-PHOTOGRAPH = 96  # pixels: nets for at least so many look at photographs
 PRINTED = 20  # pictures; all are in the file
 
 
 def run(config: DictConfig) -> None:
     """Print and save the likeliest classes of each picture."""
     console = open_console()
-    path, paths = Path(config.weights), picture_files(Path(config.images))
+    left_out: LeftOut = {}
+    path, paths = Path(config.weights), picture_files(Path(config.images), left_out)
     device.start_jax(stored.config_of(path, "weights").train.cpu_kernels)
     of_run = stored.open_stored(path, config.checkpoint, "weights", config.data.dir)
     data = of_run.config.data
     shape = tuple(data.image_shape)
-    crop = config.crop or (0.875 if min(shape[:2]) >= PHOTOGRAPH else 1.0)
-    if not 0 < crop <= 1:
-        raise UserError(f"crop={crop}: give a share above 0, up to 1.")
+    view = evaluation_view(data, config.crop)
+    if config.exif is not None:
+        view = replace(view, exif=exif_of(config, "exif"))
     names = stored.class_names(path, of_run.config)
     normalise = Normalise(tuple(data.mean), tuple(data.std))
 
@@ -46,17 +48,19 @@ def run(config: DictConfig) -> None:
     # A last, partial batch is filled up, so that one program serves all.
     size = min(config.batch_size, len(paths))
     rows: list[tuple[str, int, str, float]] = []
-    unread = []
+    unread: list[str] = []
+    unturned = 0
     for first in _shown(range(0, len(paths), size)):
         images = np.zeros((size, *shape), np.uint8)
         read: list[Path] = []
         for file in paths[first : first + size]:
             try:
-                images[len(read)] = read_picture(file, shape, crop)
+                images[len(read)] = read_picture(file, view)
             except UserError as error:
                 unread.append(str(error))
                 continue
             read.append(file)
+            unturned += not view.exif and is_turned(file)
         logits, shares = (np.asarray(part) for part in answer(of_run.variables, images))
         for i, file in enumerate(read):
             if not np.isfinite(shares[i]).all():
@@ -76,8 +80,16 @@ def run(config: DictConfig) -> None:
         )
     count = len({row[0] for row in rows})
     console.print(f"{count:,} picture{'s' * (count != 1)} -> {out}", soft_wrap=True)
+    if left_out:
+        console.print(told(left_out), soft_wrap=True)
+    if unturned:
+        console.print(
+            f"{unturned:,} of them {'is' if unturned == 1 else 'are'} shown as stored, though an "
+            "EXIF entry says to turn: this net's own images are not turned either. exif=apply "
+            "turns."
+        )
     if unread:
-        raise UserError("\n".join(["Some files were left out.", *unread]))
+        raise UserError("\n".join([f"{len(unread):,} of {len(paths):,} files left out:", *unread]))
 
 
 def _shown(numbers: range) -> Iterator[int]:

@@ -14,9 +14,10 @@ from deeper.cli.splits import is_own_folder, view_of
 from deeper.data import shards
 from deeper.data.catalogue import CATALOGUE
 from deeper.data.debian import cut_photographs
-from deeper.data.folder import Tree, read_tree
+from deeper.data.folder import NAMED, UNREADABLE, Tree, checked, read_tree
 from deeper.data.imagenet import read_imagenet
 from deeper.data.photographs import Photographs
+from deeper.data.pictures import LeftOut, told
 from deeper.data.prepare import prepare, prepare_photographs
 from deeper.data.sources import open_dataset, prepared_directory
 from deeper.data.storage import UNTOUCHED, Storage
@@ -40,7 +41,8 @@ def run(config: DictConfig) -> None:
                 tasks[what] = shown.add_task(what, total=total)
             shown.update(tasks[what], completed=done)
 
-        path = _make(config, progress)
+        left_out: LeftOut = {}
+        path = _make(config, progress, left_out)
         dataset = open_dataset(name, data_dir, progress, view_of(config.data))
     names = ", ".join(dataset.class_names[:NAMES_SHOWN])
     if len(dataset.class_names) > NAMES_SHOWN:
@@ -53,6 +55,10 @@ def run(config: DictConfig) -> None:
     height, width, channels = dataset.image_shape
     console.print(f"{name} is ready in {path}", soft_wrap=True)
     console.print(table)
+    if left_out:
+        console.print(told(left_out), soft_wrap=True, markup=False)
+        for error in left_out.get(UNREADABLE, [])[:NAMED]:
+            console.print(f"  {error}", soft_wrap=True, markup=False)
     of_any_size = any(isinstance(part.images, Photographs) for part in dataset.splits.values())
     what = "photographs, shown" if of_any_size else "images"
     console.print(
@@ -65,8 +71,8 @@ def run(config: DictConfig) -> None:
         console.print(command, soft_wrap=True)
 
 
-def _make(config: DictConfig, progress: Callable[[str, int, int], None]) -> Path:
-    """Prepare the data set, unless it is; return where."""
+def _make(config: DictConfig, progress: Callable[[str, int, int], None], left_out: LeftOut) -> Path:
+    """Prepare the data set, unless it is; return where, and note what is left out of it."""
     data = config.data
     name, data_dir = data.name, Path(data.dir)
     view = view_of(data)
@@ -103,7 +109,11 @@ def _make(config: DictConfig, progress: Callable[[str, int, int], None]) -> Path
             )
         if name == "imagenet":
             return read_imagenet(Path(data.source), progress)
-        return read_tree(Path(data.source), data.fraction)
+        if data.on_bad not in ("raise", "skip"):
+            raise UserError(f"data.on_bad={data.on_bad} is unknown; choose raise or skip.")
+        tree = checked(read_tree(Path(data.source), data.fraction), data.on_bad, progress)
+        left_out.update(tree.left_out)
+        return tree
 
     storage = Storage(config.layout, config.shorter_side)
     before = prepared_directory(name, data_dir)

@@ -18,8 +18,9 @@ from deeper.augment.ops import Normalise
 from deeper.cli import device, stored
 from deeper.cli.data_record import open_own_splits
 from deeper.cli.progress import bar
-from deeper.cli.splits import Splits
-from deeper.data.pictures import picture_files, read_picture
+from deeper.cli.splits import Splits, evaluation_view, exif_of
+from deeper.data.photographs import View
+from deeper.data.pictures import LeftOut, picture_files, read_picture, told
 from deeper.data.sources import Split
 from deeper.errors import UserError
 from deeper.inspect import methods
@@ -144,8 +145,7 @@ def _subject(config: DictConfig, path: Path, key: str, progress: methods.Progres
         progress=progress,
     )
     if config.images is not None:
-        files = picture_files(Path(config.images))
-        images = np.stack([read_picture(file, subject.shape, 1.0) for file in files])
+        images = _pictures(config, evaluation_view(data, config.crop))
         # Nobody says what is on them: the class that is asked about is the net's own answer.
         logits = subject.net(normalise(jnp.asarray(images)), [LOGITS])[LOGITS]
         return replace(subject, images=images, labels=np.asarray(logits.argmax(-1), np.int32))
@@ -162,6 +162,27 @@ def _subject(config: DictConfig, path: Path, key: str, progress: methods.Progres
         learnt=(splits.train.images, np.asarray(splits.train.labels)),
         states=states,
     )
+
+
+def _pictures(config: DictConfig, view: View) -> np.ndarray:
+    """Return the pictures of ``images=``, uint8 (N, H, W, C); what cannot be read is told of."""
+    if config.exif is not None:
+        view = replace(view, exif=exif_of(config, "exif"))
+    left_out: LeftOut = {}
+    files = picture_files(Path(config.images), left_out)
+    images, unread = [], []
+    for file in files:
+        try:
+            images.append(read_picture(file, view))
+        except UserError as error:
+            unread.append(str(error))
+    said = "\n".join([f"{len(unread):,} of {len(files):,} files left out:", *unread])
+    if not images:
+        raise UserError(said)
+    for line in (told(left_out), said if unread else ""):
+        if line:
+            open_console(stderr=True).print(line, soft_wrap=True)
+    return np.stack(images)
 
 
 def _split(splits: Splits, name: str) -> Split:

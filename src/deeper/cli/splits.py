@@ -1,16 +1,16 @@
 """From a composed config to the splits that a run uses."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import TaskID
 
 from deeper.cli.progress import bar
-from deeper.data.photographs import Photographs, View
+from deeper.data.photographs import MIDDLE, Photographs, View
 from deeper.data.readable import readable
 from deeper.data.sources import (
     Dataset,
@@ -25,6 +25,16 @@ from deeper.terminal import open_console
 
 NAMES_SHOWN = 5  # of photographs that cannot be read
 NAMES_KEPT = 300  # in a result
+IGNORE = "ignore"  # data.exif, as runs did before there was the key
+
+
+def shorter_side_for(image_shape: Sequence[int]) -> int:
+    """Return the shorter side of photographs of which a net's image is the middle: 256 for 224."""
+    return round(min(image_shape[:2]) * 256 / 224)
+
+
+# data.shorter_side of the data sets of photographs follows data.image_shape by this.
+OmegaConf.register_new_resolver("shorter_side_for", shorter_side_for, replace=True)
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,56 @@ def view_of(data: DictConfig) -> View | None:
     if data.get("crop") is None:
         return None
     height, width, channels = data.image_shape
-    return View((height, width, channels), data.crop, data.shorter_side, data.antialias)
+    if channels not in (1, 3):
+        raise UserError(
+            f"data.image_shape={list(data.image_shape)}: photographs have 3 channels, or "
+            "1 for grey."
+        )
+    if data.shorter_side < min(height, width):
+        raise UserError(
+            f"data.shorter_side={data.shorter_side} is less than the {min(height, width)} pixels "
+            f"of data.image_shape={list(data.image_shape)}: leave it out, or give more."
+        )
+    shape = (height, width, channels)
+    return View(shape, data.crop, data.shorter_side, data.antialias, exif_of(data))
+
+
+def evaluation_view(data: DictConfig, crop: float | None = None) -> View:
+    """Return how a picture is shown to a net: as `evaluate` shows the run's own test images.
+
+    Images of one size are seen as they are; a picture of another size is resized so that it just
+    fills that size, and its middle is cut out.
+
+    Args:
+        data: the run's.
+        crop: share of the shorter side that is seen; by default the run's own.
+
+    Raises:
+        UserError: the share is none.
+    """
+    height, width, channels = data.image_shape
+    least = min(height, width)
+    view = view_of(data) or View(
+        (height, width, channels), MIDDLE, least, antialias=True, exif=exif_of(data)
+    )
+    if crop is None:
+        return view
+    if not isinstance(crop, int | float) or isinstance(crop, bool) or not 0 < crop <= 1:
+        raise UserError(f"crop={crop}: give a share above 0, up to 1.")
+    return replace(view, shorter_side=max(least, round(least / crop)))
+
+
+def exif_of(section: DictConfig, key: str = "data.exif") -> bool:
+    """Return whether pictures are turned as their EXIF entry says; in older records they are not.
+
+    Args:
+        section: a run's data, or a command's config.
+        key: what the user calls it, for the message.
+    """
+    choice = section.get("exif", IGNORE)
+    if choice not in ("apply", IGNORE):
+        raise UserError(f"{key}={choice} is unknown; choose apply or ignore.")
+    return bool(choice == "apply")
 
 
 def is_own_folder(data: DictConfig) -> bool:

@@ -22,7 +22,7 @@ from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED, USER_ERROR,
 from deeper.cli.progress import Pipe, Watcher, watcher
 from deeper.cli.rates import rate_lines
 from deeper.cli.signals import asking_to_stop
-from deeper.cli.splits import Splits, in_result, open_splits
+from deeper.cli.splits import Splits, in_result, open_splits, view_of
 from deeper.errors import UserError
 from deeper.inspect.stages import stages_of
 from deeper.tasks.classification import confusion
@@ -121,6 +121,7 @@ def _tell_of_several(error: BaseException) -> int:
 def check(config: DictConfig) -> None:
     """Raise a UserError for a mistake in a frozen config, as far as no data are needed."""
     build.train_config(config)
+    view_of(config.data)
     model = build.build_model(config)
     if config.transfer.phases:
         transfer.phase_configs(config, stages_of(model, tuple(config.data.image_shape)))
@@ -157,7 +158,7 @@ def _train(
     step = int(state.step)
     _take_data(config, directory, splits, begun=step > 0)
     seconds_before = directory.truncate_after(step)
-    console.print(banner(config.label, plan, mesh, step))
+    console.print(banner(config.label, plan, mesh, step, view_of(config.data)))
     for line in transfer_lines(plan, begin):
         console.print(line, soft_wrap=True)
     for notice in build.notices(config):

@@ -160,7 +160,12 @@ def _of_scale(
 def middle(size: tuple[int, int], out: tuple[int, int], shorter: int) -> Crop:
     """Return the middle ``out`` pixels of a photograph whose shorter side is made ``shorter``.
 
-    torchvision's evaluation: sizes are cut down to whole pixels, places rounded.
+    torchvision's evaluation (Resize and CenterCrop): sizes are cut down to whole pixels, places
+    rounded. Where the crop is wider or higher than that, as a net's that is not square may be, the
+    photograph is resized so that it just fits, in its own proportions.
+
+    Raises:
+        UserError: the shorter side is less than the crop's.
     """
     height, width = size
     if min(out) > shorter:
@@ -169,6 +174,11 @@ def middle(size: tuple[int, int], out: tuple[int, int], shorter: int) -> Crop:
         resized = shorter, int(shorter * width / height)
     else:
         resized = int(shorter * height / width), shorter
+    if resized[0] < out[0] or resized[1] < out[1]:
+        if out[0] * width >= out[1] * height:
+            resized = out[0], max(int(out[0] * width / height), out[1])
+        else:
+            resized = max(int(out[1] * height / width), out[0]), out[1]
     top, left = round((resized[0] - out[0]) / 2.0), round((resized[1] - out[1]) / 2.0)
     down, along = height / resized[0], width / resized[1]
     return Crop(top * down, left * along, out[0] * down, out[1] * along, False)

@@ -171,6 +171,7 @@ def _open_sources(
         features = builder.info.features
         form = builder.info.file_format.value
         class_names, shape = features["label"].names, tuple(features["image"].shape)
+        dtype = np.dtype(features["image"].np_dtype)
         # Pillow decodes a PNG five times faster than TFDS's own path does.
         skip = {"image": tfds.decode.SkipDecoding()}
         sources = {
@@ -184,6 +185,11 @@ def _open_sources(
         ) from error
     except Exception as error:  # TFDS raises all sorts on damaged files
         raise _damaged(name, directory, error) from error
+    if dtype != np.uint8:
+        raise UserError(
+            f"The images of {name} in {directory} are {dtype}: only images of 8 bits (uint8) can "
+            "be opened. Prepare it anew with TFDS from images that are scaled to 0 to 255."
+        )
     if None in shape or len(shape) != 3:
         raise UserError(
             f"The images of {name} in {directory} have no fixed size (their shape is {shape}): "
@@ -199,12 +205,24 @@ def _chunks(
     for start in range(0, len(source), CHUNK):
         try:
             records = source.__getitems__(range(start, min(start + CHUNK, len(source))))
-            images = [np.asarray(Image.open(io.BytesIO(record["image"]))) for record in records]
-            chunk = np.stack([image.reshape(shape) for image in images])
+            chunk = np.stack([_pixels(record["image"], shape) for record in records])
             labels = np.array([record["label"] for record in records], np.int32)
         except Exception as error:  # array_record, protobuf and Pillow, each with its own
             raise _damaged(name, directory, error) from error
         yield chunk, labels
+
+
+def _pixels(data: bytes, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return an image's pixels, uint8 of the data set's shape.
+
+    Raises:
+        ValueError: it has another shape, or more than 8 bits.
+    """
+    with Image.open(io.BytesIO(data)) as image:
+        stored = np.asarray(image)
+    if stored.dtype == np.uint8 and stored.size == np.prod(shape):
+        return stored.reshape(shape)  # as TFDS reads it
+    raise ValueError(f"an image is {stored.dtype} {stored.shape}, not uint8 {shape}")
 
 
 def _damaged(name: str, directory: Path, error: Exception) -> UserError:

@@ -1,15 +1,20 @@
 """Photographs in a folder a class, as torchvision and Kaggle lay them out."""
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from deeper.data.pictures import SUFFIXES
+from deeper.data import jpeg
+from deeper.data.pictures import SUFFIXES, LeftOut, is_hidden, pictures_below, told
+from deeper.data.scratch import Progress
 from deeper.errors import UserError
 
-TEST_NAMES = ("test", "val", "valid", "validation")
+TRAIN_NAMES = ("train", "training")
+TEST_NAMES = ("test", "testing", "val", "valid", "validation")
 
 
 @dataclass(frozen=True)
@@ -52,11 +57,13 @@ class Tree:
         splits: train and test (or validation); in a random order that is always the same.
         class_names: folders' names, sorted.
         papers: name -> content of files that go with the photographs, such as licences.
+        left_out: why -> what is in the tree and was passed over.
     """
 
     splits: dict[str, list[Photograph]]
     class_names: tuple[str, ...]
     papers: dict[str, bytes] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=dict)
 
 
 def read_tree(source: Path, fraction: float) -> Tree:
@@ -71,19 +78,28 @@ def read_tree(source: Path, fraction: float) -> Tree:
     """
     if not source.is_dir():
         raise UserError(f"source={source}: there is no such directory.")
-    train = source / "train"
-    if not train.is_dir():
+    left_out: LeftOut = {}
+    folders = [path for path in sorted(source.iterdir()) if path.is_dir()]
+    trains = [path for path in folders if path.name.lower() in TRAIN_NAMES]
+    if not trains:
         if not 0 < fraction < 1:
             raise UserError(f"fraction={fraction}: give a share of each class between 0 and 1.")
-        return _divided(_classes(source), fraction)
-    tests = [source / name for name in TEST_NAMES if (source / name).is_dir()]
-    if len(tests) != 1:
-        found = ", ".join(path.name for path in tests) or "none"
+        return _divided(_classes(source, source, left_out), fraction, left_out)
+    tests = [path for path in folders if path.name.lower() in TEST_NAMES]
+    if len(trains) != 1 or len(tests) != 1:
+        found = ", ".join(path.name for path in trains[1:] + tests) or "none"
         raise UserError(
-            f"source={source} has train/ and must have one of {', '.join(TEST_NAMES)} beside it; "
-            f"it has {found}."
+            f"source={source} has {trains[0].name}/ and must have one of {', '.join(TEST_NAMES)} "
+            f"beside it; it has {found}."
         )
-    parts = {"train": _classes(train), "test": _classes(tests[0])}
+    train = trains[0]
+    for path in sorted(source.iterdir()):
+        if path not in (train, tests[0]):
+            left_out.setdefault(f"beside {train.name}/", []).append(path.name)
+    parts = {
+        "train": _classes(train, source, left_out),
+        "test": _classes(tests[0], source, left_out),
+    }
     differ = sorted(set(parts["train"]) ^ set(parts["test"]))
     if differ:
         raise UserError(
@@ -96,21 +112,24 @@ def read_tree(source: Path, fraction: float) -> Tree:
             for name, classes in parts.items()
         },
         tuple(parts["train"]),
+        left_out=left_out,
     )
 
 
-def _classes(folder: Path) -> dict[str, list[Photograph]]:
+def _classes(folder: Path, root: Path, left_out: LeftOut) -> dict[str, list[Photograph]]:
     """Return class -> its photographs, by name."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    entries = sorted(folder.iterdir())
+    names = [path.name for path in entries if path.is_dir() and not is_hidden(path)]
+    for path in entries:
+        if path.name not in names:
+            why = "hidden" if is_hidden(path) else "in no class folder"
+            left_out.setdefault(why, []).append(str(path.relative_to(root)))
     found = {}
     for label, name in enumerate(names):
-        files = sorted(
-            path
-            for path in (folder / name).rglob("*")
-            if path.suffix.lower() in SUFFIXES and path.is_file()
-        )
+        files = pictures_below(folder / name, root, left_out)
         if not files:
-            raise UserError(f"{folder / name} has no photograph ({' '.join(SUFFIXES)}).")
+            more = f" {told(left_out)}." if left_out else ""
+            raise UserError(f"{folder / name} has no photograph ({' '.join(SUFFIXES)}).{more}")
         found[as_text(name)] = [
             Photograph(path, path.stat().st_size, as_text(str(path.relative_to(folder))), label)
             for path in files
@@ -126,7 +145,67 @@ def as_text(name: str) -> str:
     return one_line.encode(errors="backslashreplace").decode()
 
 
-def _divided(classes: dict[str, list[Photograph]], fraction: float) -> Tree:
+UNREADABLE = "that cannot be read"
+NAMED = 20  # of the files that cannot be read
+
+
+def checked(tree: Tree, on_bad: str, progress: Progress) -> Tree:
+    """Look at every photograph's header; return the tree without those that are no pictures.
+
+    Args:
+        tree: from `read_tree`.
+        on_bad: raise, or skip to leave them out.
+        progress: told how many were looked at.
+
+    Raises:
+        UserError: some are none, and are not to be skipped; it names them.
+    """
+    bad: dict[str, str] = {}
+
+    def look(photograph: Photograph) -> tuple[str, str | None]:
+        try:
+            jpeg.size_of(photograph.read(), photograph.name)
+        except OSError as error:
+            return photograph.name, f"{photograph.name} cannot be opened: {error.strerror}"
+        except jpeg.UnreadableError as error:
+            return photograph.name, str(error)
+        return photograph.name, None
+
+    splits = {}
+    for split, photographs in tree.splits.items():
+        kept = []
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            looked = zip(photographs, pool.map(look, photographs), strict=True)
+            for done, (photograph, (name, error)) in enumerate(looked, 1):
+                if error is None:
+                    kept.append(photograph)
+                else:
+                    bad[f"{split} {name}"] = error
+                progress(f"look at {split}", done, len(photographs))
+        splits[split] = kept
+    if not bad:
+        return tree
+    errors = sorted(bad.values())
+    if on_bad != "skip":
+        more = [f"and {len(errors) - NAMED:,} more"] if len(errors) > NAMED else []
+        raise UserError(
+            "\n".join(
+                [
+                    f"{len(errors):,} files cannot be read; remove them, or say data.on_bad=skip:",
+                    *errors[:NAMED],
+                    *more,
+                ]
+            )
+        )
+    for split, photographs in splits.items():
+        missing = set(range(len(tree.class_names))) - {p.label for p in photographs}
+        if missing:
+            name = tree.class_names[min(missing)]
+            raise UserError(f"No photograph of the class {name} in {split} can be read.")
+    return replace(tree, splits=splits, left_out=tree.left_out | {UNREADABLE: errors})
+
+
+def _divided(classes: dict[str, list[Photograph]], fraction: float, left_out: LeftOut) -> Tree:
     train: list[Photograph] = []
     test: list[Photograph] = []
     for name, photographs in classes.items():
@@ -135,7 +214,8 @@ def _divided(classes: dict[str, list[Photograph]], fraction: float) -> Tree:
         if held == len(some):
             raise UserError(f"The class {name} has {len(some)} photographs: too few to divide.")
         test, train = test + some[:held], train + some[held:]
-    return Tree({"train": shuffled(train), "test": shuffled(test)}, tuple(classes))
+    splits = {"train": shuffled(train), "test": shuffled(test)}
+    return Tree(splits, tuple(classes), left_out=left_out)
 
 
 def shuffled(photographs: Sequence[Photograph]) -> list[Photograph]:

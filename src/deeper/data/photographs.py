@@ -7,7 +7,8 @@ the same whoever computes it, and in whatever order.
 import hashlib
 import json
 import threading
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from deeper.data.scratch import Progress
 from deeper.errors import UserError
 
 Numbers = Int[np.ndarray, " n"]
+OfSize = Callable[[tuple[int, int]], crops.Crop]  # (height, width) of a photograph -> its crop
 MIDDLE = "middle"
 Images = UInt8[np.ndarray, "n height width channels"]
 
@@ -33,12 +35,40 @@ class View:
         crop: the random crop in training, one of `crops.DRAWS`; or middle, as at evaluation.
         shorter_side: in pixels, of which the middle is evaluated.
         antialias: in resizing; see `crops.cut_into`.
+        exif: whether they are turned as their EXIF entry says.
     """
 
     image_shape: tuple[int, int, int]
     crop: str
     shorter_side: int
     antialias: bool
+    exif: bool = False
+
+
+def show_into(
+    image: UInt8[np.ndarray, "height width channels"],
+    data: bytes,
+    name: str,
+    view: View,
+    draw: OfSize | None = None,
+) -> None:
+    """Write what a net sees of an encoded photograph to an image.
+
+    Args:
+        image: of the view's shape.
+        data: the file's content.
+        name: of the file, for messages.
+        view: how it is shown.
+        draw: the crop; by default the middle, as at evaluation.
+
+    Raises:
+        jpeg.UnreadableError: it cannot be read.
+    """
+    out, size = image.shape[:2], jpeg.size_of(data, name, exif=view.exif)
+    crop = crops.middle(size, out, view.shorter_side) if draw is None else draw(size)
+    box = crop.box(size, out)
+    pixels = jpeg.decode(data, image.shape[2], name, box, exif=view.exif)
+    crops.cut_into(image, pixels, crop, box, view.antialias)
 
 
 class Photographs:
@@ -123,20 +153,13 @@ class Photographs:
             name = found.get("file_name", b"")
             assert isinstance(data, bytes) and isinstance(name, bytes)
             named = f"{name.decode() or 'a photograph'} (record {number} of {self.split})"
+            chosen = None if draw is None else _drawn(draw, seed or 0, first + i, out)
             try:
-                size = jpeg.size_of(data, named)
-                if draw is None:
-                    crop = crops.middle(size, out, view.shorter_side)
-                else:
-                    key = [CROPS + (seed or 0), first + i]
-                    crop = draw(np.random.Generator(np.random.Philox(key=key)), size, out)
-                box = crop.box(size, out)
-                pixels = jpeg.decode(data, view.image_shape[2], named, box)
+                show_into(images[i], data, named, view, chosen)
             except jpeg.UnreadableError as error:
                 raise UserError(
                     f"{error}. With data.on_bad=skip such files are left out."
                 ) from error
-            crops.cut_into(images[i], pixels, crop, box, view.antialias)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Open the files anew in another process."""
@@ -145,6 +168,12 @@ class Photographs:
 
 def _in_silence(what: str, done: int, total: int) -> None:
     pass
+
+
+def _drawn(draw: crops.Draw, seed: int, place: int, out: tuple[int, int]) -> OfSize:
+    """Return the random crop at a place of the training stream, for a photograph of any size."""
+    rng = np.random.Generator(np.random.Philox(key=[CROPS + seed, place]))
+    return lambda size: draw(rng, size, out)
 
 
 CROPS = 1 << 40  # seeds of crops are no seeds of epochs
@@ -169,20 +198,20 @@ def holds_photographs(directory: Path) -> bool:
     """Return whether a prepared directory's images have no one size."""
     try:
         return None in records.image_shape(directory)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False  # damaged, which opening it says
 
 
 def open_photographs(directory: Path, view: View, progress: Progress) -> Opened:
     """Open a prepared directory of photographs.
 
+    Grey and colour photographs alike are shown in the channels of the view, as `jpeg.decode` does.
+
     Args:
         directory: as TFDS or `prepare` made it.
         view: how they are shown.
         progress: told how far the reading of labels and of the content is, if they were not noted.
     """
-    channels = records.image_shape(directory)[-1]
-    view = replace(view, image_shape=(*view.image_shape[:2], channels or 3))
     digest = hashlib.sha256()
     splits = {}
     for split in records.split_lengths(directory):

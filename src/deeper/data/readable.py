@@ -63,7 +63,6 @@ def _of_split(directory: Path, split: str, progress: Progress) -> dict[int, str]
 
 def _decode_all(directory: Path, split: str, progress: Progress) -> dict[int, str]:
     count = sum(records.split_lengths(directory)[split])
-    channels = records.image_shape(directory)[-1] or 3
     own = threading.local()  # array_record's reader is one thread's
 
     def look(begin: int) -> dict[int, str]:
@@ -79,7 +78,7 @@ def _decode_all(directory: Path, split: str, progress: Progress) -> dict[int, st
                 if not isinstance(data, bytes) or not isinstance(told, bytes):
                     raise ValueError(f"{name} holds no photograph")
                 name = told.decode() or name
-                jpeg.decode(data, channels, name)
+                jpeg.decode(data, 3, name)
             except (jpeg.UnreadableError, ValueError, KeyError):
                 bad[number] = name
         return bad

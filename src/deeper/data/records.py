@@ -6,33 +6,115 @@ needed here is two of its fields.
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deeper.errors import UserError
+
 _NUMBER, _TEXT = 0, 2  # wire types: https://protobuf.dev/programming-guides/encoding
 
 
-def open_records(directory: Path, split: str) -> Any:
-    """Return a split's records, a sequence of bytes.
+class Records:
+    """A split's records, a sequence of bytes that says which file is damaged.
 
     Args:
         directory: the prepared TFDS directory.
         split: its name.
+
+    Raises:
+        UserError: a file is missing or damaged; so do all its methods.
     """
+
+    def __init__(self, directory: Path, split: str):
+        from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+        lengths = split_lengths(directory)[split]
+        self._paths = sorted(directory.glob(f"*-{split}.array_record-?????-of-{len(lengths):05d}"))
+        if len(self._paths) != len(lengths):
+            raise UserError(
+                f"{directory} has {len(self._paths)} of the {len(lengths)} files "
+                f"*-{split}.array_record-*. {AGAIN}"
+            )
+        self._source = self._read(lambda: ArrayRecordDataSource([str(p) for p in self._paths]))
+        count = self._read(lambda: len(self._source))
+        if count != sum(lengths):
+            raise UserError(
+                f"The files of {split} in {directory} have {count:,} records, and "
+                f"dataset_info.json says {sum(lengths):,}. {AGAIN}"
+            )
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._source)
+
+    def __getitem__(self, number: int) -> bytes:
+        """Return a record."""
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        record: bytes = self._read(lambda: self._source[number])
+        return record
+
+    def __getitems__(self, numbers: Sequence[int]) -> Sequence[bytes]:
+        """Return some records, read together."""
+        some: Sequence[bytes] = self._read(lambda: self._source.__getitems__(numbers))
+        return some
+
+    def _read(self, read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except (RuntimeError, ValueError, OSError) as error:  # array_record has no error of its own
+            said = str(error).splitlines()
+            raise UserError(
+                f"{_damaged(self._paths)} is damaged{f' ({said[0]})' if said else ''}. {AGAIN}"
+            ) from error
+
+
+AGAIN = "Move that directory away and prepare the data set again."
+
+
+def _damaged(paths: Sequence[Path]) -> Path:
+    """Return the first file that cannot be read to its end, or the directory of all."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-    lengths = split_lengths(directory)[split]
-    found = sorted(directory.glob(f"*-{split}.array_record-?????-of-{len(lengths):05d}"))
-    return ArrayRecordDataSource([str(path) for path in found])
+    for path in paths:
+        try:
+            source = ArrayRecordDataSource([str(path)])
+            for number in range(len(source)):
+                source[number]
+        except (RuntimeError, ValueError, OSError):
+            return path
+    return paths[0].parent
+
+
+def open_records(directory: Path, split: str) -> Records:
+    """Return a split's records; see `Records`."""
+    return Records(directory, split)
+
+
+def read_about(directory: Path) -> dict[str, Any]:
+    """Return what ``dataset_info.json`` says.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = directory / "dataset_info.json"
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        for one in about["splits"]:
+            sum(int(n) for n in one["shardLengths"]), str(one["name"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged or no description of a data set. {AGAIN}") from error
+    known: dict[str, Any] = about
+    return known
 
 
 def split_lengths(directory: Path) -> dict[str, list[int]]:
     """Return split -> records in each of its files."""
-    info = json.loads((directory / "dataset_info.json").read_text(encoding="utf-8"))
-    return {one["name"]: [int(n) for n in one["shardLengths"]] for one in info["splits"]}
+    splits = read_about(directory)["splits"]
+    return {one["name"]: [int(n) for n in one["shardLengths"]] for one in splits}
 
 
 def image_shape(directory: Path) -> tuple[int | None, ...]:
@@ -121,7 +203,7 @@ def labels_of(directory: Path, split: str, progress: Any) -> np.ndarray:
     records = open_records(directory, split)
     labels = np.empty(count, np.int32)
     for begin in range(0, count, 256):
-        chunk: Sequence[bytes] = records.__getitems__(range(begin, min(begin + 256, count)))
+        chunk = records.__getitems__(range(begin, min(begin + 256, count)))
         labels[begin : begin + len(chunk)] = [fields(record)["label"] for record in chunk]
         progress(f"labels of {split}", begin + len(chunk), count)
     # In a directory that cannot be written to, the labels are read anew by each run.

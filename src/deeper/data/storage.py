@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from deeper.data import jpeg, restart
 from deeper.errors import UserError
@@ -52,7 +52,8 @@ class Storage:
         """
         height, width = jpeg.size_of(data, name)
         if self.shorter_side is not None and min(height, width) > self.shorter_side:
-            data = _smaller(jpeg.decode(data, channels, name), self.shorter_side)
+            turn = jpeg.orientation(data)
+            data = _smaller(jpeg.decode(data, channels, name), self.shorter_side, turn)
         if self.layout == RESTART:
             laid = restart.relay(data)
             # What the transcoder would change, as it may of a damaged file, stays as it is.
@@ -64,13 +65,18 @@ class Storage:
 AS_THEY_ARE = Storage()
 
 
-def _smaller(pixels: jpeg.Pixels, shorter_side: int) -> bytes:
+def _smaller(pixels: jpeg.Pixels, shorter_side: int, orientation: int) -> bytes:
     height, width = pixels.shape[:2]
     scale = shorter_side / min(height, width)
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     size = max(round(width * scale), shorter_side), max(round(height * scale), shorter_side)
     stream = io.BytesIO()
-    picture.resize(size, Image.Resampling.BICUBIC).save(stream, "JPEG", quality=QUALITY)
+    entry = Image.Exif()
+    if orientation != jpeg.UPRIGHT:  # the pixels are not turned: who reads them decides on that
+        entry[ExifTags.Base.Orientation] = orientation
+    picture.resize(size, Image.Resampling.BICUBIC).save(
+        stream, "JPEG", quality=QUALITY, exif=entry.tobytes() if len(entry) else b""
+    )
     return stream.getvalue()
 
 

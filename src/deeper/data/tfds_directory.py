@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from deeper.data.records import read_about
 from deeper.data.sources import prepared_directory
 from deeper.errors import UserError
 
@@ -33,7 +34,7 @@ def find_prepared(name: str, data_dir: Path) -> Path:
             f"tensorflow_datasets as tfds; tfds.builder('{name}', data_dir='{data_dir.absolute()}'"
             ", file_format='array_record').download_and_prepare()\""
         )
-    info = json.loads((directory / "dataset_info.json").read_text(encoding="utf-8"))
+    info = read_about(directory)
     form = info.get("fileFormat", "tfrecord")
     if form != "array_record":
         raise UserError(

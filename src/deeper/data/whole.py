@@ -46,6 +46,7 @@ def headers_of(photographs: Photographs, progress: Callable[[str, int, int], Non
         progress: told of (what, done, total).
     """
     directory, split, numbers = photographs.directory, photographs.split, photographs.numbers
+    exif = photographs.view.exif
 
     def look(begin: int) -> list[tuple[Size, str]]:
         chosen = [int(number) for number in numbers[begin : begin + CHUNK]]
@@ -61,7 +62,8 @@ def headers_of(photographs: Photographs, progress: Callable[[str, int, int], Non
                     "again."
                 ) from error
             assert isinstance(data, bytes) and isinstance(name, bytes)
-            found.append((jpeg.size_of(data, f"record {number} of {split}"), name.decode()))
+            size = jpeg.size_of(data, f"record {number} of {split}", exif=exif)
+            found.append((size, name.decode()))
         return found
 
     told: list[tuple[Size, str]] = []

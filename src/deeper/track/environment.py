@@ -53,9 +53,8 @@ def code_version(root: Path) -> dict[str, Any]:
     frozen = read_json(root / FROZEN)
     if frozen is not None:
         diff_file = root / FROZEN_DIFF
-        return frozen | {
-            "git_diff": diff_file.read_text(encoding="utf-8") if diff_file.is_file() else None
-        }
+        diff = diff_file.read_text(encoding="utf-8") if diff_file.is_file() else None
+        return frozen | {"git_diff": diff}
     if not (root / ".git").exists():
         if BUILT.is_file():
             built = BUILT.read_text(encoding="utf-8").strip()

@@ -22,7 +22,6 @@ from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import TaskID
-from rich.text import Text
 
 from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED
 from deeper.cli.output import lasting
@@ -240,14 +239,13 @@ class Sweep:
             if code < 0:
                 reason = f"ended by signal {-code}"
             self._failed.append((name, reason, str(directory / "log.txt")))
-            outcome = Text.assemble(("failed", "red"), f": {reason}")
+            outcome = f"failed: {reason}"
         note(directory, str(self._folder), ended={"code": code, "reason": reason, "time": now()})
         number = self._skipped + self._done + len(self._failed)
         seconds = time.monotonic() - ended.began
         self._console.print(
-            Text.assemble(
-                f"[{number:>3} of {self._total}] {name:<16} ", outcome, f"  ({seconds:.0f} s)"
-            )
+            f"[{number:>3} of {self._total}] {name:<16} {outcome}  ({seconds:.0f} s)",
+            style=None if code in (FINISHED, INTERRUPTED) else "red",
         )
         if self._console.is_terminal:
             left = (
