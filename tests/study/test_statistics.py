@@ -8,7 +8,15 @@ from scipy import stats
 
 from deeper.errors import UserError
 from deeper.study.collect import collect
-from deeper.study.statistics import examine, judge, mean_of, sign_flip
+from deeper.study.statistics import (
+    examine,
+    judge,
+    least_sign_flip_p,
+    least_trend_p,
+    mean_of,
+    reach,
+    sign_flip,
+)
 from tests.study.conftest import DEFINITION, DEPTHS, write_net, write_study
 
 AT_44 = DEFINITION["tests"][0]
@@ -198,3 +206,51 @@ def test_the_verdict_says_if_the_study_is_not_complete(tmp_path):
     found = judge([examine(AT_44, collection)], collection)
     assert found.sentence.endswith("The study is not complete (10 not begun).")
     assert "states no test" in judge([], collection).sentence
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ((13.0, 13.4), (14.2, 14.6)),  # equal, though not to the last bit
+        ((13.1, 13.1, 13.1), (13.0, 13.0, 13.0)),
+        ((10.0, 10.0), (10.0, 10.0)),
+    ],
+)
+def test_without_a_spread_no_t_test_is_made(tmp_path, better, worse):
+    found = pair(tmp_path, better, worse)
+    assert found.p is None
+    assert judge([found], collect(tmp_path)).word not in ("supported", "not supported")
+
+
+@pytest.mark.parametrize("pairs", [2, 5, 9])
+def test_the_least_p_of_the_sign_flip_test_is_that_of_equal_signs(pairs):
+    assert least_sign_flip_p(pairs) == sign_flip(np.linspace(1, 2, pairs))[0]
+
+
+@pytest.mark.parametrize(("seeds", "values"), [(2, 3), (2, 5), (3, 3)])
+def test_the_least_p_of_a_trend_is_that_of_one_order_of_all(seeds, values):
+    # Of all values! rankings a seed, one alone reaches the largest L; p is two-sided.
+    expected = 2 / np.prod(np.arange(1, values + 1.0)) ** seeds
+    assert least_trend_p(seeds, values) == pytest.approx(expected, rel=0.01)
+
+
+def test_what_so_many_seeds_can_decide_is_known_before_a_run(tmp_path):
+    falls = {"claim": "x", "among": {"residual": True}, "trend": "falls"}
+    for depth in (8, 14, 20):
+        for residual in (True, False):
+            for seed in (0, 1):
+                write_net(tmp_path, residual, depth, seed, 1.0)
+    collection = collect(tmp_path)
+
+    def of(test):
+        return reach(test, collection.runs, collection.study)
+
+    assert of(falls).least_p == pytest.approx(2 / 36)
+    assert not of(falls).can_decide
+    assert of(EVERYWHERE).least_p == 2 / 2**6
+    at_8 = {"claim": "x", "better": {"residual": True, "depth": 8}, "worse": {"residual": False}}
+    at_8["worse"] = {"residual": False, "depth": 8}
+    assert of(at_8).least_p == 0
+    assert of(AT_44).least_p is None  # no run of it
+    # An outcome that could not decide says so.
+    assert "0.056" in examine(falls, collection).words

@@ -20,6 +20,9 @@ from deeper.data.catalogue import CATALOGUE
 from deeper.data.sources import known_size
 from deeper.inspect.arithmetic import Summary, summarise
 from deeper.models import cpu
+from deeper.study.collect import Run
+from deeper.study.definition import Study
+from deeper.study.statistics import reach
 
 GIGA, GIB = 1e9, 2**30
 PASSES = 3  # forward, and the gradients by activations and by parameters
@@ -115,8 +118,38 @@ def _plain(part: Any) -> Any:
 def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> int:
     """Print what a sweep would cost and return its exit status; see `costs_of`."""
     device.start_jax(configs[0].train.cpu_kernels)
-    show(costs_of(configs, overrides), configs[0], Console(width=100, highlight=False))
+    console = Console(width=100, highlight=False)
+    costs = costs_of(configs, overrides)
+    show(costs, configs[0], console)
+    for line in decidable(configs, _names(configs, overrides), costs):
+        console.print(line, markup=False)
     return FINISHED
+
+
+def decidable(
+    configs: Sequence[DictConfig], names: Sequence[str], costs: Sequence[Cost]
+) -> list[str]:
+    """Say of each test of a sweep's study what its runs, all finished, could decide.
+
+    Args:
+        configs: composed, with Hydra's section.
+        names: of their runs.
+        costs: of each different name.
+    """
+    if configs[0].study is None:
+        return []
+    plans = {one.name: one.plan for one in costs}
+    runs = []
+    for config, name in zip(configs, names, strict=True):
+        frozen = build.frozen(config, config.hydra)
+        facts = build.facts(frozen, plans[name])
+        runs.append(Run(Path(name), "finished", build.plain_config(frozen), facts))
+    study = Study.of(runs[0].config["study"])
+    lines = []
+    for test in study.tests:
+        found = reach(test, runs, study)
+        lines.append(f"- {test['claim']} {found.test[:1].upper()}{found.test[1:]}: {found.words}.")
+    return ["\nWhat these runs can decide, at the 5 % level:", *lines] if lines else []
 
 
 def costs_of(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[Cost]:

@@ -4,6 +4,8 @@ Runs of one seed share the order of the data and the held-out split, so comparis
 runs of the same seed. There are three, all two-sided at the 5 % level:
 
 - Two arms over seeds: Student's paired t test (Student 1908, "The probable error of a mean").
+  Errors are multiples of 1 / (test images), so that all differences may be the same; there is no
+  spread to measure a mean by then, and no test is made.
 - Two lines over several depths: each (seed, depth) gives a pair. If the lines were the same, either
   run of a pair could as well have been the better one, so every pattern of signs of the differences
   is as likely as the one seen; p is the share of patterns whose mean is at least as far from zero
@@ -13,13 +15,15 @@ runs of the same seed. There are three, all two-sided at the 5 % level:
   seeds as blocks. If depth did not matter, every ranking of the depths within a seed would be as
   likely. It asks for a tendency, not for a rise at each single step.
 
+The last two have a least p that a number of runs can give at all, see `reach`.
+
 A study's claim is supported only if each of its tests supports its part. As all of them have to,
 none needs a correction for their number (Berger 1982, Technometrics 24, intersection-union test).
 """
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +32,11 @@ from scipy import stats
 
 from deeper.errors import UserError
 from deeper.study.collect import Collection, Run
+from deeper.study.definition import Study
 
 LEVEL = 0.95
 SUPPORTED, NOT_SUPPORTED, OPEN = "supported", "not supported", "cannot be told yet"
+NO_SPREAD = 1e-9  # points; what is left of equal differences of errors by rounding is less
 EXACT_PAIRS = 16  # as many pairs as all patterns of signs are tried of
 SAMPLED_PATTERNS = 100_000
 MOST_SEEDS = 30  # above that, no number of seeds is recommended
@@ -99,6 +105,80 @@ class Verdict:
     sentence: str
 
 
+@dataclass(frozen=True)
+class Reach:
+    """What a test can come to at all with so many runs.
+
+    Attributes:
+        test: in words, with the number of runs.
+        least_p: the smallest p that it can give, 0 where any can come; None where the runs are too
+            few for the test.
+        words: what that means for a study.
+    """
+
+    test: str
+    least_p: float | None
+    words: str
+
+    @property
+    def can_decide(self) -> bool:
+        """Whether any outcome is significant."""
+        return self.least_p is not None and self.least_p < 1 - LEVEL
+
+
+def reach(test: Mapping[str, Any], runs: Sequence[Run], study: Study) -> Reach:
+    """Say what a test of a study could come to if all of these runs were finished.
+
+    Args:
+        test: as of `examine`.
+        runs: that there will be; their metrics are not looked at.
+        study: that the test is of.
+    """
+    cells = _cells(test, runs, study.x, lambda run: 0.0)
+    if test.get("trend"):
+        seeds, xs = _full_block(cells)
+        name = f"Page's trend test, {_seeds(len(seeds))} at {len(xs)} values of {study.x}"
+        if len(seeds) < 2:
+            return Reach(name, None, "it takes two seeds and three values")
+        return _reach(name, least_trend_p(len(seeds), len(xs)))
+    seeds = sorted({seed for seed, _ in cells})
+    if len({x for _, x in cells}) > 1:
+        name = f"sign-flip test, {len(cells)} pairs of runs"
+        if len(seeds) < 2:
+            return Reach(name, None, "it takes two seeds")
+        return _reach(name, least_sign_flip_p(len(cells)))
+    n = len(cells)
+    name = f"paired t test, {_seeds(n)}"
+    if n < 2:
+        return Reach(name, None, "it takes two seeds")
+    times = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) / math.sqrt(n)
+    return Reach(
+        name,
+        0.0,
+        f"decides where the mean difference is {times:.1f} times its standard deviation over seeds",
+    )
+
+
+def _reach(name: str, least: float) -> Reach:
+    words = f"the least p that it can give is {least:.2g}"
+    return Reach(name, least, words if least < 1 - LEVEL else f"{words}: it can decide nothing")
+
+
+def _seeds(n: int) -> str:
+    return f"{n} seed{'' if n == 1 else 's'}"
+
+
+def least_sign_flip_p(pairs: int) -> float:
+    """Return the smallest p of `sign_flip`: all differences have one sign."""
+    return 2 / 2**pairs if pairs <= EXACT_PAIRS else 1 / (SAMPLED_PATTERNS + 1)
+
+
+def least_trend_p(seeds: int, values: int) -> float:
+    """Return the smallest two-sided p of Page's test: every seed has the same order."""
+    ordered = np.tile(np.arange(values), (seeds, 1))
+    return min(1.0, 2 * float(stats.page_trend_test(ordered).pvalue))
+
+
 def examine(test: Mapping[str, Any], collection: Collection) -> Finding:
     """Carry out one test of a study.
 
@@ -112,7 +192,7 @@ def examine(test: Mapping[str, Any], collection: Collection) -> Finding:
     """
     study = collection.study
     metric = test.get("metric", study.metric)
-    cells = _cells(test, collection.finished, study.x, metric)
+    cells = _cells(test, collection.finished, study.x, lambda run: run.number(metric))
     x_name = (study.x_label or study.x).split(" (")[0]
     if test.get("trend"):
         return _trend(test, cells, x_name)
@@ -165,13 +245,15 @@ def _rest(supporting: int) -> str:
 Cells = dict[tuple[int, Any], float]  # (seed, x) -> a metric, or a difference of two
 
 
-def _cells(test: Mapping[str, Any], runs: Sequence[Run], x: str, metric: str) -> Cells:
-    """Return the metric of a test's runs, or worse minus better, by seed and x."""
+def _cells(
+    test: Mapping[str, Any], runs: Sequence[Run], x: str, number: Callable[[Run], float | None]
+) -> Cells:
+    """Return a number of a test's runs, or worse minus better, by seed and x."""
 
     def chosen(facts: Mapping[str, Any], at_x: bool) -> Cells:
         out: Cells = {}
         for run in runs:
-            value = run.number(metric)
+            value = number(run)
             if run.seed is None or value is None:
                 continue
             if all(run.value(key) == fact for key, fact in facts.items()):
@@ -204,9 +286,15 @@ def _over_seeds(claim: str, differences: Mapping[int, float]) -> Finding:
             f"difference {each} points with a single seed: no test is possible, a second seed is "
             "the least",
         )
+    if summary.std <= NO_SPREAD:
+        return Finding(
+            claim,
+            OPEN,
+            f"all {summary.n} seeds have the difference {_signed(summary.mean)} points: without a "
+            "spread there is no t test; further seeds, or a larger test set, may show one",
+        )
     low, high = summary.mean - summary.half_width, summary.mean + summary.half_width
-    constant = summary.std == 0
-    p = float(summary.mean == 0) if constant else float(stats.ttest_1samp(values, 0.0).pvalue)
+    p = float(stats.ttest_1samp(values, 0.0).pvalue)
     words = (
         f"difference {_signed(summary.mean)} points over {summary.n} seeds ({each}), 95 % interval "
         f"{_signed(low)} to {_signed(high)}, paired t test {_p(p)}"
@@ -246,7 +334,8 @@ def _over_pairs(claim: str, cells: Cells, x_name: str) -> Finding:
     if len(seeds) < 2:
         return Finding(claim, OPEN, f"{words}; with a single seed no test is made")
     p, exact = sign_flip(values)
-    words += f"; {'exact ' if exact else ''}sign-flip test {_p(p)}"
+    least = _least(least_sign_flip_p(len(values)), f"{len(values)} pairs")
+    words += f"; {'exact ' if exact else ''}sign-flip test {_p(p)} ({least})"
     return Finding(claim, _verdict(p, mean), words, p)
 
 
@@ -291,7 +380,8 @@ def _trend(test: Mapping[str, Any], cells: Cells, x_name: str) -> Finding:
     down = float(stats.page_trend_test(-table).pvalue)
     p = min(1.0, 2 * min(up, down))
     agrees = (up < down) == rising
-    words += f"; Page's trend test {_p(p)}"
+    least = _least(least_trend_p(*table.shape), f"{_seeds(len(seeds))} at {len(xs)} values")
+    words += f"; Page's trend test {_p(p)} ({least})"
     if p >= 1 - LEVEL:
         words += f", leaning {'that' if agrees else 'the other'} way"
     return Finding(claim, _verdict(p, 1.0 if agrees else -1.0), words, p)
@@ -327,6 +417,12 @@ def _agreement(values: Sequence[float]) -> str:
 
 def _signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−")
+
+
+def _least(p: float, of: str) -> str:
+    if p < 1 - LEVEL:
+        return f"the least that {of} can give is {p:.2g}"
+    return f"the least that {of} can give is {p:.2g}, so that they cannot decide"
 
 
 def _p(p: float) -> str:
