@@ -1,5 +1,6 @@
 """Reading a study's run directories, whatever state they are in."""
 
+import datetime
 import json
 import shlex
 from collections import Counter
@@ -14,6 +15,7 @@ from deeper.errors import UserError
 from deeper.study.definition import Study
 
 RECORDS = ("config.yaml", "environment.json", "metrics.jsonl", "result.json")
+SUBMISSION = "submission.json"  # of a launcher, before the run begins
 IN_LABEL = ("model", "model.depth")  # the arms' keys that a run's label already tells
 OWN_PROTOCOL = "1crop"  # of every run's own evaluation: each image once, in one view
 EVALUATIONS = "evaluation-*.json"  # of `deeper evaluate`, in the run's directory
@@ -278,20 +280,48 @@ def _missing(study: Study, runs: list[Run]) -> list[tuple[str, int]]:
 
 
 def _supersede(runs: list[Run]) -> None:
-    """Let one run count for an arm and seed: the newest finished one.
+    """Let one run count for an arm and seed: the newest, whatever became of it.
 
-    A changed config gives a run a directory of its own, so an old one may lie beside the new.
+    A changed config gives a run a directory of its own, so an old one may lie beside the new. An
+    older run of another config never stands in for a newer one that diverged, is damaged or goes
+    on: it would answer for a config that was given up. Of one config, a finished run counts before
+    a newer one that has no result.
     """
     groups: dict[tuple[str, int | None], list[Run]] = {}
     for run in runs:
-        if run.status != "damaged":
+        if run.config:  # without one, nothing tells whose place it takes
             groups.setdefault((run.arm, run.seed), []).append(run)
     for same in groups.values():
-        finished = [run for run in same if run.status == "finished"]
-        if len(same) < 2 or not finished:
-            continue
-        newest = max(finished, key=lambda run: (run.environment.get("started") or "", run.path))
+        counts = _counting(sorted(same, key=lambda run: (_begun(run), run.path)))
         for run in same:
-            if run is not newest:
-                was = f"{run.status}, " if run.status != "finished" else ""
-                run.status, run.note = "superseded", f"{was}{newest.path.name} counts instead"
+            if run is not counts:
+                is_finished = "" if counts.status == "finished" else f", which is {counts.status}"
+                was = f"{run.status}; " if run.status != "finished" else ""
+                run.note = f"{was}{counts.path.name} counts instead{is_finished}"
+        for run in same:
+            if run is not counts:
+                run.status = "superseded"
+
+
+def _counting(oldest_first: list[Run]) -> Run:
+    """Return the run that counts among those of an arm and seed."""
+    newest = oldest_first[-1]
+    if newest.status in ("finished", "diverged"):
+        return newest
+    config = newest.config.get("config_hash")
+    finished = [run for run in oldest_first if run.status == "finished"]
+    repeats = [run for run in finished if config and run.config.get("config_hash") == config]
+    return repeats[-1] if repeats else newest
+
+
+def _begun(run: Run) -> str:
+    """Return when a run was begun or last gone on with, or else submitted or written down."""
+    started = run.environment.get("started")
+    if started:
+        return str(started)
+    try:
+        submission = json.loads((run.path / SUBMISSION).read_text(encoding="utf-8"))
+        return str(submission["submitted"])
+    except (OSError, ValueError, KeyError, TypeError):
+        written = (run.path / "config.yaml").stat().st_mtime
+        return datetime.datetime.fromtimestamp(written, datetime.UTC).isoformat(timespec="seconds")

@@ -39,9 +39,10 @@ def warnings(collection: Collection) -> list[str]:
     out += _recipes(collection)
     superseded = [run for run in collection.runs if run.status == "superseded"]
     if superseded:
+        told = "; ".join(f"{run.path.name}: {run.note}" for run in superseded)
         out.append(
-            f"{len(superseded)} older runs are left out, since a newer run of the same net and "
-            "seed has another config: " + ", ".join(run.path.name for run in superseded) + "."
+            "Of several runs of one arm and seed, which differ in their configs, the newest one "
+            f"counts, whatever became of it. Left out are {told}."
         )
     return out
 
