@@ -69,7 +69,7 @@ def test_a_half_finished_study_says_what_is_missing(tmp_path):
     write_net(study, False, 44, 2, 90.0, status="diverged")
     page = make_report(study).page.read_text()
     for words in (
-        "Cannot be told yet.",
+        "Inconclusive.",
         "The study is not complete (1 diverged, 1 unfinished, 1 damaged, 11 not begun).",
         "16 of 30 runs are finished.",
         "</code>, at step 100 of 100</li>",

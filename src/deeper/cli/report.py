@@ -10,7 +10,7 @@ from rich.table import Table
 from deeper.cli.study_directory import study_directory
 from deeper.errors import UserError
 from deeper.study.report import Report, make_report, update_readme
-from deeper.study.tables import headings, summary_rows
+from deeper.study.tables import headings, spread_words, summary_rows
 
 
 def run(config: DictConfig) -> None:
@@ -36,7 +36,7 @@ def _show(report: Report, console: Console) -> None:
     for row in summary_rows(collection):
         table.add_row(*row)
     console.print(table)
-    console.print("Means over n seeds, ± half the 95 % t interval.\n", style="dim")
+    console.print(f"{spread_words(collection)}.\n", style="dim", markup=False)
     console.print(f"Claim: {collection.study.claim}", markup=False)
     word = report.verdict.word
     console.print(f"{word.capitalize()}. {report.verdict.sentence}", markup=False, style="bold")

@@ -17,14 +17,22 @@ runs of the same seed. There are three, all two-sided at the 5 % level:
 
 The last two have a least p that a number of runs can give at all, see `reach`.
 
-A study's claim is supported only if each of its tests supports its part. As all of them have to,
-none needs a correction for their number (Berger 1982, Technometrics 24, intersection-union test).
+Verdicts on a claim, each with an error of at most 5 %:
+
+- Supported: each of its tests supports its part. As all of them have to, none needs a correction
+  for their number (Berger 1982, Technometrics 24, intersection-union test).
+- Contradicted: one of its tests is significant in the other direction. As any one is enough, their
+  p are corrected for the number of the study's tests (Holm 1979, "A simple sequentially rejective
+  multiple test procedure"), those included that are not carried out.
+- Inconclusive: neither.
+
+Below five seeds a t interval says little (with two its factor is 12.7): means come with the range.
 """
 
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +43,8 @@ from deeper.study.collect import Collection, Run
 from deeper.study.definition import Study
 
 LEVEL = 0.95
-SUPPORTED, NOT_SUPPORTED, OPEN = "supported", "not supported", "cannot be told yet"
+SUPPORTED, CONTRADICTED, OPEN = "supported", "contradicted", "inconclusive"
+FEWEST = 5  # seeds that an interval is shown of
 NO_SPREAD = 1e-9  # points; what is left of equal differences of errors by rounding is less
 EXACT_PAIRS = 16  # as many pairs as all patterns of signs are tried of
 SAMPLED_PATTERNS = 100_000
@@ -47,32 +56,56 @@ class Mean:
     """A mean over seeds.
 
     Attributes:
-        n: values.
-        mean: their mean.
+        values: one a seed.
+        mean: of them.
         std: their standard deviation (n - 1); None for a single value.
-        half_width: of the 95 % t interval of the mean; None for a single value.
+        half_width: of the t interval of the mean; None for fewer than `FEWEST` values.
     """
 
-    n: int
+    values: tuple[float, ...]
     mean: float
     std: float | None
     half_width: float | None
 
+    @property
+    def n(self) -> int:
+        """Return the number of values."""
+        return len(self.values)
+
     def __str__(self) -> str:
-        """Write as ``13.21 ± 0.40``, mean and half width of the interval."""
-        spread = "" if self.half_width is None else f" ± {self.half_width:.2f}"
-        return f"{self.mean:.2f}{spread}"
+        """Write as ``13.21 ± 0.40``, or of few seeds ``13.21 (13.00 to 13.41)``, their range."""
+        return self.write("{:.2f}")
+
+    def write(self, form: str) -> str:
+        """Write the mean and its spread, means and ends of ranges in a format."""
+        mean = form.format(self.mean)
+        if self.half_width is not None:
+            words = f"{mean} ± {self.half_width:.2f}"
+        elif self.n > 1:
+            words = f"{mean} ({form.format(min(self.values))} to {form.format(max(self.values))})"
+        else:
+            words = mean
+        return words.replace("-", "−")
 
 
-def mean_of(values: Sequence[float]) -> Mean:
-    """Return mean, standard deviation and the half width of the mean's 95 % t interval."""
+def mean_of(values: Sequence[float], comparisons: int = 1) -> Mean:
+    """Return mean, standard deviation and the half width of the mean's t interval.
+
+    Args:
+        values: one a seed.
+        comparisons: intervals that are to hold at once with 95 %; of a single one each is of 95 %,
+            of more of 100 % - 5 % / comparisons (Bonferroni).
+    """
     n = len(values)
     mean = float(np.mean(values))
     if n < 2:
-        return Mean(n, mean, None, None)
+        return Mean((*values,), mean, None, None)
     std = float(np.std(values, ddof=1))
-    half_width = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) * std / math.sqrt(n)
-    return Mean(n, mean, std, half_width)
+    if n < FEWEST:
+        return Mean((*values,), mean, std, None)
+    level = 1 - (1 - LEVEL) / comparisons
+    half_width = float(stats.t.ppf(0.5 + level / 2, n - 1)) * std / math.sqrt(n)
+    return Mean((*values,), mean, std, half_width)
 
 
 @dataclass(frozen=True)
@@ -81,15 +114,17 @@ class Finding:
 
     Attributes:
         claim: in words.
-        verdict: supported, not supported (the opposite is significant) or cannot be told yet.
+        verdict: supported, contradicted (the opposite is significant) or inconclusive.
         words: the numbers behind it.
         p: of the test; None where there was none.
+        favours: whether the runs lean the way of the claim.
     """
 
     claim: str
     verdict: str
     words: str
     p: float | None = None
+    favours: bool = True
 
 
 @dataclass(frozen=True)
@@ -97,7 +132,7 @@ class Verdict:
     """What all tests together say of the study's claim.
 
     Attributes:
-        word: supported, not supported or cannot be told yet.
+        word: supported, contradicted or inconclusive.
         sentence: why.
     """
 
@@ -180,7 +215,7 @@ def least_trend_p(seeds: int, values: int) -> float:
 
 
 def examine(test: Mapping[str, Any], collection: Collection) -> Finding:
-    """Carry out one test of a study.
+    """Carry out one test of a study, by itself; `findings` corrects for the number of them.
 
     Args:
         test: a claim, and either ``better`` and ``worse``, each a choice of runs by facts of their
@@ -203,6 +238,31 @@ def examine(test: Mapping[str, Any], collection: Collection) -> Finding:
     return _over_seeds(test["claim"], {seed: value for (seed, _), value in cells.items()})
 
 
+def examine_all(collection: Collection) -> tuple[Finding, ...]:
+    """Carry out a study's tests; of several, those in the other direction are corrected by Holm."""
+    findings = [examine(test, collection) for test in collection.study.tests]
+    against = [1.0 if f.p is None or f.favours else f.p for f in findings]
+    return tuple(
+        _corrected(finding, p, len(findings)) if own < 1 - LEVEL and p > own else finding
+        for finding, p, own in zip(findings, holm(against), against, strict=True)
+    )
+
+
+def _corrected(finding: Finding, p: float, tests: int) -> Finding:
+    words = f"{finding.words}, in the other direction; {_p(p)} after Holm, of {tests} tests"
+    return replace(finding, verdict=_verdict(p, -1.0), words=words)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Return p corrected for their number by Holm's step-down method, in the same order."""
+    corrected = [1.0] * len(ps)
+    highest = 0.0
+    for rank, place in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
+        highest = max(highest, min(1.0, (len(ps) - rank) * ps[place]))
+        corrected[place] = highest
+    return corrected
+
+
 def judge(findings: Sequence[Finding], collection: Collection) -> Verdict:
     """Put the findings together into a verdict on the claim."""
     absences = collection.absences()
@@ -211,30 +271,33 @@ def judge(findings: Sequence[Finding], collection: Collection) -> Verdict:
     if not total:
         return Verdict(OPEN, f"The study states no test; the figures are all there is.{note}")
     kinds = [finding.verdict for finding in findings]
-    against, for_it = kinds.count(NOT_SUPPORTED), kinds.count(SUPPORTED)
+    against, for_it = kinds.count(CONTRADICTED), kinds.count(SUPPORTED)
     if against:
-        which = " ".join(finding.claim for finding in findings if finding.verdict == NOT_SUPPORTED)
+        which = " ".join(finding.claim for finding in findings if finding.verdict == CONTRADICTED)
+        corrected = ", corrected for their number (Holm)" if total > 1 else ""
         return Verdict(
-            NOT_SUPPORTED,
-            f"{_count(against, total)} significant in the other direction{_rest(for_it)}. The "
-            f"opposite holds of: {which}{note}",
+            CONTRADICTED,
+            f"{_count(against, total)} significant in the other direction at the 5 % level"
+            f"{corrected}{_rest(for_it)}. The opposite holds of: {which}{note}",
         )
     if for_it == total:
-        whole = "The test is" if total == 1 else f"All {total} tests are"
-        return Verdict(SUPPORTED, f"{whole} significant in its favour at the 5 % level.{note}")
+        words = f"{_count(total, total)} significant in its favour at the 5 % level.{note}"
+        return Verdict(SUPPORTED, words)
     left = total - for_it
     if for_it:
-        words = f"{_count(for_it, total)} significant in its favour, {left} undecided"
+        words = f"{_count(for_it, total)} significant in its favour, {left} inconclusive"
     else:
-        words = "The test is undecided" if total == 1 else f"All {total} tests are undecided"
+        words = f"{_count(total, total)} inconclusive"
     undecided = [finding.claim for finding in findings if finding.verdict == OPEN]
-    which = f" Undecided: {' '.join(undecided)}" if for_it else ""
+    which = f" Inconclusive: {' '.join(undecided)}" if for_it else ""
     return Verdict(OPEN, f"{words} at the 5 % level.{which}{note}")
 
 
 def _count(n: int, total: int) -> str:
     if total == 1:
         return "The test is"
+    if n == total:
+        return f"All {total} tests are"
     return f"{n} of {total} tests {'is' if n == 1 else 'are'}"
 
 
@@ -279,7 +342,7 @@ def _over_seeds(claim: str, differences: Mapping[int, float]) -> Finding:
     values = list(differences.values())
     summary = mean_of(values)
     each = ", ".join(_signed(value) for value in values)
-    if summary.half_width is None or summary.std is None:
+    if summary.std is None:
         return Finding(
             claim,
             OPEN,
@@ -293,11 +356,10 @@ def _over_seeds(claim: str, differences: Mapping[int, float]) -> Finding:
             f"all {summary.n} seeds have the difference {_signed(summary.mean)} points: without a "
             "spread there is no t test; further seeds, or a larger test set, may show one",
         )
-    low, high = summary.mean - summary.half_width, summary.mean + summary.half_width
     p = float(stats.ttest_1samp(values, 0.0).pvalue)
     words = (
-        f"difference {_signed(summary.mean)} points over {summary.n} seeds ({each}), 95 % interval "
-        f"{_signed(low)} to {_signed(high)}, paired t test {_p(p)}"
+        f"difference {_signed(summary.mean)} points over {summary.n} seeds ({each}), "
+        f"{_interval(summary)}paired t test {_p(p)}"
     )
     verdict = _verdict(p, summary.mean)
     if verdict == OPEN:
@@ -305,17 +367,24 @@ def _over_seeds(claim: str, differences: Mapping[int, float]) -> Finding:
         needed = _seeds_needed(summary)
         if needed:
             words += f"; if mean and spread stay as they are, about {needed} seeds would decide"
-    return Finding(claim, verdict, words, p)
+    return Finding(claim, verdict, words, p, summary.mean >= 0)
+
+
+def _interval(summary: Mean) -> str:
+    if summary.half_width is None:
+        return ""
+    low, high = summary.mean - summary.half_width, summary.mean + summary.half_width
+    return f"95 % interval {_signed(low)} to {_signed(high)}, "
 
 
 def _seeds_needed(summary: Mean) -> int | None:
     """Return the least n whose t interval would leave out zero at this mean and deviation."""
     if not summary.std:
         return None
-    for n in range(summary.n + 1, MOST_SEEDS + 1):
-        if stats.t.ppf(0.5 + LEVEL / 2, n - 1) * summary.std / math.sqrt(n) < abs(summary.mean):
-            return n
-    return None
+    n = np.arange(summary.n + 1, MOST_SEEDS + 1)
+    half_widths = stats.t.ppf(0.5 + LEVEL / 2, n - 1) * summary.std / np.sqrt(n)
+    enough = n[half_widths < abs(summary.mean)]
+    return int(enough[0]) if len(enough) else None
 
 
 def _over_pairs(claim: str, cells: Cells, x_name: str) -> Finding:
@@ -336,7 +405,7 @@ def _over_pairs(claim: str, cells: Cells, x_name: str) -> Finding:
     p, exact = sign_flip(values)
     least = _least(least_sign_flip_p(len(values)), f"{len(values)} pairs")
     words += f"; {'exact ' if exact else ''}sign-flip test {_p(p)} ({least})"
-    return Finding(claim, _verdict(p, mean), words, p)
+    return Finding(claim, _verdict(p, mean), words, p, mean >= 0)
 
 
 def sign_flip(values: np.ndarray) -> tuple[float, bool]:
@@ -384,7 +453,7 @@ def _trend(test: Mapping[str, Any], cells: Cells, x_name: str) -> Finding:
     words += f"; Page's trend test {_p(p)} ({least})"
     if p >= 1 - LEVEL:
         words += f", leaning {'that' if agrees else 'the other'} way"
-    return Finding(claim, _verdict(p, 1.0 if agrees else -1.0), words, p)
+    return Finding(claim, _verdict(p, 1.0 if agrees else -1.0), words, p, agrees)
 
 
 def _full_block(cells: Cells) -> tuple[list[int], list[Any]]:
@@ -402,7 +471,7 @@ def _full_block(cells: Cells) -> tuple[list[int], list[Any]]:
 def _verdict(p: float, towards: float) -> str:
     if p >= 1 - LEVEL:
         return OPEN
-    return SUPPORTED if towards > 0 else NOT_SUPPORTED
+    return SUPPORTED if towards > 0 else CONTRADICTED
 
 
 def _agreement(values: Sequence[float]) -> str:
