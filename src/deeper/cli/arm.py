@@ -27,7 +27,8 @@ def run(directory: Path) -> int:
         _compare_code(directory, submission)
         # The record shall hold a command that a person can type.
         sys.argv = ["deeper train", *submission.overrides]
-    return train.run_frozen(config, directory)
+    overrides = None if submission is None else submission.overrides
+    return train.run_frozen(config, directory, overrides)
 
 
 def _compare_code(directory: Path, submission: Submission) -> None:

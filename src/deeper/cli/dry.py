@@ -23,6 +23,7 @@ from deeper.models import cpu
 from deeper.study.collect import Run
 from deeper.study.definition import Study
 from deeper.study.statistics import reach
+from deeper.study.values import of_overrides
 
 GIGA, GIB = 1e9, 2**30
 PASSES = 3  # forward, and the gradients by activations and by parameters
@@ -119,6 +120,7 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> in
     """Print what a sweep would cost and return its exit status; see `costs_of`."""
     device.start_jax(configs[0].train.cpu_kernels)
     console = Console(width=100, highlight=False)
+    configs, overrides = different(configs, overrides)
     costs = costs_of(configs, overrides)
     show(costs, configs[0], console)
     for line in decidable(configs, _names(configs, overrides), costs):
@@ -159,6 +161,7 @@ def costs_of(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) 
         configs: composed, with Hydra's section.
         overrides: of each, from which the names are made.
     """
+    configs, overrides = different(configs, overrides)
     names = _names(configs, overrides)
     first = {name: names.index(name) for name in names}
     known: dict[str, Summary] = {}
@@ -167,9 +170,20 @@ def costs_of(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) 
     ]
 
 
+def different(
+    configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]
+) -> tuple[list[DictConfig], list[Sequence[str]]]:
+    """Return the configs of different runs with their overrides: a value spelled twice is one."""
+    runs: dict[Path, tuple[DictConfig, Sequence[str]]] = {}
+    for config, given in zip(configs, overrides, strict=True):
+        frozen = build.plain_config(build.frozen(config, config.hydra))
+        runs.setdefault(build.run_directory(frozen), (config, given))
+    return [config for config, _ in runs.values()], [given for _, given in runs.values()]
+
+
 def _names(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[str]:
     """Return each run's label, and the values in which the runs differ besides."""
-    given = [dict(one.split("=", 1) for one in some if "=" in one) for some in overrides]
+    given = [of_overrides([*some]) for some in overrides]
     keys = dict.fromkeys(key for one in given for key in one if key not in TOLD)
     differing = [key for key in keys if len({one.get(key) for one in given}) > 1]
     names = []

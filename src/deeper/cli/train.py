@@ -44,15 +44,17 @@ def run(config: DictConfig) -> int:
     config = build.frozen(config, HydraConfig.get())
     if config.mode.dry:
         return _dry(config, Console(width=100, highlight=False))
-    return run_frozen(config, build.run_directory(build.plain_config(config)))
+    path = build.run_directory(build.plain_config(config))
+    return run_frozen(config, path, list(HydraConfig.get().overrides.task))
 
 
-def run_frozen(config: DictConfig, path: Path) -> int:
+def run_frozen(config: DictConfig, path: Path, overrides: list[str] | None = None) -> int:
     """Train what a frozen config says, or go on where an earlier call was cut.
 
     Args:
         config: from `build.frozen`, or read from a ``config.yaml``.
         path: the run directory.
+        overrides: that make the config, for the record; None where they are not known.
     """
     console = Console(width=100, highlight=False)
     plain = build.plain_config(config)
@@ -68,7 +70,7 @@ def run_frozen(config: DictConfig, path: Path) -> int:
                 return FINISHED if status == "finished" else DIVERGED
             watch = watcher(console, f"{config.label} s{config.seed}")
             try:
-                return _train(config, directory, console, watch, stop)
+                return _train(config, directory, overrides, console, watch, stop)
             finally:
                 watch.close()
     except (Exception, KeyboardInterrupt) as error:
@@ -120,6 +122,7 @@ def check(config: DictConfig) -> None:
 def _train(
     config: DictConfig,
     directory: RunDirectory,
+    overrides: list[str] | None,
     console: Console,
     watch: Watcher,
     stop: "_StopSignals",
@@ -150,7 +153,9 @@ def _train(
     for notice in build.notices(config):
         console.print(notice)
     directory.write_environment(
-        environment() | device.facts(mesh) | {"run": banner_facts(plan, mesh, step)}
+        environment()
+        | device.facts(mesh)
+        | {"overrides": overrides, "run": banner_facts(plan, mesh, step)}
     )
     if processes.first():
         tracker = Tracker.start(directory, config=build.plain_config(config))
@@ -176,7 +181,7 @@ def _train(
         if outcome.status == "finished" and processes.first():
             tracker.summary(outcome.metrics, _examples(splits, outcome))
         if outcome.status != "interrupted":
-            result = _result(config, plan, splits, outcome)
+            result = _result(config, plan, splits, outcome) | {"overrides": overrides}
             directory.write_result(result)
     finally:
         experiment.feed.close()

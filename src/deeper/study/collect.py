@@ -13,6 +13,7 @@ import yaml
 
 from deeper.errors import UserError
 from deeper.study.definition import Study
+from deeper.study.values import of_overrides, spelled
 
 RECORDS = ("config.yaml", "environment.json", "metrics.jsonl", "result.json")
 SUBMISSION = "submission.json"  # of a launcher, before the run begins
@@ -78,16 +79,26 @@ class Run:
         value = self.value(key)
         return None if value is None or isinstance(value, str) else float(value)
 
-    def setting(self, key: str) -> Any:
-        """Return what the run was given for an override of the sweep, None if it cannot be told."""
-        words = self.result.get("command") or self.environment.get("command") or ""
-        given = _overrides(words)
+    def setting(self, key: str) -> str | None:
+        """Return what the run has for an override of the sweep, None if it cannot be told.
+
+        The value is in its one spelling, see `values.spelled`.
+        """
+        given = self.overrides
         if key in given:
             return given[key]
         if key == "model":
             return self.label.removesuffix(str(nested(self.config, "model.depth") or ""))
         value = nested(self.config, key)
-        return None if isinstance(value, list | dict) else value
+        return None if value is None or isinstance(value, list | dict) else spelled(value)
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """Return what the run was given on the command line, also of runs that record no list."""
+        for record in (self.result, self.environment):
+            if isinstance(record.get("overrides"), list):
+                return of_overrides(record["overrides"])
+        return _of_command(self.result.get("command") or self.environment.get("command") or "")
 
 
 @dataclass
@@ -244,20 +255,18 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _overrides(command: str) -> dict[str, str]:
+def _of_command(command: str) -> dict[str, str]:
     """Return what a command line overrides; nothing where it states a sweep of several runs."""
     try:
         words = shlex.split(command)
     except ValueError:
         return {}
-    if "-m" in words or "--multirun" in words:
-        return {}
-    return dict(word.lstrip("+").split("=", 1) for word in words if "=" in word)
+    return {} if "-m" in words or "--multirun" in words else of_overrides(words)
 
 
 def _arm_name(label: str, rest: Mapping[str, Any]) -> str:
     # An arm that is called as its net is needs no other name.
-    told = [f"{k}={v}" for k, v in rest.items() if v is not None and str(v) != label]
+    told = [f"{k}={spelled(v)}" for k, v in rest.items() if v is not None and v != label]
     return " ".join([label, *told])
 
 
@@ -265,16 +274,13 @@ def _missing(study: Study, runs: list[Run]) -> list[tuple[str, int]]:
     """Return the arms and seeds that no run directory stands for."""
 
     def stands_for(run: Run, arm: Mapping[str, Any]) -> bool:
-        return all(
-            run.setting(key) is None or str(run.setting(key)).lower() == str(value).lower()
-            for key, value in arm.items()
-        )
+        return all(run.setting(key) in (None, spelled(value)) for key, value in arm.items())
 
     missing = []
     for arm, seed in study.expected():
         if not any(run.seed == seed and stands_for(run, arm) for run in runs if run.config):
             label = f"{arm.get('model', '')}{arm.get('model.depth', '')}"
-            rest = {key: value for key, value in arm.items() if key not in IN_LABEL}
+            rest = {key: spelled(value) for key, value in arm.items() if key not in IN_LABEL}
             missing.append((_arm_name(label, rest).strip(), seed))
     return missing
 

@@ -12,6 +12,7 @@ from deeper.plotting import COLOURS, INK, SOFT
 from deeper.study.collect import Collection, Run
 from deeper.study.labels import place_beside
 from deeper.study.statistics import Mean, mean_of
+from deeper.study.values import spelled
 
 Cell = dict[int, Run]  # seed -> run
 ABSENT = "–"
@@ -24,7 +25,7 @@ def cells(collection: Collection) -> dict[Any, dict[str, Cell]]:
     for run in collection.finished:
         x, line = run.value(study.x), run.value(study.line or "label")
         if run.seed is not None:
-            found.setdefault(x, {}).setdefault(str(line), {})[run.seed] = run
+            found.setdefault(x, {}).setdefault(spelled(line), {})[run.seed] = run
     return dict(sorted(found.items()))
 
 
@@ -66,7 +67,7 @@ def rows(collection: Collection) -> list[tuple[str, ...]]:
     study = collection.study
     out: list[tuple[str, ...]] = []
     for x, lines in cells(collection).items():
-        base = lines.get(str(study.base), {})
+        base = lines.get(spelled(study.base), {})
         for line, cell in sorted(lines.items(), key=lambda item: _mean(item[1], study.metric)):
             gap = difference(cell, base, study.metric)
             words = ABSENT if gap is None else gap.write("{:+.2f}")
@@ -77,7 +78,7 @@ def rows(collection: Collection) -> list[tuple[str, ...]]:
                     study.line_of(line),
                     str(len(cell)),
                     _with_interval(runs, study.metric),
-                    "" if line == str(study.base) else words,
+                    "" if line == spelled(study.base) else words,
                     _with_interval(runs, "train/error"),
                     _cost(cell, base),
                 )
@@ -108,7 +109,7 @@ def _cost(cell: Cell, base: Cell) -> str:
 def comparisons(collection: Collection) -> int:
     """Return how many differences to the base have an interval; its figure corrects for them."""
     study = collection.study
-    base = str(study.base)
+    base = spelled(study.base)
     gaps = [
         difference(cell, lines[base], study.metric)
         for lines in cells(collection).values()
@@ -126,8 +127,8 @@ def difference_figure(collection: Collection) -> Figure | None:
     seeds' own differences.
     """
     study = collection.study
-    by_x = {x: lines for x, lines in cells(collection).items() if str(study.base) in lines}
-    names = {line for lines in by_x.values() for line in lines} - {str(study.base)}
+    by_x = {x: lines for x, lines in cells(collection).items() if spelled(study.base) in lines}
+    names = {line for lines in by_x.values() for line in lines} - {spelled(study.base)}
     if not names:
         return None
 
@@ -135,7 +136,7 @@ def difference_figure(collection: Collection) -> Figure | None:
 
     def gaps(line: str) -> dict[Any, Mean]:
         found = {
-            x: difference(lines[line], lines[str(study.base)], study.metric, number)
+            x: difference(lines[line], lines[spelled(study.base)], study.metric, number)
             for x, lines in by_x.items()
             if line in lines
         }
@@ -201,7 +202,7 @@ def overfitting_figure(collection: Collection) -> Figure | None:
         points = [
             (_mean(cell, "train/error"), _mean(cell, study.metric), study.line_of(line), colour)
             for line, cell in lines.items()
-            for colour in [INK if line == str(study.base) else COLOURS[0]]
+            for colour in [INK if line == spelled(study.base) else COLOURS[0]]
         ]
         for px, py, _, colour in points:
             axes.plot(px, py, "o", color=colour, ms=6, mec="white", mew=1.0, zorder=3)

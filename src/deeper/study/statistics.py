@@ -41,6 +41,7 @@ from scipy import stats
 from deeper.errors import UserError
 from deeper.study.collect import Collection, Run
 from deeper.study.definition import Study
+from deeper.study.values import spelled
 
 LEVEL = 0.95
 SUPPORTED, CONTRADICTED, OPEN = "supported", "contradicted", "inconclusive"
@@ -319,7 +320,7 @@ def _cells(
             value = number(run)
             if run.seed is None or value is None:
                 continue
-            if all(run.value(key) == fact for key, fact in facts.items()):
+            if all(spelled(run.value(key)) == spelled(fact) for key, fact in facts.items()):
                 cell = (run.seed, run.value(x) if at_x else None)
                 if cell in out:
                     raise UserError(
