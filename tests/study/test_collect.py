@@ -225,3 +225,16 @@ def test_runs_of_other_code_machines_or_recipes_are_pointed_out(study):
 def test_a_test_that_cannot_be_understood_is_a_users_error(test, says):
     with pytest.raises(UserError, match=f"Test 1 of study depth_test.*{says}"):
         Study.of({**DEFINITION, "tests": [test]})
+
+
+def test_what_changes_no_number_is_no_difference(tmp_path):
+    for model, workers in (("plain", 1), ("resnet", 2)):
+        write_net(
+            tmp_path, model == "resnet", 8, 0, 10.0, overrides=f"model={model}",
+            config={
+                "choices": {"model": model, "recipe/for": f"he2015_{model}", "mode": "quick"},
+                "data": {"name": "mnist", "workers": workers, "processes": workers, "dir": model},
+                "tracker": {"mode": model}, "recipe": {"name": model}, "config_hash": model,
+            },
+        )  # fmt: skip
+    assert warnings(collect(tmp_path)) == []

@@ -21,6 +21,7 @@ from deeper.cli import feeds, transfer
 from deeper.cli.splits import Splits
 from deeper.cli.study_directory import study_directory
 from deeper.errors import UserError
+from deeper.identity import changes_no_number
 from deeper.inspect.arithmetic import Summary, summarise
 from deeper.inspect.stages import Stages, stages_of
 from deeper.models.init import shapes_of
@@ -84,8 +85,6 @@ def train_config(config: DictConfig) -> TrainConfig:
     return typed
 
 
-# What changes no number of a run.
-NOT_HASHED = ("label", "choices", "runs", "tracker", "study", "mode", "recipe")
 LAUNCHING = ("launch", "code", "jobs")  # of a sweep, not of a run
 
 
@@ -137,11 +136,9 @@ def plain_config(config: DictConfig) -> dict[str, Any]:
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """Return 8 hex digits that differ where the numbers of two runs may differ."""
-    relevant = {key: value for key, value in config.items() if key not in NOT_HASHED}
+    relevant = {key: value for key, value in config.items() if not changes_no_number(key)}
     relevant["data"] = {
-        key: value
-        for key, value in config["data"].items()
-        if key not in ("dir", "original_dir", "on_device", "workers", "processes")
+        key: value for key, value in config["data"].items() if not changes_no_number(f"data.{key}")
     }
     text = json.dumps(relevant, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -19,6 +19,7 @@ RECORDS = ("config.yaml", "environment.json", "metrics.jsonl", "result.json")
 SUBMISSION = "submission.json"  # of a launcher, before the run begins
 IN_LABEL = ("model", "model.depth")  # the arms' keys that a run's label already tells
 OWN_PROTOCOL = "1crop"  # of every run's own evaluation: each image once, in one view
+LEFT_OPEN = "???"  # of a definition: what the runs were given on the command line
 EVALUATIONS = "evaluation-*.json"  # of `deeper evaluate`, in the run's directory
 STATES = ("finished", "diverged", "unfinished", "damaged", "superseded")
 
@@ -151,7 +152,8 @@ def collect(
 
     Args:
         directory: the study's directory.
-        definition: the study; by default as the first readable run states it.
+        definition: the study; by default, and where a value is `LEFT_OPEN`, as the first readable
+            run states it.
         mode: for the command that is recommended; by default as the runs state it.
 
     Raises:
@@ -160,10 +162,14 @@ def collect(
     held = [p for p in sorted(directory.glob("*/")) if any((p / name).exists() for name in RECORDS)]
     runs = [read_run(path) for path in held]
     stated = [run.config["study"] for run in runs if isinstance(run.config.get("study"), dict)]
-    definition = definition or next(iter(stated), None)
+    first = next(iter(stated), {})
+    definition = {
+        key: first.get(key) if value == LEFT_OPEN else value
+        for key, value in (definition or first).items()
+    }
     modes = [run.config["mode"]["name"] for run in runs if "name" in (run.config.get("mode") or {})]
     mode = mode or next(iter(modes), "quick")
-    if definition is None:
+    if not definition:
         raise UserError(_nothing(directory, directory.name, mode, runs))
     study = Study.of(definition)
     for run in runs:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from deeper.identity import changes_no_number
 from deeper.study.collect import Collection, nested
 
 SAME_EVERYWHERE = (
@@ -15,11 +16,7 @@ SAME_EVERYWHERE = (
     ("device_kind", "kinds of device"),
     ("cpu", "processors"),
 )
-# Where the files are and how a run is watched changes no number.
-INDIFFERENT = (
-    "label", "seed", "study", "mode", "tracker", "runs", "config_hash", "data.dir",
-    "data.original_dir", "data.on_device", "hydra",
-)  # fmt: skip
+OWN = ("seed", "config_hash")  # every run has its own
 
 
 def warnings(collection: Collection) -> list[str]:
@@ -59,7 +56,7 @@ def _recipes(collection: Collection) -> Iterable[str]:
     own: set[str] = set()  # keys whose value is not the run's seed
     for run in collection.finished:
         for key, value in _flat(run.config):
-            if key in arms or any(f"{key}.".startswith(f"{name}.") for name in INDIFFERENT):
+            if key in arms or key in OWN or changes_no_number(key):
                 continue
             if value != run.seed:
                 own.add(key)

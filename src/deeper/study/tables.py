@@ -115,10 +115,10 @@ def spread_words(collection: Collection) -> str:
     numbers = {len(runs) for runs in by_arm(collection).values()}
     words = []
     if max(numbers) >= FEWEST:
-        words.append(f"± half the 95 % t interval, each by itself, of {FEWEST} seeds or more")
+        words.append(f"with {FEWEST} or more ± half the 95 % t interval, each by itself")
     if min(numbers) < FEWEST:
-        words.append(f"(least to greatest run) of fewer than {FEWEST}")
-    return f"Means over n seeds, {', '.join(words)}"
+        words.append(f"with fewer than {FEWEST} the least and the greatest run in parentheses")
+    return f"Means over n seeds; {', '.join(words)}"
 
 
 def _mean(runs: Sequence[Run], key: str, form: str | None = None, unit: float = 1.0) -> str:
