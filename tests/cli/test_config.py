@@ -231,6 +231,9 @@ def test_a_dry_sweep_is_one_table_without_data(start, tmp_path):
     hours = 6 * 1.79e9 * 120 * 1_281_167 / (0.25 * 156e12) / 3600
     assert float(resnet[9]) == pytest.approx(hours, rel=0.01)
     assert alexnet[:4] == ["alexnet", "krizhevsky2012", "3", "60.97"]
+    # What each of the study's tests could decide with these runs.
+    told = " ".join(done.output.split()).partition("5 % level:")[2]
+    assert told.count("aired t test, 0 seeds") == 4  # each has a net that is not in this sweep
     assert not list(tmp_path.glob("runs/families_imagenet*"))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deeper.cli import build, sweep
+from deeper.cli import build, dry, sweep
 from deeper.cli.sweeps import devices, local, slurm, snapshot
 from deeper.cli.sweeps.claim import arms_of, claim
 from deeper.cli.sweeps.job import last_line
@@ -380,3 +380,19 @@ def test_what_an_agent_of_a_wandb_sweep_starts_composes():
         assert config.train.ema == (None if args is drawn["min"] else 0.999)
     assert len(directories) == 2
     assert given["metric"]["name"] == "validation/error"
+
+
+def test_one_value_spelled_in_two_ways_is_one_run_of_one_name():
+    rates = [["model=lenet5", f"optimizer.learning_rate={r}"] for r in ("0.05", "5e-2", "0.10")]
+    configs = [compose_train(*given) for given in rates]
+    assert [arm.name for arm in arms_of(configs, rates)] == ["lenet5 s0 0.05", "lenet5 s0 0.1"]
+    assert len(arms_of(configs[:2], rates[:2])) == 1
+    costs = dry.costs_of([compose_train(*given, "mode=dry") for given in rates], rates)
+    assert [(one.name, one.runs) for one in costs] == [("lenet5 0.05", 1), ("lenet5 0.1", 1)]
+    # Of runs that differ in their seeds alone, a name says no more.
+    seeds = [
+        ["model=lenet5", "seed=0", "train.ema=0.9"],
+        ["model=lenet5", "seed=1", "train.ema=.90"],
+    ]
+    told = [arm.name for arm in arms_of([compose_train(*given) for given in seeds], seeds)]
+    assert told == ["lenet5 s0", "lenet5 s1"]

@@ -135,6 +135,10 @@ def test_what_was_submitted_is_what_runs_although_the_tree_is_edited(start, tmp_
     assert frozen["metrics"] == result["metrics"]
     assert run.name == other.parent.name
     assert frozen["command"] == result["command"].replace("runs=single", "runs=frozen")
+    assert frozen["overrides"] == [
+        word.replace("runs=single", "runs=frozen") for word in result["overrides"]
+    ]
+    assert "runs=single" in result["overrides"]
 
 
 def test_unlabelled_images_mixing_and_views_end_to_end(start, mistake, tmp_path):

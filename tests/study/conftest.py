@@ -44,7 +44,7 @@ DEFINITION = {
 
 def write_run(
     root, label, seed, error, *, depth=None, residual=None, status="finished", study=None,
-    macs=None, config=None, environment=None, name="0123abcd", overrides="",
+    macs=None, config=None, environment=None, name="0123abcd", overrides="", facts=None,
 ) -> Path:  # fmt: skip
     """Write one run directory; ``status`` is finished, diverged or unfinished."""
     path = root / f"{label}-s{seed}-{name}"
@@ -60,7 +60,7 @@ def write_run(
         **(config or {}),
     }
     (path / "config.yaml").write_text(yaml.safe_dump(stated))
-    facts = {
+    about = {
         "git_commit": "c0ffee0123456789",
         "git_dirty": False,
         "jax": "0.12.0",
@@ -71,7 +71,7 @@ def write_run(
         "run": {"steps": 100},
         **(environment or {}),
     }
-    (path / "environment.json").write_text(json.dumps(facts))
+    (path / "environment.json").write_text(json.dumps(about))
     rows = []
     for step in range(10, 101, 10):
         at = {"step": step, "epoch": step / 100, "examples": step * 8, "time": float(step)}
@@ -96,8 +96,9 @@ def write_run(
         "images_per_second": 80.0,
         "metrics": {"test/error": error, "train/error": error - 1.5, "test/n_seen": 10_000},
         "config_hash": name,
-        "git_commit": facts["git_commit"],
+        "git_commit": about["git_commit"],
         "command": command,
+        **(facts or {}),
     }
     if status == "diverged":
         result |= {"metrics": {}, "step": 7, "reason": "non-finite loss at step 7"}

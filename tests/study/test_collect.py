@@ -83,17 +83,63 @@ def test_a_half_written_last_row_is_left_out(study):
     assert len(run.rows) == whole
 
 
-def test_only_the_newest_run_of_an_arm_and_seed_counts(study):
-    write_net(
-        study, False, 8, 0, 99.0, name="ffffffff", environment={"started": "2025-12-31T00:00:00"}
-    )
-    write_net(study, False, 8, 1, 50.0, name="ffffffff", status="unfinished")
-    collection = collect(study)
-    assert len(collection.finished) == 30
-    assert collection.complete
-    old = [run for run in collection.runs if run.status == "superseded"]
-    assert [run.path.name for run in old] == ["plain8-s0-ffffffff", "plain8-s1-ffffffff"]
-    assert "plain8-s0-ffffffff" in " ".join(warnings(collection))
+EARLIER, LATER = "2026-01-01T00:00:00+00:00", "2026-02-01T00:00:00+00:00"
+
+
+def beside(root, older, newer, same_config=False):
+    """Write two runs of an arm and seed, and one that is finished; return them as collected."""
+    for name, status, started in (("aaaaaaaa", older, EARLIER), ("bbbbbbbb", newer, LATER)):
+        path = write_net(
+            root, True, 8, 0, 10.0, name=name, environment={"started": started},
+            status="finished" if status == "damaged" else status,
+            config={"config_hash": "aaaaaaaa" if same_config else name},
+        )  # fmt: skip
+        if status == "damaged":
+            (path / "result.json").write_text("{")
+    write_net(root, False, 8, 0, 12.0)
+    found = {run.path.name[-8:]: run for run in collect(root).runs}
+    return found["aaaaaaaa"], found["bbbbbbbb"]
+
+
+ENDS = ("finished", "diverged", "unfinished", "damaged")
+
+
+@pytest.mark.parametrize("newer", ENDS)
+@pytest.mark.parametrize("older", ENDS)
+def test_the_newest_of_two_configs_counts_whatever_became_of_it(tmp_path, older, newer):
+    first, second = beside(tmp_path, older, newer)
+    assert (first.status, second.status) == ("superseded", newer)
+    assert second.path.name in first.note
+    assert second.path.name in " ".join(warnings(collect(tmp_path)))
+
+
+@pytest.mark.parametrize("newer", ENDS)
+@pytest.mark.parametrize("older", ENDS)
+def test_of_one_config_a_finished_run_counts_before_a_newer_without_result(tmp_path, older, newer):
+    first, second = beside(tmp_path, older, newer, same_config=True)
+    if older == "finished" and newer in ("unfinished", "damaged"):
+        assert (first.status, second.status) == ("finished", "superseded")
+    else:
+        assert (first.status, second.status) == ("superseded", newer)
+
+
+def test_a_run_that_diverged_is_listed_though_an_older_config_is_finished(tmp_path):
+    beside(tmp_path, "finished", "diverged")
+    collection = collect(tmp_path)
+    assert not collection.complete
+    assert "1 diverged" in collection.absences()
+    assert {run.label for run in collection.finished} == {"plain8"}
+
+
+def test_an_arm_that_waits_for_its_launcher_is_newer_than_what_ended_before(tmp_path):
+    write_net(tmp_path, False, 8, 0, 12.0)
+    write_net(tmp_path, True, 8, 0, 10.0, name="aaaaaaaa")
+    waits = write_net(tmp_path, True, 8, 0, 10.0, name="00000000", status="unfinished")
+    for name in ("environment.json", "metrics.jsonl"):
+        (waits / name).unlink()
+    for submitted, status in ((LATER, "unfinished"), ("2025-01-01T00:00:00+00:00", "superseded")):
+        (waits / "submission.json").write_text(json.dumps({"submitted": submitted}))
+        assert next(r for r in collect(tmp_path).runs if r.path == waits).status == status
 
 
 def test_arms_beyond_the_model_are_told_apart_and_missed(tmp_path):
@@ -212,3 +258,16 @@ def test_a_metric_that_is_no_finite_number_counts_as_none(study, value):
     assert states(collect(study))["resnet8-s0"] == (
         "damaged", "result.json has no number test/error",
     )  # fmt: skip
+
+
+def test_what_changes_no_number_is_no_difference(tmp_path):
+    for model, workers in (("plain", 1), ("resnet", 2)):
+        write_net(
+            tmp_path, model == "resnet", 8, 0, 10.0, overrides=f"model={model}",
+            config={
+                "choices": {"model": model, "recipe/for": f"he2015_{model}", "mode": "quick"},
+                "data": {"name": "mnist", "workers": workers, "processes": workers, "dir": model},
+                "tracker": {"mode": model}, "recipe": {"name": model}, "config_hash": model,
+            },
+        )  # fmt: skip
+    assert warnings(collect(tmp_path)) == []

@@ -67,18 +67,18 @@ def test_a_number_stands_beside_published_ones_of_its_protocol_alone(families):
     assert known == {*SAME.values(), "1crop at 288 of 320"}
     of_50 = [row[1:5] for row in rows if row[0] == "resnet50" and row[2] == "top-1 error %"]
     assert of_50 == [
-        ("1crop", "top-1 error %", "25.00 ± 0.25 (n = 3)", "24.7"),
-        ("1crop", "top-1 error %", "25.00 ± 0.25 (n = 3)", "24.01"),
-        ("1crop", "top-1 error %", "25.00 ± 0.25 (n = 3)", "23.870"),
+        ("1crop", "top-1 error %", "25.00 (24.90 to 25.10), n = 3", "24.7"),
+        ("1crop", "top-1 error %", "25.00 (24.90 to 25.10), n = 3", "24.01"),
+        ("1crop", "top-1 error %", "25.00 (24.90 to 25.10), n = 3", "23.870"),
         ("1crop at 224 of 236", "top-1 error %", "–", "21.948"),
-        ("10crop (recipe)", "top-1 error %", "22.90 ± 0.00 (n = 3)", "22.85"),
+        ("10crop (recipe)", "top-1 error %", "22.90 (22.90 to 22.90), n = 3", "22.85"),
         ("multiscale", "top-1 error %", "–", "20.74"),  # measured of an earlier state alone
-        ("1crop at 288 of 320", "top-1 error %", "23.90 ± 0.00 (n = 3)", "–"),
+        ("1crop at 288 of 320", "top-1 error %", "23.90 (23.90 to 23.90), n = 3", "–"),
     ]
     (own,) = [
         row[1:] for row in rows if row[0] == "alexnet" and row[1:3] == ("1crop", "top-5 error %")
     ]
-    assert own[2].endswith("(n = 3)")
+    assert own[2].endswith(", n = 3")
     assert own[3:] == ("–", "none of this protocol")
     of_vgg = [row[1:] for row in rows if row[0] == "vgg16" and row[2] == "top-5 error %"]
     assert ("dense", "top-5 error %", "–", "8.8") in [row[:4] for row in of_vgg]
@@ -95,7 +95,7 @@ def test_runs_on_smaller_images_stand_beside_nothing_until_they_are_shown_the_sa
     (path / "evaluation-1crop-at-224-of-236.json").write_text(json.dumps(shown))
     rows = [row[1:5] for row in comparison_rows(collect(tmp_path)) if row[2] == "top-1 error %"]
     measured = [row for row in rows if row[2] != "–"]
-    assert measured == [("1crop at 224 of 236", "top-1 error %", "22.00 (n = 1)", "21.948")]
+    assert measured == [("1crop at 224 of 236", "top-1 error %", "22.00, n = 1", "21.948")]
     assert ("1crop", "top-1 error %", "–", "23.870") in rows
 
 

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from deeper.plotting import COLOURS, SOFT
 from deeper.study import tables
 from deeper.study.collect import collect
-from deeper.study.differences import cells, difference
+from deeper.study.differences import cells, difference, difference_figure
 from deeper.study.provenance import warnings
 from deeper.study.report import make_report
 from deeper.study.statistics import mean_of
@@ -65,8 +66,8 @@ def test_the_table_has_a_row_for_each_size_and_line_the_best_first(study):
         ("55,000", "cutout"), ("55,000", "crop + flip"), ("55,000", "none"),
     ]  # fmt: skip
     assert rows[0][4] == ""
-    assert rows[1][4].startswith("+0.83 ± ")
-    assert rows[3][4].startswith("−0.60 ± ")
+    assert rows[1][4] == "+0.83 (+0.50 to +1.00)"
+    assert rows[3][4] == "−0.60 (−0.70 to −0.50)"
 
 
 def test_the_page_holds_the_figures_of_such_a_study(study):
@@ -89,3 +90,36 @@ def test_settings_that_follow_the_seed_or_the_arm_are_no_difference(tmp_path):
     assert [line for line in warnings(collect(tmp_path)) if "no arm varies" in line] == [
         "The runs differ in odd, which no arm varies: 0.0 (1), 1.0 (1)."
     ]
+
+
+def colours_of(root, errors):
+    """Return the colours of the means in the difference figure of a study of five seeds."""
+    definition = DEFINITION | {"seeds": [0, 1, 2, 3, 4]}
+    for augment, values in errors.items():
+        for seed, error in enumerate(values):
+            path = write_run(
+                root, "resnet20", seed, error, study=definition, depth=20, name=augment[:8],
+                overrides=f"augment={augment} data.examples=550",
+            )  # fmt: skip
+            result = path / "result.json"
+            facts = json.loads(result.read_text()) | {"augment": augment, "train_images": 550}
+            result.write_text(json.dumps(facts))
+    lines = difference_figure(collect(root)).axes[0].lines
+    return [line.get_color() for line in lines if line.get_marker() == "o"]
+
+
+def test_colours_are_of_intervals_that_hold_all_at_once(tmp_path):
+    # Half the interval of the differences is 0.79 alone and 0.99 as one of two.
+    wide = [9.1 + e for e in (-0.8, -0.4, 0.0, 0.4, 0.8)]
+    errors = {"crop_flip": [10.0] * 5, "cutout": wide}
+    assert colours_of(tmp_path / "one", errors) == [COLOURS[0]]
+    errors["none"] = [14.0, 14.1, 14.2, 14.0, 14.1]
+    assert colours_of(tmp_path / "two", errors) == [COLOURS[1], SOFT]
+
+
+def test_differences_without_spread_or_of_few_seeds_are_grey(study, tmp_path):
+    assert colours_of(tmp_path / "x", {"crop_flip": [10.0] * 5, "cutout": [9.0] * 5}) == [SOFT]
+    drawn = difference_figure(collect(study)).axes[0].lines
+    runs = [line for line in drawn if line.get_marker() == "o"]
+    assert [len(line.get_xdata()) for line in runs] == [3, 3]
+    assert {line.get_color() for line in runs} == {SOFT}

@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
+from deeper.plotting import COLOURS
 from deeper.study.collect import collect
-from deeper.study.curves import mean_curve
-from deeper.study.figures import error_figure, macs_figure, make_figures
+from deeper.study.curves import curves_figure, mean_curve
+from deeper.study.figures import error_figure, lines_of, macs_figure, make_figures
 from deeper.study.labels import spread
 from deeper.study.tables import summary_rows
 from tests.study.conftest import DEFINITION, DEPTHS, write_net, write_run
@@ -33,12 +34,31 @@ def test_the_error_figure_shows_means_and_single_runs_of_both_lines(report):
     assert np.array(training.get_ydata()) == pytest.approx(np.array(lines[0].get_ydata()) - 1.5)
 
 
-def test_a_wide_interval_of_two_seeds_does_not_squeeze_the_points(tmp_path):
-    for seed in (0, 1):
+def runs_and_strokes(axes):
+    """Return the points of single runs, and the lines that are no curve: intervals."""
+    points = [line for line in axes.lines if line.get_marker() == "o" and line.get_ls() == "None"]
+    strokes = [line for line in axes.lines if line.get_marker() == "None"]
+    return sum(len(line.get_xdata()) for line in points), len(strokes)
+
+
+@pytest.mark.parametrize("seeds", [2, 4, 5])
+def test_fewer_than_five_seeds_are_drawn_as_points_without_intervals(tmp_path, seeds):
+    for seed in range(seeds):
         for depth in DEPTHS:
-            write_net(tmp_path, True, depth, seed, 10.0 + seed)
-    low, high = error_figure(collect(tmp_path)).axes[0].get_ylim()
-    assert high - low < 5  # the intervals are 12.7 wide
+            write_net(tmp_path, True, depth, seed, 10.0 + 0.1 * seed)
+    axes = error_figure(collect(tmp_path)).axes[0]
+    points, strokes = runs_and_strokes(axes)
+    assert strokes == 1 + (len(DEPTHS) if seeds >= 5 else 0)  # the line, and the intervals
+    assert points >= seeds * len(DEPTHS)
+
+
+def test_the_curves_of_few_seeds_show_each_run(tmp_path):
+    counts = []
+    for seed in range(5):
+        write_net(tmp_path, True, 8, seed, 10.0 + 0.1 * seed)
+        collection = collect(tmp_path)
+        counts.append(len(curves_figure(collection, lines_of(collection), COLOURS).axes[0].lines))
+    assert counts == [2, 4, 5, 6, 2]  # the means of training and validation, and each run's
 
 
 def test_no_label_of_the_macs_figure_lies_on_another(report):

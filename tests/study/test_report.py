@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 from deeper.cli.report import run
 from deeper.errors import UserError
 from deeper.study.report import make_report, update_readme
-from tests.study.conftest import DEFINITION, write_net, write_study
+from tests.cli.test_config import compose_train
+from tests.study.conftest import DEFINITION, write_net, write_run, write_study
 
 
 def test_the_page_opens_with_claim_and_verdict(report):
@@ -69,7 +70,7 @@ def test_a_half_finished_study_says_what_is_missing(tmp_path):
     write_net(study, False, 44, 2, 90.0, status="diverged")
     page = make_report(study).page.read_text()
     for words in (
-        "Cannot be told yet.",
+        "Inconclusive.",
         "The study is not complete (1 diverged, 1 unfinished, 1 damaged, 11 not begun).",
         "16 of 30 runs are finished.",
         "</code>, at step 100 of 100</li>",
@@ -152,3 +153,29 @@ def test_quotes_in_a_label_end_no_attribute(tmp_path):
     page = make_report(study, {**DEFINITION, "x_label": label}).page.read_text(encoding="utf-8")
     assert not re.search(r'aria-label="[^"]*" onload=', page)
     assert "depth&quot; onload=&quot;x &lt;b&gt;" in page
+
+
+def test_what_a_study_leaves_open_is_taken_from_its_runs(report):
+    arms = DEFINITION["arms"] | {"model": "${nets}"}
+    study = DEFINITION | {"title": "On ${data.name}", "arms": arms}
+    run(command_config(report.page.parents[1], study, data={"name": "???"}, nets="???"))
+    page = report.page.read_text()
+    assert DEFINITION["title"] in page
+    assert "30 of 30 runs are finished" in page
+
+
+def test_the_study_on_own_photographs_is_reported_without_naming_them(tmp_path):
+    study = tmp_path / "transfer_imagenet"
+    given = ("study=transfer_imagenet", "mode=quick", f"runs={tmp_path}")
+    stated = compose_train(*given, "data.name=flowers", "data.classes=17").study
+    for arm in ("scratch", "finetune"):
+        for seed in (0, 1):
+            write_run(
+                study, "resnet50", seed, 10.0 + seed, name=arm, overrides=f"arm={arm}",
+                study=OmegaConf.to_container(stated, resolve=True), facts={"arm": arm},
+            )  # fmt: skip
+    config = compose_train(*given)
+    OmegaConf.set_struct(config, False)
+    config.readme = None
+    run(config)
+    assert "from scratch" in (study / "report.html").read_text()

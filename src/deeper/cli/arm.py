@@ -30,7 +30,8 @@ def run(directory: Path) -> int:
         _compare_code(directory, submission)
         # The record shall hold a command that a person can type.
         sys.argv = ["deeper train", *submission.overrides]
-    status = train.run_frozen(config, directory)
+    overrides = None if submission is None else submission.overrides
+    status = train.run_frozen(config, directory, overrides)
     if submission is not None and status == INTERRUPTED and processes.first():
         # Its launcher writes that down, too, but may have ended before.
         ended = {"code": status, "reason": None, "time": now()}

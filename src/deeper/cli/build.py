@@ -21,6 +21,7 @@ from deeper.cli import feeds, transfer
 from deeper.cli.splits import IGNORE, Splits, view_of
 from deeper.cli.study_directory import study_directory
 from deeper.errors import UserError
+from deeper.identity import changes_no_number
 from deeper.inspect.arithmetic import Summary, summarise
 from deeper.inspect.stages import Stages, stages_of
 from deeper.models.init import shapes_of
@@ -84,8 +85,6 @@ def train_config(config: DictConfig) -> TrainConfig:
     return typed
 
 
-# What changes no number of a run.
-NOT_HASHED = ("label", "choices", "runs", "tracker", "study", "mode", "recipe")
 LAUNCHING = ("launch", "code", "jobs")  # of a sweep, not of a run
 
 
@@ -137,11 +136,11 @@ def plain_config(config: DictConfig) -> dict[str, Any]:
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """Return 8 hex digits that differ where the numbers of two runs may differ."""
-    relevant = {key: value for key, value in config.items() if key not in NOT_HASHED}
+    relevant = {key: value for key, value in config.items() if not changes_no_number(key)}
     relevant["data"] = {
         key: value
         for key, value in config["data"].items()
-        if key not in ("dir", "original_dir", "on_device", "workers", "processes")
+        if not changes_no_number(f"data.{key}")
         and (key, value) != ("exif", IGNORE)  # as before there was the key, by the same hash
     }
     text = json.dumps(relevant, sort_keys=True, separators=(",", ":"))
@@ -258,6 +257,28 @@ def make_plan(config: DictConfig, train_size: int, summary: Summary | None = Non
         phases = transfer.phases_of(configs, stages, steps, make)
         last = transfer.last_layer(configs, config, stages, shapes_of(model, shape))
     return Plan(model, summary, settings, peak, phases, stages, last, train_size)
+
+
+def facts(config: DictConfig, plan: Plan) -> dict[str, Any]:
+    """Return what is known of a run's result before it begins; studies choose runs by it.
+
+    Args:
+        config: from `frozen`.
+        plan: of the run.
+    """
+    return {
+        "label": config.label,
+        "augment": config.choices.augment,
+        "arm": config.choices.arm,
+        "seed": config.seed,
+        "study": config.study.name if config.study else None,
+        "depth": config.model.get("depth"),
+        "residual": config.model.get("residual"),
+        "stages": None if plan.stages is None else len(plan.stages.names),
+        "parameters": plan.summary.parameters,
+        "macs": plan.summary.macs,
+        "train_images": plan.train_size,
+    }
 
 
 def assemble(

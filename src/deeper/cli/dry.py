@@ -19,6 +19,10 @@ from deeper.data.catalogue import CATALOGUE
 from deeper.data.sources import known_size
 from deeper.inspect.arithmetic import Summary, summarise
 from deeper.models import cpu
+from deeper.study.collect import Run
+from deeper.study.definition import Study
+from deeper.study.statistics import reach
+from deeper.study.values import of_overrides
 from deeper.terminal import open_console, tables
 
 GIGA, GIB = 1e9, 2**30
@@ -116,8 +120,39 @@ def _plain(part: Any) -> Any:
 def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> int:
     """Print what a sweep would cost and return its exit status; see `costs_of`."""
     device.start_jax(configs[0].train.cpu_kernels)
-    show(costs_of(configs, overrides), configs[0], open_console())
+    console = open_console()
+    configs, overrides = different(configs, overrides)
+    costs = costs_of(configs, overrides)
+    show(costs, configs[0], console)
+    for line in decidable(configs, _names(configs, overrides), costs):
+        console.print(line)
     return FINISHED
+
+
+def decidable(
+    configs: Sequence[DictConfig], names: Sequence[str], costs: Sequence[Cost]
+) -> list[str]:
+    """Say of each test of a sweep's study what its runs, all finished, could decide.
+
+    Args:
+        configs: composed, with Hydra's section.
+        names: of their runs.
+        costs: of each different name.
+    """
+    if configs[0].study is None:
+        return []
+    plans = {one.name: one.plan for one in costs}
+    runs = []
+    for config, name in zip(configs, names, strict=True):
+        frozen = build.frozen(config, config.hydra)
+        facts = build.facts(frozen, plans[name])
+        runs.append(Run(Path(name), "finished", build.plain_config(frozen), facts))
+    study = Study.of(runs[0].config["study"])
+    lines = []
+    for test in study.tests:
+        found = reach(test, runs, study)
+        lines.append(f"- {test['claim']} {found.test[:1].upper()}{found.test[1:]}: {found.words}.")
+    return ["\nWhat these runs can decide, at the 5 % level:", *lines] if lines else []
 
 
 def costs_of(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[Cost]:
@@ -127,6 +162,7 @@ def costs_of(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) 
         configs: composed, with Hydra's section.
         overrides: of each, from which the names are made.
     """
+    configs, overrides = different(configs, overrides)
     names = _names(configs, overrides)
     first = {name: names.index(name) for name in names}
     known: dict[str, Summary] = {}
@@ -135,9 +171,20 @@ def costs_of(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) 
     ]
 
 
+def different(
+    configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]
+) -> tuple[list[DictConfig], list[Sequence[str]]]:
+    """Return the configs of different runs with their overrides: a value spelled twice is one."""
+    runs: dict[Path, tuple[DictConfig, Sequence[str]]] = {}
+    for config, given in zip(configs, overrides, strict=True):
+        frozen = build.plain_config(build.frozen(config, config.hydra))
+        runs.setdefault(build.run_directory(frozen), (config, given))
+    return [config for config, _ in runs.values()], [given for _, given in runs.values()]
+
+
 def _names(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[str]:
     """Return each run's label, and the values in which the runs differ besides."""
-    given = [dict(one.split("=", 1) for one in some if "=" in one) for some in overrides]
+    given = [of_overrides([*some]) for some in overrides]
     keys = dict.fromkeys(key for one in given for key in one if key not in TOLD)
     differing = [key for key in keys if len({one.get(key) for one in given}) > 1]
     names = []

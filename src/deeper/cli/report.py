@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 from rich.console import Console
 
 from deeper.cli.study_directory import study_directory
 from deeper.errors import UserError
+from deeper.study.collect import LEFT_OPEN
 from deeper.study.report import Report, make_report, update_readme
-from deeper.study.tables import headings, summary_rows
+from deeper.study.tables import headings, spread_words, summary_rows
 from deeper.terminal import open_console, tables
 
 
@@ -17,7 +19,7 @@ def run(config: DictConfig) -> None:
     """Make a study's report, print its summary, and as the last line the page's path."""
     if config.study is None:
         raise UserError("Say which study: deeper report study=depth_fashion.")
-    study: Any = OmegaConf.to_container(config.study, resolve=True)
+    study = _stated(config)
     directory = study_directory(config.runs, study, config.mode.name)
     report = make_report(directory, study, config.mode.name)
     console = open_console()
@@ -28,11 +30,31 @@ def run(config: DictConfig) -> None:
     console.print(str(report.page), soft_wrap=True)
 
 
+def _stated(config: DictConfig) -> dict[str, Any]:
+    """Return the study as the config states it, with `LEFT_OPEN` for what only its runs were given.
+
+    So it is with ``data.name`` of a study on photographs of one's own.
+    """
+    stated: dict[str, Any] = {}
+    for key in config.study:
+        try:
+            value = config.study[key]
+            is_node = OmegaConf.is_config(value)
+            stated[str(key)] = (
+                OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+                if is_node
+                else value
+            )
+        except (MissingMandatoryValue, InterpolationToMissingValueError):
+            stated[str(key)] = LEFT_OPEN
+    return stated
+
+
 def _show(report: Report, console: Console) -> None:
     collection = report.collection
     for table in tables(headings(collection), summary_rows(collection), console.width):
         console.print(table)
-    console.print("Means over n seeds, ± half the 95 % t interval.\n", style="dim")
+    console.print(f"{spread_words(collection)}.\n", style="dim")
     console.print(f"Claim: {collection.study.claim}")
     word = report.verdict.word
     console.print(f"{word.capitalize()}. {report.verdict.sentence}", style="bold")

@@ -113,9 +113,12 @@ def _arm(state: State) -> "Arm":
     submission, frozen = state.submission, frozen_config(state.directory)
     if submission is not None:
         return Arm(state.name, state.directory, frozen, submission.overrides, submission.cwd)
-    # `deeper train`, by hand: its words stand in the record.
-    words = shlex.split((read_json(state.directory / ENVIRONMENT) or {}).get("command") or "")
-    return Arm(state.name, state.directory, frozen, words[2:])
+    # `deeper train`, by hand: its overrides stand in the record.
+    record = read_json(state.directory / ENVIRONMENT) or {}
+    given = record.get("overrides")
+    if given is None:  # of runs that recorded the command alone
+        given = shlex.split(record.get("command") or "")[2:]
+    return Arm(state.name, state.directory, frozen, given)
 
 
 def _how(state: State, config: DictConfig) -> tuple[str, dict[str, Any], Code]:

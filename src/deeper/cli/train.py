@@ -50,15 +50,17 @@ def run(config: DictConfig) -> int:
     config = build.frozen(config, HydraConfig.get())
     if config.mode.dry:
         return _dry(config, open_console())
-    return run_frozen(config, build.run_directory(build.plain_config(config)))
+    path = build.run_directory(build.plain_config(config))
+    return run_frozen(config, path, list(HydraConfig.get().overrides.task))
 
 
-def run_frozen(config: DictConfig, path: Path) -> int:
+def run_frozen(config: DictConfig, path: Path, overrides: list[str] | None = None) -> int:
     """Train what a frozen config says, or go on where an earlier call was cut.
 
     Args:
         config: from `build.frozen`, or read from a ``config.yaml``.
         path: the run directory.
+        overrides: that make the config, for the record; None where they are not known.
     """
     console = open_console()
     plain = build.plain_config(config)
@@ -78,7 +80,7 @@ def run_frozen(config: DictConfig, path: Path) -> int:
                 return FINISHED if status == "finished" else DIVERGED
             watch = watcher(console, f"{config.label} s{config.seed}")
             try:
-                return _train(config, directory, console, watch, stop)
+                return _train(config, directory, overrides, console, watch, stop)
             finally:
                 watch.close()
     except (Exception, KeyboardInterrupt) as error:
@@ -131,6 +133,7 @@ def check(config: DictConfig) -> None:
 def _train(
     config: DictConfig,
     directory: RunDirectory,
+    overrides: list[str] | None,
     console: Console,
     watch: Watcher,
     stop: "_StopSignals",
@@ -164,7 +167,9 @@ def _train(
     for notice in build.notices(config):
         console.print(notice)
     directory.write_environment(
-        environment() | device.facts(mesh) | {"run": banner_facts(plan, mesh, step)}
+        environment()
+        | device.facts(mesh)
+        | {"overrides": overrides, "run": banner_facts(plan, mesh, step)}
     )
     if processes.first():
         tracker = Tracker.start(directory, config=build.plain_config(config))
@@ -190,7 +195,7 @@ def _train(
         if outcome.status == "finished" and processes.first():
             tracker.summary(outcome.metrics, _examples(splits, outcome))
         if outcome.status != "interrupted":
-            result = _result(config, plan, splits, outcome)
+            result = _result(config, plan, splits, outcome) | {"overrides": overrides}
             directory.write_result(result)
     finally:
         experiment.feed.close()
@@ -223,19 +228,9 @@ def _result(
     batch = plan.settings.batch_size
     result = {
         "status": outcome.status,
-        "label": config.label,
-        "augment": config.choices.augment,
-        "arm": config.choices.arm,
-        "seed": config.seed,
-        "study": config.study.name if config.study else None,
-        "depth": config.model.get("depth"),
-        "residual": config.model.get("residual"),
-        "stages": None if plan.stages is None else len(plan.stages.names),
-        "parameters": plan.summary.parameters,
-        "macs": plan.summary.macs,
+        **build.facts(config, plan),
         "steps": outcome.step,
         "epochs": outcome.step * batch / plan.train_size,
-        "train_images": plan.train_size,
         "seconds": outcome.seconds,
         "compile_seconds": outcome.compile_seconds,
         "images_per_second": outcome.images_per_second,

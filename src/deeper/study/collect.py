@@ -1,5 +1,6 @@
 """Reading a study's run directories, whatever state they are in."""
 
+import datetime
 import json
 import math
 import shlex
@@ -13,10 +14,13 @@ import yaml
 
 from deeper.errors import UserError
 from deeper.study.definition import Study
+from deeper.study.values import of_overrides, spelled
 
 RECORDS = ("config.yaml", "environment.json", "metrics.jsonl", "result.json")
+SUBMISSION = "submission.json"  # of a launcher, before the run begins
 IN_LABEL = ("model", "model.depth")  # the arms' keys that a run's label already tells
 OWN_PROTOCOL = "1crop"  # of every run's own evaluation: each image once, in one view
+LEFT_OPEN = "???"  # of a definition: what the runs were given on the command line
 EVALUATIONS = "evaluation-*.json"  # of `deeper evaluate`, in the run's directory
 STATES = ("finished", "diverged", "unfinished", "damaged", "superseded")
 
@@ -81,16 +85,26 @@ class Run:
             return None
         return float(value)
 
-    def setting(self, key: str) -> Any:
-        """Return what the run was given for an override of the sweep, None if it cannot be told."""
-        words = self.result.get("command") or self.environment.get("command") or ""
-        given = _overrides(words)
+    def setting(self, key: str) -> str | None:
+        """Return what the run has for an override of the sweep, None if it cannot be told.
+
+        The value is in its one spelling, see `values.spelled`.
+        """
+        given = self.overrides
         if key in given:
             return given[key]
         if key == "model":
             return self.label.removesuffix(str(nested(self.config, "model.depth") or ""))
         value = nested(self.config, key)
-        return None if isinstance(value, list | dict) else value
+        return None if value is None or isinstance(value, list | dict) else spelled(value)
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """Return what the run was given on the command line, also of runs that record no list."""
+        for record in (self.result, self.environment):
+            if isinstance(record.get("overrides"), list):
+                return of_overrides(record["overrides"])
+        return _of_command(self.result.get("command") or self.environment.get("command") or "")
 
 
 @dataclass
@@ -143,7 +157,8 @@ def collect(
 
     Args:
         directory: the study's directory.
-        definition: the study; by default as the first readable run states it.
+        definition: the study; by default, and where a value is `LEFT_OPEN`, as the first readable
+            run states it.
         mode: for the command that is recommended; by default as the runs state it.
 
     Raises:
@@ -152,10 +167,14 @@ def collect(
     held = [p for p in sorted(directory.glob("*/")) if any((p / name).exists() for name in RECORDS)]
     runs = [read_run(path) for path in held]
     stated = [run.config["study"] for run in runs if isinstance(run.config.get("study"), dict)]
-    definition = definition or next(iter(stated), None)
+    first: dict[str, Any] = next(iter(stated), {})
+    definition = {
+        key: first.get(key) if value == LEFT_OPEN else value
+        for key, value in (definition or first).items()
+    }
     modes = [run.config["mode"]["name"] for run in runs if "name" in (run.config.get("mode") or {})]
     mode = mode or next(iter(modes), "quick")
-    if definition is None:
+    if not definition:
         raise UserError(_nothing(directory, directory.name, mode, runs))
     study = Study.of(definition)
     for run in runs:
@@ -252,20 +271,18 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _overrides(command: str) -> dict[str, str]:
+def _of_command(command: str) -> dict[str, str]:
     """Return what a command line overrides; nothing where it states a sweep of several runs."""
     try:
         words = shlex.split(command)
     except ValueError:
         return {}
-    if "-m" in words or "--multirun" in words:
-        return {}
-    return dict(word.lstrip("+").split("=", 1) for word in words if "=" in word)
+    return {} if "-m" in words or "--multirun" in words else of_overrides(words)
 
 
 def _arm_name(label: str, rest: Mapping[str, Any]) -> str:
     # An arm that is called as its net is needs no other name.
-    told = [f"{k}={v}" for k, v in rest.items() if v is not None and str(v) != label]
+    told = [f"{k}={spelled(v)}" for k, v in rest.items() if v is not None and v != label]
     return " ".join([label, *told])
 
 
@@ -273,35 +290,60 @@ def _missing(study: Study, runs: list[Run]) -> list[tuple[str, int]]:
     """Return the arms and seeds that no run directory stands for."""
 
     def stands_for(run: Run, arm: Mapping[str, Any]) -> bool:
-        return all(
-            run.setting(key) is None or str(run.setting(key)).lower() == str(value).lower()
-            for key, value in arm.items()
-        )
+        return all(run.setting(key) in (None, spelled(value)) for key, value in arm.items())
 
     missing = []
     for arm, seed in study.expected():
         if not any(run.seed == seed and stands_for(run, arm) for run in runs if run.config):
             label = f"{arm.get('model', '')}{arm.get('model.depth', '')}"
-            rest = {key: value for key, value in arm.items() if key not in IN_LABEL}
+            rest = {key: spelled(value) for key, value in arm.items() if key not in IN_LABEL}
             missing.append((_arm_name(label, rest).strip(), seed))
     return missing
 
 
 def _supersede(runs: list[Run]) -> None:
-    """Let one run count for an arm and seed: the newest finished one.
+    """Let one run count for an arm and seed: the newest, whatever became of it.
 
-    A changed config gives a run a directory of its own, so an old one may lie beside the new.
+    A changed config gives a run a directory of its own, so an old one may lie beside the new. An
+    older run of another config never stands in for a newer one that diverged, is damaged or goes
+    on: it would answer for a config that was given up. Of one config, a finished run counts before
+    a newer one that has no result.
     """
     groups: dict[tuple[str, int | None], list[Run]] = {}
     for run in runs:
-        if run.status != "damaged":
+        if run.config:  # without one, nothing tells whose place it takes
             groups.setdefault((run.arm, run.seed), []).append(run)
     for same in groups.values():
-        finished = [run for run in same if run.status == "finished"]
-        if len(same) < 2 or not finished:
-            continue
-        newest = max(finished, key=lambda run: (run.environment.get("started") or "", run.path))
+        counts = _counting(sorted(same, key=lambda run: (_begun(run), run.path)))
         for run in same:
-            if run is not newest:
-                was = f"{run.status}, " if run.status != "finished" else ""
-                run.status, run.note = "superseded", f"{was}{newest.path.name} counts instead"
+            if run is not counts:
+                is_finished = "" if counts.status == "finished" else f", which is {counts.status}"
+                was = f"{run.status}; " if run.status != "finished" else ""
+                run.note = f"{was}{counts.path.name} counts instead{is_finished}"
+        for run in same:
+            if run is not counts:
+                run.status = "superseded"
+
+
+def _counting(oldest_first: list[Run]) -> Run:
+    """Return the run that counts among those of an arm and seed."""
+    newest = oldest_first[-1]
+    if newest.status in ("finished", "diverged"):
+        return newest
+    config = newest.config.get("config_hash")
+    finished = [run for run in oldest_first if run.status == "finished"]
+    repeats = [run for run in finished if config and run.config.get("config_hash") == config]
+    return repeats[-1] if repeats else newest
+
+
+def _begun(run: Run) -> str:
+    """Return when a run was begun or last gone on with, or else submitted or written down."""
+    started = run.environment.get("started")
+    if started:
+        return str(started)
+    try:
+        submission = json.loads((run.path / SUBMISSION).read_text(encoding="utf-8"))
+        return str(submission["submitted"])
+    except (OSError, ValueError, KeyError, TypeError):
+        written = (run.path / "config.yaml").stat().st_mtime
+        return datetime.datetime.fromtimestamp(written, datetime.UTC).isoformat(timespec="seconds")

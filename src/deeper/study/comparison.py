@@ -45,7 +45,7 @@ def comparison_rows(collection: Collection) -> list[tuple[str, ...]]:
     """Return a row for each published number of the study's nets, with what was measured beside it.
 
     A protocol that was measured and of which nothing is published has a row too, and the other way
-    round. The measured number is the mean over seeds with half its 95 % interval, of the runs whose
+    round. The measured number is the mean over seeds with its interval or range, of the runs whose
     evaluation by that protocol is there: `1crop` is every run's own. A protocol at other sizes than
     the run's own, such as `1crop at 224 of 236`, is another one. The protocol that the paper of a
     recipe reports by is marked.
@@ -78,7 +78,7 @@ def _measured(runs: Sequence[Run], protocol: str, key: str) -> str:
     values = [v for run in same if (v := run.evaluations.get(protocol, {}).get(key)) is not None]
     if not values:
         return ABSENT
-    return f"{mean_of(values)} (n = {len(values)})"
+    return f"{mean_of(values)}, n = {len(values)}"
 
 
 def _sizes(run: Run) -> tuple[int, int]:

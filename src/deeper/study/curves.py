@@ -13,8 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from deeper.study.collect import Collection, Run
+from deeper.study.statistics import FEWEST
 
 TRAINING: dict[str, Any] = {"ls": (0, (4, 1.5)), "lw": 1.0, "alpha": 0.8}
+EACH: dict[str, Any] = {"ls": "-", "lw": 0.8, "alpha": 0.4}  # run's own validation error
 VALIDATION: dict[str, Any] = {"ls": "-", "lw": 2.2, "alpha": 1.0}
 SOFT = "#5b6570"
 
@@ -55,6 +57,9 @@ def curves_figure(
                     lowest.append(float(means.min()))
                     starts.append(epochs[0])
                     stops.append(epochs[-1])
+            if 1 < len(same) < FEWEST:
+                for run in same:
+                    axes.plot(*mean_curve([run], "validation/error"), color=colours[value], **EACH)
         axes.set_title(name)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(5))

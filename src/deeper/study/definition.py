@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deeper.errors import UserError
+from deeper.study.values import spelled
 
 TEST_KEYS = ("claim", "better", "worse", "among", "trend", "metric")
 
@@ -24,7 +25,7 @@ class Study:
         x_label: the same in words.
         line: key of the results that makes the lines of a figure, or None for a single one.
         base: value of that key that the other lines are compared with, or None.
-        line_names: value of that key, in lower case -> name of the line.
+        line_names: value of that key, as `values.spelled` -> name of the line.
         arms: override -> values; their product is the sweep.
         seeds: of every arm.
         tests: each a claim and the comparison that is to decide it, see `statistics.examine`.
@@ -60,7 +61,7 @@ class Study:
             if not known.get(key):
                 raise UserError(f"The study {definition.get('name', '')!s} has no `{key}`: add it.")
         names = known.get("line_names") or {}
-        known["line_names"] = {str(key).lower(): name for key, name in names.items()}
+        known["line_names"] = {spelled(key): name for key, name in names.items()}
         for key in ("arms", "seeds", "tests"):
             known[key] = known.get(key) or ({} if key == "arms" else ())
         study = cls(**{key: value for key, value in known.items() if value is not None})
@@ -70,13 +71,14 @@ class Study:
 
     def line_of(self, value: Any) -> str:
         """Return the name of the line that a value of `line` belongs to."""
-        return self.line_names.get(str(value).lower(), str(value))
+        return self.line_names.get(spelled(value), str(value))
 
     def expected(self) -> list[tuple[dict[str, Any], int]]:
-        """Return every arm, as override -> value, with every seed."""
+        """Return every arm, as override -> value, with every seed; spellings of a value are one."""
+        different = [{spelled(v): v for v in values}.values() for values in self.arms.values()]
         return [
             (dict(zip(self.arms, values, strict=True)), seed)
-            for values in itertools.product(*self.arms.values())
+            for values in itertools.product(*different)
             for seed in self.seeds
             if self.arms
         ]

@@ -12,6 +12,7 @@ from deeper.plotting import COLOURS, INK, SOFT
 from deeper.study.collect import Collection, Run
 from deeper.study.labels import place_beside
 from deeper.study.statistics import Mean, mean_of
+from deeper.study.values import spelled
 
 Cell = dict[int, Run]  # seed -> run
 ABSENT = "–"
@@ -24,19 +25,26 @@ def cells(collection: Collection) -> dict[Any, dict[str, Cell]]:
     for run in collection.finished:
         x, line = run.value(study.x), run.value(study.line or "label")
         if run.seed is not None:
-            found.setdefault(x, {}).setdefault(str(line), {})[run.seed] = run
+            found.setdefault(x, {}).setdefault(spelled(line), {})[run.seed] = run
     return dict(sorted(found.items()))
 
 
-def difference(cell: Cell, base: Cell, metric: str) -> Mean | None:
-    """Return metric minus the base's metric, over the seeds that both have."""
+def difference(cell: Cell, base: Cell, metric: str, comparisons: int = 1) -> Mean | None:
+    """Return metric minus the base's metric, over the seeds that both have.
+
+    Args:
+        cell: runs by seed.
+        base: likewise.
+        metric: key of the results' metrics.
+        comparisons: that the interval is one of, see `statistics.mean_of`.
+    """
     pairs = [
         (run.number(metric), base[seed].number(metric))
         for seed, run in sorted(cell.items())
         if seed in base
     ]
     values = [one - other for one, other in pairs if one is not None and other is not None]
-    return mean_of(values) if values else None
+    return mean_of(values, comparisons) if values else None
 
 
 def headings(collection: Collection) -> tuple[str, ...]:
@@ -59,10 +67,10 @@ def rows(collection: Collection) -> list[tuple[str, ...]]:
     study = collection.study
     out: list[tuple[str, ...]] = []
     for x, lines in cells(collection).items():
-        base = lines.get(str(study.base), {})
+        base = lines.get(spelled(study.base), {})
         for line, cell in sorted(lines.items(), key=lambda item: _mean(item[1], study.metric)):
             gap = difference(cell, base, study.metric)
-            words = ABSENT if gap is None else _signed(gap)
+            words = ABSENT if gap is None else gap.write("{:+.2f}")
             runs = [run for _, run in sorted(cell.items())]
             out.append(
                 (
@@ -70,7 +78,7 @@ def rows(collection: Collection) -> list[tuple[str, ...]]:
                     study.line_of(line),
                     str(len(cell)),
                     _with_interval(runs, study.metric),
-                    "" if line == str(study.base) else words,
+                    "" if line == spelled(study.base) else words,
                     _with_interval(runs, "train/error"),
                     _cost(cell, base),
                 )
@@ -87,11 +95,6 @@ def _with_interval(runs: Sequence[Run], metric: str) -> str:
     return str(mean_of(values)) if values else ABSENT
 
 
-def _signed(mean: Mean) -> str:
-    spread = "" if mean.half_width is None else f" ± {mean.half_width:.2f}"
-    return f"{mean.mean:+.2f}{spread}".replace("-", "−")
-
-
 def _cost(cell: Cell, base: Cell) -> str:
     """Return the seconds a step beside the base's, median over the seeds that both have."""
     ratios = []
@@ -103,17 +106,37 @@ def _cost(cell: Cell, base: Cell) -> str:
     return f"{statistics.median(ratios):.2f}" if ratios else ABSENT
 
 
-def difference_figure(collection: Collection) -> Figure | None:
-    """Draw each line's difference to the base, a panel for each x, with paired 95 % intervals."""
+def comparisons(collection: Collection) -> int:
+    """Return how many differences to the base have an interval; its figure corrects for them."""
     study = collection.study
-    by_x = {x: lines for x, lines in cells(collection).items() if str(study.base) in lines}
-    names = {line for lines in by_x.values() for line in lines} - {str(study.base)}
+    base = spelled(study.base)
+    gaps = [
+        difference(cell, lines[base], study.metric)
+        for lines in cells(collection).values()
+        if base in lines
+        for line, cell in lines.items()
+        if line != base
+    ]
+    return sum(gap is not None and gap.half_width is not None for gap in gaps)
+
+
+def difference_figure(collection: Collection) -> Figure | None:
+    """Draw each line's difference to the base, a panel for each x.
+
+    With five seeds or more come paired t intervals that hold all at once with 95 %, with fewer the
+    seeds' own differences.
+    """
+    study = collection.study
+    by_x = {x: lines for x, lines in cells(collection).items() if spelled(study.base) in lines}
+    names = {line for lines in by_x.values() for line in lines} - {spelled(study.base)}
     if not names:
         return None
 
+    number = max(1, comparisons(collection))
+
     def gaps(line: str) -> dict[Any, Mean]:
         found = {
-            x: difference(lines[line], lines[str(study.base)], study.metric)
+            x: difference(lines[line], lines[spelled(study.base)], study.metric, number)
             for x, lines in by_x.items()
             if line in lines
         }
@@ -133,7 +156,12 @@ def difference_figure(collection: Collection) -> Figure | None:
             if gap.half_width is not None:
                 ends = (gap.mean - gap.half_width, gap.mean + gap.half_width)
                 axes.plot(ends, (y, y), color=colour, lw=2.0, alpha=0.45, solid_capstyle="butt")
-            axes.plot(gap.mean, y, "o", color=colour, ms=6, mec="white", mew=1.0, zorder=3)
+            else:
+                axes.plot(gap.values, [y] * gap.n, "o", **run_look(gap, colour))
+            if gap.half_width is not None or gap.n == 1:
+                axes.plot(gap.mean, y, "o", color=colour, ms=6, mec="white", mew=1.0, zorder=3)
+            else:
+                axes.plot(gap.mean, y, "|", color=colour, ms=13, mew=1.8, zorder=3)
         axes.set_title(f"{x:,} {study.x_label}" if isinstance(x, int | float) else str(x))
         axes.grid(visible=True, axis="x")
         axes.grid(visible=False, axis="y")
@@ -148,9 +176,16 @@ def difference_figure(collection: Collection) -> Figure | None:
     return figure
 
 
+def run_look(mean: Mean, colour: str) -> dict[str, Any]:
+    """Return the look of single runs: faint beside an interval, plain where they stand for it."""
+    if mean.half_width is not None or mean.n == 1:
+        return {"color": colour, "alpha": 0.5, "ms": 4, "mew": 0, "zorder": 3.5}
+    return {"color": colour, "ms": 5, "mec": "white", "mew": 0.8, "zorder": 5}
+
+
 def _colour(gap: Mean) -> str:
-    """Blue where an interval lies on the better side, orange on the worse, grey across zero."""
-    if gap.half_width is None or abs(gap.mean) <= gap.half_width:
+    """Blue where an interval lies on the better side, orange on the worse, grey otherwise."""
+    if not gap.half_width or abs(gap.mean) <= gap.half_width:
         return SOFT
     return COLOURS[0] if gap.mean < 0 else COLOURS[1]
 
@@ -167,7 +202,7 @@ def overfitting_figure(collection: Collection) -> Figure | None:
         points = [
             (_mean(cell, "train/error"), _mean(cell, study.metric), study.line_of(line), colour)
             for line, cell in lines.items()
-            for colour in [INK if line == str(study.base) else COLOURS[0]]
+            for colour in [INK if line == spelled(study.base) else COLOURS[0]]
         ]
         for px, py, _, colour in points:
             axes.plot(px, py, "o", color=colour, ms=6, mec="white", mew=1.0, zorder=3)

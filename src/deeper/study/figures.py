@@ -116,7 +116,7 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _draw_lines(axes: Axes, by_name: dict[str, Points]) -> None:
-    """Draw means, single runs and intervals, and name each line at its end."""
+    """Draw means, single runs, with enough of them intervals, and name each line at its end."""
     values = sorted({x for points in by_name.values() for x in points})
     if not values:
         return
@@ -135,8 +135,9 @@ def _draw_lines(axes: Axes, by_name: dict[str, Points]) -> None:
         axes.plot(at, [m.mean for m in means.values()], color=colour, lw=1.8, zorder=3)
         for x, (values, mean) in zip(at, zip(points.values(), means.values()), strict=True):
             _interval(axes, x, mean, colour)
-            axes.plot([x] * len(values), values, "o", **_faint(colour))
-            axes.plot(x, mean.mean, "o", color=colour, ms=6, mec="white", mew=1.0, zorder=4)
+            axes.plot([x] * len(values), values, "o", **differences.run_look(mean, colour))
+            if mean.half_width is not None or mean.n == 1:
+                axes.plot(x, mean.mean, "o", color=colour, ms=6, mec="white", mew=1.0, zorder=4)
         if points:
             ends.append((at[-1], [*means.values()][-1].mean, name, colour))
     low, high = axes.get_ylim()
@@ -146,11 +147,6 @@ def _draw_lines(axes: Axes, by_name: dict[str, Points]) -> None:
             name, (x, y), (9, 0), textcoords="offset points", va="center", color=colour,
             fontweight="bold", bbox=BEHIND,
         )  # fmt: skip
-
-
-def _faint(colour: str) -> dict[str, Any]:
-    """Return the look of a single run."""
-    return {"color": colour, "alpha": 0.5, "ms": 4, "mew": 0, "zorder": 3.5}
 
 
 def _coloured(by_name: dict[str, Any]) -> list[tuple[str, tuple[str, Any]]]:
@@ -189,8 +185,10 @@ def _rows_figure(collection: Collection) -> Figure:
     for y, arm in enumerate(order):
         mean = mean_of(groups[arm])
         _interval(axes, y, mean, COLOURS[0], across=True)
-        axes.plot(groups[arm], [y] * mean.n, "o", **_faint(COLOURS[0]))
-        axes.plot(mean.mean, y, "o", color=COLOURS[0], ms=7, mec="white", mew=1.0, zorder=4)
+        axes.plot(groups[arm], [y] * mean.n, "o", **differences.run_look(mean, COLOURS[0]))
+        mark, size = ("o", 7) if mean.half_width is not None or mean.n == 1 else ("|", 14)
+        edge = {"mec": "white", "mew": 1.0} if mark == "o" else {"mew": 1.8}
+        axes.plot(mean.mean, y, mark, color=COLOURS[0], ms=size, zorder=4, **edge)
         axes.annotate(
             f"{mean.mean:.2f}", (mean.mean, y), (0, 7), textcoords="offset points", ha="center",
             fontsize=9, color=INK,

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from deeper.identity import changes_no_number
 from deeper.study.collect import Collection, Run, nested
 
 SAME_EVERYWHERE = (
@@ -19,11 +20,7 @@ SAME_EVERYWHERE = (
 )
 # On a CPU, sums are divided among its cores: other numbers of them differ in the last bits.
 ON_A_CPU = (("cores", "numbers of cores"),)
-# Where the files are and how a run is watched changes no number.
-INDIFFERENT = (
-    "label", "seed", "study", "mode", "tracker", "runs", "config_hash", "data.dir",
-    "data.original_dir", "data.on_device", "hydra",
-)  # fmt: skip
+OWN = ("seed", "config_hash")  # every run has its own
 
 
 def warnings(collection: Collection) -> list[str]:
@@ -45,9 +42,10 @@ def warnings(collection: Collection) -> list[str]:
     out += _recipes(collection)
     superseded = [run for run in collection.runs if run.status == "superseded"]
     if superseded:
+        told = "; ".join(f"{run.path.name}: {run.note}" for run in superseded)
         out.append(
-            f"{len(superseded)} older runs are left out, since a newer run of the same net and "
-            "seed has another config: " + ", ".join(run.path.name for run in superseded) + "."
+            "Of several runs of one arm and seed, which differ in their configs, the newest one "
+            f"counts, whatever became of it. Left out are {told}."
         )
     return out
 
@@ -84,7 +82,7 @@ def _recipes(collection: Collection) -> Iterable[str]:
     own: set[str] = set()  # keys whose value is not the run's seed
     for run in collection.finished:
         for key, value in _flat(run.config):
-            if key in arms or any(f"{key}.".startswith(f"{name}.") for name in INDIFFERENT):
+            if key in arms or key in OWN or changes_no_number(key):
                 continue
             if value != run.seed:
                 own.add(key)

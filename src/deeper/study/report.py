@@ -11,11 +11,11 @@ import jinja2
 import yaml
 
 from deeper.errors import UserError
-from deeper.study import comparison, tables
+from deeper.study import comparison, differences, tables
 from deeper.study.collect import Collection, Run, collect
 from deeper.study.figures import make_figures
 from deeper.study.provenance import warnings
-from deeper.study.statistics import Finding, Verdict, examine, judge
+from deeper.study.statistics import FEWEST, Finding, Verdict, examine_all, judge
 
 CAPTIONS = {
     "error": "Error against {x}",
@@ -60,7 +60,7 @@ def make_report(
         UserError: no run is finished, or the definition cannot be understood.
     """
     collection = collect(directory, definition, mode)
-    findings = tuple(examine(test, collection) for test in collection.study.tests)
+    findings = examine_all(collection)
     verdict = judge(findings, collection)
     csv = tables.results_csv(collection)
     (directory / "results.csv").write_text(csv, encoding="utf-8", errors="backslashreplace")
@@ -99,7 +99,11 @@ def _page(report: Report) -> str:
         published=tables.published_rows(study.published),
         finished=len(collection.finished),
         expected=expected,
+        spread=tables.spread_words(collection),
+        fewest=FEWEST,
+        least_seeds=min(len(runs) for runs in tables.by_arm(collection).values()),
         most_seeds=max(len(runs) for runs in tables.by_arm(collection).values()),
+        comparisons=0 if study.base is None else differences.comparisons(collection),
         missing=_missing(collection),
         others=[run for run in collection.runs if run.status not in ("finished", "superseded")],
         warnings=warnings(collection),
@@ -185,7 +189,7 @@ def _origin(report: Report) -> str:
     """Say how the table's numbers came about."""
     made = {_machine(run) for run in report.collection.finished}
     return (
-        "Means over seeds, ± half the 95 % t interval; every test image once, one view, one net. "
+        f"{tables.spread_words(report.collection)}; every test image once, one view, one net. "
         f"Made by `{report.collection.command()}` ({'; '.join(sorted(made))})."
     )
 

@@ -4,6 +4,8 @@ Runs of one seed share the order of the data and the held-out split, so comparis
 runs of the same seed. There are three, all two-sided at the 5 % level:
 
 - Two arms over seeds: Student's paired t test (Student 1908, "The probable error of a mean").
+  Errors are multiples of 1 / (test images), so that all differences may be the same; there is no
+  spread to measure a mean by then, and no test is made.
 - Two lines over several depths: each (seed, depth) gives a pair. If the lines were the same, either
   run of a pair could as well have been the better one, so every pattern of signs of the differences
   is as likely as the one seen; p is the share of patterns whose mean is at least as far from zero
@@ -13,14 +15,24 @@ runs of the same seed. There are three, all two-sided at the 5 % level:
   seeds as blocks. If depth did not matter, every ranking of the depths within a seed would be as
   likely. It asks for a tendency, not for a rise at each single step.
 
-A study's claim is supported only if each of its tests supports its part. As all of them have to,
-none needs a correction for their number (Berger 1982, Technometrics 24, intersection-union test).
+The last two have a least p that a number of runs can give at all, see `reach`.
+
+Verdicts on a claim, each with an error of at most 5 %:
+
+- Supported: each of its tests supports its part. As all of them have to, none needs a correction
+  for their number (Berger 1982, Technometrics 24, intersection-union test).
+- Contradicted: one of its tests is significant in the other direction. As any one is enough, their
+  p are corrected for the number of the study's tests (Holm 1979, "A simple sequentially rejective
+  multiple test procedure"), those included that are not carried out.
+- Inconclusive: neither.
+
+Below five seeds a t interval says little (with two its factor is 12.7): means come with the range.
 """
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,9 +40,13 @@ from scipy import stats
 
 from deeper.errors import UserError
 from deeper.study.collect import Collection, Run
+from deeper.study.definition import Study
+from deeper.study.values import spelled
 
 LEVEL = 0.95
-SUPPORTED, NOT_SUPPORTED, OPEN = "supported", "not supported", "cannot be told yet"
+SUPPORTED, CONTRADICTED, OPEN = "supported", "contradicted", "inconclusive"
+FEWEST = 5  # seeds that an interval is shown of
+NO_SPREAD = 1e-9  # points; what is left of equal differences of errors by rounding is less
 EXACT_PAIRS = 16  # as many pairs as all patterns of signs are tried of
 SAMPLED_PATTERNS = 100_000
 MOST_SEEDS = 30  # above that, no number of seeds is recommended
@@ -41,32 +57,56 @@ class Mean:
     """A mean over seeds.
 
     Attributes:
-        n: values.
-        mean: their mean.
+        values: one a seed.
+        mean: of them.
         std: their standard deviation (n - 1); None for a single value.
-        half_width: of the 95 % t interval of the mean; None for a single value.
+        half_width: of the t interval of the mean; None for fewer than `FEWEST` values.
     """
 
-    n: int
+    values: tuple[float, ...]
     mean: float
     std: float | None
     half_width: float | None
 
+    @property
+    def n(self) -> int:
+        """Return the number of values."""
+        return len(self.values)
+
     def __str__(self) -> str:
-        """Write as ``13.21 ± 0.40``, mean and half width of the interval."""
-        spread = "" if self.half_width is None else f" ± {self.half_width:.2f}"
-        return f"{self.mean:.2f}{spread}"
+        """Write as ``13.21 ± 0.40``, or of few seeds ``13.21 (13.00 to 13.41)``, their range."""
+        return self.write("{:.2f}")
+
+    def write(self, form: str) -> str:
+        """Write the mean and its spread, means and ends of ranges in a format."""
+        mean = form.format(self.mean)
+        if self.half_width is not None:
+            words = f"{mean} ± {self.half_width:.2f}"
+        elif self.n > 1:
+            words = f"{mean} ({form.format(min(self.values))} to {form.format(max(self.values))})"
+        else:
+            words = mean
+        return words.replace("-", "−")
 
 
-def mean_of(values: Sequence[float]) -> Mean:
-    """Return mean, standard deviation and the half width of the mean's 95 % t interval."""
+def mean_of(values: Sequence[float], comparisons: int = 1) -> Mean:
+    """Return mean, standard deviation and the half width of the mean's t interval.
+
+    Args:
+        values: one a seed.
+        comparisons: intervals that are to hold at once with 95 %; of a single one each is of 95 %,
+            of more of 100 % - 5 % / comparisons (Bonferroni).
+    """
     n = len(values)
     mean = float(np.mean(values))
     if n < 2:
-        return Mean(n, mean, None, None)
+        return Mean((*values,), mean, None, None)
     std = float(np.std(values, ddof=1))
-    half_width = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) * std / math.sqrt(n)
-    return Mean(n, mean, std, half_width)
+    if n < FEWEST:
+        return Mean((*values,), mean, std, None)
+    level = 1 - (1 - LEVEL) / comparisons
+    half_width = float(stats.t.ppf(0.5 + level / 2, n - 1)) * std / math.sqrt(n)
+    return Mean((*values,), mean, std, half_width)
 
 
 @dataclass(frozen=True)
@@ -75,15 +115,17 @@ class Finding:
 
     Attributes:
         claim: in words.
-        verdict: supported, not supported (the opposite is significant) or cannot be told yet.
+        verdict: supported, contradicted (the opposite is significant) or inconclusive.
         words: the numbers behind it.
         p: of the test; None where there was none.
+        favours: whether the runs lean the way of the claim.
     """
 
     claim: str
     verdict: str
     words: str
     p: float | None = None
+    favours: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,7 +133,7 @@ class Verdict:
     """What all tests together say of the study's claim.
 
     Attributes:
-        word: supported, not supported or cannot be told yet.
+        word: supported, contradicted or inconclusive.
         sentence: why.
     """
 
@@ -99,8 +141,82 @@ class Verdict:
     sentence: str
 
 
+@dataclass(frozen=True)
+class Reach:
+    """What a test can come to at all with so many runs.
+
+    Attributes:
+        test: in words, with the number of runs.
+        least_p: the smallest p that it can give, 0 where any can come; None where the runs are too
+            few for the test.
+        words: what that means for a study.
+    """
+
+    test: str
+    least_p: float | None
+    words: str
+
+    @property
+    def can_decide(self) -> bool:
+        """Whether any outcome is significant."""
+        return self.least_p is not None and self.least_p < 1 - LEVEL
+
+
+def reach(test: Mapping[str, Any], runs: Sequence[Run], study: Study) -> Reach:
+    """Say what a test of a study could come to if all of these runs were finished.
+
+    Args:
+        test: as of `examine`.
+        runs: that there will be; their metrics are not looked at.
+        study: that the test is of.
+    """
+    cells = _cells(test, runs, study.x, lambda run: 0.0)
+    if test.get("trend"):
+        seeds, xs = _full_block(cells)
+        name = f"Page's trend test, {_seeds(len(seeds))} at {len(xs)} values of {study.x}"
+        if len(seeds) < 2:
+            return Reach(name, None, "it takes two seeds and three values")
+        return _reach(name, least_trend_p(len(seeds), len(xs)))
+    seeds = sorted({seed for seed, _ in cells})
+    if len({x for _, x in cells}) > 1:
+        name = f"sign-flip test, {len(cells)} pairs of runs"
+        if len(seeds) < 2:
+            return Reach(name, None, "it takes two seeds")
+        return _reach(name, least_sign_flip_p(len(cells)))
+    n = len(cells)
+    name = f"paired t test, {_seeds(n)}"
+    if n < 2:
+        return Reach(name, None, "it takes two seeds")
+    times = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) / math.sqrt(n)
+    return Reach(
+        name,
+        0.0,
+        f"decides where the mean difference is {times:.1f} times its standard deviation over seeds",
+    )
+
+
+def _reach(name: str, least: float) -> Reach:
+    words = f"the least p that it can give is {least:.2g}"
+    return Reach(name, least, words if least < 1 - LEVEL else f"{words}: it can decide nothing")
+
+
+def _seeds(n: int) -> str:
+    return f"{n} seed{'' if n == 1 else 's'}"
+
+
+def least_sign_flip_p(pairs: int) -> float:
+    """Return the smallest p of `sign_flip`: all differences have one sign."""
+    return 2 / 2**pairs if pairs <= EXACT_PAIRS else 1 / (SAMPLED_PATTERNS + 1)
+
+
+def least_trend_p(seeds: int, values: int) -> float:
+    """Return the smallest two-sided p of Page's test: every seed has the same order."""
+    ordered = np.tile(np.arange(values), (seeds, 1))
+    return min(1.0, 2 * float(stats.page_trend_test(ordered).pvalue))
+
+
 def examine(test: Mapping[str, Any], collection: Collection) -> Finding:
-    """Carry out one test of a study.
+    """Carry out one test of a study, by itself; `findings` corrects for the number of them.
 
     Args:
         test: a claim, and either ``better`` and ``worse``, each a choice of runs by facts of their
@@ -112,7 +228,7 @@ def examine(test: Mapping[str, Any], collection: Collection) -> Finding:
     """
     study = collection.study
     metric = test.get("metric", study.metric)
-    cells = _cells(test, collection.finished, study.x, metric)
+    cells = _cells(test, collection.finished, study.x, lambda run: run.number(metric))
     x_name = (study.x_label or study.x).split(" (")[0]
     if test.get("trend"):
         return _trend(test, cells, x_name)
@@ -123,6 +239,31 @@ def examine(test: Mapping[str, Any], collection: Collection) -> Finding:
     return _over_seeds(test["claim"], {seed: value for (seed, _), value in cells.items()})
 
 
+def examine_all(collection: Collection) -> tuple[Finding, ...]:
+    """Carry out a study's tests; of several, those in the other direction are corrected by Holm."""
+    findings = [examine(test, collection) for test in collection.study.tests]
+    against = [1.0 if f.p is None or f.favours else f.p for f in findings]
+    return tuple(
+        _corrected(finding, p, len(findings)) if own < 1 - LEVEL and p > own else finding
+        for finding, p, own in zip(findings, holm(against), against, strict=True)
+    )
+
+
+def _corrected(finding: Finding, p: float, tests: int) -> Finding:
+    words = f"{finding.words}, in the other direction; {_p(p)} after Holm, of {tests} tests"
+    return replace(finding, verdict=_verdict(p, -1.0), words=words)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Return p corrected for their number by Holm's step-down method, in the same order."""
+    corrected = [1.0] * len(ps)
+    highest = 0.0
+    for rank, place in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
+        highest = max(highest, min(1.0, (len(ps) - rank) * ps[place]))
+        corrected[place] = highest
+    return corrected
+
+
 def judge(findings: Sequence[Finding], collection: Collection) -> Verdict:
     """Put the findings together into a verdict on the claim."""
     absences = collection.absences()
@@ -131,30 +272,33 @@ def judge(findings: Sequence[Finding], collection: Collection) -> Verdict:
     if not total:
         return Verdict(OPEN, f"The study states no test; the figures are all there is.{note}")
     kinds = [finding.verdict for finding in findings]
-    against, for_it = kinds.count(NOT_SUPPORTED), kinds.count(SUPPORTED)
+    against, for_it = kinds.count(CONTRADICTED), kinds.count(SUPPORTED)
     if against:
-        which = " ".join(finding.claim for finding in findings if finding.verdict == NOT_SUPPORTED)
+        which = " ".join(finding.claim for finding in findings if finding.verdict == CONTRADICTED)
+        corrected = ", corrected for their number (Holm)" if total > 1 else ""
         return Verdict(
-            NOT_SUPPORTED,
-            f"{_count(against, total)} significant in the other direction{_rest(for_it)}. The "
-            f"opposite holds of: {which}{note}",
+            CONTRADICTED,
+            f"{_count(against, total)} significant in the other direction at the 5 % level"
+            f"{corrected}{_rest(for_it)}. The opposite holds of: {which}{note}",
         )
     if for_it == total:
-        whole = "The test is" if total == 1 else f"All {total} tests are"
-        return Verdict(SUPPORTED, f"{whole} significant in its favour at the 5 % level.{note}")
+        words = f"{_count(total, total)} significant in its favour at the 5 % level.{note}"
+        return Verdict(SUPPORTED, words)
     left = total - for_it
     if for_it:
-        words = f"{_count(for_it, total)} significant in its favour, {left} undecided"
+        words = f"{_count(for_it, total)} significant in its favour, {left} inconclusive"
     else:
-        words = "The test is undecided" if total == 1 else f"All {total} tests are undecided"
+        words = f"{_count(total, total)} inconclusive"
     undecided = [finding.claim for finding in findings if finding.verdict == OPEN]
-    which = f" Undecided: {' '.join(undecided)}" if for_it else ""
+    which = f" Inconclusive: {' '.join(undecided)}" if for_it else ""
     return Verdict(OPEN, f"{words} at the 5 % level.{which}{note}")
 
 
 def _count(n: int, total: int) -> str:
     if total == 1:
         return "The test is"
+    if n == total:
+        return f"All {total} tests are"
     return f"{n} of {total} tests {'is' if n == 1 else 'are'}"
 
 
@@ -165,16 +309,18 @@ def _rest(supporting: int) -> str:
 Cells = dict[tuple[int, Any], float]  # (seed, x) -> a metric, or a difference of two
 
 
-def _cells(test: Mapping[str, Any], runs: Sequence[Run], x: str, metric: str) -> Cells:
-    """Return the metric of a test's runs, or worse minus better, by seed and x."""
+def _cells(
+    test: Mapping[str, Any], runs: Sequence[Run], x: str, number: Callable[[Run], float | None]
+) -> Cells:
+    """Return a number of a test's runs, or worse minus better, by seed and x."""
 
     def chosen(facts: Mapping[str, Any], at_x: bool) -> Cells:
         out: Cells = {}
         for run in runs:
-            value = run.number(metric)
+            value = number(run)
             if run.seed is None or value is None:
                 continue
-            if all(run.value(key) == fact for key, fact in facts.items()):
+            if all(spelled(run.value(key)) == spelled(fact) for key, fact in facts.items()):
                 cell = (run.seed, run.value(x) if at_x else None)
                 if cell in out:
                     raise UserError(
@@ -197,19 +343,24 @@ def _over_seeds(claim: str, differences: Mapping[int, float]) -> Finding:
     values = list(differences.values())
     summary = mean_of(values)
     each = ", ".join(_signed(value) for value in values)
-    if summary.half_width is None or summary.std is None:
+    if summary.std is None:
         return Finding(
             claim,
             OPEN,
             f"difference {each} points with a single seed: no test is possible, a second seed is "
             "the least",
         )
-    low, high = summary.mean - summary.half_width, summary.mean + summary.half_width
-    constant = summary.std == 0
-    p = float(summary.mean == 0) if constant else float(stats.ttest_1samp(values, 0.0).pvalue)
+    if summary.std <= NO_SPREAD:
+        return Finding(
+            claim,
+            OPEN,
+            f"all {summary.n} seeds have the difference {_signed(summary.mean)} points: without a "
+            "spread there is no t test; further seeds, or a larger test set, may show one",
+        )
+    p = float(stats.ttest_1samp(values, 0.0).pvalue)
     words = (
-        f"difference {_signed(summary.mean)} points over {summary.n} seeds ({each}), 95 % interval "
-        f"{_signed(low)} to {_signed(high)}, paired t test {_p(p)}"
+        f"difference {_signed(summary.mean)} points over {summary.n} seeds ({each}), "
+        f"{_interval(summary)}paired t test {_p(p)}"
     )
     verdict = _verdict(p, summary.mean)
     if verdict == OPEN:
@@ -217,17 +368,24 @@ def _over_seeds(claim: str, differences: Mapping[int, float]) -> Finding:
         needed = _seeds_needed(summary)
         if needed:
             words += f"; if mean and spread stay as they are, about {needed} seeds would decide"
-    return Finding(claim, verdict, words, p)
+    return Finding(claim, verdict, words, p, summary.mean >= 0)
+
+
+def _interval(summary: Mean) -> str:
+    if summary.half_width is None:
+        return ""
+    low, high = summary.mean - summary.half_width, summary.mean + summary.half_width
+    return f"95 % interval {_signed(low)} to {_signed(high)}, "
 
 
 def _seeds_needed(summary: Mean) -> int | None:
     """Return the least n whose t interval would leave out zero at this mean and deviation."""
     if not summary.std:
         return None
-    for n in range(summary.n + 1, MOST_SEEDS + 1):
-        if stats.t.ppf(0.5 + LEVEL / 2, n - 1) * summary.std / math.sqrt(n) < abs(summary.mean):
-            return n
-    return None
+    n = np.arange(summary.n + 1, MOST_SEEDS + 1)
+    half_widths = stats.t.ppf(0.5 + LEVEL / 2, n - 1) * summary.std / np.sqrt(n)
+    enough = n[half_widths < abs(summary.mean)]
+    return int(enough[0]) if len(enough) else None
 
 
 def _over_pairs(claim: str, cells: Cells, x_name: str) -> Finding:
@@ -246,8 +404,9 @@ def _over_pairs(claim: str, cells: Cells, x_name: str) -> Finding:
     if len(seeds) < 2:
         return Finding(claim, OPEN, f"{words}; with a single seed no test is made")
     p, exact = sign_flip(values)
-    words += f"; {'exact ' if exact else ''}sign-flip test {_p(p)}"
-    return Finding(claim, _verdict(p, mean), words, p)
+    least = _least(least_sign_flip_p(len(values)), f"{len(values)} pairs")
+    words += f"; {'exact ' if exact else ''}sign-flip test {_p(p)} ({least})"
+    return Finding(claim, _verdict(p, mean), words, p, mean >= 0)
 
 
 def sign_flip(values: np.ndarray) -> tuple[float, bool]:
@@ -291,10 +450,11 @@ def _trend(test: Mapping[str, Any], cells: Cells, x_name: str) -> Finding:
     down = float(stats.page_trend_test(-table).pvalue)
     p = min(1.0, 2 * min(up, down))
     agrees = (up < down) == rising
-    words += f"; Page's trend test {_p(p)}"
+    least = _least(least_trend_p(*table.shape), f"{_seeds(len(seeds))} at {len(xs)} values")
+    words += f"; Page's trend test {_p(p)} ({least})"
     if p >= 1 - LEVEL:
         words += f", leaning {'that' if agrees else 'the other'} way"
-    return Finding(claim, _verdict(p, 1.0 if agrees else -1.0), words, p)
+    return Finding(claim, _verdict(p, 1.0 if agrees else -1.0), words, p, agrees)
 
 
 def _full_block(cells: Cells) -> tuple[list[int], list[Any]]:
@@ -312,7 +472,7 @@ def _full_block(cells: Cells) -> tuple[list[int], list[Any]]:
 def _verdict(p: float, towards: float) -> str:
     if p >= 1 - LEVEL:
         return OPEN
-    return SUPPORTED if towards > 0 else NOT_SUPPORTED
+    return SUPPORTED if towards > 0 else CONTRADICTED
 
 
 def _agreement(values: Sequence[float]) -> str:
@@ -327,6 +487,12 @@ def _agreement(values: Sequence[float]) -> str:
 
 def _signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−")
+
+
+def _least(p: float, of: str) -> str:
+    if p < 1 - LEVEL:
+        return f"the least that {of} can give is {p:.2g}"
+    return f"the least that {of} can give is {p:.2g}, so that they cannot decide"
 
 
 def _p(p: float) -> str:

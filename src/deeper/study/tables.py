@@ -11,7 +11,7 @@ from typing import Any
 from deeper.errors import UserError
 from deeper.study import differences
 from deeper.study.collect import Collection, Run
-from deeper.study.statistics import mean_of
+from deeper.study.statistics import FEWEST, mean_of
 
 COLUMNS = (
     "label",
@@ -103,7 +103,7 @@ def headings(collection: Collection) -> tuple[str, ...]:
 
 
 def summary_rows(collection: Collection) -> list[tuple[str, ...]]:
-    """Return the summary: a row an arm, means over its seeds, errors with 95 % intervals."""
+    """Return the summary: a row an arm, means over its seeds, errors with their spread."""
     if collection.study.base is not None:
         return differences.rows(collection)
     return [
@@ -119,6 +119,17 @@ def summary_rows(collection: Collection) -> list[tuple[str, ...]]:
         )
         for arm, runs in by_arm(collection).items()
     ]
+
+
+def spread_words(collection: Collection) -> str:
+    """Say what stands behind the means of `summary_rows`."""
+    numbers = {len(runs) for runs in by_arm(collection).values()}
+    words = []
+    if max(numbers) >= FEWEST:
+        words.append(f"with {FEWEST} or more ± half the 95 % t interval, each by itself")
+    if min(numbers) < FEWEST:
+        words.append(f"with fewer than {FEWEST} the least and the greatest run in parentheses")
+    return f"Means over n seeds; {', '.join(words)}"
 
 
 def _mean(runs: Sequence[Run], key: str, form: str | None = None, unit: float = 1.0) -> str:

@@ -27,6 +27,7 @@ from deeper.cli.sweeps.submission import (
 )
 from deeper.cli.train import ANOTHER, check
 from deeper.errors import UserError
+from deeper.study.values import of_overrides
 from deeper.track.files import disk_errors, read_json
 from deeper.track.lock import Lock, holder_of, take_lock
 from deeper.track.run_directory import CONFIG, RESULT, RunDirectory, read_config
@@ -122,12 +123,12 @@ def _tell_apart(arms: list[Arm]) -> None:
     """Add to the arms' names what differs between them and is not in their labels."""
     values: dict[str, set[str]] = {}
     for arm in arms:
-        for key, _, value in (override.partition("=") for override in arm.overrides):
+        for key, value in of_overrides(arm.overrides).items():
             values.setdefault(key, set()).add(value)
     told = ("model", "model.depth", "seed")
     differing = [key for key, some in values.items() if len(some) > 1 and key not in told]
     for arm in arms:
-        own = dict(override.split("=", 1) for override in arm.overrides if "=" in override)
+        own = of_overrides(arm.overrides)
         arm.name = " ".join([arm.name, *(own[key] for key in differing if key in own)])
 
 
