@@ -3,7 +3,6 @@
 import datetime
 import functools
 import importlib.metadata
-import os
 import platform
 import shlex
 import socket
@@ -12,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from deeper.platform_support import core_count, cpu_name
 from deeper.track.files import read_json
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
@@ -26,8 +26,8 @@ def environment() -> dict[str, Any]:
         **{name: _version(name) for name in (*PACKAGES, "deeper")},
         "system": platform.platform(),
         "hostname": socket.gethostname(),
-        "cpu": _cpu(),
-        "cpu_count": len(os.sched_getaffinity(0)),
+        "cpu": cpu_name(),
+        "cpu_count": core_count(),
         **code_version(root()),
         "command": f"{sys.argv[0]} {shlex.join(sys.argv[1:])}",
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -80,11 +80,3 @@ def _git(root: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.decode(errors="replace")
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "")

@@ -9,7 +9,6 @@ training step.
 prints the number of rows sent.
 """
 
-import fcntl
 import hashlib
 import os
 import re
@@ -17,12 +16,14 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deeper.errors import UserError
+from deeper.platform_support import lock_file
 from deeper.track.files import read_json, to_json, write_whole
 from deeper.track.run_directory import EXAMPLES, RESULT, ROWS, read_config, read_rows
 
@@ -49,7 +50,8 @@ def upload(path: Path, mode: str, ended: Callable[[], str | None]) -> int:
 
     (path / "wandb").mkdir(exist_ok=True)
     with (path / "wandb" / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the mirror of an earlier leg may be at it still
+        with suppress(OSError):  # a file system without locks
+            lock_file(lock.fileno(), wait=True)  # an earlier leg's mirror may still be sending
         run = _begin(wandb, path, mode)
         first = run.starting_step
         number, offset, status = 0, 0, None
