@@ -13,6 +13,7 @@ from typing import Any
 
 from deeper.platform_support import core_count, cpu_name
 from deeper.track.files import read_json
+from deeper.version import RELEASE
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 LONGEST_DIFF = 1_000_000
@@ -23,7 +24,8 @@ def environment() -> dict[str, Any]:
     """Return what `environment.json` holds, but for the devices."""
     return {
         "python": platform.python_version(),
-        **{name: _version(name) for name in (*PACKAGES, "deeper")},
+        **{name: _version(name) for name in PACKAGES},
+        "deeper": RELEASE,  # the commit is told below
         "system": platform.platform(),
         "hostname": socket.gethostname(),
         "cpu": cpu_name(),
