@@ -25,8 +25,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 os.environ["DEEPER_CACHE"] = str(Path(__file__).parents[1] / ".pytest_cache" / "d" / "xla")
 open_cache()
 
-# What `scripts/test quick` runs: files in which no test compiles a program. A test there that does is
-# marked @pytest.mark.compiles and left out; without the mark it fails.
+# What `scripts/test quick` runs: files in which no test compiles a program. A test there that does
+# is marked @pytest.mark.compiles and left out; without the mark it fails.
 QUICK = (
     "data/test_batches.py",
     "data/test_order.py",

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import deeper
+from deeper.cli.help import help_of
 from deeper.cli.xla_flags import set_flags
 from deeper.errors import UserError
 
@@ -30,6 +32,8 @@ VERBS = {
 
 ARM = "arm"  # what launchers start; its config is composed already
 
+HELP = ("-h", "--help")
+
 FINISHED, FAILED, USER_ERROR, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 75
 
 
@@ -40,9 +44,12 @@ def main() -> int:
     became infinite or not a number. 75: stopped on request; the same command goes on from there.
     """
     verb, *rest = sys.argv[1:] or ["--help"]
-    if verb in ("-h", "--help", "help"):
-        print(_usage())
-        return FINISHED
+    if verb == "--version":
+        return _show(f"deeper {deeper.__version__}")
+    if verb == "help" and rest:
+        verb, rest = rest[0], [*rest[1:], "--help"]
+    if verb in (*HELP, "help"):
+        return _show(_usage())
     if verb not in (*VERBS, ARM):
         close = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
@@ -52,6 +59,8 @@ def main() -> int:
         verb, rest = "convolution", rest[1:]
     if verb == "sweep" and rest and "=" not in rest[0] and not rest[0].startswith("-"):
         rest = [f"action={rest[0]}", *rest[1:]]
+    if verb != ARM and any(word in HELP for word in rest):
+        return _show(help_of(verb, conf_directory()))
     set_flags()
     # Keeps XLA's C++ log to errors; a warning there has no line number that a reader could use.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -74,8 +83,17 @@ def _usage() -> str:
     return (
         "usage: deeper VERB [key=value ...]\n\n"
         f"{verbs}\n\n"
-        "deeper VERB --help shows what can be set; deeper VERB --cfg job shows what is set."
+        "deeper VERB --help, or deeper help VERB, explains a verb; deeper --version tells the\n"
+        "version; deeper VERB --cfg job shows what is set."
     )
+
+
+def _show(text: str) -> int:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # the reader has seen enough: ... | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FINISHED
 
 
 def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) -> int:
