@@ -25,6 +25,58 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 os.environ["DEEPER_CACHE"] = str(Path(__file__).parents[1] / ".pytest_cache" / "d" / "xla")
 open_cache()
 
+# What `scripts/test quick` runs: files in which no test compiles a program. A test there that does
+# is marked @pytest.mark.compiles and left out; without the mark it fails.
+QUICK = (
+    "data/test_batches.py",
+    "data/test_order.py",
+    "data/test_pictures.py",
+    "data/test_prepare.py",
+    "data/test_readable.py",
+    "data/test_sources.py",
+    "data/test_tfds.py",
+    "study/test_collect.py",
+    "study/test_differences.py",
+    "study/test_published.py",
+    "study/test_statistics.py",
+    "study/test_tables.py",
+    "test_experiments.py",
+    "test_help.py",
+    "test_platform_support.py",
+    "test_version.py",
+    "track/test_beside.py",
+    "track/test_environment.py",
+    "track/test_lock.py",
+    "track/test_run_directory.py",
+    "weights/test_files.py",
+)
+_compilations: list[str] = []
+
+
+def _note_compilation(event: str, duration: float, **_: object) -> None:
+    if event.endswith("backend_compile_duration"):
+        _compilations.append(event)
+
+
+jax.monitoring.register_event_duration_secs_listener(_note_compilation)
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests that compile nothing."""
+    here = Path(__file__).parent
+    for item in items:
+        file = item.path.relative_to(here).as_posix()
+        if file in QUICK and item.get_closest_marker("compiles") is None:
+            item.add_marker("quick")
+
+
+@pytest.fixture(autouse=True)
+def _quick_tests_compile_nothing(request):
+    before = len(_compilations)
+    yield
+    if request.node.get_closest_marker("quick") and len(_compilations) > before:
+        pytest.fail("This test compiles: mark it @pytest.mark.compiles (tests/README.md).")
+
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory) -> Path:

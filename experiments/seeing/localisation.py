@@ -23,7 +23,6 @@ from deeper.augment.ops import Normalise
 from deeper.cli import device, stored
 from deeper.cli.splits import open_splits
 from deeper.inspect.attribution import grad_cam
-from deeper.inspect.methods import stages
 from deeper.inspect.opened import Opened
 
 PAIRS, LOOKED_AT = 500, 3000
@@ -49,7 +48,7 @@ def main() -> None:
     pairs = pairs[labels[pairs[:, 0]] != labels[pairs[:, 1]]][:PAIRS]
     both = np.concatenate([images[pairs[:, 0]], images[pairs[:, 1]]], axis=2)
     net = Opened(weights.model, weights.variables, both.shape[1:])
-    layer = stages(net)[-1]
+    layer = net.stages[-1]
     heat_of = jax.jit(lambda some, classes: grad_cam(net, some, classes, layer))
     shares = []
     for side in (0, 1):

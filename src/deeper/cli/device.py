@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from deeper.errors import UserError
 from deeper.models import cpu
+from deeper.platform_support import core_count
 from deeper.train.parallel import data_mesh
 
 # What changes every number and is no choice: as JAX has it where nobody says otherwise.
@@ -161,7 +162,7 @@ def facts(mesh: Mesh) -> dict[str, Any]:
         "device_kind": devices[0].device_kind,
         "device_count": len(devices),
         "process_count": jax.process_count(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": core_count(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "jax_variables": {
             key: value

@@ -3,7 +3,6 @@
 Of several processes each one feeds its own rows of a batch.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from functools import partial
@@ -21,6 +20,7 @@ from deeper.data.photographs import Photographs
 from deeper.data.processes import free_memory
 from deeper.data.sources import Split
 from deeper.errors import UserError
+from deeper.platform_support import core_count
 from deeper.train.evaluate import Split as EvaluatedSplit
 from deeper.train.feed import OWN, Feed, Resident, Streamed, on_device
 from deeper.train.parallel import Form, own_rows
@@ -63,7 +63,7 @@ def workers_of(data: DictConfig) -> Workers:
     if processes not in ("auto", True, False):
         raise UserError(f"data.processes={processes} is unknown; choose auto, true or false.")
     if processes == "auto":
-        count = data.workers or len(os.sched_getaffinity(0))
+        count = data.workers or core_count()
         processes = count > THREADS_GAIN_TO and free_memory() > ROOM
     return Workers(data.workers, processes)
 

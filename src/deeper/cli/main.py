@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import deeper
+from deeper.cli.help import help_of
 from deeper.cli.output import FULL, lasting
 from deeper.cli.xla_flags import set_flags
 from deeper.errors import UserError
@@ -36,6 +38,7 @@ ARM = "arm"  # what launchers start; its config is composed already
 
 # What the system says of a place that a person has to mend.
 REFUSALS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, *FULL)
+HELP = ("-h", "--help")
 
 FINISHED, FAILED, USER_ERROR, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 75
 
@@ -63,9 +66,12 @@ def main() -> int:
 
 def _main() -> int:
     verb, *rest = sys.argv[1:] or ["--help"]
-    if verb in ("-h", "--help", "help"):
-        print(_usage())
-        return FINISHED
+    if verb == "--version":
+        return _show(f"deeper {deeper.__version__}")
+    if verb == "help" and rest:
+        verb, rest = rest[0], [*rest[1:], "--help"]
+    if verb in (*HELP, "help"):
+        return _show(_usage())
     if verb not in (*VERBS, ARM):
         close = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
@@ -75,6 +81,8 @@ def _main() -> int:
         verb, rest = "convolution", rest[1:]
     if verb == "sweep" and rest and "=" not in rest[0] and not rest[0].startswith("-"):
         rest = [f"action={rest[0]}", *rest[1:]]
+    if verb != ARM and any(word in HELP for word in rest):
+        return _show(help_of(verb, conf_directory()))
     set_flags()
     # Keeps XLA's C++ log to errors; a warning there has no line number that a reader could use.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -97,8 +105,14 @@ def _usage() -> str:
     return (
         "usage: deeper VERB [key=value ...]\n\n"
         f"{verbs}\n\n"
-        "deeper VERB --help shows what can be set; deeper VERB --cfg job shows what is set."
+        "deeper VERB --help, or deeper help VERB, explains a verb; deeper --version tells the\n"
+        "version; deeper VERB --cfg job shows what is set."
     )
+
+
+def _show(text: str) -> int:
+    print(text)
+    return FINISHED
 
 
 def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) -> int:

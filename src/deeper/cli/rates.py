@@ -1,6 +1,5 @@
 """What a run with streamed data is bound by, as its first calls show, and what helps."""
 
-import os
 from collections.abc import Iterator
 
 from omegaconf import DictConfig
@@ -8,6 +7,7 @@ from omegaconf import DictConfig
 from deeper.cli.feeds import workers_of
 from deeper.data.photographs import Photographs
 from deeper.data.storage import RESTART, layout_of
+from deeper.platform_support import core_count
 from deeper.train.rates import Rates
 
 SMALL = 0.25  # share of the cores' time, below which decoding cheaper gains little
@@ -36,7 +36,7 @@ def rate_lines(config: DictConfig, images: object, rates: Rates, *, on_cpu: bool
 
 
 def _remedies(config: DictConfig, images: object) -> Iterator[str]:
-    data, cores = config.data, len(os.sched_getaffinity(0))
+    data, cores = config.data, core_count()
     if not isinstance(images, Photographs):
         yield "data.on_device=true, if the devices' memory holds the data set (the same numbers)"
         return

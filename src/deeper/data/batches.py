@@ -4,7 +4,6 @@ A batch is worked on in pieces, by as many workers as the machine has cores, sev
 Which pixels are in it does not depend on any of that.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ from jaxtyping import Int32, UInt8
 from deeper.data.photographs import Photographs
 from deeper.data.processes import Processes
 from deeper.data.sources import Split
+from deeper.platform_support import core_count
 
 PIECE = 16  # examples: a batch of 256 keeps 16 workers busy, and the first one comes soon
 MOST_AHEAD = 32  # batches
@@ -77,7 +77,7 @@ def stream(
     own = range(whole)[rows]
     size = len(own)
     shape = (size, *source.shape[1:])
-    count = workers.count or len(os.sched_getaffinity(0))
+    count = workers.count or core_count()
     ahead = min(max(AHEAD_BYTES // int(np.prod(shape)), 2), MOST_AHEAD)
     ahead = max(ahead, -(-2 * count * PIECE // size))
 

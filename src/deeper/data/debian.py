@@ -11,7 +11,6 @@ Drawings, renderings and second copies of a photograph in the packages are left 
 import csv
 import hashlib
 import io
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from PIL import Image, ImageFilter
 from deeper.data.folder import Photograph, Tree, shuffled
 from deeper.data.scratch import Progress
 from deeper.errors import UserError
+from deeper.platform_support import core_count
 
 _LOMIRI = "usr/share/backgrounds/{}.jpg"
 _MATE = "usr/share/backgrounds/mate/nature/{}.jpg"
@@ -113,7 +113,7 @@ def cut_photographs(
     labels = {name: label for label, name in enumerate(sorted(found))}
     shutil.rmtree(scratch, ignore_errors=True)
     splits: dict[str, list[Photograph]] = {split: [] for split in crops}
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(core_count()) as pool:
         cut = partial(_cut_one, crops=crops, scratch=scratch)
         jobs = [pool.submit(cut, path, name, labels[name]) for name, path in found.items()]
         for done, job in enumerate(jobs, 1):

@@ -16,6 +16,7 @@ from deeper.data import records
 from deeper.data.decoded import places
 from deeper.data.scratch import Progress
 from deeper.errors import UserError
+from deeper.platform_support import core_count
 
 NOTE = "content.json"
 AT_ONCE = 64  # photographs that a thread reads at a time
@@ -56,7 +57,7 @@ def content_of(directory: Path, progress: Progress) -> str:
 
 def _digest(directory: Path, progress: Progress) -> str:
     """Read everything; neither how the records lie in files nor how they were coded counts."""
-    whole, threads = hashlib.sha256(), len(os.sched_getaffinity(0))
+    whole, threads = hashlib.sha256(), core_count()
     with ThreadPoolExecutor(threads) as pool:  # hashing leaves the GIL
         for split, lengths in sorted(records.split_lengths(directory).items()):
             count = sum(lengths)

@@ -1,6 +1,5 @@
 """Photographs in a folder a class, as torchvision and Kaggle lay them out."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from deeper.data import jpeg
 from deeper.data.pictures import SUFFIXES, LeftOut, is_hidden, pictures_below, told
 from deeper.data.scratch import Progress
 from deeper.errors import UserError
+from deeper.platform_support import core_count
 
 TRAIN_NAMES = ("train", "training")
 TEST_NAMES = ("test", "testing", "val", "valid", "validation")
@@ -174,7 +174,7 @@ def checked(tree: Tree, on_bad: str, progress: Progress) -> Tree:
     splits = {}
     for split, photographs in tree.splits.items():
         kept = []
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        with ThreadPoolExecutor(core_count()) as pool:
             looked = zip(photographs, pool.map(look, photographs), strict=True)
             for done, (photograph, (name, error)) in enumerate(looked, 1):
                 if error is None:

@@ -19,6 +19,7 @@ from deeper.data import jpeg, records
 from deeper.data.photographs import Photographs
 from deeper.data.scratch import Progress
 from deeper.data.sources import Split
+from deeper.platform_support import core_count
 
 CHUNK = 64  # photographs decoded at a time
 
@@ -84,7 +85,7 @@ def _decode_all(directory: Path, split: str, progress: Progress) -> dict[int, st
         return bad
 
     found: dict[int, str] = {}
-    workers = len(os.sched_getaffinity(0))
+    workers = core_count()
     with ThreadPoolExecutor(workers) as pool:
         pending: deque[tuple[int, Future[dict[int, str]]]] = deque()
         for begin in range(0, count, CHUNK):

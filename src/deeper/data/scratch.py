@@ -1,13 +1,14 @@
 """Making a directory so that it appears whole or not at all, by one process at a time."""
 
 import errno
-import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from deeper.platform_support import lock_file
 
 Progress = Callable[[str, int, int], None]  # what is done, how many so far, of how many
 
@@ -66,10 +67,10 @@ def alone(path: Path, progress: Progress) -> Iterator[bool]:
         with path.open("a", encoding="utf-8") as file:
             try:
                 try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    lock_file(file.fileno(), wait=False)
                 except BlockingIOError:
                     progress("wait for another process", 0, 1)
-                    fcntl.flock(file, fcntl.LOCK_EX)
+                    lock_file(file.fileno(), wait=True)
             except OSError as error:
                 if error.errno not in NO_LOCKS:
                     raise

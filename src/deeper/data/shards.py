@@ -23,6 +23,7 @@ from deeper.data.folder import Photograph, Tree
 from deeper.data.scratch import Progress
 from deeper.data.storage import Storage, write_storage
 from deeper.errors import UserError
+from deeper.platform_support import core_count
 
 SHARD = 128 << 20  # bytes, about
 SIGNATURE = "unfinished"  # file that tells what is being written
@@ -71,7 +72,7 @@ def write(
     _require_room(place, name, plan)
     for split, shards in plan.items():
         total, done = sum(map(len, shards)), 0
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        with ThreadPoolExecutor(core_count()) as pool:
             pending = {
                 pool.submit(
                     _write_shard,

@@ -6,7 +6,6 @@ in a batch follows from the sizes alone, every photograph is in one batch, and w
 last batch of a shape is marked.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from jaxtyping import Int
 from deeper.data import jpeg, records
 from deeper.data.photographs import MIDDLE, Photographs
 from deeper.errors import UserError
+from deeper.platform_support import core_count
 
 CHUNK = 64  # photographs read at a time
 AHEAD = 2  # batches
@@ -67,7 +67,7 @@ def headers_of(photographs: Photographs, progress: Callable[[str, int, int], Non
         return found
 
     told: list[tuple[Size, str]] = []
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(core_count()) as pool:
         for part in pool.map(look, range(0, len(numbers), CHUNK)):
             told += part
             progress("sizes", len(told), len(numbers))
@@ -156,7 +156,7 @@ def whole(
         view = replace(photographs.view, image_shape=image.shape, crop=MIDDLE, shorter_side=shorter)
         photographs.shown(view).decode_into(image[None], np.array([number]))
 
-    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(workers or core_count()) as pool:
 
         def begin(group: Group, numbers: np.ndarray) -> tuple[dict[str, np.ndarray], list[Any]]:
             images = np.zeros((len(numbers), *group.shape, channels), np.uint8)

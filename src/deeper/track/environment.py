@@ -3,7 +3,6 @@
 import datetime
 import functools
 import importlib.metadata
-import os
 import platform
 import shlex
 import socket
@@ -12,11 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from deeper.platform_support import core_count, cpu_name
 from deeper.track.files import read_json
+from deeper.version import RELEASE, commit, git
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 LONGEST_DIFF = 1_000_000
-BUILT = Path(__file__).parents[1] / "_commit.txt"  # in an installed wheel: what it was built of
 FROZEN, FROZEN_DIFF = "code.json", "diff.patch"  # of a copy of the code, what it is a copy of
 
 
@@ -24,11 +24,12 @@ def environment() -> dict[str, Any]:
     """Return what `environment.json` holds, but for the devices."""
     return {
         "python": platform.python_version(),
-        **{name: _version(name) for name in (*PACKAGES, "deeper")},
+        **{name: _version(name) for name in PACKAGES},
+        "deeper": RELEASE,  # the commit is told below
         "system": platform.platform(),
         "hostname": socket.gethostname(),
-        "cpu": _cpu(),
-        "cpu_count": len(os.sched_getaffinity(0)),
+        "cpu": cpu_name(),
+        "cpu_count": core_count(),
         **code_version(root()),
         "command": f"{sys.argv[0]} {shlex.join(sys.argv[1:])}",
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -56,22 +57,22 @@ def code_version(root: Path) -> dict[str, Any]:
         diff = diff_file.read_text(encoding="utf-8") if diff_file.is_file() else None
         return frozen | {"git_diff": diff}
     if not (root / ".git").exists():
-        if BUILT.is_file():
-            built = BUILT.read_text(encoding="utf-8").strip()
-            return {"git_commit": built, "git_dirty": False, "git_diff": None}
+        built = commit()
+        if built is not None:
+            return {"git_commit": built[0], "git_dirty": built[1], "git_diff": None}
         return _unknown(f"{root} is no checkout")
-    commit: str | None = None
+    head: str | None = None
     try:
-        commit = _git(root, "rev-parse", "HEAD").strip()
-        diff = _git(root, "diff", "--no-ext-diff", "HEAD")
+        head = git(root, "rev-parse", "HEAD").strip()
+        diff = git(root, "diff", "--no-ext-diff", "HEAD")
         # New files are in no diff, but they make the tree another one all the same.
-        dirty = bool(_git(root, "status", "--porcelain"))
+        dirty = bool(git(root, "status", "--porcelain"))
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or str(error).encode()
-        return _unknown(f"git: {said.decode(errors='replace').strip()[:300]}", commit)
+        return _unknown(f"git: {said.decode(errors='replace').strip()[:300]}", head)
     if len(diff) > LONGEST_DIFF:
         diff = diff[:LONGEST_DIFF] + f"\n... {len(diff) - LONGEST_DIFF} characters more\n"
-    return {"git_commit": commit, "git_dirty": dirty, "git_diff": diff or None}
+    return {"git_commit": head, "git_dirty": dirty, "git_diff": diff or None}
 
 
 def _version(package: str) -> str | None:
@@ -83,36 +84,3 @@ def _version(package: str) -> str | None:
 
 def _unknown(why: str, commit: str | None = None) -> dict[str, Any]:
     return {"git_commit": commit, "git_dirty": None, "git_diff": None, "git_unknown": why}
-
-
-def _git(root: Path, *arguments: str) -> str:
-    """Return what git says of a checkout, which may be another user's.
-
-    Raises:
-        OSError, subprocess.SubprocessError: there is no git, or it fails.
-    """
-    # Variables such as GIT_DIR and GIT_WORK_TREE would lead to another repository.
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    # Git believes safe.directory from the environment, and this code runs from there anyway; no
-    # program that the checkout's own settings name is started.
-    given = {"safe.directory": str(root), "core.fsmonitor": "false"}
-    environ["GIT_CONFIG_COUNT"] = str(len(given))
-    for number, (key, value) in enumerate(given.items()):
-        environ |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
-    done = subprocess.run(
-        ["git", "--no-optional-locks", "-C", str(root), *arguments],
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        env=environ,
-        timeout=20,
-        check=True,
-    )
-    return done.stdout.decode(errors="replace")
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "")

@@ -15,11 +15,9 @@ is no fence: a write that had begun when its holder was suspended ends when it w
 """
 
 import errno
-import fcntl
 import itertools
 import json
 import os
-import re
 import socket
 import threading
 import time
@@ -29,6 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deeper.errors import UserError
+from deeper.platform_support import boot_id, is_locked, lock_file, seconds_awake_and_asleep
 from deeper.track.files import disk_errors
 
 RENEWAL, LEASE = 15.0, 60.0  # seconds
@@ -60,7 +59,7 @@ class Holder:
         job = variable("SLURM_JOB_ID", "")
         return cls(
             host=socket.gethostname(),
-            kernel=Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip(),
+            kernel=boot_id(),
             pid=os.getpid(),
             job=job and f"{job} on {variable('SLURM_CLUSTER_NAME', '')}",
             start=int(variable("SLURM_RESTART_COUNT") or 0),
@@ -96,7 +95,7 @@ class Lock:
     def __init__(self, path: Path, descriptor: int, number: int):
         self._path, self._descriptor = path, descriptor
         self._file, self._next = path / f"lock.{number}", path / f"lock.{number + 1}"
-        self._renewed = _uptime()
+        self._renewed = seconds_awake_and_asleep()
         self._lost = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
@@ -108,7 +107,7 @@ class Lock:
         Raises:
             UserError: this process was away for so long that another one has taken over.
         """
-        if _uptime() - self._renewed > 2 * RENEWAL:
+        if seconds_awake_and_asleep() - self._renewed > 2 * RENEWAL:
             self._renew()
         if self._lost:
             raise UserError(
@@ -134,7 +133,7 @@ class Lock:
         try:
             os.utime(self._file)
             self._lost = self._next.exists()
-            self._renewed = _uptime()
+            self._renewed = seconds_awake_and_asleep()
         except OSError as error:
             # Of another error nothing follows: where nobody can write, nobody can take over.
             self._lost = error.errno in (errno.ENOENT, errno.ESTALE)
@@ -192,7 +191,7 @@ def _wait_for_turn(path: Path, descriptor: int, taker: Holder, tell: Callable[[s
 def _flock(path: Path, descriptor: int) -> bool | None:
     """Return whether the file is locked now; None where the file system has no locks."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(descriptor, wait=False)
         return True
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
@@ -253,50 +252,19 @@ def _file_system_time(path: Path, descriptor: int) -> float:
     return os.fstat(descriptor).st_mtime
 
 
-def _uptime() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)  # goes on while the machine sleeps
-
-
 def holder_of(path: Path) -> Holder | None:
     """Return who holds a directory, found without touching it; None if nobody does.
 
-    A holder on this machine is known by the kernel's list of locks, another by its lease.
+    A holder on this machine is known by the kernel's list of locks, where it has one; another
+    machine's, and any without such a list, by its lease.
     """
     if not path.is_dir():
         return None
     lease = _newest(path)
     if lease.holder is None:
         return None
-    if lease.holder.kernel != Holder.this_process().kernel:
-        return lease.holder if time.time() - lease.renewed <= LEASE else None
-    try:
-        place = _in_list_of_locks(path / "lock")
-        lines = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    held = any({"FLOCK", place} <= set(line.split()) for line in lines)
+    here = lease.holder.kernel == Holder.this_process().kernel
+    held = is_locked(path / "lock") if here else None
+    if held is None:
+        held = time.time() - lease.renewed <= LEASE
     return lease.holder if held else None
-
-
-def _in_list_of_locks(file: Path) -> str:
-    """Return how ``/proc/locks`` names a file: by its file system's device and its inode.
-
-    The device is the one of the mount: where a file system has several (btrfs, overlayfs), stat(2)
-    gives another.
-    """
-    descriptor = os.open(file, os.O_PATH)
-    try:
-        status = os.fstat(descriptor)
-        mount = re.search(
-            r"^mnt_id:\s*(\d+)$",
-            Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="utf-8"),
-            re.M,
-        )
-    finally:
-        os.close(descriptor)
-    major, minor = os.major(status.st_dev), os.minor(status.st_dev)
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-        number, _, device, *_ = line.split()
-        if mount and number == mount[1]:
-            major, minor = map(int, device.split(":"))
-    return f"{major:02x}:{minor:02x}:{status.st_ino}"

@@ -9,19 +9,20 @@ training step.
 prints the number of rows sent, or that W&B's own switches forbid it.
 """
 
-import fcntl
 import hashlib
 import os
 import select
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deeper.errors import UserError
+from deeper.platform_support import lock_file
 from deeper.track.files import read_json, to_json, write_whole
 from deeper.track.mirror import NOT_SENT, has_api_key
 from deeper.track.run_directory import EXAMPLES, RESULT, ROWS, read_config, read_rows
@@ -53,7 +54,8 @@ def upload(path: Path, mode: str, ended: Callable[[], str | None]) -> str:
         return f"{NOT_SENT}{notice}"
     (path / "wandb").mkdir(exist_ok=True)
     with (path / "wandb" / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the mirror of an earlier leg may be at it still
+        with suppress(OSError):  # a file system without locks
+            lock_file(lock.fileno(), wait=True)  # an earlier leg's mirror may still be sending
         run = _begin(wandb, path, mode)
         first = run.starting_step
         number, offset, status = 0, 0, None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from deeper.cli.xla_flags import only_cpu
 from deeper.errors import UserError
+from deeper.platform_support import core_count, cores
 
 MOST_JOBS = 8
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -38,7 +39,7 @@ def shares(jobs: int | None, devices: int | None, arms: int) -> list[Share]:
     """
     gpus = [] if only_cpu() else visible_gpus()
     if not gpus:
-        wish = jobs or (min(len(os.sched_getaffinity(0)), MOST_JOBS) if only_cpu() else 1)
+        wish = jobs or (min(core_count(), MOST_JOBS) if only_cpu() else 1)
         return _cores(max(1, min(wish, arms)))
     jobs = jobs or (1 if devices is None else len(gpus) // devices)
     each = devices or len(gpus) // max(1, jobs)
@@ -73,7 +74,7 @@ def visible_gpus() -> list[str]:
 
 def _cores(jobs: int) -> list[Share]:
     """Divide this process's cores among the jobs; no restriction where they do not suffice."""
-    cores = sorted(os.sched_getaffinity(0))
-    if jobs == 1 or jobs > len(cores):
+    available = cores()
+    if jobs == 1 or jobs > len(available):
         return [Share() for _ in range(jobs)]
-    return [Share(frozenset(cores[i::jobs])) for i in range(jobs)]
+    return [Share(frozenset(available[i::jobs])) for i in range(jobs)]

@@ -38,6 +38,7 @@ from deeper.cli.sweeps.submission import (
     read_submission,
 )
 from deeper.errors import UserError
+from deeper.platform_support import restrict_to_cores
 from deeper.terminal import open_console
 from deeper.track.files import read_json, to_json, write_whole
 from deeper.track.lock import take_lock
@@ -189,7 +190,7 @@ class Sweep:
             str(directory), submission, share.environment, directory / "log.txt", write
         )
         if share.cores:
-            os.sched_setaffinity(process.pid, share.cores)
+            restrict_to_cores(process.pid, share.cores)
         note(directory, str(self._folder), process=Process.of(process.pid))
         task = self._bar.add_task(submission.name, total=1, note="starting")
         self._running.append(

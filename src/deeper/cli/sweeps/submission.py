@@ -7,7 +7,6 @@ is imported in each job beside the trainer, so it imports nothing heavy.
 import contextlib
 import dataclasses
 import datetime
-import fcntl
 import os
 import socket
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deeper.errors import UserError
+from deeper.platform_support import lock_file, process_start
 from deeper.track.files import disk_errors, read_json, to_json, write_whole
 
 SUBMISSION = "submission.json"
@@ -37,7 +37,7 @@ class Process:
     @classmethod
     def of(cls, pid: int) -> "Process":
         """Return a process of this machine."""
-        return cls(socket.gethostname(), pid, _began(pid) or 0)
+        return cls(socket.gethostname(), pid, process_start(pid) or 0)
 
     @property
     def here(self) -> bool:
@@ -47,17 +47,7 @@ class Process:
     @property
     def alive(self) -> bool:
         """Whether it is still that process; False also for another machine's."""
-        return self.here and _began(self.pid) == self.began
-
-
-def _began(pid: int) -> int | None:
-    """Return when a process started; None if there is none, or only what remains of it."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_bytes().decode(errors="replace")
-        state, *values = text.rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if state in "ZX" else int(values[18])
+        return self.here and process_start(self.pid) == self.began
 
 
 @dataclass(frozen=True)
@@ -140,7 +130,7 @@ def update_submission(directory: Path, sweep: str, **changes: Any) -> None:
     """Change what a run directory says of a launch; nothing if another has taken it since."""
     with disk_errors(directory), (directory / f".{SUBMISSION}.lock").open("w") as lock:
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock_file(lock.fileno(), wait=True)
         old = read_submission(directory)
         if old is not None and old.sweep == sweep:
             write_submission(directory, dataclasses.replace(old, **changes))
