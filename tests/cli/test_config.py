@@ -3,15 +3,18 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from deeper.cli import build
-from deeper.cli.main import _sweep, conf_directory
-from deeper.data.sources import known_size
+from deeper.cli import build, feeds
+from deeper.cli.main import FAILED, USER_ERROR, _sweep, conf_directory, tell
+from deeper.cli.splits import Splits
+from deeper.data.sources import Split, known_size
+from deeper.errors import UserError
 
 CONF = Path("conf")
 
@@ -254,3 +257,23 @@ def test_flags_for_xla_fit_the_device_and_keep_the_users(monkeypatch):
     assert flags(JAX_PLATFORMS="cpu") == cpu
     fast = "--xla_gpu_deterministic_ops=false"
     assert flags(XLA_FLAGS=fast) == fast
+
+
+def test_what_breaks_while_a_mistake_is_being_handled_is_no_mistake_of_the_user(capsys):
+    mistake, broken = UserError("data.dir is wrong."), ZeroDivisionError("ours")
+    broken.__context__ = mistake
+    assert tell(broken) == FAILED
+    broken.__cause__ = mistake
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert tell(broken) == USER_ERROR
+
+
+def test_features_of_four_bytes_a_value_count_four_bytes(monkeypatch):
+    def splits(dtype):
+        part = Split(np.zeros((100, 100), dtype), np.zeros(100, np.int32))
+        return Splits(None, part, None, part, None, {})  # type: ignore[arg-type]
+
+    config = compose_train()
+    monkeypatch.setattr(feeds, "RESIDENT_SHARE", 30_000 / (8 * 2**30))
+    assert feeds.fits(config, splits(np.uint8))
+    assert not feeds.fits(config, splits(np.float32))
