@@ -148,7 +148,10 @@ def of_crops(
         views=protocol.views,
     )
     variables = parallel.replicate(weights.variables, mesh)
-    return evaluate(variables, split, lambda done, total: tell("batches", done, total))
+    try:
+        return evaluate(variables, split, lambda done, total: tell("batches", done, total))
+    finally:
+        split.feed.close()
 
 
 def of_whole_photographs(
