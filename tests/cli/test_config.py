@@ -4,18 +4,19 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from deeper.cli import build
+from deeper.cli import build, feeds
 from deeper.cli.banner import seen_of
-from deeper.cli.main import _sweep, conf_directory
-from deeper.cli.splits import view_of
+from deeper.cli.main import FAILED, USER_ERROR, _sweep, conf_directory, tell
+from deeper.cli.splits import Splits, view_of
 from deeper.data.photographs import View
-from deeper.data.sources import known_size
+from deeper.data.sources import Split, known_size
 from deeper.errors import UserError
 
 CONF = Path("conf")
@@ -313,3 +314,23 @@ def test_project_and_entity_of_wandbs_environment_are_taken_unless_they_are_give
     monkeypatch.delenv("WANDB_ENTITY")
     tracker = compose_train().tracker
     assert (tracker.project, tracker.entity) == ("deeper", None)
+
+
+def test_what_breaks_while_a_mistake_is_being_handled_is_no_mistake_of_the_user(capsys):
+    mistake, broken = UserError("data.dir is wrong."), ZeroDivisionError("ours")
+    broken.__context__ = mistake
+    assert tell(broken) == FAILED
+    broken.__cause__ = mistake
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert tell(broken) == USER_ERROR
+
+
+def test_features_of_four_bytes_a_value_count_four_bytes(monkeypatch):
+    def splits(dtype):
+        part = Split(np.zeros((100, 100), dtype), np.zeros(100, np.int32))
+        return Splits(None, part, None, part, None, {})  # type: ignore[arg-type]
+
+    config = compose_train()
+    monkeypatch.setattr(feeds, "RESIDENT_SHARE", 30_000 / (8 * 2**30))
+    assert feeds.fits(config, splits(np.uint8))
+    assert not feeds.fits(config, splits(np.float32))

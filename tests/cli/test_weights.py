@@ -108,6 +108,17 @@ def test_predictions_and_stablehlo_are_the_nets_own(folder, mistake):
     assert facts["image_shape"] == [224, 224, 3]
 
 
+def test_a_net_that_answers_nan_is_said_and_its_pictures_are_left_out(folder, mistake):
+    weights = load_file(folder / "resnet18.safetensors")
+    weights["fc.weight"][:] = 3e38  # finite, and the scores are not
+    save_file(weights, folder / "large.safetensors")
+    deeper("weights", "import=large.safetensors", *NET, "out=large", cwd=folder)
+    Image.fromarray(np.full((230, 230, 3), 90, np.uint8)).save(folder / "one.png")
+    out = mistake("predict", "images=one.png", "weights=large", "out=large.csv", directory=folder)
+    assert "one.png: the net answers NaN" in out and "nan %" not in out
+    assert (folder / "large.csv").read_text().splitlines() == ["file,rank,class,probability"]
+
+
 def test_a_head_for_other_classes_is_new(folder):
     out = deeper(
         "weights", "import=resnet18.safetensors", *NET, "data.classes=10", "out=ten", cwd=folder

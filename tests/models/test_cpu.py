@@ -249,3 +249,13 @@ def test_other_platforms_get_the_plain_formulation():
         assert "optimization_barrier" not in ours[platform]
         for operation in ("stablehlo.convolution", "stablehlo.select_and_scatter"):
             assert ours[platform].count(operation) == lowered(platform).count(operation) > 0
+
+
+def test_a_convolution_of_many_groups_stays_one():
+    def convolutions(groups):
+        x, kernel = jnp.ones((2, 6, 6, 64)), jnp.ones((3, 3, 64 // groups, 64))
+        text = jax.jit(conv(1, ((1, 1), (1, 1)), groups=groups)).lower(x, kernel).as_text()
+        return text.count("stablehlo.convolution")
+
+    assert convolutions(32) == 1
+    assert convolutions(2) > 1

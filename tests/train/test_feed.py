@@ -128,3 +128,12 @@ def test_each_device_gets_its_rows_of_what_was_sent(form):
     np.testing.assert_array_equal(np.asarray(found).reshape(2, 3, 2)[0], expected[:, :2])
     np.testing.assert_array_equal(np.asarray(found).reshape(2, 3, 2)[1], expected[:, 2:])
     feed.close()
+
+
+def test_a_closed_feed_leaves_no_thread_and_begins_anew_when_asked(mesh):
+    feed = Streamed(Source(), mesh, "shard_map")
+    feed.steps(0, 2, 4)
+    feed.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("feed")]
+    feed.steps(7, 1, 4)
+    feed.close()

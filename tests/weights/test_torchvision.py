@@ -28,7 +28,7 @@ def random_variables(model):
     """Variables of which no two values are alike, statistics included."""
     rng = np.random.default_rng(0)
     fresh = initialise(model, 0, (224, 224, 3))
-    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), fresh)
+    return jax.tree.map(lambda leaf: rng.random(leaf.shape, np.float32), fresh)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -121,3 +121,20 @@ def test_everything_that_does_not_fit_is_named_at_once():
 def test_nets_that_torchvision_lacks_are_refused(model):
     with pytest.raises(UserError, match="torchvision has"):
         convert({}, model)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("conv1.weight", np.nan, "conv1.weight: NaN or infinity"),
+        ("fc.bias", np.inf, "fc.bias: NaN or infinity"),
+        ("bn1.running_var", -0.5, "bn1.running_var: variances below 0"),
+        ("bn1.running_mean", np.nan, "bn1.running_mean: NaN or infinity"),
+    ],
+)
+def test_values_that_no_net_can_have_are_refused(name, value, message):
+    shapes = state_dict_shapes(NETS["resnet18"])
+    weights = {key: np.ones(shape, np.float32) for key, shape in shapes.items()}
+    weights[name].flat[0] = value
+    with pytest.raises(UserError, match=message):
+        convert(weights, NETS["resnet18"])

@@ -158,7 +158,10 @@ def of_crops(
         batches_per_call=max(1, min(16, split.batches, at_once)),
     )
     variables = parallel.replicate(weights.variables, mesh)
-    return evaluate(variables, split, lambda done, total: tell("batches", done, total))
+    try:
+        return evaluate(variables, split, lambda done, total: tell("batches", done, total))
+    finally:
+        split.feed.close()
 
 
 def of_whole_photographs(

@@ -48,7 +48,8 @@ def fits(config: DictConfig, splits: Splits) -> bool:
     if wish != "auto":
         return bool(wish)
     parts = (splits.train, splits.validation, splits.test, splits.unlabelled)
-    size = sum(np.prod(part.images.shape) for part in parts if part is not None)
+    images = [part.images for part in parts if part is not None]
+    size = sum(each.nbytes for each in images if not isinstance(each, Photographs))
     memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 8 * 2**30)
     return size <= RESIDENT_SHARE * memory
 

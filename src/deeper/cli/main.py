@@ -195,10 +195,11 @@ def _sweep(values: Any) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from; not what was only being handled meanwhile."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause
-        cause = cause.__cause__ or cause.__context__
+        cause = cause.__cause__
 
 
 def _explain(error: BaseException) -> str:

@@ -64,7 +64,7 @@ def run(config: DictConfig) -> None:
         logits, shares = (np.asarray(part) for part in answer(of_run.variables, images))
         for i, file in enumerate(read):
             if not np.isfinite(shares[i]).all():
-                unread.append(f"{file}: the net answers NaN; its weights have diverged.")
+                unread.append(f"{file}: the net answers NaN or infinity.")
                 continue
             # By logits: of a very sure net all other probabilities are zero.
             for rank, number in enumerate(np.argsort(-logits[i], kind="stable")[:LISTED], 1):

@@ -198,7 +198,7 @@ def _train(
             result = _result(config, plan, splits, outcome) | {"overrides": overrides}
             directory.write_result(result)
     finally:
-        experiment.feed.close()
+        experiment.close()
         if outcome or processes.count() == 1:
             checkpoints.close()  # which waits for the other processes, and one may be gone
         tracker.finish(outcome.status if outcome else "failed")

@@ -7,7 +7,7 @@ for a number of steps (``steps``), and how one step's share of it becomes a batc
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,14 +92,16 @@ class Streamed:
         self._next = -1  # step that the gathered batches begin with
         self._gathered: Future[_Gathered] | None = None
         self._closing = threading.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="feed")
+        self._thread: ThreadPoolExecutor | None = None  # from the first step on
 
     def steps(self, first: int, count: int, capacity: int) -> Any:
         """Return the feed of ``count`` steps from ``first`` on, with room for ``capacity``."""
         if self._gathered is None or self._next != first:
             self.close()
             self._iterator = iter(self._open(first))
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="feed")
             self._gathered = self._thread.submit(self._gather, [], capacity)
+        assert self._thread is not None
         found = self._gathered.result()
         assert len(found.host) >= count, f"the data end before step {first + count}"
         self._next = first + count
@@ -134,15 +136,15 @@ class Streamed:
         return batch
 
     def close(self) -> None:
-        """Stop what computes ahead."""
+        """Stop what computes ahead, and its thread; a later call of `steps` begins it anew."""
         self._closing.set()
-        if self._gathered is not None:
-            wait([self._gathered])
+        if self._thread is not None:
+            self._thread.shutdown()  # waits for what is under way
         close = getattr(self._iterator, "close", None)
         if close is not None:
             close()
         self._closing.clear()
-        self._iterator = self._gathered = None
+        self._iterator = self._gathered = self._thread = None
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -88,6 +88,12 @@ class Experiment:
     mesh: Mesh
     settings: Settings
 
+    def close(self) -> None:
+        """Stop what computes batches ahead, of all splits."""
+        splits = [split for split in (self.validation, *self.final) if split is not None]
+        for feed in (self.feed, *(split.feed for split in splits)):
+            feed.close()
+
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step."""
         phase = self.phase_at(step)

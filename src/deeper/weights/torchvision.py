@@ -83,11 +83,12 @@ def convert(
         {"params": ..., "batch_stats": ...}, float32.
 
     Raises:
-        UserError: names are missing, too many, or of the wrong shape; all of them are listed.
+        UserError: names are missing, too many, or of the wrong shape, or values cannot be of a net
+            (NaN, infinity, negative variances); all of them are listed.
     """
     given = {theirs: name for name, theirs in as_torchvision(state_dict).items()}
     variables: dict[str, Any] = {"params": {}, "batch_stats": {}}
-    missing, wrong = [], []
+    missing, wrong, unusable = [], [], []
     for leaf in leaves_of(model, image_shape):
         source = given.pop(leaf.name, None)
         if "/".join(leaf.path[1:-1]) in new:
@@ -96,6 +97,12 @@ def convert(
             missing.append(leaf.name)
             continue
         array = np.asarray(state_dict[source], np.float32)
+        if not np.isfinite(array).all():
+            unusable.append(f"{source}: NaN or infinity")
+            continue
+        if leaf.path[-1] == "var" and not (array >= 0).all():
+            unusable.append(f"{source}: variances below 0")
+            continue
         converted = _ours(array, leaf)
         if converted is None or converted.shape != leaf.shape:
             shapes = (array.shape, _theirs(np.zeros(leaf.shape, np.float32), leaf).shape)
@@ -111,7 +118,7 @@ def convert(
         for name in heads:
             del given[name]
     left = sorted(name for theirs, name in given.items() if not theirs.endswith(UNREAD))
-    _complain(type(model).__name__, missing, left, wrong)
+    _complain(type(model).__name__, missing, left, wrong, unusable)
     return variables
 
 
@@ -169,7 +176,9 @@ def _theirs(array: np.ndarray, leaf: Leaf) -> np.ndarray:
     return np.ascontiguousarray(places.transpose(2, 1, 0)).reshape(leaf.shape[1], leaf.shape[0])
 
 
-def _complain(net: str, missing: list[str], left: list[str], wrong: list[str]) -> None:
+def _complain(
+    net: str, missing: list[str], left: list[str], wrong: list[str], unusable: list[str]
+) -> None:
     """Raise a UserError that lists everything that does not fit."""
     parts = [
         f"{title}:\n  " + "\n  ".join(names)
@@ -177,6 +186,7 @@ def _complain(net: str, missing: list[str], left: list[str], wrong: list[str]) -
             ("the file lacks", missing),
             ("the net has no place for", left),
             ("of the wrong shape", wrong),
+            ("values that no net can have", unusable),
         )
         if names
     ]
