@@ -169,7 +169,8 @@ def test_arms_beyond_the_model_are_told_apart_and_missed(tmp_path):
 
 
 def test_a_net_whose_name_ends_in_a_digit_is_not_missing(tmp_path):
-    definition = {**DEFINITION, "arms": {"model": ["lenet5", "vgg"]}, "seeds": [0]}
+    arms = {"model": ["lenet5", "vgg"]}
+    definition = {**DEFINITION, "x": "label", "arms": arms, "seeds": [0]}
     write_run(tmp_path, "lenet5", 0, 10.0, study=definition)
     write_run(tmp_path, "vgg16", 0, 10.0, depth=16, study=definition)
     assert collect(tmp_path).missing == []

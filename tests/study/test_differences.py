@@ -84,7 +84,7 @@ def test_settings_that_follow_the_seed_or_the_arm_are_no_difference(tmp_path):
         for arm, weight in (("a", 0.0), ("b", 1.0)):
             write_run(
                 tmp_path, "resnet20", seed, 10.0, study=definition, name=f"{arm}123",
-                overrides=f"arm={arm}",
+                overrides=f"arm={arm}", facts={"arm": arm, "train_images": 550},
                 config={"data": {"draw": seed}, "train": {"weight": weight}, "odd": weight + seed},
             )  # fmt: skip
     assert [line for line in warnings(collect(tmp_path)) if "no arm varies" in line] == [

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from deeper import version
 from deeper.track import environment as module
 from deeper.track.environment import code_version, environment
 
@@ -111,6 +112,8 @@ def test_a_checkout_that_git_cannot_read_says_why_there_is_no_commit(tmp_path):
 
 
 def test_an_installed_wheel_knows_the_commit_it_was_built_of(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "BUILT", tmp_path / "_commit.txt")
-    (tmp_path / "_commit.txt").write_text("c0ffee\n")
-    assert code_version(tmp_path)["git_commit"] == "c0ffee"
+    monkeypatch.setattr(version, "PACKAGE", tmp_path / "lib" / "deeper")
+    (tmp_path / "lib" / "deeper").mkdir(parents=True)
+    (tmp_path / "lib" / "deeper" / "_commit.txt").write_text("c0ffee\nchanged\n")
+    known = code_version(tmp_path)
+    assert (known["git_commit"], known["git_dirty"]) == ("c0ffee", True)

@@ -19,6 +19,7 @@ from deeper.data.catalogue import CATALOGUE
 from deeper.data.sources import known_size
 from deeper.inspect.arithmetic import Summary, summarise
 from deeper.models import cpu
+from deeper.study.checks import MEASURED, METRICS, check_base, check_names
 from deeper.study.collect import Run
 from deeper.study.definition import Study
 from deeper.study.statistics import reach
@@ -148,6 +149,8 @@ def decidable(
         facts = build.facts(frozen, plans[name])
         runs.append(Run(Path(name), "finished", build.plain_config(frozen), facts))
     study = Study.of(runs[0].config["study"])
+    check_names(study, runs, (*MEASURED, *METRICS))
+    check_base(study, runs)
     lines = []
     for test in study.tests:
         found = reach(test, runs, study)

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from deeper.errors import UserError
+from deeper.study.checks import check_names
 from deeper.study.definition import Study
 from deeper.study.values import of_overrides, spelled
 
@@ -21,6 +22,7 @@ SUBMISSION = "submission.json"  # of a launcher, before the run begins
 IN_LABEL = ("model", "model.depth")  # the arms' keys that a run's label already tells
 OWN_PROTOCOL = "1crop"  # of every run's own evaluation: each image once, in one view
 LEFT_OPEN = "???"  # of a definition: what the runs were given on the command line
+MISSING = object()
 EVALUATIONS = "evaluation-*.json"  # of `deeper evaluate`, in the run's directory
 STATES = ("finished", "diverged", "unfinished", "damaged", "superseded")
 
@@ -77,6 +79,16 @@ class Run:
         if key in self.result:
             return self.result[key]
         return self.label if key == "label" else nested(self.config, key)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return the result's entries and metrics by their keys."""
+        return {**self.result, **(self.result.get("metrics") or {})}
+
+    def has(self, key: str) -> bool:
+        """Whether there is a value of this key, be it null."""
+        in_config = nested(self.config, key, MISSING) is not MISSING
+        return in_config or key in self.facts or key == "label"
 
     def number(self, key: str) -> float | None:
         """Return a value as a number, or None where there is none; NaN and infinity are none."""
@@ -167,7 +179,7 @@ def collect(
     held = [p for p in sorted(directory.glob("*/")) if any((p / name).exists() for name in RECORDS)]
     runs = [read_run(path) for path in held]
     stated = [run.config["study"] for run in runs if isinstance(run.config.get("study"), dict)]
-    first: dict[str, Any] = next(iter(stated), {})
+    first: Mapping[str, Any] = next(iter(stated), {})
     definition = {
         key: first.get(key) if value == LEFT_OPEN else value
         for key, value in (definition or first).items()
@@ -177,6 +189,9 @@ def collect(
     if not definition:
         raise UserError(_nothing(directory, directory.name, mode, runs))
     study = Study.of(definition)
+    ended = [run for run in runs if run.status == "finished"]
+    if ended:
+        check_names(study, ended)
     for run in runs:
         if run.status == "finished" and run.number(study.metric) is None:
             run.status, run.note = "damaged", f"result.json has no number {study.metric}"
@@ -244,12 +259,12 @@ def read_run(path: Path) -> Run:
     return run
 
 
-def nested(mapping: Mapping[str, Any], key: str) -> Any:
-    """Return the entry with a dotted key, or None."""
+def nested(mapping: Mapping[str, Any], key: str, absent: Any = None) -> Any:
+    """Return the entry with a dotted key, or what stands for none."""
     found: Any = mapping
     for part in key.split("."):
         if not isinstance(found, Mapping) or part not in found:
-            return None
+            return absent
         found = found[part]
     return found
 

@@ -56,6 +56,7 @@ class Study:
         Raises:
             UserError: name or claim is missing, or a test cannot be understood.
         """
+        _check_shape(definition)
         known = {key: definition[key] for key in cls.__dataclass_fields__ if key in definition}
         for key in ("name", "claim"):
             if not known.get(key):
@@ -65,6 +66,11 @@ class Study:
         for key in ("arms", "seeds", "tests"):
             known[key] = known.get(key) or ({} if key == "arms" else ())
         study = cls(**{key: value for key, value in known.items() if value is not None})
+        if study.base is not None and study.line is None:
+            raise UserError(
+                f"Study {study.name} has the base {study.base!r} but no `line`: say of which key "
+                "it is a value."
+            )
         for number, test in enumerate(study.tests, 1):
             _check(test, f"Test {number} of study {study.name}")
         return study
@@ -95,3 +101,41 @@ def _check(test: Mapping[str, Any], where: str) -> None:
     pair = "better" in test and "worse" in test
     if not pair and not ("among" in test and "trend" in test):
         raise UserError(f"{where} needs `better` and `worse`, or `among` and `trend`.")
+    for key in ("better", "worse", "among"):
+        if not isinstance(test.get(key, {}), Mapping):
+            raise UserError(
+                f"{where} has `{key}: {test[key]}`: give the facts of the runs that are meant, "
+                "such as {residual: true, depth: 44}."
+            )
+
+
+def _check_shape(definition: Mapping[str, Any]) -> None:
+    """Raise a UserError where a part of a definition is no list or mapping of what it should be."""
+    name = definition.get("name", "")
+    seeds = definition.get("seeds")
+    seeds = () if seeds is None else seeds
+    if not _is_list(seeds) or any(type(s) is not int or s < 0 for s in seeds):
+        raise UserError(f"Study {name} has `seeds: {seeds}`: give a list such as [0, 1, 2].")
+    if len({*seeds}) < len(seeds):
+        raise UserError(f"Study {name} has `seeds: {list(seeds)}`: each may stand there once.")
+    arms = definition.get("arms")
+    arms = {} if arms is None else arms
+    if not isinstance(arms, Mapping) or not all(_is_list(v) and v for v in arms.values()):
+        raise UserError(
+            f"Study {name} has `arms: {arms}`: give a list of values for each override, such as "
+            "{model.depth: [20, 56]}."
+        )
+    tests = definition.get("tests")
+    tests = () if tests is None else tests
+    if not _is_list(tests) or not all(isinstance(test, Mapping) for test in tests):
+        raise UserError(f"Study {name} has `tests: {tests}`: give a list, each with its `claim`.")
+    for key in ("line_names", "published", "bars"):
+        if not isinstance(definition.get(key) or {}, Mapping):
+            raise UserError(f"Study {name} has `{key}: {definition[key]}`: give keys with values.")
+    for key in ("name", "claim", "title", "metric", "metric_label", "x", "x_label", "line"):
+        if not isinstance(definition.get(key, ""), str | None):
+            raise UserError(f"Study {name} has `{key}: {definition[key]}`: give it as text.")
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)

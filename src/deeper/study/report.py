@@ -12,6 +12,7 @@ import yaml
 
 from deeper.errors import UserError
 from deeper.study import comparison, differences, tables
+from deeper.study.checks import check_base
 from deeper.study.collect import Collection, Run, collect
 from deeper.study.figures import make_figures
 from deeper.study.provenance import warnings
@@ -60,6 +61,8 @@ def make_report(
         UserError: no run is finished, or the definition cannot be understood.
     """
     collection = collect(directory, definition, mode)
+    if collection.complete:
+        check_base(collection.study, collection.finished)
     findings = examine_all(collection)
     verdict = judge(findings, collection)
     csv = tables.results_csv(collection)

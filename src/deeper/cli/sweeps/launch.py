@@ -7,12 +7,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from deeper.cli import dry
+from deeper.cli import build, dry
 from deeper.cli.main import FINISHED
 from deeper.cli.sweeps import local, queue, slurm
 from deeper.cli.sweeps.claim import Arm, Claim, arms_of, claim
 from deeper.cli.sweeps.snapshot import Code, freeze
 from deeper.errors import UserError
+from deeper.study.definition import Study
 from deeper.terminal import open_console
 from deeper.track.lock import Lock, take_lock
 
@@ -38,6 +39,8 @@ def sweep(
         return dry.run(configs, overrides)
     if first.launch not in LAUNCHES:
         raise UserError(f"launch={first.launch} is unknown; choose {' or '.join(LAUNCHES)}.")
+    if first.study is not None:
+        Study.of(build.plain_config(build.frozen(first, first.hydra))["study"])
     runs = Path(first.runs)
     code = freeze(first.code, runs)
     return start(arms_of(configs, overrides), runs, launcher, settings, code, first.launch)
