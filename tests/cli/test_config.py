@@ -10,14 +10,16 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from deeper.cli import build
-from deeper.cli.main import _sweep, conf_directory
+from deeper.config.compose import sweep_values
+from deeper.config.identity import config_hash, run_directory
+from deeper.config.yaml_files import conf_directory
 from deeper.data.sources import known_size
 
 CONF = Path("conf")
 
 
 def compose_train(*overrides):
-    OmegaConf.register_new_resolver("sweep", _sweep, replace=True)
+    OmegaConf.register_new_resolver("sweep", sweep_values, replace=True)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_directory()), version_base="1.3"):
         return compose("train", overrides=list(overrides), return_hydra_config=True)
@@ -68,7 +70,7 @@ def test_every_choice_composes_and_builds_without_compiling(choice):
             assert [build.build(operation) for operation in view]
     plain = build.plain_config(build.frozen(config, config.hydra))
     stored = yaml.safe_load(yaml.safe_dump(plain, sort_keys=False))
-    assert build.config_hash(stored) == build.config_hash(plain)
+    assert config_hash(stored) == config_hash(plain)
     assert build.plain_config(build.as_config(stored)) == plain
 
 
@@ -76,7 +78,7 @@ def test_the_run_directory_is_a_function_of_what_changes_numbers():
     def directory(*overrides):
         config = compose_train(*overrides)
         plain = build.plain_config(build.frozen(config, config.hydra))
-        return build.run_directory(plain)
+        return run_directory(plain)
 
     one = directory("study=depth_fashion", "mode=quick")
     assert one == directory("study=depth_fashion", "mode=quick", "data.dir=elsewhere")

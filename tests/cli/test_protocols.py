@@ -15,9 +15,9 @@ from deeper.cli import build, stored
 from deeper.cli.device import mesh_of
 from deeper.cli.evaluate import of_crops, of_whole_photographs
 from deeper.cli.examined import numbers_by_name, open_examined, right_answers
-from deeper.cli.main import conf_directory
 from deeper.cli.protocols import WHOLE, protocol_of
 from deeper.cli.splits import open_splits
+from deeper.config.yaml_files import conf_directory
 from deeper.data.folder import Photograph, Tree
 from deeper.data.prepare import prepare_photographs
 from deeper.data.whole import groups, headers_of, whole

@@ -129,9 +129,8 @@ def costs_of(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) 
     names = _names(configs, overrides)
     first = {name: names.index(name) for name in names}
     known: dict[str, Summary] = {}
-    return [
-        cost(configs[number], name, known, runs=names.count(name)) for name, number in first.items()
-    ]
+    frozen = {name: build.frozen(configs[n], configs[n].hydra) for name, n in first.items()}
+    return [cost(config, name, known, runs=names.count(name)) for name, config in frozen.items()]
 
 
 def _names(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[str]:

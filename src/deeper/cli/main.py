@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deeper.cli.xla_flags import set_flags
+from deeper.config.yaml_files import conf_directory
 from deeper.errors import UserError
 
 VERBS = {
@@ -61,13 +62,6 @@ def main() -> int:
     return _run_app(verb, module.run, rest)
 
 
-def conf_directory() -> Path:
-    """Return where the YAML files are: in the checkout, or inside an installed package."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parents[1] / "conf"
-
-
 def _usage() -> str:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())
@@ -82,7 +76,9 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
     import hydra
     from omegaconf import OmegaConf
 
-    OmegaConf.register_new_resolver("sweep", _sweep, replace=True)
+    from deeper.config.compose import sweep_values
+
+    OmegaConf.register_new_resolver("sweep", sweep_values, replace=True)
     # Hydra's own handling of errors drops what a reader needs; they are told below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [f"deeper {verb}", *arguments]
@@ -139,14 +135,6 @@ def tell(error: BaseException) -> int:
         return USER_ERROR
     traceback.print_exception(error)
     return FAILED
-
-
-def _sweep(values: Any) -> str:
-    """Write a list as Hydra's sweeper reads it: ``[0, 1]`` becomes ``0,1``."""
-    words = {True: "true", False: "false", None: "null"}
-    return ",".join(
-        words[value] if value is None or isinstance(value, bool) else str(value) for value in values
-    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

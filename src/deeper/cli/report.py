@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from deeper.cli.study_directory import study_directory
+from deeper.config.identity import study_directory
 from deeper.errors import UserError
 from deeper.study.report import Report, make_report, update_readme
 from deeper.study.tables import headings, summary_rows

@@ -13,12 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from deeper.cli.main import FAILED, FINISHED, USER_ERROR
-from deeper.cli.study_directory import study_directory
 from deeper.cli.sweeps import queue
 from deeper.cli.sweeps.snapshot import Code, freeze
 from deeper.cli.sweeps.states import ALIVE, TO_RESUME, State, runs_in, states_of
 from deeper.cli.sweeps.submission import now, update_submission
 from deeper.cli.sweeps.table import summary, table
+from deeper.config.identity import study_directory
 from deeper.errors import UserError
 from deeper.track.files import read_json
 from deeper.track.run_directory import ENVIRONMENT

@@ -21,6 +21,8 @@ from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED, USER_ERROR,
 from deeper.cli.progress import Pipe, Watcher, watcher
 from deeper.cli.rates import rate_lines
 from deeper.cli.splits import Splits, in_result, open_splits
+from deeper.config.identity import config_hash, run_directory
+from deeper.config.schema import RunConfig
 from deeper.errors import UserError
 from deeper.inspect.stages import stages_of
 from deeper.track.environment import environment
@@ -44,7 +46,7 @@ def run(config: DictConfig) -> int:
     config = build.frozen(config, HydraConfig.get())
     if config.mode.dry:
         return _dry(config, Console(width=100, highlight=False))
-    return run_frozen(config, build.run_directory(build.plain_config(config)))
+    return run_frozen(config, run_directory(build.plain_config(config)))
 
 
 def run_frozen(config: DictConfig, path: Path) -> int:
@@ -86,7 +88,7 @@ def _held(path: Path, config: Mapping[str, Any]) -> Iterator[RunDirectory]:
             return
         raise SystemExit(USER_ERROR)  # the first one says why
     try:
-        directory = RunDirectory.open(path, config, build.config_hash(config))
+        directory = RunDirectory.open(path, config, config_hash(config))
     except Exception:
         from_first(False)
         raise
@@ -110,7 +112,7 @@ def _tell_of_several(error: BaseException) -> int:
 
 def check(config: DictConfig) -> None:
     """Raise a UserError for a mistake in a frozen config, as far as no data are needed."""
-    build.train_config(config)
+    RunConfig.of(build.plain_config(config))
     model = build.build_model(config)
     if config.transfer.phases:
         transfer.phase_configs(config, stages_of(model, tuple(config.data.image_shape)))
@@ -211,7 +213,7 @@ def _result(
         "compile_seconds": outcome.compile_seconds,
         "images_per_second": outcome.images_per_second,
         "metrics": outcome.metrics,
-        "config_hash": build.config_hash(plain),
+        "config_hash": config_hash(plain),
         "git_commit": environment()["git_commit"],
         "command": f"{sys.argv[0]} {shlex.join(sys.argv[1:])}",
     }

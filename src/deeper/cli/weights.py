@@ -17,6 +17,7 @@ from deeper.train.checkpoint import Checkpoints
 from deeper.weights import export, files, torchvision
 
 ORIGIN = "weights.json"
+OWN_KEYS = ("import", "run", "out", "names", "checkpoint")
 
 
 def run(config: DictConfig) -> None:
@@ -40,9 +41,7 @@ def _import(config: DictConfig, source: str, out: Path, console: Console) -> Non
     shape = tuple(config.data.image_shape)
     arrays, origin = files.read(source, "import")
     variables, new = stored.imported(arrays, model, config, shape)
-    plain = build.plain_config(build.frozen(config, HydraConfig.get()))
-    for key in ("import", "run", "out", "names", "checkpoint"):
-        del plain[key]
+    plain = build.plain_config(build.frozen(config, HydraConfig.get(), OWN_KEYS))
     if isinstance(model, GoogLeNet) and config.data.name == "imagenet":
         # torchvision's weights were trained at Inception's scale, and its net turns images
         # normalised in the usual way into it (transform_input).

@@ -40,7 +40,10 @@ def sweep(
         raise UserError(f"launch={first.launch} is unknown; choose {' or '.join(LAUNCHES)}.")
     runs = Path(first.runs)
     code = freeze(first.code, runs)
-    return start(arms_of(configs, overrides), runs, launcher, settings, code, first.launch)
+    arms, mistakes = arms_of(configs, overrides)
+    if not arms:
+        raise UserError(mistakes[0][1])
+    return start(arms, runs, launcher, settings, code, first.launch, mistakes)
 
 
 def start(
@@ -50,6 +53,7 @@ def start(
     settings: dict[str, Any],
     code: Code,
     launch: str,
+    mistakes: Sequence[tuple[str, str]] = (),
 ) -> int:
     """Give frozen arms to a launcher; return the exit status.
 
@@ -60,15 +64,18 @@ def start(
         settings: of the launcher.
         code: what is to run.
         launch: wait until all have ended, or detach.
+        mistakes: arms that cannot be run, by their overrides, each with the reason.
     """
     console = Console(width=100, highlight=False)
     show = _show_command(arms[0])
     if launcher == "slurm":
         taken = _submitted(arms, runs, settings, code)
+        taken.failed.extend(mistakes)
         taken.say(console)
         return slurm.follow(taken, show, console, wait=launch == "wait")
 
     def detach(taken: Claim) -> None:
+        taken.failed.extend(mistakes)
         number = local.detach(_work(taken, settings["jobs"]))
         console.print(f"Process {number} is the launcher; its log: {taken.folder / local.LOG}")
 
@@ -76,6 +83,8 @@ def start(
     try:
         take = detach if launch == "detach" else lambda it: locks.append(take_lock(it.folder))
         taken = claim(arms, runs, launcher, code, settings, take)
+        if launch != "detach" or not taken.todo:
+            taken.failed.extend(mistakes)
         taken.say(console)
         if launch == "detach" and taken.todo:
             console.print(f"How it goes: {show}", soft_wrap=True)
@@ -118,7 +127,7 @@ def _work(taken: Claim, jobs: int | None) -> local.Work:
         folder=str(taken.folder),
         total=taken.total,
         finished=len(taken.finished) + len(taken.elsewhere),
-        failed=[(arm.name, reason) for arm, reason in taken.failed],
+        failed=taken.failed,
         directories=[str(arm.directory) for arm in taken.todo],
         jobs=jobs,
         devices=taken.todo[0].config.train.devices if taken.todo else None,

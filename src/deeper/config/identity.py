@@ -1,0 +1,76 @@
+"""What a run is called and where it lies: functions of its resolved config, never of the clock."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deeper.errors import UserError
+
+# The one list of what changes no number of a run, as dotted keys.
+CHANGES_NO_NUMBER = (
+    "label", "choices", "runs", "tracker", "study", "mode", "recipe",
+    "data.dir", "data.original_dir", "data.on_device", "data.workers", "data.processes",
+)  # fmt: skip
+LAUNCHING = ("launch", "code", "jobs")  # of a sweep, not of a run
+
+
+def label_of(config: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
+    """Return the run's label: its model group, with its depth where the net has one.
+
+    Args:
+        config: the composed config.
+        choices: group -> the file that was chosen.
+    """
+    model, choice = config.get("model"), choices.get("model")
+    if not isinstance(model, Mapping) or not choice:
+        raise UserError("model=null (the net): give model=NAME of conf/model.")
+    depth = model.get("depth")
+    return str(choice) if depth is None else f"{choice}{depth}"
+
+
+def frozen(
+    config: Mapping[str, Any], choices: Mapping[str, Any], leave_out: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return a run's config as ``config.yaml`` holds it, not checked yet.
+
+    Args:
+        config: composed and resolved, as plain values.
+        choices: group -> the file that was chosen, Hydra's own groups among them.
+        leave_out: keys of the command alone.
+    """
+    mine = {
+        str(group): choice
+        for group, choice in sorted(choices.items())
+        if not str(group).startswith("hydra/")
+    }
+    own = {
+        key: value for key, value in config.items() if key not in ("hydra", *LAUNCHING, *leave_out)
+    }
+    return {"label": label_of(config, choices), "choices": mine, **own}
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Return 8 hex digits that differ where the numbers of two runs may differ."""
+    relevant = {key: value for key, value in config.items() if key not in CHANGES_NO_NUMBER}
+    relevant["data"] = {
+        key: value
+        for key, value in config["data"].items()
+        if f"data.{key}" not in CHANGES_NO_NUMBER
+    }
+    text = json.dumps(relevant, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def study_directory(runs: str, study: Mapping[str, Any] | None, mode: str) -> Path:
+    """Return a study's directory; another mode than quick has one of its own."""
+    if not study:
+        return Path(runs) / "single"
+    return Path(runs) / (study["name"] if mode == "quick" else f"{study['name']}-{mode}")
+
+
+def run_directory(config: Mapping[str, Any]) -> Path:
+    """Return the run's directory."""
+    name = f"{config['label']}-s{config['seed']}-{config_hash(config)}"
+    return study_directory(config["runs"], config["study"], config["mode"]["name"]) / name
