@@ -127,6 +127,8 @@ def test_sections_of_a_users_own_targets_pass_as_they_are():
 def test_a_wrong_override_is_a_users_mistake_in_the_library_too():
     with pytest.raises(UserError, match="resnett"):
         configure("model=resnett")
+    with pytest.raises(UserError, match="A group is null"):
+        configure("model=null")
     with pytest.raises(UserError, match="SEED_OF_NOBODY"):
         configure("seed=${oc.env:SEED_OF_NOBODY}")
 

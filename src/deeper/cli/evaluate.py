@@ -15,6 +15,7 @@ from deeper.augment.ops import Normalise
 from deeper.cli import device, stored
 from deeper.cli.examined import Examined, open_examined, right_answers
 from deeper.cli.feeds import streamed_split, workers_of
+from deeper.cli.outputs import check_file
 from deeper.cli.progress import bar
 from deeper.cli.protocols import WHOLE, Protocol, protocol_of
 from deeper.cli.splits import in_result
@@ -37,6 +38,8 @@ Tell = Callable[[str, int, int], None]
 
 def run(config: DictConfig) -> None:
     """Evaluate a checkpoint and print, and write, its metrics."""
+    if config.out is not None:
+        check_file(Path(config.out), "out")
     path = Path(config.run)
     of_run = stored.config_of(path, "run")
     if config.batch_size is not None:
@@ -84,7 +87,6 @@ def run(config: DictConfig) -> None:
     }
     if right is not None:
         result |= _by_several_labels(found, right, config.split) | {"labels": str(config.labels)}
-    Console(width=100, highlight=False).print(json.dumps(result, indent=2), soft_wrap=True)
     names = examined.class_names
     errors = found.error_by_class(len(names))
     counts = np.bincount(found.label, minlength=len(names)).tolist()
@@ -95,10 +97,11 @@ def run(config: DictConfig) -> None:
     if examined.unreadable:
         whole_result["unreadable"] = in_result({config.split: examined.unreadable})[config.split]
     text = (json.dumps(whole_result, indent=2) + "\n").encode()
-    if config.out is not None:
-        Path(config.out).write_bytes(text)
     if _is_of_record(config, weights.step, path):
         write_whole(path / RECORD.format(re.sub(r"\W+", "-", protocol.title)), text)
+    Console(width=100, highlight=False).print(json.dumps(result, indent=2), soft_wrap=True)
+    if config.out is not None:
+        Path(config.out).write_bytes(text)
     if config.wandb:
         mode = log_evaluation(path, whole_result, lambda line: told.print(line, soft_wrap=True))
         if mode:

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deeper.cli import build, device
+from deeper.cli.outputs import check_file
 from deeper.cli.splits import open_splits
 from deeper.errors import UserError
 from deeper.inspect import augmentations, figure
@@ -25,7 +26,6 @@ from deeper.inspect.layers import Layer, depth_of, layers_of
 from deeper.inspect.opened import unrolled
 from deeper.study.tables import markdown
 
-FORMATS = ("table", "json", "csv", "markdown")
 HEADINGS = (
     "layer", "kind", "kernel", "stride", "padding", "output", "parameters", "MACs", "share",
     "field", "jump", "centre",
@@ -38,8 +38,8 @@ SHORT = (
 
 def run(config: DictConfig) -> None:
     """Print a net's layers and totals, or those of several nets."""
-    if config.format not in FORMATS:
-        raise UserError(f"format={config.format} is unknown; choose one of {', '.join(FORMATS)}.")
+    if config.out is not None:
+        check_file(Path(config.out), "out", (".png", ".svg"))
     if any(override.startswith("augment=") for override in HydraConfig.get().overrides.task):
         _sheet(config)
         return

@@ -7,6 +7,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,8 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
     from omegaconf import OmegaConf
 
     from deeper.config.compose import sweep_values
+    from deeper.config.verbs import VERBS as VERB_KEYS
+    from deeper.config.verbs import read_keys
 
     OmegaConf.register_new_resolver("sweep", sweep_values, replace=True)
     # Hydra's own handling of errors drops what a reader needs; they are told below.
@@ -87,6 +90,10 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
 
     def app(config: Any) -> None:
         try:
+            there = set(config.keys())  # those without a value too, which `in` leaves out
+            keys = [one.name for one in fields(VERB_KEYS[verb]) if one.name in there]
+            for key, value in read_keys(verb, {key: _value(config, key) for key in keys}).items():
+                config[key] = value  # a number in place of a text that spells it
             status = run(config) or FINISHED
         except Exception as error:  # told below; Hydra would add a line of its own
             failures.append(error)
@@ -103,6 +110,15 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
     except (Exception, KeyboardInterrupt) as error:
         return tell(error)
     return FINISHED
+
+
+def _value(config: Any, key: str) -> Any:
+    from omegaconf import OmegaConf
+
+    if OmegaConf.is_missing(config, key):
+        return "???"
+    value = config[key]
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def _run_arm(run: Callable[[Path], int], arguments: list[str]) -> int:
@@ -123,6 +139,8 @@ def tell(error: BaseException) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from deeper.config.compose import NULL_GROUP
+
     if isinstance(error, KeyboardInterrupt):
         print("\ndeeper: stopped.", file=sys.stderr)
         return INTERRUPTED
@@ -132,6 +150,10 @@ def tell(error: BaseException) -> int:
             return USER_ERROR
     if isinstance(error, HydraException | OmegaConfBaseException):
         print(f"deeper: {_explain(error)}", file=sys.stderr)
+        return USER_ERROR
+    if isinstance(error, ValueError) and str(error).startswith(NULL_GROUP):
+        given = " ".join(word for word in sys.argv[1:] if word.endswith("=null"))
+        print(f"deeper: {given}: a group needs a file; leave it out, or name one.", file=sys.stderr)
         return USER_ERROR
     traceback.print_exception(error)
     return FAILED

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from deeper.augment.ops import Normalise
 from deeper.cli import device, stored
+from deeper.cli.outputs import check_file
 from deeper.data.pictures import picture_files, read_picture
 from deeper.errors import UserError
 
@@ -24,14 +25,13 @@ PRINTED = 20  # pictures; all are in the file
 def run(config: DictConfig) -> None:
     """Print and save the likeliest classes of each picture."""
     console = Console(width=100, highlight=False)
+    check_file(Path(config.out), "out", make=True)
     path, paths = Path(config.weights), picture_files(Path(config.images))
     device.start_jax(stored.config_of(path, "weights").train.cpu_kernels)
     of_run = stored.open_stored(path, config.checkpoint, "weights")
     data = of_run.config.data
     shape = tuple(data.image_shape)
     crop = config.crop or (0.875 if min(shape[:2]) >= PHOTOGRAPH else 1.0)
-    if not 0 < crop <= 1:
-        raise UserError(f"crop={crop}: give a share above 0, up to 1.")
     names = stored.class_names(path, of_run.config)
     normalise = Normalise(tuple(data.mean), tuple(data.std))
 

@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from deeper.cli.outputs import check_file
 from deeper.config.identity import study_directory
 from deeper.errors import UserError
 from deeper.study.report import Report, make_report, update_readme
@@ -17,6 +18,8 @@ def run(config: DictConfig) -> None:
     """Make a study's report, print its summary, and as the last line the page's path."""
     if config.study is None:
         raise UserError("Say which study: deeper report study=depth_fashion.")
+    if config.readme is not None:
+        check_file(Path(config.readme), "readme")
     study: Any = OmegaConf.to_container(config.study, resolve=True)
     directory = study_directory(config.runs, study, config.mode.name)
     report = make_report(directory, study, config.mode.name)

@@ -1,7 +1,7 @@
 """A run's net with the variables of one of its checkpoints."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from deeper.cli import build, device
 from deeper.cli.splits import open_splits
+from deeper.config.instantiate import require_trusted, targets_in
 from deeper.errors import UserError
 from deeper.models.init import initialise, shapes_of
 from deeper.train.checkpoint import Checkpoints
@@ -41,29 +42,35 @@ class Stored:
     variables: dict[str, Any]
 
 
-def config_of(path: Path, key: str) -> DictConfig:
+def config_of(path: Path, key: str, own: Collection[str] = ()) -> DictConfig:
     """Return a run directory's config.
 
     Args:
         path: the run directory.
         key: what the user calls it, for the message.
+        own: targets of the user's own command, whose packages are trusted.
+
+    Raises:
+        UserError: it is no run directory, or it names a target that is not trusted.
     """
     if not (path / "config.yaml").is_file():
         raise UserError(f"{key}={path} is no run directory: it has no config.yaml.")
     config = OmegaConf.load(path / "config.yaml")
     assert isinstance(config, DictConfig)
+    require_trusted(config, f"{path / 'config.yaml'}", own)
     return config
 
 
-def open_stored(path: Path, checkpoint: str | int, key: str) -> Stored:
+def open_stored(path: Path, checkpoint: str | int, key: str, own: Collection[str] = ()) -> Stored:
     """Read the net and a checkpoint's variables.
 
     Args:
         path: the run directory.
         checkpoint: last, best or a step.
         key: what the user calls the directory, for messages.
+        own: targets of the user's own command, whose packages are trusted.
     """
-    config = config_of(path, key)
+    config = config_of(path, key, own)
     checkpoints = Checkpoints(path / "checkpoints", device.one())
     try:
         step = _step(checkpoint, checkpoints, path)
@@ -191,7 +198,8 @@ def _given(config: DictConfig) -> tuple[str, dict[str, Any]]:
     """Return where ``init_from`` leads to, and the variables that are there."""
     path = source_of(config)
     if path is not None:
-        return str(path), open_stored(path, "last", "init_from").variables
+        own = set(targets_in(config))
+        return str(path), open_stored(path, "last", "init_from", own).variables
     model, shape = build.build(config.model), tuple(config.data.image_shape)
     arrays, _ = files.read(config.init_from, "init_from")
     return config.init_from, imported(arrays, model, config, shape)[0]

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from deeper.cli import build, device, stored
+from deeper.cli.outputs import check_directory, check_file
 from deeper.errors import UserError
 from deeper.models.googlenet import GoogLeNet
 from deeper.train.checkpoint import Checkpoints
@@ -26,6 +27,10 @@ def run(config: DictConfig) -> None:
     source = config["import"]
     if (source is None) == (config.run is None):
         raise UserError("Give import=FILE out=DIRECTORY, or run=DIRECTORY out=FILE.")
+    if source is None:
+        check_file(Path(config.out), "out", (".safetensors", ".stablehlo", ".onnx"))
+    else:
+        check_directory(Path(config.out), "out")
     device.start_jax(config.train.cpu_kernels)
     device.close_cache()  # an exported program holds the weights
     if source is not None:
@@ -76,8 +81,6 @@ def _export(config: DictConfig, path: Path, out: Path, console: Console) -> None
     )
     variables = _numpy(of_run.variables)
     if out.suffix == ".safetensors":
-        if config.names not in ("torchvision", "deeper"):
-            raise UserError(f"names={config.names} is unknown; choose torchvision or deeper.")
         if config.names == "torchvision":
             arrays = torchvision.revert(variables, of_run.model, shape)
         else:
@@ -85,10 +88,8 @@ def _export(config: DictConfig, path: Path, out: Path, console: Console) -> None
         files.write(out, arrays, facts.metadata() | {"names": config.names})
     elif out.suffix == ".stablehlo":
         export.stablehlo(of_run.model, variables, facts, out)
-    elif out.suffix == ".onnx":
-        export.onnx(of_run.model, variables, facts, out)
     else:
-        raise UserError(f"out={out}: give a file named .safetensors, .stablehlo or .onnx.")
+        export.onnx(of_run.model, variables, facts, out)
     console.print(f"{path}, step {of_run.step} -> {out} ({out.stat().st_size / 2**20:.1f} MiB)")
 
 

@@ -16,6 +16,9 @@ from deeper.config.schema import RunConfig
 from deeper.config.yaml_files import conf_directory
 from deeper.errors import UserError
 
+# What Hydra says, as a ValueError, of model=null.
+NULL_GROUP = "Config group override must be a string or a list"
+
 
 def configure(
     *overrides: str,
@@ -44,6 +47,10 @@ def configure(
         lines = (line.strip() for line in str(error).splitlines())
         told = " ".join(line for line in lines if line and not line.startswith(notes))
         raise UserError(told) from error
+    except ValueError as error:
+        if not str(error).startswith(NULL_GROUP):
+            raise
+        raise UserError("A group is null: leave it out, or name a file of it.") from error
     for name, section in objects.items():
         values[name] = section
         choices[name] = str(section.get("_target_", name)).rpartition(".")[2]

@@ -13,10 +13,9 @@ from deeper.cli.main import FINISHED
 from deeper.cli.sweeps import local, queue, slurm
 from deeper.cli.sweeps.claim import Arm, Claim, arms_of, claim
 from deeper.cli.sweeps.snapshot import Code, freeze
+from deeper.config.verbs import read_keys, read_launcher
 from deeper.errors import UserError
 from deeper.track.lock import Lock, take_lock
-
-LAUNCHES = ("wait", "detach")
 
 
 def sweep(
@@ -34,10 +33,10 @@ def sweep(
         settings: of the launcher.
     """
     first = configs[0]
+    read_keys("train", {key: first[key] for key in ("launch", "jobs", "runs")})
+    settings = read_launcher(launcher, settings)
     if first.mode.dry:
         return dry.run(configs, overrides)
-    if first.launch not in LAUNCHES:
-        raise UserError(f"launch={first.launch} is unknown; choose {' or '.join(LAUNCHES)}.")
     runs = Path(first.runs)
     code = freeze(first.code, runs)
     arms, mistakes = arms_of(configs, overrides)
