@@ -13,6 +13,7 @@ WRONG = {
     "train data.limit=-5": "data.limit=-5",
     "train data.name=": "data.name=",
     "train model=null": "model=null",
+    "train train.target_threshold=0.2": "target_threshold",
     "train jobs=abc": "jobs=abc",
     "train -m jobs=0 seed=0,1": "jobs=0",
     "train -m jobs=-1 seed=0,1": "jobs=-1",

@@ -28,6 +28,7 @@ from deeper.inspect.stages import stages_of
 from deeper.track.environment import environment
 from deeper.track.run_directory import Beside, RunDirectory
 from deeper.track.tracker import Examples, Tracker
+from deeper.train import losses
 from deeper.train.checkpoint import Checkpoints
 from deeper.train.loop import Outcome, train
 from deeper.train.parallel import from_first
@@ -112,7 +113,8 @@ def _tell_of_several(error: BaseException) -> int:
 
 def check(config: DictConfig) -> None:
     """Raise a UserError for a mistake in a frozen config, as far as no data are needed."""
-    RunConfig.of(build.plain_config(config))
+    own = RunConfig.of(build.plain_config(config)).train
+    losses.loss_of(own.loss, own.label_smoothing, own.target_threshold)
     model = build.build_model(config)
     if config.transfer.phases:
         transfer.phase_configs(config, stages_of(model, tuple(config.data.image_shape)))

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from deeper.config.identity import CHANGES_NO_NUMBER
 from deeper.study.collect import Collection, nested
 
 SAME_EVERYWHERE = (
@@ -15,11 +16,7 @@ SAME_EVERYWHERE = (
     ("device_kind", "kinds of device"),
     ("cpu", "processors"),
 )
-# Where the files are and how a run is watched changes no number.
-INDIFFERENT = (
-    "label", "seed", "study", "mode", "tracker", "runs", "config_hash", "data.dir",
-    "data.original_dir", "data.on_device", "hydra",
-)  # fmt: skip
+INDIFFERENT = (*CHANGES_NO_NUMBER, "seed", "config_hash", "hydra")
 
 
 def warnings(collection: Collection) -> list[str]:
