@@ -27,8 +27,8 @@ from PIL import Image
 from deeper.cli import stored
 from deeper.cli.evaluate import of_crops, of_whole_photographs
 from deeper.cli.examined import open_examined
-from deeper.cli.main import conf_directory
 from deeper.cli.protocols import WHOLE, Protocol, protocol_of
+from deeper.config.yaml_files import conf_directory
 from deeper.data import records
 from deeper.data.whole import headers_of
 from deeper.models.init import initialise

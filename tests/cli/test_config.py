@@ -13,8 +13,12 @@ from omegaconf import OmegaConf
 
 from deeper.cli import build, feeds
 from deeper.cli.banner import seen_of
-from deeper.cli.main import FAILED, USER_ERROR, _sweep, conf_directory, tell
+from deeper.cli.main import FAILED, USER_ERROR, tell
 from deeper.cli.splits import Splits, view_of
+from deeper.config import instantiate
+from deeper.config.compose import sweep_values
+from deeper.config.identity import config_hash, run_directory
+from deeper.config.yaml_files import conf_directory
 from deeper.data.photographs import View
 from deeper.data.sources import Split, known_size
 from deeper.errors import UserError
@@ -23,7 +27,7 @@ CONF = Path("conf")
 
 
 def compose_train(*overrides):
-    OmegaConf.register_new_resolver("sweep", _sweep, replace=True)
+    OmegaConf.register_new_resolver("sweep", sweep_values, replace=True)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_directory()), version_base="1.3"):
         return compose("train", overrides=list(overrides), return_hydra_config=True)
@@ -69,12 +73,12 @@ def test_every_choice_composes_and_builds_without_compiling(choice):
     assert plan.settings.steps > 0
     build.operations_of(config)
     if config.train.consistency is not None:
-        build.build(config.train.consistency)
+        instantiate.build(config.train.consistency)
         for view in config.train.views.values():
-            assert [build.build(operation) for operation in view]
+            assert [instantiate.build(operation) for operation in view]
     plain = build.plain_config(build.frozen(config, config.hydra))
     stored = yaml.safe_load(yaml.safe_dump(plain, sort_keys=False))
-    assert build.config_hash(stored) == build.config_hash(plain)
+    assert config_hash(stored) == config_hash(plain)
     assert build.plain_config(build.as_config(stored)) == plain
 
 
@@ -82,7 +86,7 @@ def test_the_run_directory_is_a_function_of_what_changes_numbers():
     def directory(*overrides):
         config = compose_train(*overrides)
         plain = build.plain_config(build.frozen(config, config.hydra))
-        return build.run_directory(plain)
+        return run_directory(plain)
 
     one = directory("study=depth_fashion", "mode=quick")
     assert one == directory("study=depth_fashion", "mode=quick", "data.dir=elsewhere")
@@ -125,10 +129,10 @@ def test_a_record_from_before_the_key_exif_has_the_hash_of_exif_ignore():
     plain = build.plain_config(build.frozen(config, config.hydra))
     assert plain["data"]["exif"] == "ignore"
     old = plain | {"data": {key: v for key, v in plain["data"].items() if key != "exif"}}
-    assert build.config_hash(old) == build.config_hash(plain)
+    assert config_hash(old) == config_hash(plain)
     assert not view_of(build.as_config(old).data).exif
     turned = plain | {"data": plain["data"] | {"exif": "apply"}}
-    assert build.config_hash(turned) != build.config_hash(plain)
+    assert config_hash(turned) != config_hash(plain)
     assert view_of(build.as_config(turned).data).exif
 
 

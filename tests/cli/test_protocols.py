@@ -15,9 +15,10 @@ from deeper.cli import build, stored
 from deeper.cli.device import mesh_of
 from deeper.cli.evaluate import of_crops, of_whole_photographs
 from deeper.cli.examined import numbers_by_name, open_examined, right_answers
-from deeper.cli.main import conf_directory
 from deeper.cli.protocols import WHOLE, protocol_of
 from deeper.cli.splits import open_splits
+from deeper.config import instantiate
+from deeper.config.yaml_files import conf_directory
 from deeper.data.folder import Photograph, Tree
 from deeper.data.prepare import prepare_photographs
 from deeper.data.whole import groups, headers_of, whole
@@ -359,7 +360,7 @@ def test_a_net_for_one_size_alone_says_so(photographs):
     of_run.model = compose_train("model=vgg", "model.depth=11", "data.classes=4").model
     chosen = protocol_of(evaluation("size=64", "shorter_side=64"), of_run.data)
     examined = open_examined(evaluation(), of_run, chosen)
-    weights = stored.Stored(of_run, build.build(of_run.model), 0, {})
+    weights = stored.Stored(of_run, instantiate.build(of_run.model), 0, {})
     with pytest.raises(
         UserError, match="dense layers of this VGG take the maps of images of 32x32"
     ):

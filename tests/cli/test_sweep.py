@@ -21,6 +21,7 @@ from deeper.cli.sweeps.job import last_line
 from deeper.cli.sweeps.states import runs_in, states_of
 from deeper.cli.sweeps.submission import Process, Submission, read_submission, write_submission
 from deeper.cli.sweeps.table import duration, summary, table
+from deeper.config.identity import config_hash, run_directory
 from deeper.errors import UserError
 from deeper.terminal import open_console
 from deeper.track.environment import code_version, root
@@ -32,7 +33,7 @@ CODE = snapshot.Code(None, "0", None, None, None)
 
 def arms(runs, *seeds):
     overrides = [["model=lenet5", f"seed={seed}", f"runs={runs}"] for seed in seeds]
-    return arms_of([compose_train(*given) for given in overrides], overrides)
+    return arms_of([compose_train(*given) for given in overrides], overrides)[0]
 
 
 def test_two_launchers_at_once_run_each_arm_once(tmp_path):
@@ -108,11 +109,12 @@ def test_an_arm_runs_no_other_code_than_what_was_frozen(tmp_path, monkeypatch):
 
 def test_a_mistake_in_an_arm_is_found_before_it_is_submitted(tmp_path):
     overrides = [["model=resnet", f"model.depth={depth}", f"runs={tmp_path}"] for depth in (8, 9)]
-    both = [compose_train("model.form=cifar", *given) for given in overrides]
-    taken = claim(arms_of(both, overrides), tmp_path, "local", CODE, {}, lambda it: None)
-    [(arm, reason)] = taken.failed
+    configs = [compose_train("model.form=cifar", *given) for given in overrides]
+    both, _ = arms_of(configs, overrides)
+    taken = claim(both, tmp_path, "local", CODE, {}, lambda it: None)
+    [(_, reason)] = taken.failed
     assert "model.depth=9" in reason
-    assert not arm.directory.exists()
+    assert [arm.directory.exists() for arm in both] == [True, False]
     assert len(taken.todo) == 1
 
 
@@ -135,7 +137,7 @@ def test_a_snapshot_runs_and_knows_which_code_it_is_of(tmp_path):
     place = Path(code.root)
     assert sum(file.stat().st_size for file in place.rglob("*")) < 5e6
     program = (
-        "import json; from deeper.cli.main import conf_directory; "
+        "import json; from deeper.config.yaml_files import conf_directory; "
         "from deeper.cli.sweeps import snapshot; "
         "from deeper.track.environment import code_version, root; "
         "print(json.dumps([str(conf_directory()), snapshot.digest(), code_version(root())]))"
@@ -353,7 +355,7 @@ def test_a_time_is_told_in_its_two_largest_units():
 def test_the_frozen_config_starts_where_its_hash_says(tmp_path):
     [one] = arms(tmp_path, 3)
     plain = build.plain_config(one.config)
-    assert one.directory.name == f"lenet5-s3-{build.config_hash(plain)}"
+    assert one.directory.name == f"lenet5-s3-{config_hash(plain)}"
 
 
 def test_what_an_agent_of_a_wandb_sweep_starts_composes():
@@ -374,9 +376,8 @@ def test_what_an_agent_of_a_wandb_sweep_starts_composes():
         assert words[:2] == ["deeper", "train"]
         config = compose_train(*words[2:])
         config = build.frozen(config, config.hydra)
-        build.train_config(config)
         build.build_model(config)
-        directories.add(build.run_directory(build.plain_config(config)))
+        directories.add(run_directory(build.plain_config(config)))
         assert config.train.ema == (None if args is drawn["min"] else 0.999)
     assert len(directories) == 2
     assert given["metric"]["name"] == "validation/error"

@@ -20,6 +20,7 @@ from deeper.cli.sweeps.claim import frozen_config
 from deeper.cli.sweeps.states import runs_in, states_of
 from deeper.cli.sweeps.submission import read_submission
 from deeper.cli.sweeps.table import table as status_table
+from deeper.config.identity import config_hash
 from deeper.terminal import open_console, tables
 from deeper.track.run_directory import RunDirectory
 from tests.cli.test_sweep import arms, stored
@@ -65,7 +66,7 @@ def test_a_path_with_brackets_is_told_as_it_is(tmp_path, capfd):
     (arm,) = arms(f"'{tmp_path}/runs [v2]'", 0)
     arm.directory.mkdir(parents=True)
     plain = build.plain_config(arm.config)
-    RunDirectory.open(arm.directory, plain, build.config_hash(plain)).close()
+    RunDirectory.open(arm.directory, plain, config_hash(plain)).close()
     (arm.directory / "result.json").write_text(json.dumps({"status": "finished"}))
     assert train.run_frozen(frozen_config(arm.directory), arm.directory) == main.FINISHED
     assert f"{arm.directory} is finished already" in capfd.readouterr().out

@@ -1,124 +1,53 @@
 """From a composed config to the objects that training works with."""
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import optax
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from jax.sharding import Mesh
-from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
 
 from deeper.augment.ops import left_out_on_grey
 from deeper.cli import feeds, transfer
-from deeper.cli.splits import IGNORE, Splits, view_of
-from deeper.cli.study_directory import study_directory
+from deeper.cli.splits import Splits
+from deeper.config import identity
+from deeper.config.compose import plain_values
+from deeper.config.instantiate import build
+from deeper.config.schema import RunConfig
 from deeper.errors import UserError
-from deeper.identity import changes_no_number
 from deeper.inspect.arithmetic import Summary, summarise
 from deeper.inspect.stages import Stages, stages_of
 from deeper.models.init import shapes_of
 from deeper.tasks.classification import classification, mixes_examples
 from deeper.tasks.consistency import consistency_training
-from deeper.train import losses, parallel
+from deeper.train import parallel
 from deeper.train.loop import Experiment, Settings
 from deeper.train.phase import Phase
 
-
-@dataclass
-class TrainConfig:
-    """Types of the config's ``train`` section; what each value means stands in conf/train.yaml."""
-
-    batch_size: int = MISSING
-    epochs: float | None = MISSING
-    steps: int | None = MISSING
-    accumulate: int = MISSING
-    loss: str = MISSING
-    target_threshold: float | None = MISSING
-    label_smoothing: float = MISSING
-    gradient_clip: float | None = MISSING
-    ema: float | None = MISSING
-    dtype: str = MISSING
-    devices: int | None = MISSING
-    parallel: str = MISSING
-    cpu_kernels: bool = MISSING
-    steps_per_call: int = MISSING
-    log_every: int = MISSING
-    evaluate_every: float = MISSING
-    checkpoint_every: float = MISSING
-    keep_at: list[int] = MISSING
-    train_error_examples: int = MISSING
-    consistency: Any = MISSING
-    views: Any = MISSING
-
-
-def train_config(config: DictConfig) -> TrainConfig:
-    """Return the typed ``train`` section; a value of the wrong type is an error here."""
-    try:
-        given = OmegaConf.to_container(config.train, resolve=True)
-        merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), given)
-        typed: Any = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise UserError(f"train.{error.full_key}: {str(error).splitlines()[0]}") from error
-    for name in ("batch_size", "accumulate", "steps_per_call", "log_every"):
-        if getattr(typed, name) < 1:
-            raise UserError(f"train.{name}={getattr(typed, name)}: give at least 1.")
-    for name in ("evaluate_every", "checkpoint_every"):
-        if not 0 < getattr(typed, name) < math.inf:
-            raise UserError(f"train.{name}={getattr(typed, name)}: give a number above 0.")
-    if any(step < 1 for step in typed.keep_at):
-        raise UserError(f"train.keep_at={typed.keep_at}: give steps of 1 and more.")
-    if config.seed < 0:
-        raise UserError(f"seed={config.seed}: give 0 or more.")
-    losses.loss_of(typed.loss, typed.label_smoothing, typed.target_threshold)
-    if typed.dtype not in ("float32", "bfloat16"):
-        raise UserError(f"train.dtype={typed.dtype} is unknown; choose float32 or bfloat16.")
-    if typed.steps is None and typed.epochs is None:
-        raise UserError("Give the length of the run: train.epochs or train.steps.")
-    return typed
-
-
-LAUNCHING = ("launch", "code", "jobs")  # of a sweep, not of a run
-
-
-# --- names and places ---------------------------------------------------------------------------
+# --- configs as the commands hand them about ----------------------------------------------------
 
 
 def label_of(config: DictConfig, hydra: Any) -> str:
-    """Return the run's label: its model group, with its depth where the net has one.
-
-    Args:
-        config: as Hydra composed it.
-        hydra: its ``hydra`` section.
-    """
-    choice = hydra.runtime.choices["model"]
-    depth = config.model.get("depth")
-    return choice if depth is None else f"{choice}{depth}"
+    """Return the run's label; see `deeper.config.identity.label_of`."""
+    return identity.label_of(config, hydra.runtime.choices)
 
 
-def frozen(config: DictConfig, hydra: Any) -> DictConfig:
-    """Return a run's config as ``config.yaml`` holds it: resolved, and with nothing of Hydra's.
+def frozen(config: DictConfig, hydra: Any, leave_out: tuple[str, ...] = ()) -> DictConfig:
+    """Return a run's config as ``config.yaml`` holds it: resolved, checked, nothing of Hydra's.
 
     Args:
         config: as Hydra composed it.
         hydra: its ``hydra`` section, of which the choices of the groups are kept.
+        leave_out: keys of the command alone.
+
+    Raises:
+        UserError: a value is not allowed.
     """
-    choices = {
-        str(group): choice
-        for group, choice in sorted(hydra.runtime.choices.items())
-        if not str(group).startswith("hydra/")
-    }
-    keys = [str(key) for key in config if key not in ("hydra", *LAUNCHING)]
-    own = OmegaConf.masked_copy(config, keys)
-    container: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
-    return as_config({"label": label_of(config, hydra), "choices": choices, **container})
+    values = identity.frozen(plain_values(config), hydra.runtime.choices, leave_out)
+    return as_config(RunConfig.of(values).plain())
 
 
 def as_config(plain: Mapping[str, Any]) -> DictConfig:
@@ -134,40 +63,7 @@ def plain_config(config: DictConfig) -> dict[str, Any]:
     return container
 
 
-def config_hash(config: Mapping[str, Any]) -> str:
-    """Return 8 hex digits that differ where the numbers of two runs may differ."""
-    relevant = {key: value for key, value in config.items() if not changes_no_number(key)}
-    relevant["data"] = {
-        key: value
-        for key, value in config["data"].items()
-        if not changes_no_number(f"data.{key}")
-        and (key, value) != ("exif", IGNORE)  # as before there was the key, by the same hash
-    }
-    text = json.dumps(relevant, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def run_directory(config: Mapping[str, Any]) -> Path:
-    """Return the run's directory: a function of the resolved config, never of the clock."""
-    label = config["label"].replace("/", "-")  # of a model in a folder of the group
-    name = f"{label}-s{config['seed']}-{config_hash(config)}"
-    return study_directory(config["runs"], config["study"], config["mode"]["name"]) / name
-
-
 # --- objects ------------------------------------------------------------------------------------
-
-
-def build(section: Any, **arguments: Any) -> Any:
-    """Construct what a config section names; a UserError inside comes out as itself."""
-    try:
-        return instantiate(section, _convert_="all", **arguments)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from None
-        cause = error.__cause__
-        if isinstance(cause, TypeError):
-            raise UserError(f"{section.get('_target_')}: {cause}") from error
-        raise
 
 
 def build_model(config: DictConfig) -> nn.Module:
@@ -214,8 +110,7 @@ def make_plan(config: DictConfig, train_size: int, summary: Summary | None = Non
         train_size: examples that are trained on.
         summary: of the net, where it is known already.
     """
-    train = train_config(config)
-    view_of(config.data)  # what is wrong with it is said before anything is trained
+    train = config.train
     model = build_model(config)
     shape = tuple(config.data.image_shape)
     summary = summary or summarise(model, shape)
@@ -228,7 +123,7 @@ def make_plan(config: DictConfig, train_size: int, summary: Summary | None = Non
     settings = Settings(
         batch_size=train.batch_size,
         steps=steps,
-        parallel=train.parallel,  # type: ignore[arg-type] # checked where it is used
+        parallel=train.parallel,
         steps_per_call=min(train.steps_per_call, train.log_every, steps),
         accumulate=train.accumulate,
         ema_decay=train.ema,
@@ -306,7 +201,7 @@ def assemble(
             + " is odd a device, but Mixup and CutMix mix neighbours: take an even number a device."
         )
 
-    shown = min(train_config(config).train_error_examples, len(splits.train.labels))
+    shown = min(config.train.train_error_examples, len(splits.train.labels))
     parts = {"train": splits.train, "test": splits.test}
     if splits.validation is not None:
         parts["validation"] = splits.validation

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from deeper.cli.outputs import check_file
 from deeper.errors import UserError
 from deeper.inspect import sliding
 from deeper.inspect.convolution import Geometry
@@ -17,10 +18,8 @@ def run(config: DictConfig) -> None:
     if not match:
         raise UserError(f"input={config.input}: give HEIGHTxWIDTHxCHANNELS, such as 224x224x3.")
     height, width, channels = (int(part or 1) for part in match.groups())
-    numbers = ("channels", "kernel", "stride", "padding", "dilation", "groups")
-    for name in numbers:
-        if not isinstance(config[name], int) or isinstance(config[name], bool):
-            raise UserError(f"{name}={config[name]}: give a whole number.")
+    if config.out is not None:
+        check_file(Path(config.out), "out", (".png", ".svg", ".gif"))
     geometry = Geometry(
         kind=config.kind,
         height=height,

@@ -15,6 +15,7 @@ from rich.console import Console
 from deeper.cli import build, device, splits
 from deeper.cli.build import Plan
 from deeper.cli.main import FINISHED
+from deeper.config.identity import run_directory
 from deeper.data.catalogue import CATALOGUE
 from deeper.data.sources import known_size
 from deeper.inspect.arithmetic import Summary, summarise
@@ -169,9 +170,8 @@ def costs_of(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) 
     names = _names(configs, overrides)
     first = {name: names.index(name) for name in names}
     known: dict[str, Summary] = {}
-    return [
-        cost(configs[number], name, known, runs=names.count(name)) for name, number in first.items()
-    ]
+    frozen = {name: build.frozen(configs[n], configs[n].hydra) for name, n in first.items()}
+    return [cost(config, name, known, runs=names.count(name)) for name, config in frozen.items()]
 
 
 def different(
@@ -181,7 +181,7 @@ def different(
     runs: dict[Path, tuple[DictConfig, Sequence[str]]] = {}
     for config, given in zip(configs, overrides, strict=True):
         frozen = build.plain_config(build.frozen(config, config.hydra))
-        runs.setdefault(build.run_directory(frozen), (config, given))
+        runs.setdefault(run_directory(frozen), (config, given))
     return [config for config, _ in runs.values()], [given for _, given in runs.values()]
 
 

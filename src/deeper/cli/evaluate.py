@@ -15,6 +15,7 @@ from deeper.cli import data_record, device, stored
 from deeper.cli.build import task_of
 from deeper.cli.examined import Examined, open_examined, right_answers
 from deeper.cli.feeds import streamed_split, workers_of
+from deeper.cli.outputs import check_file
 from deeper.cli.progress import bar
 from deeper.cli.protocols import WHOLE, Protocol, protocol_of
 from deeper.cli.splits import in_result
@@ -25,7 +26,7 @@ from deeper.models.dense import answer, fits, of_our_layers, over_whole_images
 from deeper.tasks.classification import answered, calibration_error, error_by_class, mean_over_views
 from deeper.terminal import open_console
 from deeper.track.beside import log_evaluation
-from deeper.track.files import finite, to_json, write_whole
+from deeper.track.files import to_json, write_whole
 from deeper.train import parallel
 from deeper.train.evaluate import Evaluator, Predictions, metrics_of, predictions_of
 from deeper.train.feed import Streamed
@@ -39,6 +40,8 @@ Tell = Callable[[str, int, int], None]
 
 def run(config: DictConfig) -> None:
     """Evaluate a checkpoint and print, and write, its metrics."""
+    if config.out is not None:
+        check_file(Path(config.out), "out")
     path = Path(config.run)
     of_run = stored.config_of(path, "run", data_record.moved_to(config.data))
     if config.batch_size is not None:
@@ -86,12 +89,6 @@ def run(config: DictConfig) -> None:
     }
     if right is not None:
         result |= _by_several_labels(found, right, config.split) | {"labels": str(config.labels)}
-    open_console().print(json.dumps(finite(result), indent=2), soft_wrap=True)
-    if not (known := answered(found)).all():
-        told.print(
-            f"{int((~known).sum()):,} of {len(known):,} answers of the net are NaN "
-            "or infinite; they count as wrong."
-        )
     names = examined.class_names
     errors = error_by_class(found, len(names))
     counts = np.bincount(found["label"], minlength=len(names)).tolist()
@@ -106,6 +103,14 @@ def run(config: DictConfig) -> None:
         Path(config.out).write_bytes(text)
     if _is_of_record(config, weights.step, path):
         write_whole(path / RECORD.format(re.sub(r"\W+", "-", protocol.title)), text)
+    open_console().print(json.dumps(finite(result), indent=2), soft_wrap=True)
+    if not (known := answered(found)).all():
+        told.print(
+            f"{int((~known).sum()):,} of {len(known):,} answers of the net are NaN "
+            "or infinite; they count as wrong."
+        )
+    if config.out is not None:
+        Path(config.out).write_bytes(text)
     if config.wandb:
         mode = log_evaluation(path, whole_result, lambda line: told.print(line, soft_wrap=True))
         if mode:

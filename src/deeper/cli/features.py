@@ -10,6 +10,7 @@ from rich.progress import Progress, TaskID
 
 from deeper.augment.ops import Normalise
 from deeper.cli import data_record, device, stored
+from deeper.cli.outputs import check_file
 from deeper.cli.progress import bar
 from deeper.cli.splits import open_splits
 from deeper.errors import UserError
@@ -24,10 +25,10 @@ def run(config: DictConfig) -> None:
     """Compute the features, write them where asked to, and print what the probes make of them."""
     console = open_console()
     path = Path(config.run)
-    of_run = stored.config_of(path, "run", data_record.moved_to(config.data))
     out = None if config.out is None else Path(config.out)
-    if out is not None and out.suffix != ".npz":
-        raise UserError(f"out={out}: give a file named .npz.")
+    if out is not None:
+        check_file(out, "out", (".npz",))
+    of_run = stored.config_of(path, "run")
     device.start_jax(of_run.train.cpu_kernels)
     weights = stored.open_stored(path, config.checkpoint, "run")
     # Trained on images normalised so, the net gets others normalised alike.

@@ -15,7 +15,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from deeper.cli import build, device
+from deeper.cli.outputs import check_file
 from deeper.cli.splits import open_splits
+from deeper.config import instantiate
 from deeper.errors import UserError
 from deeper.inspect import augmentations, figure
 from deeper.inspect.arithmetic import summarise
@@ -24,7 +26,6 @@ from deeper.inspect.opened import unrolled
 from deeper.study.tables import markdown
 from deeper.terminal import open_console, tables
 
-FORMATS = ("table", "json", "csv", "markdown")
 HEADINGS = (
     "layer", "kind", "kernel", "stride", "padding", "output", "parameters", "MACs", "share",
     "field", "jump", "centre",
@@ -37,8 +38,8 @@ SHORT = (
 
 def run(config: DictConfig) -> None:
     """Print a net's layers and totals, or those of several nets."""
-    if config.format not in FORMATS:
-        raise UserError(f"format={config.format} is unknown; choose one of {', '.join(FORMATS)}.")
+    if config.out is not None:
+        check_file(Path(config.out), "out", (".png", ".svg"))
     if any(override.startswith("augment=") for override in HydraConfig.get().overrides.task):
         _sheet(config)
         return
@@ -116,7 +117,7 @@ def _totals(config: DictConfig, layers: Sequence[Layer], shape: tuple[int, ...])
     for dtype in ("float32", "bfloat16"):
         kept = summary
         if "dtype" in config.model:
-            kept = summarise(build.build(config.model, dtype=dtype), shape)
+            kept = summarise(instantiate.build(config.model, dtype=dtype), shape)
         # Parameters, gradients and momentum are float32 whatever the type of the computation.
         memory[dtype] = 3 * 4 * summary.parameters + batch * kept.residual_bytes
     fields = [layer.field.size for layer in layers if layer.field is not None and layer.field.jump]

@@ -10,6 +10,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import deeper
 from deeper.cli.help import help_of
 from deeper.cli.output import FULL, lasting
 from deeper.cli.xla_flags import set_flags
+from deeper.config.yaml_files import conf_directory
 from deeper.errors import UserError
 
 VERBS = {
@@ -92,13 +94,6 @@ def _main() -> int:
     return _run_app(verb, module.run, rest)
 
 
-def conf_directory() -> Path:
-    """Return where the YAML files are: in the checkout, or inside an installed package."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parents[1] / "conf"
-
-
 def _usage() -> str:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())
@@ -119,7 +114,11 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
     import hydra
     from omegaconf import OmegaConf
 
-    OmegaConf.register_new_resolver("sweep", _sweep, replace=True)
+    from deeper.config.compose import sweep_values
+    from deeper.config.verbs import VERBS as VERB_KEYS
+    from deeper.config.verbs import read_keys
+
+    OmegaConf.register_new_resolver("sweep", sweep_values, replace=True)
     # Hydra's own handling of errors drops what a reader needs; they are told below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [f"deeper {verb}", *arguments]
@@ -128,6 +127,10 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
 
     def app(config: Any) -> None:
         try:
+            there = set(config.keys())  # those without a value too, which `in` leaves out
+            keys = [one.name for one in fields(VERB_KEYS[verb]) if one.name in there]
+            for key, value in read_keys(verb, {key: _value(config, key) for key in keys}).items():
+                config[key] = value  # a number in place of a text that spells it
             status = run(config) or FINISHED
         except Exception as error:  # told below; Hydra would add a line of its own
             failures.append(error)
@@ -144,6 +147,15 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
     except (Exception, KeyboardInterrupt) as error:
         return tell(error)
     return FINISHED
+
+
+def _value(config: Any, key: str) -> Any:
+    from omegaconf import OmegaConf
+
+    if OmegaConf.is_missing(config, key):
+        return "???"
+    value = config[key]
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def _run_arm(run: Callable[[Path], int], arguments: list[str]) -> int:
@@ -164,6 +176,8 @@ def tell(error: BaseException) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from deeper.config.compose import NULL_GROUP
+
     if isinstance(error, KeyboardInterrupt):
         print("\ndeeper: stopped.", file=sys.stderr)
         return INTERRUPTED
@@ -182,16 +196,12 @@ def tell(error: BaseException) -> int:
             file=sys.stderr,
         )
         return USER_ERROR
+    if isinstance(error, ValueError) and str(error).startswith(NULL_GROUP):
+        given = " ".join(word for word in sys.argv[1:] if word.endswith("=null"))
+        print(f"deeper: {given}: a group needs a file; leave it out, or name one.", file=sys.stderr)
+        return USER_ERROR
     traceback.print_exception(error)
     return FAILED
-
-
-def _sweep(values: Any) -> str:
-    """Write a list as Hydra's sweeper reads it: ``[0, 1]`` becomes ``0,1``."""
-    words = {True: "true", False: "false", None: "null"}
-    return ",".join(
-        words[value] if value is None or isinstance(value, bool) else str(value) for value in values
-    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

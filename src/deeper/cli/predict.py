@@ -14,6 +14,7 @@ from rich.table import Table
 
 from deeper.augment.ops import Normalise
 from deeper.cli import device, stored
+from deeper.cli.outputs import check_file
 from deeper.cli.progress import bar
 from deeper.cli.splits import evaluation_view, exif_of
 from deeper.data.pictures import LeftOut, is_turned, picture_files, read_picture, told
@@ -28,6 +29,7 @@ PRINTED = 20  # pictures; all are in the file
 def run(config: DictConfig) -> None:
     """Print and save the likeliest classes of each picture."""
     console = open_console()
+    check_file(Path(config.out), "out", make=True)
     left_out: LeftOut = {}
     path, paths = Path(config.weights), picture_files(Path(config.images), left_out)
     device.start_jax(stored.config_of(path, "weights").train.cpu_kernels)

@@ -7,7 +7,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 from rich.console import Console
 
-from deeper.cli.study_directory import study_directory
+from deeper.cli.outputs import check_file
+from deeper.config.identity import study_directory
 from deeper.errors import UserError
 from deeper.study.collect import LEFT_OPEN
 from deeper.study.report import Report, make_report, update_readme
@@ -19,6 +20,8 @@ def run(config: DictConfig) -> None:
     """Make a study's report, print its summary, and as the last line the page's path."""
     if config.study is None:
         raise UserError("Say which study: deeper report study=depth_fashion.")
+    if config.readme is not None:
+        check_file(Path(config.readme), "readme")
     study = _stated(config)
     directory = study_directory(config.runs, study, config.mode.name)
     report = make_report(directory, study, config.mode.name)

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from deeper.augment.ops import Normalise
 from deeper.cli import device, stored
 from deeper.cli.data_record import open_own_splits
+from deeper.cli.outputs import check_directory
 from deeper.cli.progress import bar
 from deeper.cli.splits import Splits, evaluation_view, exif_of
 from deeper.data.photographs import View
@@ -55,6 +56,7 @@ def run(config: DictConfig) -> None:
     path = Path(config.run)
     chosen = _chosen(config)
     out = path / "see" if config.out is None else Path(config.out)
+    check_directory(out, "out")
     device.start_jax(stored.config_of(path, "run").train.cpu_kernels)
     device.close_cache()  # the layers' functions close over the weights
     with bar(console) as progress:

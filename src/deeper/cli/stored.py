@@ -1,6 +1,6 @@
 """A run's net with the variables of one of its checkpoints."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -14,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from deeper.cli import build, data_record, device
 from deeper.cli.splits import open_splits
+from deeper.config import instantiate
+from deeper.config.instantiate import require_trusted, targets_in
 from deeper.data.imagenet import CLASSES, wordnet_ids
 from deeper.errors import UserError
 from deeper.models.init import initialise, shapes_of
@@ -39,24 +41,37 @@ class Stored:
     variables: dict[str, Any]
 
 
-def config_of(path: Path, key: str, data_dir: str | None = None) -> DictConfig:
+def config_of(
+    path: Path, key: str, data_dir: str | None = None, own: Collection[str] = ()
+) -> DictConfig:
     """Return a run directory's config.
 
     Args:
         path: the run directory.
         key: what the user calls it, for the message.
         data_dir: where its data lie now; by default where they lay.
+        own: targets of the user's own command, whose packages are trusted.
+
+    Raises:
+        UserError: it is no run directory, or it names a target that is not trusted.
     """
     if not (path / "config.yaml").is_file():
         raise UserError(f"{key}={path} is no run directory: it has no config.yaml.")
     config = OmegaConf.load(path / "config.yaml")
     assert isinstance(config, DictConfig)
+    require_trusted(config, f"{path / 'config.yaml'}", own)
     if data_dir is not None:
         config.data.dir = data_dir
     return config
 
 
-def open_stored(path: Path, checkpoint: str | int, key: str, data_dir: str | None = None) -> Stored:
+def open_stored(
+    path: Path,
+    checkpoint: str | int,
+    key: str,
+    data_dir: str | None = None,
+    own: Collection[str] = (),
+) -> Stored:
     """Read the net and a checkpoint's variables.
 
     Args:
@@ -64,8 +79,9 @@ def open_stored(path: Path, checkpoint: str | int, key: str, data_dir: str | Non
         checkpoint: last, best or a step.
         key: what the user calls the directory, for messages.
         data_dir: where its data lie now; by default where they lay.
+        own: targets of the user's own command, whose packages are trusted.
     """
-    config = config_of(path, key, data_dir)
+    config = config_of(path, key, data_dir, own)
     step, variables = _read(path, checkpoint)
     model = build.build_model(config)
     _require_fit(variables, shapes_of(model, tuple(config.data.image_shape)), f"{key}={path}")
@@ -196,8 +212,9 @@ def _given(config: DictConfig) -> tuple[str, dict[str, Any]]:
     """Return where ``init_from`` leads to, and the variables that are there."""
     path = source_of(config)
     if path is not None:
-        return str(path), open_stored(path, "last", "init_from").variables
-    model, shape = build.build(config.model), tuple(config.data.image_shape)
+        own = set(targets_in(config))
+        return str(path), open_stored(path, "last", "init_from", own=own).variables
+    model, shape = instantiate.build(config.model), tuple(config.data.image_shape)
     arrays, _ = files.read(config.init_from, "init_from")
     return config.init_from, imported(arrays, model, config, shape)[0]
 

@@ -13,12 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from deeper.cli.main import FAILED, FINISHED, USER_ERROR
-from deeper.cli.study_directory import study_directory
 from deeper.cli.sweeps import queue
 from deeper.cli.sweeps.snapshot import Code, freeze
 from deeper.cli.sweeps.states import ALIVE, TO_RESUME, State, runs_in, states_of
 from deeper.cli.sweeps.submission import now, update_submission
 from deeper.cli.sweeps.table import summary, table
+from deeper.config.identity import study_directory
+from deeper.config.verbs import read_launcher
 from deeper.errors import UserError
 from deeper.terminal import open_console
 from deeper.track.files import read_json
@@ -27,15 +28,9 @@ from deeper.track.run_directory import ENVIRONMENT
 if TYPE_CHECKING:
     from deeper.cli.sweeps.claim import Arm
 
-ACTIONS = ("status", "resume", "cancel")
-
 
 def run(config: DictConfig) -> int:
     """Show a sweep, go on with it, or end it; return the exit status."""
-    if config.action not in ACTIONS:
-        raise UserError(f"deeper sweep {config.action}: choose one of {', '.join(ACTIONS)}.")
-    if config.format not in ("table", "json"):
-        raise UserError(f"format={config.format} is unknown; choose table or json.")
     if config.action == "cancel" and not _names_a_sweep():
         raise UserError(
             "deeper sweep cancel: say which sweep is to end: study=NAME with its mode=MODE, or "
@@ -148,7 +143,8 @@ def _given_launcher(config: DictConfig) -> tuple[str, dict[str, Any]] | None:
         return None
     settings: Any = OmegaConf.to_container(hydra.launcher, resolve=True)
     settings.pop("_target_")
-    return str(hydra.runtime.choices["hydra/launcher"]), settings
+    launcher = str(hydra.runtime.choices["hydra/launcher"])
+    return launcher, read_launcher(launcher, settings)
 
 
 def _cancel(states: Sequence[State], console: Console) -> int:

@@ -13,8 +13,6 @@ from deeper.track.sync import find_runs, sync
 
 def run(config: DictConfig) -> None:
     """Send what W&B does not have yet, and say how much that was."""
-    if config.upload not in ("online", "offline"):
-        raise UserError(f"upload={config.upload} is unknown; choose online or offline.")
     console = open_console()
     paths = find_runs(Path(config.runs))
     sent: dict[Path, int] = {}

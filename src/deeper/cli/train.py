@@ -23,6 +23,8 @@ from deeper.cli.progress import Pipe, Watcher, watcher
 from deeper.cli.rates import rate_lines
 from deeper.cli.signals import asking_to_stop
 from deeper.cli.splits import Splits, in_result, open_splits, view_of
+from deeper.config.identity import config_hash, run_directory
+from deeper.config.schema import RunConfig
 from deeper.errors import UserError
 from deeper.inspect.stages import stages_of
 from deeper.tasks.classification import confusion
@@ -31,6 +33,7 @@ from deeper.track.environment import environment
 from deeper.track.files import to_json
 from deeper.track.run_directory import DATA, Beside, RunDirectory
 from deeper.track.tracker import Examples, Tracker
+from deeper.train import losses
 from deeper.train.checkpoint import Checkpoints
 from deeper.train.loop import Outcome, train
 from deeper.train.parallel import everywhere, from_first
@@ -50,7 +53,7 @@ def run(config: DictConfig) -> int:
     config = build.frozen(config, HydraConfig.get())
     if config.mode.dry:
         return _dry(config, open_console())
-    path = build.run_directory(build.plain_config(config))
+    path = run_directory(build.plain_config(config))
     return run_frozen(config, path, list(HydraConfig.get().overrides.task))
 
 
@@ -98,7 +101,7 @@ def _held(path: Path, config: Mapping[str, Any]) -> Iterator[RunDirectory]:
             return
         raise SystemExit(USER_ERROR)  # the first one says why
     try:
-        directory = RunDirectory.open(path, config, build.config_hash(config))
+        directory = RunDirectory.open(path, config, config_hash(config))
     except Exception:
         from_first(False)
         raise
@@ -122,7 +125,8 @@ def _tell_of_several(error: BaseException) -> int:
 
 def check(config: DictConfig) -> None:
     """Raise a UserError for a mistake in a frozen config, as far as no data are needed."""
-    build.train_config(config)
+    own = RunConfig.of(build.plain_config(config)).train
+    losses.loss_of(own.loss, own.label_smoothing, own.target_threshold)
     view_of(config.data)
     model = build.build_model(config)
     if config.transfer.phases:
@@ -235,7 +239,7 @@ def _result(
         "compile_seconds": outcome.compile_seconds,
         "images_per_second": outcome.images_per_second,
         "metrics": outcome.metrics,
-        "config_hash": build.config_hash(plain),
+        "config_hash": config_hash(plain),
         "git_commit": environment()["git_commit"],
         "command": f"{sys.argv[0]} {shlex.join(sys.argv[1:])}",
     }

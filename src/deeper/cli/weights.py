@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from deeper.cli import build, device, stored
+from deeper.cli.outputs import check_directory, check_file
 from deeper.errors import UserError
 from deeper.models.googlenet import GoogLeNet
 from deeper.terminal import open_console
@@ -18,6 +19,7 @@ from deeper.train.checkpoint import Checkpoints
 from deeper.weights import export, files, torchvision
 
 ORIGIN = "weights.json"
+OWN_KEYS = ("import", "run", "out", "names", "checkpoint")
 
 
 def run(config: DictConfig) -> None:
@@ -26,6 +28,10 @@ def run(config: DictConfig) -> None:
     source = config["import"]
     if (source is None) == (config.run is None):
         raise UserError("Give import=FILE out=DIRECTORY, or run=DIRECTORY out=FILE.")
+    if source is None:
+        check_file(Path(config.out), "out", (".safetensors", ".stablehlo", ".onnx"))
+    else:
+        check_directory(Path(config.out), "out")
     device.start_jax(config.train.cpu_kernels)
     device.close_cache()  # an exported program holds the weights
     if source is not None:
@@ -41,9 +47,7 @@ def _import(config: DictConfig, source: str, out: Path, console: Console) -> Non
     shape = tuple(config.data.image_shape)
     arrays, origin = files.read(source, "import")
     variables, new = stored.imported(arrays, model, config, shape)
-    plain = build.plain_config(build.frozen(config, HydraConfig.get()))
-    for key in ("import", "run", "out", "names", "checkpoint"):
-        del plain[key]
+    plain = build.plain_config(build.frozen(config, HydraConfig.get(), OWN_KEYS))
     if isinstance(model, GoogLeNet) and config.data.name == "imagenet":
         # torchvision's weights were trained at Inception's scale, and its net turns images
         # normalised in the usual way into it (transform_input).
@@ -78,8 +82,6 @@ def _export(config: DictConfig, path: Path, out: Path, console: Console) -> None
     )
     variables = _numpy(of_run.variables)
     if out.suffix == ".safetensors":
-        if config.names not in ("torchvision", "deeper"):
-            raise UserError(f"names={config.names} is unknown; choose torchvision or deeper.")
         if config.names == "torchvision":
             arrays = torchvision.revert(variables, of_run.model, shape)
         else:
@@ -87,10 +89,8 @@ def _export(config: DictConfig, path: Path, out: Path, console: Console) -> None
         files.write(out, arrays, facts.metadata() | {"names": config.names})
     elif out.suffix == ".stablehlo":
         export.stablehlo(of_run.model, variables, facts, out)
-    elif out.suffix == ".onnx":
-        export.onnx(of_run.model, variables, facts, out)
     else:
-        raise UserError(f"out={out}: give a file named .safetensors, .stablehlo or .onnx.")
+        export.onnx(of_run.model, variables, facts, out)
     size = out.stat().st_size / 2**20
     console.print(f"{path}, step {of_run.step} -> {out} ({size:.1f} MiB)", soft_wrap=True)
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from deeper.identity import changes_no_number
+from deeper.config.identity import changes_no_number
 from deeper.study.collect import Collection, Run, nested
 
 SAME_EVERYWHERE = (

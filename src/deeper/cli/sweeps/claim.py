@@ -26,6 +26,7 @@ from deeper.cli.sweeps.submission import (
     write_submission,
 )
 from deeper.cli.train import ANOTHER, check
+from deeper.config.identity import LAUNCHING, config_hash, run_directory
 from deeper.errors import UserError
 from deeper.study.values import of_overrides
 from deeper.track.files import disk_errors, read_json
@@ -67,8 +68,8 @@ class Claim:
         code: what they run.
         todo: the arms that are now this launcher's, in order.
         finished: before.
-        failed: arms with reasons: diverged before, finished on other data, or mistakes in their
-            configs.
+        failed: names of arms with reasons: diverged before, finished on other data, or mistakes
+            in their configs.
         elsewhere: arms that another process or job has, with its name.
         jobs: numbers of batch jobs, where there are any.
     """
@@ -77,7 +78,7 @@ class Claim:
     code: Code
     todo: list[Arm] = field(default_factory=list)
     finished: list[Arm] = field(default_factory=list)
-    failed: list[tuple[Arm, str]] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
     elsewhere: list[tuple[Arm, str]] = field(default_factory=list)
     jobs: list[str] = field(default_factory=list)
 
@@ -106,17 +107,28 @@ class Claim:
             console.print(notice, style="yellow", soft_wrap=True)
 
 
-def arms_of(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[Arm]:
-    """Return the arms of a sweep as Hydra composed it; of those that are the same run, one."""
+def arms_of(
+    configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]
+) -> tuple[list[Arm], list[tuple[str, str]]]:
+    """Return the arms of a sweep as Hydra composed it; of those that are the same run, one.
+
+    Returns:
+        The arms, and the overrides of those whose configs are wrong, each with what is wrong.
+    """
     arms: dict[Path, Arm] = {}
+    mistakes: list[tuple[str, str]] = []
     for config, given in zip(configs, overrides, strict=True):
-        frozen = build.frozen(config, config.hydra)
-        directory = build.run_directory(build.plain_config(frozen)).absolute()
+        try:
+            frozen = build.frozen(config, config.hydra)
+        except UserError as error:
+            mistakes.append((" ".join(given), str(error)))
+            continue
+        directory = run_directory(build.plain_config(frozen)).absolute()
         name = f"{frozen.label} s{frozen.seed}"
-        own = [word for word in given if word.partition("=")[0] not in build.LAUNCHING]
+        own = [word for word in given if word.partition("=")[0] not in LAUNCHING]
         arms.setdefault(directory, Arm(name, directory, frozen, own))
     _tell_apart(list(arms.values()))
-    return list(arms.values())
+    return list(arms.values()), mistakes
 
 
 def _tell_apart(arms: list[Arm]) -> None:
@@ -147,10 +159,10 @@ def frozen_config(directory: Path) -> DictConfig:
             f"{directory / CONFIG} does not say which groups were chosen, as those of an older "
             "deeper: repeat the command `deeper train` that made it."
         )
-    if frozen != build.config_hash(plain):
+    if frozen != config_hash(plain):
         raise UserError(
             f"{directory / CONFIG} was edited: its config_hash is {frozen}, but what it says has "
-            f"{build.config_hash(plain)}. Undo that, or give `deeper train` the new values."
+            f"{config_hash(plain)}. Undo that, or give `deeper train` the new values."
         )
     return build.as_config(plain)
 
@@ -191,9 +203,9 @@ def claim(
                     if other is None:
                         taken.finished.append(arm)
                     else:
-                        taken.failed.append((arm, other))
+                        taken.failed.append((arm.name, other))
                 elif status is not None:
-                    taken.failed.append((arm, f"{status} before"))
+                    taken.failed.append((arm.name, f"{status} before"))
                 elif where is not None:
                     taken.elsewhere.append((arm, where))
                 else:
@@ -232,7 +244,7 @@ def _take(arm: Arm, taken: Claim, launcher: str, settings: dict[str, Any]) -> No
         with disk_errors(arm.directory):
             arm.directory.mkdir(parents=True, exist_ok=True)
     except UserError as error:
-        taken.failed.append((arm, str(error)))
+        taken.failed.append((arm.name, str(error)))
         return
     try:
         take_lock(arm.directory).release()
@@ -241,9 +253,9 @@ def _take(arm: Arm, taken: Claim, launcher: str, settings: dict[str, Any]) -> No
         return
     plain = build.plain_config(arm.config)
     try:
-        RunDirectory.open(arm.directory, plain, build.config_hash(plain)).close()
+        RunDirectory.open(arm.directory, plain, config_hash(plain)).close()
     except UserError as error:
-        taken.failed.append((arm, str(error)))
+        taken.failed.append((arm.name, str(error)))
         return
     submission = Submission(
         launcher=launcher,

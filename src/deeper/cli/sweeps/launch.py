@@ -12,12 +12,11 @@ from deeper.cli.main import FINISHED
 from deeper.cli.sweeps import local, queue, slurm
 from deeper.cli.sweeps.claim import Arm, Claim, arms_of, claim
 from deeper.cli.sweeps.snapshot import Code, freeze
+from deeper.config.verbs import read_keys, read_launcher
 from deeper.errors import UserError
 from deeper.study.definition import Study
 from deeper.terminal import open_console
 from deeper.track.lock import Lock, take_lock
-
-LAUNCHES = ("wait", "detach")
 
 
 def sweep(
@@ -35,15 +34,18 @@ def sweep(
         settings: of the launcher.
     """
     first = configs[0]
+    read_keys("train", {key: first[key] for key in ("launch", "jobs", "runs")})
+    settings = read_launcher(launcher, settings)
     if first.mode.dry:
         return dry.run(configs, overrides)
-    if first.launch not in LAUNCHES:
-        raise UserError(f"launch={first.launch} is unknown; choose {' or '.join(LAUNCHES)}.")
     if first.study is not None:
         Study.of(build.plain_config(build.frozen(first, first.hydra))["study"])
     runs = Path(first.runs)
     code = freeze(first.code, runs)
-    return start(arms_of(configs, overrides), runs, launcher, settings, code, first.launch)
+    arms, mistakes = arms_of(configs, overrides)
+    if not arms:
+        raise UserError(mistakes[0][1])
+    return start(arms, runs, launcher, settings, code, first.launch, mistakes)
 
 
 def start(
@@ -53,6 +55,7 @@ def start(
     settings: dict[str, Any],
     code: Code,
     launch: str,
+    mistakes: Sequence[tuple[str, str]] = (),
 ) -> int:
     """Give frozen arms to a launcher; return the exit status.
 
@@ -63,15 +66,18 @@ def start(
         settings: of the launcher.
         code: what is to run.
         launch: wait until all have ended, or detach.
+        mistakes: arms that cannot be run, by their overrides, each with the reason.
     """
     console = open_console()
     show = _show_command(arms[0])
     if launcher == "slurm":
         taken = _submitted(arms, runs, settings, code)
+        taken.failed.extend(mistakes)
         taken.say(console)
         return slurm.follow(taken, show, console, wait=launch == "wait")
 
     def detach(taken: Claim) -> None:
+        taken.failed.extend(mistakes)
         number = local.detach(_work(taken, settings["jobs"]))
         log = taken.folder / local.LOG
         console.print(f"Process {number} is the launcher; its log: {log}", soft_wrap=True)
@@ -80,6 +86,8 @@ def start(
     try:
         take = detach if launch == "detach" else lambda it: locks.append(take_lock(it.folder))
         taken = claim(arms, runs, launcher, code, settings, take)
+        if launch != "detach" or not taken.todo:
+            taken.failed.extend(mistakes)
         taken.say(console)
         if launch == "detach" and taken.todo:
             console.print(f"How it goes: {show}", soft_wrap=True)
@@ -122,7 +130,7 @@ def _work(taken: Claim, jobs: int | None) -> local.Work:
         folder=str(taken.folder),
         total=taken.total,
         finished=len(taken.finished) + len(taken.elsewhere),
-        failed=[(arm.name, reason) for arm, reason in taken.failed],
+        failed=taken.failed,
         directories=[str(arm.directory) for arm in taken.todo],
         jobs=jobs,
         devices=taken.todo[0].config.train.devices if taken.todo else None,

@@ -128,8 +128,8 @@ def follow(taken: Claim, show: str, console: Console, *, wait: bool) -> int:
         console.print(
             f"Slurm job {jobs}: {len(taken.todo)} arms. How it goes: {show}", soft_wrap=True
         )
-    for arm, reason in taken.failed:
-        console.print(f"  {arm.name}: {reason}", soft_wrap=True)
+    for name, reason in taken.failed:
+        console.print(f"  {name}: {reason}", soft_wrap=True, markup=False)
     if not wait or not taken.todo:
         return FAILED if taken.failed else FINISHED
     try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deeper.cli.main import conf_directory
+from deeper.config.yaml_files import conf_directory
 from deeper.errors import UserError
 from deeper.track.environment import FROZEN, FROZEN_DIFF, code_version, root
 from deeper.track.files import disk_errors, to_json

@@ -1,0 +1,1 @@
+"""Configs: their schema, their names, how they are composed, and what they construct."""

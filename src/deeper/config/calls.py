@@ -1,0 +1,147 @@
+"""Sections that name what constructs them: ``_target_`` and its arguments.
+
+What belongs to `deeper` has ranges, which stand here by the arguments' names; arguments that are
+not listed, and those of a user's own targets, pass as they are: the constructor is to check them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from deeper.config.settings import (
+    Limits,
+    OpenSection,
+    ReadBy,
+    UnfitError,
+    read_open,
+    read_value,
+    setting,
+)
+
+TARGET = "_target_"
+OWN = "deeper"
+_NO_LIMITS = Limits()
+
+
+def package_of(target: str) -> str:
+    """Return the package that a target belongs to."""
+    return target.partition(".")[0].partition(":")[0]
+
+
+def _read_call(declared: type, value: Any, key: str) -> tuple[OpenSection, dict[str, Any]]:
+    """Read a section with a target; the arguments of our own are held against a declaration."""
+    if not isinstance(value, Mapping) or TARGET not in value:
+        raise UnfitError
+    target, _ = read_value(value[TARGET], str, limits=_NO_LIMITS, key=f"{key}.{TARGET}")
+    return read_open(declared if package_of(target) == OWN else _Anything, value, key)
+
+
+@dataclass(frozen=True)
+class _Anything:
+    """Of a user's own target nothing is known."""
+
+
+@dataclass(frozen=True)
+class ModelArguments:
+    """Arguments of our nets; which of them a net has, conf/model says."""
+
+    depth: int | None = setting("layers with weights", least=1)
+    classes: int = setting("of the data set", least=1)
+    width: int | None = setting("channels of the first stage", least=1)
+    blocks: tuple[int, ...] | None = setting("blocks a stage, in place of the depth", least=1)
+    groups: int = setting("of a bottleneck's 3x3 convolution", least=1)
+    width_per_group: int = setting("channels of a group", least=1)
+    hidden: int = setting("width of the hidden dense layers", least=1)
+    dropout: float | None = setting("share of the values that are dropped", least=0, below=1)
+    auxiliary_dropout: float | None = setting("of the auxiliary heads", least=0, below=1)
+    auxiliary: bool = setting("heads that answer in training alone")
+    residual: bool = setting("with shortcuts")
+    batch_norm: bool = setting("with BatchNorm")
+    pre_activation: bool = setting("He et al. 2016")
+    bottleneck: bool | None = setting("three convolutions a block, with blocks")
+    zero_init_last: bool = setting("each block's last scale begins at zero")
+    scan: bool = setting("one compiled loop over alike blocks")
+    remat: bool = setting("recompute activations in the backward pass")
+    dtype: Literal["float32", "bfloat16"] = setting("of the computation")
+
+
+@dataclass(frozen=True)
+class OptimizerArguments:
+    """Arguments of our optimizers; see `deeper.train.optimizer`."""
+
+    learning_rate: float = setting("peak, per 256 examples", above=0)
+    momentum: float = setting("decay of the velocity", least=0, below=1)
+    nesterov: bool = setting("look ahead along the momentum")
+    weight_decay: float = setting("its coefficient", least=0)
+    decay_all: bool = setting("decay biases and normalisation too")
+    b1: float = setting("decay of the first moment", least=0, below=1)
+    b2: float = setting("decay of the second moment", least=0, below=1)
+    eps: float = setting("added to the root of the second moment", above=0)
+    trust_coefficient: float = setting("ratio of update to weight norm", above=0)
+
+
+@dataclass(frozen=True)
+class ScheduleArguments:
+    """Arguments of our schedules; see `deeper.train.schedule`."""
+
+    warmup: float = setting("share of the steps that a linear rise takes", least=0, below=1)
+    milestones: tuple[float, ...] = setting("shares of the run", least=0, below=1)
+    factor: float = setting("multiplies the rate at each drop", above=0)
+    every: float = setting("share of the run from one drop to the next", above=0, most=1)
+
+
+@dataclass(frozen=True)
+class OperationArguments:
+    """Arguments of our operations; see `deeper.augment`."""
+
+    padding: int = setting("pixels on each side", least=0)
+    size: int | None = setting("side in pixels", least=1)
+    probability: float = setting("share of the images, or batches", least=0, most=1)
+    per_example: bool = setting("draw for each example, not once a batch")
+    alpha: float = setting("of the Beta distribution", above=0)
+    classes: int = setting("of the data set", least=1)
+    std: float = setting("of the shift", least=0)
+    scale: tuple[float, ...] = setting("least and largest area, as shares", least=0, length=2)
+    ratio: tuple[float, ...] = setting("least and largest aspect ratio", above=0, length=2)
+    sigma: tuple[float, ...] = setting("least and largest deviation, pixels", least=0, length=2)
+    fill: tuple[float, ...] = setting("a value a channel", least=0, most=1)
+    layers: int = setting("operations an image", least=1)
+    magnitude: float = setting("of the operations", least=0)
+    deviation: float = setting("of the magnitude", least=0)
+    bins: int = setting("magnitudes in all", least=2)
+    width: int = setting("chains of operations", least=1)
+    depth: int | None = setting("operations in a chain", least=1)
+    on_grey: Literal["drop", "refuse"] = setting("operations on colour, on grey images")
+    brightness: float = setting("largest change", least=0)
+    contrast: float = setting("largest change", least=0)
+    saturation: float = setting("largest change", least=0)
+    hue: float = setting("largest change, of the circle", least=0, most=0.5)
+    first: "Operation" = setting("operation")
+    second: "Operation" = setting("operation")
+
+
+@dataclass(frozen=True)
+class ConsistencyArguments:
+    """Arguments of `deeper.train.consistency.Consistency`."""
+
+    ratio: int = setting("unlabelled images for each labelled one", least=1)
+    weight: float = setting("of the unlabelled images' loss", least=0)
+    temperature: float = setting("of the target; sharper below 1", above=0)
+    confidence: float = setting("least probability that counts", least=0, below=1)
+    target: Literal["soft", "hard"] = setting("probabilities, or the best class")
+    annealing: Literal["none", "linear", "log", "exp"] = setting("of the training signal")
+
+
+def _call(declared: type, allowed: str) -> ReadBy:
+    return ReadBy(partial(_read_call, declared), allowed)
+
+
+_GIVEN = "a section with _target_, as {0}=NAME of conf/{0} gives it"
+Model = Annotated[OpenSection, _call(ModelArguments, _GIVEN.format("model"))]
+Optimizer = Annotated[OpenSection, _call(OptimizerArguments, _GIVEN.format("optimizer"))]
+Schedule = Annotated[OpenSection, _call(ScheduleArguments, _GIVEN.format("schedule"))]
+Operation = Annotated[OpenSection, _call(OperationArguments, "operations, each with _target_")]
+Consistency = Annotated[
+    OpenSection, _call(ConsistencyArguments, "a section with _target_, as train=uda gives it")
+]

@@ -1,0 +1,111 @@
+"""The ``data`` section of a run's config, by kind of data set.
+
+What each value means for a data set of its kind stands in conf/data, too, with its source.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from deeper.config.calls import TARGET
+from deeper.config.settings import OpenSection, ReadBy, UnfitError, plain, read_section, setting
+
+
+@dataclass(frozen=True)
+class ImagesOfOneSize:
+    """A data set of the catalogue, whose images are stored as arrays of one size."""
+
+    name: str = setting("what the data set is called")
+    classes: int = setting("how many classes it has", least=1)
+    image_shape: tuple[int, ...] = setting("height, width, channels", least=1, length=3)
+    mean: tuple[float, ...] = setting("of the pixels, a value a channel, on the scale 0 to 1")
+    std: tuple[float, ...] = setting("deviation of the pixels, a value a channel", above=0)
+    padding: int = setting("of random crops, pixels a side", least=0)
+    hole: int = setting("side of Cutout's square, pixels", least=1)
+    autoaugment: str = setting("the data set that AutoAugment's policy was learnt on")
+    dir: str = setting("where prepared data sets are")
+    original_dir: str | None = setting("where the original files are")
+    validation: int = setting("examples held out of the training split: a count, no share", least=0)
+    on_device: bool | Literal["auto"] = setting("keep the images on the device")
+    keep_classes: tuple[int, ...] | None = setting("numbers of the classes to keep", least=0)
+    examples: int | None = setting("training examples to use, a count", least=1)
+    draw: int = setting("which of the ways to choose them", least=0)
+    limit: int | None = setting("examples of each split to use, a count", least=1)
+    stem: str = setting("of AlexNet and GoogLeNet: paper or small")
+    hidden: int = setting("width of AlexNet's and VGG's hidden layers", least=1)
+    batch_norm: bool = setting("in VGG")
+
+
+@dataclass(frozen=True)
+class Photographs(ImagesOfOneSize):
+    """Photographs of any size, decoded on the host; `crop` is null for images of one size."""
+
+    crop: Literal["inception", "vgg", "resnet", "alexnet", "middle"] | None = setting(
+        "how photographs are cropped in training"
+    )
+    shorter_side: int = setting("pixels, before the middle is evaluated", least=1)
+    antialias: bool = setting("in resizing")
+    workers: int | None = setting("that decode at a time", least=1)
+    processes: bool | Literal["auto"] = setting("decode in processes, not threads")
+    on_bad: Literal["raise", "skip"] = setting(
+        "what to do with photographs that cannot be read", default="raise"
+    )
+
+
+@dataclass(frozen=True)
+class ImageNet(Photographs):
+    """ImageNet's photographs."""
+
+    source: str | None = setting("directory of the two tars, or of train/ and val/", default=None)
+
+
+@dataclass(frozen=True)
+class ImageFolder(Photographs):
+    """A user's photographs, a folder a class."""
+
+    source: str | None = setting("directory of the folders", default=None)
+    fraction: float = setting("share of each class that is tested", above=0, below=1, default=0.1)
+
+
+@dataclass(frozen=True)
+class DebianPhotographs(Photographs):
+    """Crops of the photographs in Debian's packages."""
+
+    source: str | None = setting("where the packages were extracted to", default=None)
+    packages: tuple[str, ...] = setting("Debian's packages", default=())
+    crops: OpenSection | None = setting("crops of each photograph, by split", default=None)
+
+
+@dataclass(frozen=True)
+class Tfds(Photographs):
+    """A data set that TensorFlow Datasets prepared."""
+
+    test_fraction: float = setting(
+        "share of each class that is tested, without a test split", above=0, below=1, default=0.1
+    )
+
+
+def kind_of(data: Mapping[str, Any]) -> type[ImagesOfOneSize]:
+    """Return the kind of a data section, which today its keys tell."""
+    kinds: dict[str, type[ImagesOfOneSize]] = {
+        "test_fraction": Tfds,
+        "packages": DebianPhotographs,
+        "fraction": ImageFolder,
+        "source": ImageNet,
+        "crop": Photographs,
+    }
+    return next((kind for key, kind in kinds.items() if key in data), ImagesOfOneSize)
+
+
+def _read_data(value: Any, key: str) -> tuple[Any, dict[str, Any]]:
+    """Read a data section; one with a ``_target_`` of the user's own passes as it is."""
+    if not isinstance(value, Mapping):
+        raise UnfitError
+    if TARGET in value:
+        return OpenSection(value), plain(value)
+    return read_section(kind_of(value), value, key)
+
+
+Data = Annotated[
+    ImagesOfOneSize, ReadBy(_read_data, "a data set, as data=NAME of conf/data gives it")
+]
