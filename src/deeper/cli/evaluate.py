@@ -26,7 +26,7 @@ from deeper.models.dense import answer, fits, of_our_layers, over_whole_images
 from deeper.tasks.classification import answered, calibration_error, error_by_class, mean_over_views
 from deeper.terminal import open_console
 from deeper.track.beside import log_evaluation
-from deeper.track.files import to_json, write_whole
+from deeper.track.files import finite, to_json, write_whole
 from deeper.train import parallel
 from deeper.train.evaluate import Evaluator, Predictions, metrics_of, predictions_of
 from deeper.train.feed import Streamed
