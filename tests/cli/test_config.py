@@ -9,14 +9,13 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
 
 from deeper.cli import build, feeds
 from deeper.cli.banner import seen_of
 from deeper.cli.main import FAILED, USER_ERROR, tell
 from deeper.cli.splits import Splits, view_of
 from deeper.config import instantiate
-from deeper.config.compose import sweep_values
+from deeper.config.compose import register_resolvers
 from deeper.config.identity import config_hash, run_directory
 from deeper.config.yaml_files import conf_directory
 from deeper.data.photographs import View
@@ -27,7 +26,7 @@ CONF = Path("conf")
 
 
 def compose_train(*overrides):
-    OmegaConf.register_new_resolver("sweep", sweep_values, replace=True)
+    register_resolvers()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_directory()), version_base="1.3"):
         return compose("train", overrides=list(overrides), return_hydra_config=True)

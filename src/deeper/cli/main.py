@@ -112,13 +112,12 @@ def _show(text: str) -> int:
 
 def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) -> int:
     import hydra
-    from omegaconf import OmegaConf
 
-    from deeper.config.compose import sweep_values
+    from deeper.config.compose import register_resolvers
     from deeper.config.verbs import VERBS as VERB_KEYS
     from deeper.config.verbs import read_keys
 
-    OmegaConf.register_new_resolver("sweep", sweep_values, replace=True)
+    register_resolvers()
     # Hydra's own handling of errors drops what a reader needs; they are told below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [f"deeper {verb}", *arguments]

@@ -1,11 +1,11 @@
 """From a composed config to the splits that a run uses."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import TaskID
 
@@ -26,15 +26,6 @@ from deeper.terminal import open_console
 NAMES_SHOWN = 5  # of photographs that cannot be read
 NAMES_KEPT = 300  # in a result
 IGNORE = "ignore"  # data.exif, as runs did before there was the key
-
-
-def shorter_side_for(image_shape: Sequence[int]) -> int:
-    """Return the shorter side of photographs of which a net's image is the middle: 256 for 224."""
-    return round(min(image_shape[:2]) * 256 / 224)
-
-
-# data.shorter_side of the data sets of photographs follows data.image_shape by this.
-OmegaConf.register_new_resolver("shorter_side_for", shorter_side_for, replace=True)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def composed(
     Raises:
         HydraException: an override is wrong.
     """
-    OmegaConf.register_new_resolver("sweep", sweep_values, replace=True)
+    register_resolvers()
     search = [f"file://{Path(one).absolute()}" for one in directories]
     more = [f"hydra.searchpath=[{','.join(search)}]"] if search else []
     with _own_hydra(), initialize_config_dir(str(conf_directory()), version_base="1.3"):
@@ -83,6 +83,17 @@ def plain_values(config: DictConfig) -> dict[str, Any]:
     own = OmegaConf.masked_copy(config, keys)
     container: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     return container
+
+
+def register_resolvers() -> None:
+    """Let YAML files write ``${sweep:...}`` and ``${shorter_side_for:...}``."""
+    OmegaConf.register_new_resolver("sweep", sweep_values, replace=True)
+    OmegaConf.register_new_resolver("shorter_side_for", shorter_side_for, replace=True)
+
+
+def shorter_side_for(image_shape: Sequence[int]) -> int:
+    """Return the shorter side of photographs of which a net's image is the middle: 256 for 224."""
+    return round(min(image_shape[:2]) * 256 / 224)
 
 
 def sweep_values(values: Any) -> str:

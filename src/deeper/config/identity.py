@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from deeper.config.moved_targets import as_hashed
 from deeper.config.yaml_files import conf_directory
 from deeper.errors import UserError
 
@@ -70,7 +71,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
         if not changes_no_number(f"data.{key}")
         and (key, value) != ("exif", "ignore")  # as before there was the key, by the same hash
     }
-    text = json.dumps(relevant, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(as_hashed(relevant), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, cast
 
 from deeper.config.calls import Consistency, Model, Operation, Optimizer, Schedule
 from deeper.config.data_sections import Data, ImagesOfOneSize
+from deeper.config.moved_targets import present
 from deeper.config.settings import OpenSection, ReadBy, plain, read_open, read_section, setting
 from deeper.errors import UserError
 
@@ -178,7 +179,7 @@ class RunConfig:
         Raises:
             UserError: names the dotted key, the value and what is allowed.
         """
-        config, written = read_section(cls, values, "")
+        config, written = read_section(cls, present(values), "")
         if config.train.steps is None and config.train.epochs is None:
             raise UserError("Give the length of the run: train.epochs or train.steps.")
         if (config.train.consistency is None) != (config.train.views is None):
