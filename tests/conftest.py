@@ -9,7 +9,7 @@ os.environ["XLA_FLAGS"] = (
 os.environ["WANDB_MODE"] = "disabled"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-from deeper.cli.xla_flags import set_flags
+from deeper.xla_flags import set_flags
 
 set_flags()
 
@@ -18,7 +18,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from deeper.cli.device import open_cache
+from deeper.run.device import open_cache
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Many tests compile the same step: those here and the commands that they start find each other's.
@@ -45,9 +45,9 @@ QUICK = (
     "test_platform_support.py",
     "test_version.py",
     "track/test_beside.py",
-    "track/test_environment.py",
-    "track/test_lock.py",
-    "track/test_run_directory.py",
+    "record/test_environment.py",
+    "record/test_lock.py",
+    "record/test_run_directory.py",
     "weights/test_files.py",
 )
 _compilations: list[str] = []
@@ -81,8 +81,8 @@ def _quick_tests_compile_nothing(request):
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory) -> Path:
     """A prepared data set in Fashion-MNIST's place: 600 + 203 random images of ten classes."""
-    from deeper.data.prepare import prepare
-    from deeper.data.sources import open_dataset
+    from deeper.data.dataset import open_dataset
+    from deeper.data.prepare.prepare import prepare
     from tests.data import tiny
 
     root = tmp_path_factory.mktemp("data")

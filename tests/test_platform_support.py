@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from deeper import platform_support
-from deeper.cli.sweeps.devices import shares
-from deeper.cli.sweeps.submission import Process
-from deeper.data.scratch import scratch_directory
+from deeper.data.prepare.atomic_directory import scratch_directory
 from deeper.errors import UserError
-from deeper.track import lock
-from deeper.track.environment import environment
-from deeper.track.lock import Holder, holder_of, take_lock
+from deeper.record import lock
+from deeper.record.environment import environment
+from deeper.record.lock import Holder, holder_of, take_lock
+from deeper.sweep.resources import shares
+from deeper.sweep.submission import Process
 
 SOURCE = Path(platform_support.__file__).parent
 
@@ -105,8 +105,8 @@ def test_the_command_can_be_imported_on_a_system_without_them():
         "import os, sys, time\n"
         "sys.modules['fcntl'] = None\n"
         "del os.sched_getaffinity, os.sched_setaffinity, time.CLOCK_BOOTTIME\n"
-        "import deeper.cli.main, deeper.cli.train, deeper.cli.sweep, deeper.cli.sweeps.local\n"
-        "import deeper.track.upload, deeper.data.prepare\n"
+        "import deeper.cli.main, deeper.cli.train, deeper.cli.sweep, deeper.sweep.local\n"
+        "import deeper.track.wandb_upload, deeper.data.prepare.prepare\n"
         "sys.argv = ['deeper', '--help']\n"
         "raise SystemExit(deeper.cli.main.main())\n"
     )

@@ -1,6 +1,6 @@
 """What is compared with Pillow and torchvision: operations, strengths, crops, blurs."""
 
-# operation -> strengths; see deeper.augment.kinds. Scale has none at which a pixel's source lies
+# operation -> strengths; see deeper.augment.op_table. Scale has none at which a pixel's source lies
 # exactly between two pixels: there the last digit decides, in Pillow's arithmetic as in ours.
 STRENGTHS = {
     "identity": (0.0,),

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib import cbook
 from PIL import Image
 
-from deeper.data.sources import open_dataset
+from deeper.data.dataset import open_dataset
 
 HERE = Path(__file__).parent
 

@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from deeper.record.environment import environment
 from deeper.study.tables import insert_between_markers, markdown
-from deeper.track.environment import environment
 
 HERE = Path(__file__).parent
 SIZE, BATCH, BATCHES = 224, 128, 6
@@ -84,8 +84,8 @@ def hlo_cost() -> dict[str, float]:
     import jax
     import jax.numpy as jnp
 
-    from deeper.augment import image as engine
-    from deeper.augment.kinds import KINDS
+    from deeper.augment import pillow_ops as engine
+    from deeper.augment.op_table import KINDS
 
     branches = engine._branches(3, 0, False)
     chosen = jnp.array([engine._branch_of(kind, 3, False) for kind in KINDS])

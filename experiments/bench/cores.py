@@ -11,10 +11,10 @@ import time
 from functools import partial
 from pathlib import Path
 
-from deeper.data.batches import Workers, stream
-from deeper.data.order import batch_indices
-from deeper.data.photographs import View
-from deeper.data.sources import open_dataset
+from deeper.data.dataset import open_dataset
+from deeper.data.encoded_images import View
+from deeper.data.epoch_order import batch_indices
+from deeper.data.host_batches import Workers, stream
 
 BATCH, SECONDS = 128, 4.0
 WARM_UP = 10  # batches

@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from deeper.data.records import split_lengths
+from deeper.data.array_records import split_lengths
+from deeper.record.environment import environment
 from deeper.study.tables import insert_between_markers, markdown
-from deeper.track.environment import environment
 
 HERE = Path(__file__).parent
 BATCH = 128

@@ -12,7 +12,7 @@ from pathlib import Path
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import tensorflow as tf
 
-from deeper.data import records
+from deeper.data import array_records
 
 FILES = 16
 
@@ -20,7 +20,7 @@ FILES = 16
 def main() -> None:
     """Write both."""
     source, target = Path(sys.argv[1]), Path(sys.argv[2])
-    stored = records.open_records(source, "train")
+    stored = array_records.open_records(source, "train")
     part = target.with_name(f"part-{target.name}")  # until it is whole
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -31,7 +31,7 @@ def main() -> None:
     for number in range(len(stored)):
         record = stored[number]
         writers[number % FILES].write(record)
-        found = records.fields(record)
+        found = array_records.fields(record)
         folder = part / "tree" / f"{found['label']:04d}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{number:06d}.jpg").write_bytes(found["image"])

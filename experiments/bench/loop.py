@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from deeper.cli.xla_flags import set_flags
+from deeper.xla_flags import set_flags
 
 set_flags()
 
@@ -22,20 +22,20 @@ import numpy as np
 import optax
 from rich.console import Console
 
-from deeper.augment.ops import Flip, Normalise
-from deeper.data.order import batch_indices
-from deeper.models.init import initialise
+from deeper.augment.crops_and_colour import Flip, Normalise
+from deeper.data.epoch_order import batch_indices
+from deeper.models.initializers import initialise
 from deeper.models.resnet import resnet
+from deeper.record.environment import environment
+from deeper.record.run_directory import RunDirectory
 from deeper.study.tables import insert_between_markers, markdown
 from deeper.tasks.classification import Classification
-from deeper.track.environment import environment
-from deeper.track.run_directory import RunDirectory
 from deeper.train import loop
 from deeper.train.checkpoint import Checkpoints
-from deeper.train.feed import OWN, Resident, on_device
+from deeper.train.data_parallel import data_mesh, replicate
+from deeper.train.device_feed import OWN, Resident, on_device
 from deeper.train.losses import cross_entropy
-from deeper.train.parallel import data_mesh, replicate
-from deeper.train.phase import Phase
+from deeper.train.phases import Phase
 from deeper.train.state import create
 
 HERE = Path(__file__).parent

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from deeper.record.environment import environment
 from deeper.study.tables import insert_between_markers, markdown
-from deeper.track.environment import environment
 
 HERE = Path(__file__).parent
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from deeper.cli.xla_flags import set_flags
+from deeper.xla_flags import set_flags
 
 set_flags()
 

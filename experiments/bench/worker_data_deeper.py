@@ -14,11 +14,11 @@ import numpy as np
 import simplejpeg
 from data_serve import BATCH, SIZE, serve
 
-from deeper.data import crops, jpeg, records, restart
-from deeper.data.batches import Workers, stream
-from deeper.data.order import batch_indices
-from deeper.data.photographs import View
-from deeper.data.sources import open_dataset
+from deeper.data import array_records, crops, jpeg, jpeg_restart
+from deeper.data.dataset import open_dataset
+from deeper.data.encoded_images import View
+from deeper.data.epoch_order import batch_indices
+from deeper.data.host_batches import Workers, stream
 
 
 def pipeline(directory: Path, processes: bool, antialias: bool) -> Iterator[np.ndarray]:
@@ -35,14 +35,14 @@ def files(directory: Path) -> list[bytes]:
     """Return what the decoder is given of each of four batches' photographs."""
     view = View((SIZE, SIZE, 3), "inception", 256, antialias=False)
     images = open_dataset("photos", directory, view=view).splits["train"].images
-    stored = records.open_records(images.directory, "train")
+    stored = array_records.open_records(images.directory, "train")
     found = []
     for number in batch_indices(len(images), 4 * BATCH, 0, 0):
-        data = records.fields(stored[int(number)])["image"]
-        header = restart.read_header(data)
+        data = array_records.fields(stored[int(number)])["image"]
+        header = jpeg_restart.read_header(data)
         size, rng = jpeg.size_of(data, "a photograph"), np.random.default_rng(number)
         box = crops.inception(rng, size, (SIZE, SIZE)).box(size, (SIZE, SIZE))
-        part = restart.splice(data, header, box)
+        part = jpeg_restart.splice(data, header, box)
         found.append(data if part is None else part.data)
     return found
 

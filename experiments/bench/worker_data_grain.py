@@ -15,9 +15,9 @@ import numpy as np
 from data_serve import BATCH, SIZE, serve
 from PIL import Image
 
-from deeper.data import crops, records
-from deeper.data.photographs import View
-from deeper.data.sources import open_dataset
+from deeper.data import array_records, crops
+from deeper.data.dataset import open_dataset
+from deeper.data.encoded_images import View
 
 CORES = len(os.sched_getaffinity(0))
 VIEW = View((SIZE, SIZE, 3), "inception", 256, antialias=False)
@@ -53,7 +53,7 @@ class Crop(grain.transforms.RandomMap):
 
     def random_map(self, element, rng):
         """Decode, crop, resize, mirror."""
-        picture = Image.open(io.BytesIO(records.fields(element)["image"])).convert("RGB")
+        picture = Image.open(io.BytesIO(array_records.fields(element)["image"])).convert("RGB")
         crop = crops.inception(rng, picture.size[::-1], (SIZE, SIZE))
         box = (crop.left, crop.top, crop.left + crop.width, crop.top + crop.height)
         small = picture.resize((SIZE, SIZE), Image.Resampling.BILINEAR, box=box)

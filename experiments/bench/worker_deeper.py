@@ -6,7 +6,7 @@ Run by step.py. With the CPU's formulations the steps run inside the compiled lo
 import sys
 import time
 
-from deeper.cli.xla_flags import set_flags
+from deeper.xla_flags import set_flags
 
 NAME, BATCH, SIZE, CHANNELS, DTYPE, FORM, _THREADS = sys.argv[1:]
 set_flags()
@@ -15,18 +15,18 @@ import jax
 import numpy as np
 import optax
 
-from deeper.augment.ops import Normalise
-from deeper.models import cpu
-from deeper.models.init import initialise
+from deeper.augment.crops_and_colour import Normalise
+from deeper.kernels import cpu_dispatch
+from deeper.models.initializers import initialise
 from deeper.models.lenet import lenet5
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
 from deeper.tasks.classification import Classification
-from deeper.train.feed import OWN, Resident, on_device
+from deeper.train.data_parallel import data_mesh, parallelise, replicate
+from deeper.train.device_feed import OWN, Resident, on_device
 from deeper.train.losses import cross_entropy
 from deeper.train.optimizer import SGD
-from deeper.train.parallel import data_mesh, parallelise, replicate
-from deeper.train.phase import Phase
+from deeper.train.phases import Phase
 from deeper.train.state import create
 from deeper.train.step import make_step, many_steps
 
@@ -42,7 +42,7 @@ NETS = {
 def main():
     """Serve timings of one net until the input ends."""
     batch, size, channels = int(BATCH), int(SIZE), int(CHANNELS)
-    cpu.use(FORM == "kernels")
+    cpu_dispatch.use(FORM == "kernels")
     mesh = data_mesh(jax.devices()[:1])
     model = NETS[NAME]()
     schedule = optax.constant_schedule(1e-3)

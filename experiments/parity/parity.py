@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from deeper.cli.xla_flags import set_flags
+from deeper.xla_flags import set_flags
 
 set_flags()
 
@@ -25,8 +25,8 @@ from our_side import error, logits, root_mean_square, step
 from rich.console import Console
 from rich.progress import track
 
+from deeper.record.environment import environment
 from deeper.study.tables import insert_between_markers, markdown
-from deeper.track.environment import environment
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"

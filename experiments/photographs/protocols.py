@@ -24,15 +24,15 @@ from numpy.lib.stride_tricks import sliding_window_view
 from omegaconf import DictConfig, open_dict
 from PIL import Image
 
-from deeper.cli import stored
 from deeper.cli.evaluate import of_crops, of_whole_photographs
-from deeper.cli.examined import open_examined
-from deeper.cli.protocols import WHOLE, Protocol, protocol_of
 from deeper.config.yaml_files import conf_directory
-from deeper.data import records
-from deeper.data.whole import headers_of
-from deeper.models.init import initialise
+from deeper.data import array_records
+from deeper.data.whole_image_batches import headers_of
+from deeper.models.initializers import initialise
 from deeper.models.vgg import vgg
+from deeper.run import load
+from deeper.run.evaluation_set import open_examined
+from deeper.run.protocols import WHOLE, Protocol, protocol_of
 
 HERE = Path(__file__).parent
 N = 100
@@ -155,7 +155,7 @@ def shares_of(net: Any, variables: Any, seen: list[Array], data: DictConfig) -> 
 # --- side by side -------------------------------------------------------------------------------
 
 
-def compared(name: str, asked: str, weights: stored.Stored) -> dict[str, Any]:
+def compared(name: str, asked: str, weights: load.Stored) -> dict[str, Any]:
     """Return how far apart `deeper evaluate` and the reference are."""
     of_run = weights.config
     with initialize_config_dir(str(conf_directory()), version_base="1.3"):
@@ -170,9 +170,9 @@ def compared(name: str, asked: str, weights: stored.Stored) -> dict[str, Any]:
         found = of_whole_photographs(*arguments, headers, quiet)
     else:
         found = of_crops(*arguments, "test", quiet)
-    opened = records.open_records(photographs.directory, photographs.split)
+    opened = array_records.open_records(photographs.directory, photographs.split)
     contents: Any = [
-        records.fields(record)["image"]
+        array_records.fields(record)["image"]
         for record in opened.__getitems__([int(n) for n in photographs.numbers])
     ]
     net = {"resnet18": resnet18, "vgg11": vgg11}[name]
@@ -200,7 +200,7 @@ def quiet(what: str, done: int, total: int) -> None:
     """Tell nobody how far it is."""
 
 
-def random_vgg(config: DictConfig) -> stored.Stored:
+def random_vgg(config: DictConfig) -> load.Stored:
     """Return VGG-11 for 128 pixels with random weights, its scores scaled to a deviation of 1."""
     model = vgg(11, config.data.classes, hidden=512)
     variables = initialise(model, 0, tuple(config.data.image_shape))
@@ -208,7 +208,7 @@ def random_vgg(config: DictConfig) -> stored.Stored:
     images = draw.normal(size=(8, *config.data.image_shape)).astype(np.float32)
     logits = np.asarray(jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images))
     variables["params"]["fc3"]["kernel"] /= logits.std()
-    return stored.Stored(config, model, 0, variables)
+    return load.Stored(config, model, 0, variables)
 
 
 def main() -> None:
@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/standin"))
     arguments = parser.parse_args()
     [run] = (arguments.work / "learned").glob("single/*")
-    trained = stored.open_stored(run, "last", "run")
+    trained = load.open_stored(run, "last", "run")
     with open_dict(trained.config):
         trained.config.data.limit = N
     nets = {"resnet18": trained, "vgg11": random_vgg(trained.config)}

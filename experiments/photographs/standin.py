@@ -23,11 +23,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from deeper.cli import stored
-from deeper.data import crops, order
-from deeper.data.batches import Workers, stream
-from deeper.data.photographs import View
-from deeper.data.sources import open_dataset
+from deeper.data import crops, epoch_order
+from deeper.data.dataset import open_dataset
+from deeper.data.encoded_images import View
+from deeper.data.host_batches import Workers, stream
+from deeper.run import load
 
 HERE = Path(__file__).parent
 DEEPER = str(Path(sys.executable).with_name("deeper"))
@@ -50,7 +50,7 @@ GENTLE = (
 )
 NUDGED = """
 import sys, jax, numpy as np
-from deeper.cli import stored
+from deeper.run import load
 from deeper.cli.main import main
 drawn = stored.initialise
 step = np.nextafter(np.float32(1), np.float32(2))
@@ -101,7 +101,7 @@ def rows(run: Path) -> list[dict[str, Any]]:
 def digest(run: Path) -> str:
     """Return the SHA-256 of a run's last parameters and statistics."""
     whole = hashlib.sha256()
-    for place, leaf in jax.tree.leaves_with_path(stored.open_stored(run, "last", "run").variables):
+    for place, leaf in jax.tree.leaves_with_path(load.open_stored(run, "last", "run").variables):
         whole.update(jax.tree_util.keystr(place).encode())
         whole.update(np.ascontiguousarray(leaf).tobytes())
     return whole.hexdigest()
@@ -183,7 +183,7 @@ def layouts(work: Path) -> dict[str, Any]:
         for crop in crops.DRAWS:
             splits = open_dataset("photos", root, view=View((224, 224, 3), crop, 256, True)).splits
             train, size = splits["train"], len(splits["train"])
-            numbers = partial(order.batch_indices, size, 128, 0)
+            numbers = partial(epoch_order.batch_indices, size, 128, 0)
             for batch in stream(train, numbers, 0, stop=BATCHES, seed=0, workers=workers):
                 whole.update(batch["image"].tobytes() + batch["label"].tobytes())
         whole.update(np.asarray(splits["test"].images[:]).tobytes())
@@ -224,7 +224,7 @@ def processes(work: Path) -> dict[str, Any]:
         name: [row["train/loss"] for row in rows(run) if "train/loss" in row]
         for name, run in found.items()
     }
-    one, *others = (stored.open_stored(run, "last", "run").variables for run in found.values())
+    one, *others = (load.open_stored(run, "last", "run").variables for run in found.values())
 
     def apart(other: Any) -> float:
         far = jax.tree.map(lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).max(), one, other)

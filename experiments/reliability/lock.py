@@ -20,7 +20,7 @@ import sys, time
 from dataclasses import replace
 from pathlib import Path
 from deeper.errors import UserError
-from deeper.track.lock import Holder, take_lock
+from deeper.record.lock import Holder, take_lock
 name = sys.argv[2]
 me = replace(Holder.this_process(), host=name, kernel=name)
 began = time.monotonic()

@@ -4,7 +4,7 @@
 
 Trains the same run several times, each in a process of its own with an empty compilation cache, so
 that the compiler chooses its kernels anew: as always, and without the flag that keeps a GPU's
-operations in order (`src/deeper/cli/xla_flags.py`).
+operations in order (`src/deeper/xla_flags.py`).
 Prints, for each, how many different results there were, and images a second.
 """
 

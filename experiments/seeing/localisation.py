@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from deeper.cli.xla_flags import set_flags
+from deeper.xla_flags import set_flags
 
 set_flags()
 
@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deeper.augment.ops import Normalise
-from deeper.cli import device, stored
-from deeper.cli.splits import open_splits
-from deeper.inspect.attribution import grad_cam
-from deeper.inspect.opened import Opened
+from deeper.augment.crops_and_colour import Normalise
+from deeper.interpret.attribution import grad_cam
+from deeper.interpret.traced_net import Opened
+from deeper.run import device, load
+from deeper.run.dataset import open_splits
 
 PAIRS, LOOKED_AT = 500, 3000
 
@@ -31,9 +31,9 @@ PAIRS, LOOKED_AT = 500, 3000
 def main() -> None:
     """Put pairs together, ask for either class, and write the shares."""
     run = Path(sys.argv[1])
-    config = stored.config_of(run, "run")
+    config = load.config_of(run, "run")
     device.start_jax(config.train.cpu_kernels)
-    weights = stored.open_stored(run, "last", "run")
+    weights = load.open_stored(run, "last", "run")
     test = open_splits(config).test
     normalise = Normalise(tuple(config.data.mean), tuple(config.data.std))
     images, labels = np.asarray(test.images[:LOOKED_AT]), np.asarray(test.labels[:LOOKED_AT])

@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import spearmanr
 
-from deeper.augment.ops import Normalise
-from deeper.cli import device, stored
-from deeper.cli.splits import open_splits
-from deeper.inspect import attribution
-from deeper.inspect.opened import Opened
-from deeper.models.init import initialise
+from deeper.augment.crops_and_colour import Normalise
+from deeper.interpret import attribution
+from deeper.interpret.traced_net import Opened
+from deeper.models.initializers import initialise
+from deeper.run import device, load
+from deeper.run.dataset import open_splits
 
 HERE = Path(__file__).parent
 IMAGES, SEED = 64, 1
@@ -31,7 +31,7 @@ CASCADE = ("fc", "stage3", "stage2", "stage1", "bn1", "conv1")  # from the answe
 def main(run: Path) -> None:
     """Measure and write."""
     device.start_jax(cpu_kernels=True)
-    weights = stored.open_stored(run, "last", "run")
+    weights = load.open_stored(run, "last", "run")
     data = weights.config.data
     shape = tuple(data.image_shape)
     test = open_splits(weights.config).test

@@ -13,10 +13,10 @@ from omegaconf import DictConfig
 
 
 class LocalLauncher(Launcher):
-    """Runs a sweep's arms in processes of their own; see `deeper.cli.sweeps.local`.
+    """Runs a sweep's arms in processes of their own; see `deeper.sweep.local`.
 
     Args:
-        jobs: arms at a time; see `deeper.cli.sweeps.devices.shares`.
+        jobs: arms at a time; see `deeper.sweep.resources.shares`.
     """
 
     def __init__(self, jobs: int | None):
@@ -32,7 +32,7 @@ class LocalLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run the arms; leave with the sweep's exit status unless all of them finished."""
-        from deeper.cli.sweeps import launch
+        from deeper.sweep import launch
 
         loader = self._context.config_loader
         configs = [loader.load_sweep_config(self._config, list(one)) for one in job_overrides]

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class SlurmLauncher(Launcher):
-    """Submits a sweep's arms as a job array; see `deeper.cli.sweeps.slurm`.
+    """Submits a sweep's arms as a job array; see `deeper.sweep.slurm`.
 
     Args:
         settings: what stands in conf/hydra/launcher/slurm.yaml.
@@ -34,7 +34,7 @@ class SlurmLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Submit the arms; leave with the sweep's exit status unless all of them finished."""
-        from deeper.cli.sweeps import launch
+        from deeper.sweep import launch
 
         loader = self._context.config_loader
         configs = [loader.load_sweep_config(self._config, list(one)) for one in job_overrides]

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeper.augment import image as engine
-from deeper.augment.image import transform
-from deeper.augment.kinds import KINDS, STRENGTHS
-from deeper.augment.ops import blurred, resized_crop
-from deeper.augment.words import pack
+from deeper.augment import pillow_ops as engine
+from deeper.augment.crops_and_colour import blurred, resized_crop
+from deeper.augment.op_table import KINDS, STRENGTHS
+from deeper.augment.packed_pixels import pack
+from deeper.augment.pillow_ops import transform
 
 HERE = Path(__file__).parents[2] / "experiments" / "augmentation"
 sys.path.insert(0, str(HERE))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeper.augment.ops import Cutout, Flip, Normalise, RandomCrop, augment
+from deeper.augment.crops_and_colour import Cutout, Flip, Normalise, RandomCrop, augment
 from deeper.errors import UserError
 
 IMAGES = jnp.asarray(np.random.default_rng(0).integers(1, 255, (64, 8, 8, 1)), jnp.uint8)

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeper.augment import timm
-from deeper.augment.autoaugment import POLICIES
-from deeper.augment.kinds import KINDS
-from deeper.augment.ops import augment, left_out_on_grey
+from deeper.augment import timm_randaugment
+from deeper.augment.autoaugment_tables import POLICIES
+from deeper.augment.crops_and_colour import augment, left_out_on_grey
+from deeper.augment.op_table import KINDS
 from deeper.augment.policies import AugMix, AutoAugment, RandAugment, TrivialAugment
-from deeper.augment.policy import ColourJitter, Random
+from deeper.augment.policy_base import ColourJitter, Random
 from deeper.errors import UserError
 
 HERE = Path(__file__).parents[2] / "experiments" / "augmentation"
@@ -94,7 +94,7 @@ def draws(policy, images, monkeypatch, n=4000):
     """Return the operations and strengths that a policy draws for many images."""
     caught = []
     monkeypatch.setattr(
-        "deeper.augment.policy.transform",
+        "deeper.augment.policy_base.transform",
         lambda kinds, strengths, images, **_: caught.append((kinds, strengths)) or images,
     )
     many = jnp.zeros((n, *images.shape[1:]), jnp.uint8)
@@ -204,7 +204,7 @@ TIMM = {
 
 
 def test_timms_randaugment_has_its_operations_ranges_and_draws(monkeypatch):
-    policy = timm.RandAugment(magnitude=6.0, deviation=0.5, probability=0.5)
+    policy = timm_randaugment.RandAugment(magnitude=6.0, deviation=0.5, probability=0.5)
     kinds, strengths = policy.space_of(48, 64)
     found = {KINDS[k]: (row[600, 1], row[1000, 1]) for k, row in zip(kinds, strengths, strict=True)}
     assert found == {name: pytest.approx(pair, abs=1e-4) for name, pair in TIMM.items()}
@@ -222,4 +222,4 @@ def test_timms_randaugment_has_its_operations_ranges_and_draws(monkeypatch):
 @pytest.mark.parametrize("values", [{"magnitude": 11.0}, {"deviation": -1.0}, {"probability": 2.0}])
 def test_timms_randaugment_refuses_what_is_out_of_range(values):
     with pytest.raises(UserError, match=next(iter(values))):
-        timm.RandAugment(**values)
+        timm_randaugment.RandAugment(**values)

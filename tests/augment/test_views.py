@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deeper.augment.views import mirrored_too, on_zeros, ten_crops
+from deeper.augment.test_time_views import mirrored_too, on_zeros, ten_crops
 from deeper.models.resnet import resnet
 from deeper.tasks.classification import mean_over_views
 from deeper.train.evaluate import Evaluator

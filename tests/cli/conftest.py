@@ -8,8 +8,9 @@ from functools import partial
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from deeper.cli import device, main
-from deeper.models import cpu
+from deeper.cli import main
+from deeper.kernels import cpu_dispatch
+from deeper.run import device
 
 SMALL = (
     "model.depth=8",
@@ -76,7 +77,7 @@ def said(tmp_path, data_dir, monkeypatch, capfd):
         monkeypatch.setattr(sys, "argv", ["deeper", *map(str, arguments)])
         GlobalHydra.instance().clear()
         capfd.readouterr()
-        with cpu.turned_off():  # and back to what it was: a command chooses for itself
+        with cpu_dispatch.turned_off():  # and back to what it was: a command chooses for itself
             found = main.main()
         device.open_cache()  # some verbs close it
         out, err = capfd.readouterr()

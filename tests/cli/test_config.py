@@ -10,17 +10,17 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from deeper.cli import build, feeds
 from deeper.cli.banner import seen_of
 from deeper.cli.main import FAILED, USER_ERROR, tell
-from deeper.cli.splits import Splits, view_of
 from deeper.config import instantiate
 from deeper.config.compose import register_resolvers
 from deeper.config.identity import config_hash, run_directory
 from deeper.config.yaml_files import conf_directory
-from deeper.data.photographs import View
-from deeper.data.sources import Split, known_size
+from deeper.data.dataset import Split, known_size
+from deeper.data.encoded_images import View
 from deeper.errors import UserError
+from deeper.run import build, input_pipeline
+from deeper.run.dataset import Splits, view_of
 
 CONF = Path("conf")
 
@@ -289,7 +289,7 @@ def test_a_mistake_gets_one_clear_sentence_and_no_traceback(name, mistake):
 
 
 def test_flags_for_xla_fit_the_device_and_keep_the_users(monkeypatch):
-    from deeper.cli import xla_flags
+    from deeper import xla_flags
 
     def flags(**environ):
         xla_flags.set_flags(environ)
@@ -334,6 +334,6 @@ def test_features_of_four_bytes_a_value_count_four_bytes(monkeypatch):
         return Splits(None, part, None, part, None, {})  # type: ignore[arg-type]
 
     config = compose_train()
-    monkeypatch.setattr(feeds, "RESIDENT_SHARE", 30_000 / (8 * 2**30))
-    assert feeds.fits(config, splits(np.uint8))
-    assert not feeds.fits(config, splits(np.float32))
+    monkeypatch.setattr(input_pipeline, "RESIDENT_SHARE", 30_000 / (8 * 2**30))
+    assert input_pipeline.fits(config, splits(np.uint8))
+    assert not input_pipeline.fits(config, splits(np.float32))

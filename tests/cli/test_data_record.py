@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeper.cli import data_record, stored
-from deeper.cli.splits import open_splits
-from deeper.cli.sweeps import snapshot
-from deeper.cli.sweeps.claim import arms_of, claim
-from deeper.data.prepare import prepare
+from deeper.data.prepare.prepare import prepare
+from deeper.run import data_record, load
+from deeper.run.dataset import open_splits
+from deeper.sweep import code_snapshot
+from deeper.sweep.claim import arms_of, claim
 from tests.cli.conftest import starting
 from tests.cli.test_config import compose_train
 from tests.data import tiny
@@ -55,7 +55,7 @@ def run(trained, tmp_path):
 
 def test_a_run_records_what_its_data_are_and_how_it_shows_them(trained, data_dir):
     record = json.loads((trained / "data.json").read_text())
-    config = stored.config_of(trained, "run")
+    config = load.config_of(trained, "run")
     dataset = open_splits(config).dataset
     assert record["fingerprint"] == dataset.fingerprint
     assert record["class_names"] == list(dataset.class_names)
@@ -130,7 +130,7 @@ def test_predictions_have_the_runs_own_class_names(run, said, tmp_path):
     Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "black.png")
     told = said("predict", f"weights={run}", "images=black.png", "data.dir=anywhere")
     assert "hue " in told
-    assert stored.class_names(run, stored.config_of(run, "run")) == names
+    assert load.class_names(run, load.config_of(run, "run")) == names
 
 
 def test_a_sweep_does_not_count_what_was_finished_on_other_data(run, other_data, data_dir):
@@ -138,7 +138,7 @@ def test_a_sweep_does_not_count_what_was_finished_on_other_data(run, other_data,
         given = [*SHORT, f"data.dir={place}", f"runs={run.parents[1]}"]
         arms = arms_of([compose_train(*given)], [given])
         assert arms[0].directory == run
-        code = snapshot.Code(None, "0", None, None, None)
+        code = code_snapshot.Code(None, "0", None, None, None)
         return claim(arms, run.parents[1], "local", code, {}, lambda it: None)
 
     assert len(taken(data_dir).finished) == 1

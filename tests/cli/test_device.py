@@ -8,7 +8,7 @@ import sys
 PROGRAM = """
 import json
 import jax, jax.numpy as jnp
-from deeper.cli import device
+from deeper.run import device
 device.start_jax(cpu_kernels=True)
 drawn = jax.random.uniform(jax.random.key(0), (3,))
 print(json.dumps([str(jnp.zeros(()).dtype), drawn.tolist(), device.facts(device.mesh_of(1))]))

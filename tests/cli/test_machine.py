@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from deeper.cli import device
-from deeper.cli.signals import asking_to_stop
+from deeper.cli.stop_signals import asking_to_stop
 from deeper.errors import UserError
+from deeper.run import device
 from deeper.train.checkpoint import Checkpoints
 from tests import faults
 from tests.cli.conftest import SMALL, command

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeper.data import records
-from deeper.data.debian import PHOTOGRAPHS
-from deeper.data.photographs import View, open_photographs
-from deeper.study.collect import read_run
+from deeper.data import array_records
+from deeper.data.encoded_images import View, open_photographs
+from deeper.data.prepare.debian_photographs import PHOTOGRAPHS
+from deeper.study.read_runs import read_run
 from tests.data.test_debian import PACKAGES, installed
 
 __all__ = ["installed"]
@@ -40,9 +40,9 @@ TRAIN = (
 def of_test_split(directory, examples):
     """Return the files of the test split, and what the run said of them at its end."""
     images = open_photographs(directory, View((32, 32, 3), "middle", 36, True), print).splits
-    opened = records.open_records(directory, "test")
+    opened = array_records.open_records(directory, "test")
     names = [
-        records.fields(opened[int(number)])["file_name"].decode()
+        array_records.fields(opened[int(number)])["file_name"].decode()
         for number in images["test"][0].numbers
     ]
     with np.load(examples) as told:

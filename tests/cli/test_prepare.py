@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 from deeper.cli.dry import train_size
-from deeper.data.folder import read_tree
-from deeper.data.prepare import prepare_photographs
+from deeper.data.prepare.image_folder import read_tree
+from deeper.data.prepare.prepare import prepare_photographs
 from tests.cli.test_config import compose_train
 
 

@@ -12,10 +12,10 @@ import jax
 import numpy as np
 import pytest
 
-from deeper.cli import processes, stored
-from deeper.data.batches import stream
-from deeper.data.sources import Split
+from deeper.data.dataset import Split
+from deeper.data.host_batches import stream
 from deeper.errors import UserError
+from deeper.run import distributed, load
 
 RUN = (
     "train",
@@ -126,7 +126,7 @@ def test_a_run_of_two_processes_survives_their_ends_and_gives_what_one_gives(sta
     found_steps, found = zip(*losses(two), strict=True)
     assert found_steps == steps == tuple(range(1, 81))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    variables = [stored.open_stored(run, "last", "run").variables for run in (one, two)]
+    variables = [load.open_stored(run, "last", "run").variables for run in (one, two)]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *variables)
     result = json.loads((two / "result.json").read_text())
     assert result["metrics"]["test/n_seen"] == 203
@@ -174,17 +174,17 @@ SLURM = {
     ],
 )
 def test_a_slurm_task_takes_its_share_of_the_gpus(environment, expected):
-    found = processes._arguments(SLURM | environment)
+    found = distributed._arguments(SLURM | environment)
     assert found == {"cluster_detection_method": "slurm", "local_device_ids": expected}
 
 
 def test_a_process_that_is_alone_joins_nobody():
-    assert processes._arguments({}) is None
-    assert processes._arguments(SLURM | {"SLURM_NTASKS": "1"}) is None
+    assert distributed._arguments({}) is None
+    assert distributed._arguments(SLURM | {"SLURM_NTASKS": "1"}) is None
     batch_script = {key: value for key, value in SLURM.items() if key != "SLURM_STEP_NODELIST"}
-    assert processes._arguments(batch_script) is None
+    assert distributed._arguments(batch_script) is None
 
 
 def test_half_an_address_is_refused():
     with pytest.raises(UserError, match="JAX_COORDINATOR_ADDRESS without"):
-        processes._arguments({"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1"})
+        distributed._arguments({"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1"})

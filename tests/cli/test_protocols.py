@@ -11,21 +11,21 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
-from deeper.cli import build, stored
-from deeper.cli.device import mesh_of
 from deeper.cli.evaluate import of_crops, of_whole_photographs
-from deeper.cli.examined import numbers_by_name, open_examined, right_answers
-from deeper.cli.protocols import WHOLE, protocol_of
-from deeper.cli.splits import open_splits
 from deeper.config import instantiate
 from deeper.config.yaml_files import conf_directory
-from deeper.data.folder import Photograph, Tree
-from deeper.data.prepare import prepare_photographs
-from deeper.data.whole import groups, headers_of, whole
+from deeper.data.prepare.image_folder import Photograph, Tree
+from deeper.data.prepare.prepare import prepare_photographs
+from deeper.data.whole_image_batches import groups, headers_of, whole
 from deeper.errors import UserError
-from deeper.models.init import initialise
+from deeper.models.initializers import initialise
+from deeper.run import build, load
+from deeper.run.dataset import open_splits
+from deeper.run.device import mesh_of
+from deeper.run.evaluation_set import numbers_by_name, open_examined, right_answers
+from deeper.run.protocols import WHOLE, protocol_of
 from deeper.tasks.classification import mean_over_views
-from deeper.train.whole import WholeEvaluator, mirrored
+from deeper.train.evaluate_whole_image import WholeEvaluator, mirrored
 from tests.cli.test_config import compose_train
 
 N, CLASSES = 100, 4
@@ -91,7 +91,7 @@ def weights_of(config):
     spread = np.std(logits - logits.mean(1, keepdims=True) - logits.mean(0))
     last["kernel"] = last["kernel"] / spread
     last["bias"] = (last["bias"] - logits.mean(0)) / spread
-    return stored.Stored(config, model, 7, variables)
+    return load.Stored(config, model, 7, variables)
 
 
 # --- a photograph at a time, by Pillow and numpy -------------------------------------------------
@@ -360,7 +360,7 @@ def test_a_net_for_one_size_alone_says_so(photographs):
     of_run.model = compose_train("model=vgg", "model.depth=11", "data.classes=4").model
     chosen = protocol_of(evaluation("size=64", "shorter_side=64"), of_run.data)
     examined = open_examined(evaluation(), of_run, chosen)
-    weights = stored.Stored(of_run, instantiate.build(of_run.model), 0, {})
+    weights = load.Stored(of_run, instantiate.build(of_run.model), 0, {})
     with pytest.raises(
         UserError, match="dense layers of this VGG take the maps of images of 32x32"
     ):

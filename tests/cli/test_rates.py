@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from deeper.cli.feeds import workers_of
-from deeper.cli.rates import rate_lines
-from deeper.data.batches import Workers
-from deeper.data.photographs import Photographs, View
-from deeper.data.storage import Storage, write_storage
-from deeper.train.rates import Rates
+from deeper.data.encoded_images import Photographs, View
+from deeper.data.host_batches import Workers
+from deeper.data.prepare.jpeg_storage import Storage, write_storage
+from deeper.run.bottleneck import rate_lines
+from deeper.run.input_pipeline import workers_of
+from deeper.train.throughput import Rates
 
 
 def lines(images, rates, on_cpu=False, **data):
@@ -59,7 +59,7 @@ def test_the_slower_side_is_named_with_the_remedies_that_are_left(photographs, m
 )
 def test_many_cores_decode_by_processes(monkeypatch, cores, workers, free, expected):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(cores))
-    monkeypatch.setattr("deeper.cli.feeds.free_memory", lambda: free)
+    monkeypatch.setattr("deeper.run.input_pipeline.free_memory", lambda: free)
     data = {"crop": "vgg", "workers": workers, "processes": "auto"}
     assert workers_of(OmegaConf.create(data)) == Workers(workers, expected)
 

@@ -14,21 +14,22 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deeper.cli import build, dry, sweep
-from deeper.cli.sweeps import devices, local, slurm, snapshot
-from deeper.cli.sweeps.claim import arms_of, claim
-from deeper.cli.sweeps.job import last_line
-from deeper.cli.sweeps.states import runs_in, states_of
-from deeper.cli.sweeps.submission import Process, Submission, read_submission, write_submission
-from deeper.cli.sweeps.table import duration, summary, table
+from deeper.cli import dry, sweep
+from deeper.cli.status_table import duration, summary, table
+from deeper.cli.terminal import open_console
 from deeper.config.identity import config_hash, run_directory
 from deeper.errors import UserError
-from deeper.terminal import open_console
-from deeper.track.environment import code_version, root
-from deeper.track.lock import Holder, holder_of, take_lock
+from deeper.record.environment import code_version, root
+from deeper.record.lock import Holder, holder_of, take_lock
+from deeper.run import build
+from deeper.sweep import code_snapshot, local, resources, slurm
+from deeper.sweep.claim import arms_of, claim
+from deeper.sweep.slurm_task import last_line
+from deeper.sweep.status import runs_in, states_of
+from deeper.sweep.submission import Process, Submission, read_submission, write_submission
 from tests.cli.test_config import compose_train
 
-CODE = snapshot.Code(None, "0", None, None, None)
+CODE = code_snapshot.Code(None, "0", None, None, None)
 
 
 def arms(runs, *seeds):
@@ -91,9 +92,9 @@ def test_names_that_slurm_would_read_otherwise_are_refused(tmp_path, name):
 
 def test_a_snapshot_that_pythons_path_cannot_name_is_refused(tmp_path):
     with pytest.raises(UserError, match="code=tree"):
-        snapshot.freeze("snapshot", tmp_path / "12:30")
+        code_snapshot.freeze("snapshot", tmp_path / "12:30")
     assert not list(tmp_path.glob("**/*.py"))
-    assert snapshot.freeze("tree", tmp_path / "12:30").root is None
+    assert code_snapshot.freeze("tree", tmp_path / "12:30").root is None
 
 
 def test_an_arm_runs_no_other_code_than_what_was_frozen(tmp_path, monkeypatch):
@@ -132,14 +133,14 @@ def test_an_arm_is_frozen_with_its_choices_and_a_changed_file_is_refused(tmp_pat
 
 
 def test_a_snapshot_runs_and_knows_which_code_it_is_of(tmp_path):
-    code = snapshot.freeze("snapshot", tmp_path)
-    assert snapshot.freeze("snapshot", tmp_path) == code
+    code = code_snapshot.freeze("snapshot", tmp_path)
+    assert code_snapshot.freeze("snapshot", tmp_path) == code
     place = Path(code.root)
     assert sum(file.stat().st_size for file in place.rglob("*")) < 5e6
     program = (
         "import json; from deeper.config.yaml_files import conf_directory; "
-        "from deeper.cli.sweeps import snapshot; "
-        "from deeper.track.environment import code_version, root; "
+        "from deeper.sweep import snapshot; "
+        "from deeper.record.environment import code_version, root; "
         "print(json.dumps([str(conf_directory()), snapshot.digest(), code_version(root())]))"
     )
     told = subprocess.run(
@@ -161,7 +162,7 @@ def test_with_gpus_each_arm_has_a_set_of_its_own(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
 
     def visible(*arguments):
-        return [one.environment.get("CUDA_VISIBLE_DEVICES") for one in devices.shares(*arguments)]
+        return [one.environment.get("CUDA_VISIBLE_DEVICES") for one in resources.shares(*arguments)]
 
     assert visible(2, None, 9) == ["4,5", "6,7"]
     assert visible(None, 1, 9) == ["4", "5", "6", "7"]

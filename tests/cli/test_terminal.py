@@ -13,16 +13,17 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import deeper
-from deeper.cli import build, main, train
-from deeper.cli.progress import bar
-from deeper.cli.sweeps import local
-from deeper.cli.sweeps.claim import frozen_config
-from deeper.cli.sweeps.states import runs_in, states_of
-from deeper.cli.sweeps.submission import read_submission
-from deeper.cli.sweeps.table import table as status_table
+from deeper.cli import main, train
+from deeper.cli.live_display import bar
+from deeper.cli.status_table import table as status_table
+from deeper.cli.terminal import open_console, tables
 from deeper.config.identity import config_hash
-from deeper.terminal import open_console, tables
-from deeper.track.run_directory import RunDirectory
+from deeper.record.run_directory import RunDirectory
+from deeper.run import build
+from deeper.sweep import local
+from deeper.sweep.claim import frozen_config
+from deeper.sweep.status import runs_in, states_of
+from deeper.sweep.submission import read_submission
 from tests.cli.test_sweep import arms, stored
 
 MARKED_UP = "[v2] [red]r[/red] [/b] \\[x] :smile: 1.5 'a'"

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from deeper.cli import stored
+from deeper.run import load
 from tests.cli.conftest import SMALL, starting
 
 FIVE = ("data.classes=5", "data.validation=40", "train.epochs=null")
@@ -39,7 +39,7 @@ def frozen(before, after):
 
 
 def test_linear_staged_and_truncated_end_to_end(start, tmp_path, source):
-    before = stored.open_stored(source, "last", "run").variables
+    before = load.open_stored(source, "last", "run").variables
     begin = f"init_from={source.parent}/resnet8-s0-*"
 
     linear = start("train", *TARGET, "transfer=linear", "augment=none", begin, "runs=linear")
@@ -50,7 +50,7 @@ def test_linear_staged_and_truncated_end_to_end(start, tmp_path, source):
     assert "computed once" in linear.output
     run, result = result_of(tmp_path, "linear")
     assert list(tmp_path.glob("linear/.features/*.npy"))
-    after = stored.open_stored(run, "last", "run").variables
+    after = load.open_stored(run, "last", "run").variables
     assert frozen(before, after) == {"conv1", "bn1", "stage1", "stage2", "stage3"}
     # The whole net on images says what the last layer said on features.
     told = start("evaluate", f"run={run}")
@@ -62,7 +62,7 @@ def test_linear_staged_and_truncated_end_to_end(start, tmp_path, source):
     every = start("train", *TARGET, "transfer=linear", begin, "runs=every")
     assert every.returncode == 0, every.output
     assert "computed once" not in every.output
-    slow = stored.open_stored(result_of(tmp_path, "every")[0], "last", "run").variables
+    slow = load.open_stored(result_of(tmp_path, "every")[0], "last", "run").variables
     assert frozen(before, slow) == frozen(before, after)
 
     staged = start(

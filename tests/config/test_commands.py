@@ -49,8 +49,8 @@ def test_a_wrong_value_is_told_before_any_work(command, mistake):
 
 
 def test_a_sweep_runs_its_good_arms_and_tells_of_the_bad_ones(tmp_path, monkeypatch):
-    from deeper.cli.sweeps import launch
-    from deeper.cli.sweeps.claim import arms_of
+    from deeper.sweep import launch
+    from deeper.sweep.claim import arms_of
 
     words = [["model=lenet5", f"seed={seed}", f"runs={tmp_path}"] for seed in (1, "abc")]
     arms, mistakes = arms_of([compose_train(*given) for given in words], words)
@@ -67,9 +67,9 @@ def test_a_sweep_runs_its_good_arms_and_tells_of_the_bad_ones(tmp_path, monkeypa
 
 
 def test_a_run_directory_from_elsewhere_runs_nothing_of_its_own(tmp_path, monkeypatch):
-    from deeper.cli import stored
+    from deeper.run import load
 
     (tmp_path / "config.yaml").write_text("model: {_target_: os.system, command: 'false'}\n")
     with pytest.raises(UserError, match=r"would call os\.system"):
-        stored.config_of(tmp_path, "run")
-    stored.config_of(tmp_path, "run", own={"os.path"})
+        load.config_of(tmp_path, "run")
+    load.config_of(tmp_path, "run", own={"os.path"})

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from deeper.cli import build
 from deeper.config.compose import configure
 from deeper.config.identity import config_hash, run_directory
 from deeper.config.schema import RunConfig
 from deeper.errors import UserError
+from deeper.run import build
 from tests.cli.test_config import compose_train
 
 # What every committed choice, and every arm of every study in every mode, was called when this
@@ -56,7 +56,11 @@ WRONG = [
     ("train.batch_size", True, "at least 1"),
     ("train.gradient_clip", math.nan, "above 0"),
     ("train.dtype", "float16", "float32 or bfloat16"),
-    ("train.views.weak", [{"_target_": "deeper.augment.ops.RandomCrop", "padding": -1}], "least 0"),
+    (
+        "train.views.weak",
+        [{"_target_": "deeper.augment.crops_and_colour.RandomCrop", "padding": -1}],
+        "least 0",
+    ),
     ("train.consistency.ratio", 0, "at least 1"),
     ("transfer.phases.0.rate", math.nan, "above 0"),
     ("data.limit", -5, "at least 1"),

@@ -6,9 +6,9 @@ import time
 import numpy as np
 import pytest
 
-from deeper.data.batches import MOST_AHEAD, stream
-from deeper.data.order import batch_indices, padded_batches
-from deeper.data.sources import Split
+from deeper.data.dataset import Split
+from deeper.data.epoch_order import batch_indices, padded_batches
+from deeper.data.host_batches import MOST_AHEAD, stream
 
 N = 37
 

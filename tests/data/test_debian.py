@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeper.data import debian, records
-from deeper.data.photographs import View
-from deeper.data.prepare import prepare_photographs
-from deeper.data.sources import open_dataset
+from deeper.data import array_records
+from deeper.data.dataset import open_dataset
+from deeper.data.encoded_images import View
+from deeper.data.prepare import debian_photographs
+from deeper.data.prepare.prepare import prepare_photographs
 from deeper.errors import UserError
 
 PACKAGES = ["lomiri-wallpapers-16.04"]
@@ -22,7 +23,7 @@ CROPS = {"train": 4, "validation": 2}
 def installed(tmp_path_factory):
     """The package's files, drawn: green where training crops may be, red elsewhere."""
     root = tmp_path_factory.mktemp("root")
-    for number, file in enumerate(debian.PHOTOGRAPHS[PACKAGES[0]].values()):
+    for number, file in enumerate(debian_photographs.PHOTOGRAPHS[PACKAGES[0]].values()):
         width, height = (1000, 640) if number % 3 else (640, 1000)
         pixels = np.zeros((height, width, 3), np.uint8)
         pixels[..., 0] = 200
@@ -39,7 +40,7 @@ def installed(tmp_path_factory):
 
 def prepared_from(installed, root):
     def read():
-        return debian.cut_photographs(
+        return debian_photographs.cut_photographs(
             installed, PACKAGES, CROPS, root / "crops", lambda *told: None
         )
 
@@ -53,8 +54,8 @@ def test_crops_are_the_same_each_time_and_of_other_pixels_in_each_split(installe
         path = prepared_from(installed, tmp_path / name)
         stored = {}
         for split, colour in (("train", 1), ("validation", 0)):
-            for record in records.open_records(path, split):
-                one = records.fields(record)
+            for record in array_records.open_records(path, split):
+                one = array_records.fields(record)
                 stored[split, one["file_name"]] = one["image"], one["label"]
                 pixels = np.asarray(Image.open(io.BytesIO(one["image"]))).astype(int)
                 assert max(pixels.shape) == 500 and 330 <= min(pixels.shape[:2]) <= 400
@@ -82,7 +83,9 @@ def test_licences_and_sources_lie_beside_the_data(installed, tmp_path):
 def test_what_is_missing_is_said_with_the_command_that_gets_it(installed, tmp_path):
     def said(packages, source=tmp_path):
         with pytest.raises(UserError) as error:
-            debian.cut_photographs(source, packages, CROPS, tmp_path / "crops", lambda *told: None)
+            debian_photographs.cut_photographs(
+                source, packages, CROPS, tmp_path / "crops", lambda *told: None
+            )
         return str(error.value)
 
     assert "apt-get install mate-backgrounds." in said(["mate-backgrounds"], installed)
@@ -92,6 +95,8 @@ def test_what_is_missing_is_said_with_the_command_that_gets_it(installed, tmp_pa
 
 
 def test_a_class_is_one_photograph_and_named_once():
-    names = [name for classes in debian.PHOTOGRAPHS.values() for name in classes]
-    files = [file for classes in debian.PHOTOGRAPHS.values() for file in classes.values()]
+    names = [name for classes in debian_photographs.PHOTOGRAPHS.values() for name in classes]
+    files = [
+        file for classes in debian_photographs.PHOTOGRAPHS.values() for file in classes.values()
+    ]
     assert len(set(names)) == len(set(files)) == len(names) == 36

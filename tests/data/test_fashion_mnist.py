@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from deeper.data.catalogue import CATALOGUE
-from deeper.data.originals import read
-from deeper.data.prepare import prepare, published_files
-from deeper.data.sources import hold_out, open_dataset
+from deeper.data.dataset import hold_out, open_dataset
+from deeper.data.prepare.idx_and_cifar import read
+from deeper.data.prepare.prepare import prepare, published_files
 
 ENTRY = CATALOGUE["fashion_mnist"]
 assert ENTRY.debian is not None

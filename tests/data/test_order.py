@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deeper.data.order import batch_indices, epoch_order, padded_batches
+from deeper.data.epoch_order import batch_indices, epoch_order, padded_batches
 
 ORDER_OF_SEED_0 = [49806, 25494, 16864, 40736, 6833, 8976, 10507, 45381]
 

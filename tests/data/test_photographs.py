@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeper.data import crops, jpeg, records, restart
-from deeper.data.batches import Workers, stream
+from deeper.data import array_records, crops, jpeg, jpeg_restart
 from deeper.data.crops import Box, Crop
-from deeper.data.folder import read_tree
-from deeper.data.imagenet import TRAIN_TAR, VALIDATION_TAR, read_imagenet
-from deeper.data.order import batch_indices
-from deeper.data.photographs import Photographs, View, open_photographs
-from deeper.data.prepare import prepare_photographs
-from deeper.data.processes import Processes
-from deeper.data.sources import hold_out, open_dataset
-from deeper.data.storage import Storage
+from deeper.data.dataset import hold_out, open_dataset
+from deeper.data.decode_pool import Processes
+from deeper.data.encoded_images import Photographs, View, open_photographs
+from deeper.data.epoch_order import batch_indices
+from deeper.data.host_batches import Workers, stream
+from deeper.data.prepare.image_folder import read_tree
+from deeper.data.prepare.imagenet import TRAIN_TAR, VALIDATION_TAR, read_imagenet
+from deeper.data.prepare.jpeg_storage import Storage
+from deeper.data.prepare.prepare import prepare_photographs
 from deeper.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -123,7 +123,7 @@ LAID = LARGE | {
 
 
 transcoder = pytest.mark.skipif(
-    shutil.which(restart.PROGRAM) is None, reason="there is no jpegtran (libjpeg-turbo-progs)"
+    shutil.which(jpeg_restart.PROGRAM) is None, reason="there is no jpegtran (libjpeg-turbo-progs)"
 )
 
 
@@ -133,10 +133,10 @@ transcoder = pytest.mark.skipif(
 @pytest.mark.parametrize("size", [(301, 203), (97, 160), (20, 9)])
 def test_files_laid_out_anew_have_the_same_pixels_part_by_part(options, mode, size):
     data = encoded(photograph(*size, mode), **options)
-    laid = restart.relay(data)
+    laid = jpeg_restart.relay(data)
     whole = jpeg.decode(data, 3, "x")
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(laid)).convert("RGB")), whole)
-    header = restart.read_header(laid)
+    header = jpeg_restart.read_header(laid)
     rng = np.random.default_rng(0)
     for _ in range(30):
         top, left = rng.integers(size[0]), rng.integers(size[1])
@@ -144,21 +144,21 @@ def test_files_laid_out_anew_have_the_same_pixels_part_by_part(options, mode, si
         np.testing.assert_array_equal(
             jpeg.decode(laid, 3, "x", box), whole[box.top : box.bottom, box.left : box.right]
         )
-        assert len(restart.splice(laid, header, box).data) <= len(laid)
+        assert len(jpeg_restart.splice(laid, header, box).data) <= len(laid)
 
 
 @transcoder
 def test_a_part_is_made_of_a_part_of_the_bytes():
-    laid = restart.relay(encoded(photograph(375, 500), quality=95))
-    part = restart.splice(laid, restart.read_header(laid), Box(100, 100, 200, 200))
+    laid = jpeg_restart.relay(encoded(photograph(375, 500), quality=95))
+    part = jpeg_restart.splice(laid, jpeg_restart.read_header(laid), Box(100, 100, 200, 200))
     assert len(part.data) < len(laid) / 4
 
 
 @transcoder
 def test_what_is_no_plain_jpeg_is_not_laid_out_anew():
     for kind in ("CMYK", "PNG under another name"):
-        assert restart.relay(CASES[kind]) is None
-    assert restart.relay(CASES["4:2:0"][:500]) is None
+        assert jpeg_restart.relay(CASES[kind]) is None
+    assert jpeg_restart.relay(CASES["4:2:0"][:500]) is None
 
 
 def test_wrong_ways_to_store_are_said(monkeypatch, prepared, tree):
@@ -168,7 +168,7 @@ def test_wrong_ways_to_store_are_said(monkeypatch, prepared, tree):
         Storage(shorter_side=0)
     with pytest.raises(UserError, match=r"prepared already .* with shorter_side=None: move"):
         prepare_photographs("pets", prepared, lambda: tree, 3, Storage(shorter_side=30))
-    monkeypatch.setattr(restart, "PROGRAM", "jpegtran-that-is-not-there")
+    monkeypatch.setattr(jpeg_restart, "PROGRAM", "jpegtran-that-is-not-there")
     with pytest.raises(UserError, match="libjpeg-turbo-progs"):
         Storage("restart")
 
@@ -360,13 +360,13 @@ def test_tfds_reads_what_was_prepared_and_bytes_are_untouched(tree, prepared):
     builder = tfds.builder_from_directory(prepared / "pets" / "1.0.0")
     source = builder.as_data_source("train", decoders={"image": tfds.decode.SkipDecoding()})
     directory = prepared / "pets" / "1.0.0"
-    own = records.open_records(directory, "train")
-    labels = records.labels_of(directory, "train", None)
+    own = array_records.open_records(directory, "train")
+    labels = array_records.labels_of(directory, "train", None)
     names = builder.info.features["label"].names
     assert builder.info.splits["test"].num_examples == 6
     assert len(source) == len(own) == len(labels) == 36
     for i in (0, 17, 35):
-        theirs, mine = source[i], records.fields(own[i])
+        theirs, mine = source[i], array_records.fields(own[i])
         assert theirs["image"] == mine["image"]
         assert theirs["label"] == mine["label"] == labels[i]
         assert theirs["file_name"] == mine["file_name"]
@@ -378,10 +378,10 @@ def test_tfds_reads_what_was_prepared_and_bytes_are_untouched(tree, prepared):
 
 def test_labels_that_nobody_noted_are_read(prepared, tmp_path):
     directory = prepared / "pets" / "1.0.0"
-    noted = records.labels_of(directory, "train", None)
+    noted = array_records.labels_of(directory, "train", None)
     (directory / "labels-train.npy").rename(tmp_path / "aside.npy")
     told = []
-    read = records.labels_of(directory, "train", lambda *one: told.append(one))
+    read = array_records.labels_of(directory, "train", lambda *one: told.append(one))
     np.testing.assert_array_equal(read, noted)
     assert told == [("labels of train", 36, 36)]
 
@@ -583,10 +583,10 @@ def test_a_file_that_is_no_picture_stops_prepare_and_is_named(tree, tmp_path):
 KILLED = """
 import sys
 from pathlib import Path
-from deeper.data import shards
+from deeper.data.prepare import shard_writer
 from deeper.data.crops import Box, Crop
-from deeper.data.folder import read_tree
-from deeper.data.prepare import prepare_photographs
+from deeper.data.prepare.image_folder import read_tree
+from deeper.data.prepare.prepare import prepare_photographs
 shards.SHARD = 8000
 def progress(what, done, total):
     print(done, flush=True)
@@ -606,7 +606,7 @@ def test_a_killed_prepare_goes_on(tree, tmp_path, monkeypatch):
         process.send_signal(signal.SIGKILL)
     whole = {path.name: path.stat().st_mtime_ns for path in begun.glob("pets-*")}
     assert whole
-    monkeypatch.setattr("deeper.data.shards.SHARD", 8000)
+    monkeypatch.setattr("deeper.data.prepare.shard_writer.SHARD", 8000)
     path = prepared_from(tmp_path, tree)
     for name, when in whole.items():
         assert (path / name).stat().st_mtime_ns == when

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from deeper.data import jpeg, records
+from deeper.data import array_records, jpeg
 from deeper.data.crops import Box
-from deeper.data.folder import checked, read_tree
-from deeper.data.photographs import View, open_photographs
-from deeper.data.pictures import picture_files, read_picture, told
-from deeper.data.prepare import prepare_photographs
-from deeper.data.storage import Storage
+from deeper.data.encoded_images import View, open_photographs
+from deeper.data.image_files import picture_files, read_picture, told
+from deeper.data.prepare.image_folder import checked, read_tree
+from deeper.data.prepare.jpeg_storage import Storage
+from deeper.data.prepare.prepare import prepare_photographs
 from deeper.errors import UserError
 
 
@@ -108,9 +108,9 @@ def test_a_file_has_the_same_pixels_in_a_data_set_and_by_itself(kinds, tmp_path,
     path = prepare_photographs("kinds", tmp_path, lambda: read_tree(kinds, 0.2), 3)
     view = View(shape, "inception", 36, antialias=True, exif=exif)
     images, _ = open_photographs(path, view, lambda *told: None).splits["train"]
-    opened = records.open_records(path, "train")
+    opened = array_records.open_records(path, "train")
     for row, number in enumerate(images.numbers):
-        name = records.fields(opened[int(number)])["file_name"].decode()
+        name = array_records.fields(opened[int(number)])["file_name"].decode()
         np.testing.assert_array_equal(images[row], read_picture(kinds / name, view), err_msg=name)
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deeper.data import originals, scratch
-from deeper.data import prepare as preparing
 from deeper.data.catalogue import CATALOGUE
-from deeper.data.prepare import known_entry, prepare, published_files
-from deeper.data.sources import only_classes, open_dataset, prepared_directory
+from deeper.data.dataset import only_classes, open_dataset, prepared_directory
+from deeper.data.prepare import atomic_directory, idx_and_cifar
+from deeper.data.prepare import prepare as preparing
+from deeper.data.prepare.prepare import known_entry, prepare, published_files
 from deeper.errors import UserError
 from tests.data import tiny
 
@@ -150,7 +150,7 @@ def test_a_split_of_another_size_is_refused(original, tmp_path, monkeypatch):
 def test_an_archive_without_its_files_is_named(original, tmp_path, monkeypatch):
     directory = original("cifar100")
     tiny.write_archive(directory / "cifar-100-binary.tar.gz", "elsewhere", {"train.bin": b""})
-    monkeypatch.setattr(originals, "verify", lambda *arguments: None)
+    monkeypatch.setattr(idx_and_cifar, "verify", lambda *arguments: None)
     with pytest.raises(UserError, match=r"original files in .* cannot be read"):
         prepare("cifar100", tmp_path / "data", directory)
 
@@ -247,7 +247,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(original, tmp_path, monke
     def full(file: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(scratch.os, "fsync", full)
+    monkeypatch.setattr(atomic_directory.os, "fsync", full)
     with pytest.raises(UserError, match=r"The disk of .* is full: fashion_mnist needs about"):
         prepare("fashion_mnist", tmp_path / "data", original("fashion_mnist"))
     assert leftovers(tmp_path / "data") == []
@@ -286,8 +286,8 @@ def test_a_directory_in_the_way_is_left_alone(original, tmp_path):
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from deeper.data.prepare import prepare
-from deeper.data.sources import open_dataset
+from deeper.data.prepare.prepare import prepare
+from deeper.data.dataset import open_dataset
 from tests.data import tiny
 
 root, stop = Path(sys.argv[1]), sys.argv[2]

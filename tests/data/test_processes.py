@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeper.data.batches import Workers, stream
-from deeper.data.folder import read_tree
-from deeper.data.order import batch_indices
-from deeper.data.photographs import View
-from deeper.data.prepare import prepare_photographs
-from deeper.data.processes import MEMORY, Processes
-from deeper.data.sources import open_dataset
+from deeper.data.dataset import open_dataset
+from deeper.data.decode_pool import MEMORY, Processes
+from deeper.data.encoded_images import View
+from deeper.data.epoch_order import batch_indices
+from deeper.data.host_batches import Workers, stream
+from deeper.data.prepare.image_folder import read_tree
+from deeper.data.prepare.prepare import prepare_photographs
 from deeper.errors import UserError
 
 VIEW = View((32, 32, 3), "inception", 36, antialias=True)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeper.data.batches import stream
-from deeper.data.folder import read_tree
-from deeper.data.photographs import View
-from deeper.data.prepare import prepare_photographs
-from deeper.data.readable import readable
-from deeper.data.sources import open_dataset
+from deeper.data.dataset import open_dataset
+from deeper.data.encoded_images import View
+from deeper.data.host_batches import stream
+from deeper.data.prepare.image_folder import read_tree
+from deeper.data.prepare.prepare import prepare_photographs
+from deeper.data.unreadable import readable
 from deeper.errors import UserError
 
 VIEW = View((32, 32, 3), "inception", 36, antialias=True)

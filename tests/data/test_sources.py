@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deeper.data import decoded
-from deeper.data.prepare import prepare
-from deeper.data.sources import (
+from deeper.data import array_cache
+from deeper.data.dataset import (
     Split,
     draw_by_class,
     first_of_draw,
@@ -22,6 +21,7 @@ from deeper.data.sources import (
     known_size,
     open_dataset,
 )
+from deeper.data.prepare.prepare import prepare
 from deeper.errors import UserError
 from tests.data import tiny
 
@@ -54,7 +54,7 @@ def test_images_and_labels_are_those_that_were_published(small):
 
 def test_a_second_opening_maps_what_the_first_has_decoded(small, monkeypatch):
     first = open_dataset("fashion_mnist", small)
-    monkeypatch.setattr(decoded, "_decode", None)
+    monkeypatch.setattr(array_cache, "_decode", None)
     second = open_dataset("fashion_mnist", small)
     assert isinstance(second.splits["train"].images, np.memmap)
     np.testing.assert_array_equal(first.splits["train"].images, second.splits["train"].images)
@@ -63,7 +63,7 @@ def test_a_second_opening_maps_what_the_first_has_decoded(small, monkeypatch):
 
 def test_opening_imports_neither_tensorflow_nor_jax_and_tfds_only_to_decode(small):
     program = (
-        "import sys; from pathlib import Path; from deeper.data.sources import open_dataset;"
+        "import sys; from pathlib import Path; from deeper.data.dataset import open_dataset;"
         f"open_dataset('fashion_mnist', Path({str(small)!r}));"
         "print([m for m in ('tensorflow', 'jax', 'tensorflow_datasets') if m in sys.modules])"
     )
@@ -108,7 +108,7 @@ def test_decoded_images_of_other_files_are_not_believed(small, original):
 
 def test_processes_that_open_at_once_get_the_same_and_decode_once(small):
     program = (
-        "from pathlib import Path; import deeper.data.decoded as d, os;"
+        "from pathlib import Path; import deeper.data.array_cache as d, os;"
         "real = d._decode; d._decode = lambda *a: (print('decode', flush=True), real(*a));"
         f"data = d.decoded('fashion_mnist', Path({str(small / 'fashion_mnist/3.0.1')!r}), "
         "lambda *a: None); print(data.fingerprint)"
@@ -136,7 +136,7 @@ def test_data_that_cannot_be_written_to_are_decoded_into_the_users_cache(
     first = open_dataset("fashion_mnist", small)
     assert len(list(home.glob("deeper/fashion_mnist-*/*/about.json"))) == 1
     assert not list(small.rglob("about.json"))
-    monkeypatch.setattr(decoded, "_decode", None)
+    monkeypatch.setattr(array_cache, "_decode", None)
     assert open_dataset("fashion_mnist", small).fingerprint == first.fingerprint
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeper.data.photographs import Photographs, View
-from deeper.data.sources import open_dataset
-from deeper.data.tfds_directory import find_prepared
+from deeper.data.dataset import open_dataset
+from deeper.data.encoded_images import Photographs, View
+from deeper.data.prepare.tfds_prepared import find_prepared
 from deeper.errors import UserError
 
 VIEW = View((32, 32, 3), "inception", 36, antialias=True)

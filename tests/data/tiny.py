@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from deeper.data import prepare
 from deeper.data.catalogue import CATALOGUE
-from deeper.data.prepare import Published
+from deeper.data.prepare import prepare
+from deeper.data.prepare.prepare import Published
 
 SIZES = {"train": 60, "test": 25}
 

@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import pytest
 
 from deeper.errors import UserError
-from deeper.inspect.arithmetic import parameter_count, summarise
 from deeper.models.alexnet import alexnet
 from deeper.models.googlenet import googlenet
-from deeper.models.init import shapes_of
+from deeper.models.initializers import shapes_of
 from deeper.models.layers import Dense
 from deeper.models.lenet import lenet5
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
+from deeper.profile.macs import parameter_count, summarise
 
 IMAGENET, CIFAR = (224, 224, 3), (32, 32, 3)
 

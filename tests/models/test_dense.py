@@ -9,9 +9,9 @@ import pytest
 
 from deeper.errors import UserError
 from deeper.models.alexnet import alexnet
-from deeper.models.dense import answer, of_our_layers, over_whole_images
+from deeper.models.fully_convolutional import answer, of_our_layers, over_whole_images
 from deeper.models.googlenet import googlenet
-from deeper.models.init import initialise, shapes_of
+from deeper.models.initializers import initialise, shapes_of
 from deeper.models.layers import Dense, flatten
 from deeper.models.lenet import lenet5
 from deeper.models.resnet import resnet

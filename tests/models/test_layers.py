@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 from deeper.errors import UserError
 from deeper.models import layers
 from deeper.models.layers import BatchNorm, Dropout
-from deeper.train.parallel import data_mesh
+from deeper.train.data_parallel import data_mesh
 
 
 def batch_norm(x, **kwargs):

@@ -12,7 +12,7 @@ from deeper.errors import UserError
 from deeper.models import layers
 from deeper.models.alexnet import alexnet
 from deeper.models.googlenet import googlenet
-from deeper.models.init import initialise, shapes_of
+from deeper.models.initializers import initialise, shapes_of
 from deeper.models.lenet import lenet5
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from jax import lax
 
-from deeper.inspect.arithmetic import parameter_count
-from deeper.inspect.layers import depth_of, layers_of
 from deeper.models.alexnet import alexnet
 from deeper.models.googlenet import googlenet
-from deeper.models.init import initialise, shapes_of
+from deeper.models.initializers import initialise, shapes_of
 from deeper.models.lenet import C3_INPUTS, SparseConv, lenet5
 from deeper.models.resnet import resnet
 from deeper.models.zfnet import zfnet
+from deeper.profile.layer_table import depth_of, layers_of
+from deeper.profile.macs import parameter_count
 
 IMAGENET, CIFAR = (224, 224, 3), (32, 32, 3)
 

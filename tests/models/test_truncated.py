@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeper.inspect.stages import stages_of
 from deeper.models.alexnet import alexnet
+from deeper.models.feature_maps import LastLayer, truncated
 from deeper.models.googlenet import googlenet
-from deeper.models.init import initialise
+from deeper.models.initializers import initialise
 from deeper.models.lenet import lenet5
 from deeper.models.resnet import resnet
-from deeper.models.truncated import LastLayer, truncated
 from deeper.models.vgg import vgg
+from deeper.profile.stages import stages_of
 
 GREY = (28, 28, 1)
 NETS = {

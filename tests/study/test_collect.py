@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from deeper.errors import UserError
-from deeper.study.collect import collect
+from deeper.study.comparability import warnings
 from deeper.study.definition import Study
-from deeper.study.provenance import warnings
+from deeper.study.read_runs import collect
 from tests.study.conftest import DEFINITION, write_net, write_run
 
 

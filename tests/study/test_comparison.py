@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from deeper.plotting import COLOURS
-from deeper.study.collect import collect
-from deeper.study.comparison import SAME, bars_figure, comparison_rows
 from deeper.study.curves import curves_figure
 from deeper.study.figures import lines_of
+from deeper.study.published import SAME, bars_figure, comparison_rows
+from deeper.study.read_runs import collect
 from deeper.study.report import make_report
 from deeper.study.tables import published
 from tests.study.conftest import DEFINITION, write_run

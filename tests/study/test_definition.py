@@ -4,8 +4,8 @@ import pytest
 
 from deeper.errors import UserError
 from deeper.study.checks import MEASURED, METRICS, check_base, check_names
-from deeper.study.collect import Run, collect
 from deeper.study.definition import Study
+from deeper.study.read_runs import Run, collect
 from deeper.study.report import make_report
 from tests.study.conftest import DEFINITION, write_net
 

@@ -7,11 +7,11 @@ import pytest
 
 from deeper.plotting import COLOURS, SOFT
 from deeper.study import tables
-from deeper.study.collect import collect
-from deeper.study.differences import cells, difference, difference_figure
-from deeper.study.provenance import warnings
+from deeper.study.baseline import cells, difference, difference_figure
+from deeper.study.comparability import warnings
+from deeper.study.hypothesis_tests import mean_of
+from deeper.study.read_runs import collect
 from deeper.study.report import make_report
-from deeper.study.statistics import mean_of
 from tests.study.conftest import write_run
 
 ERRORS = {

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from deeper.plotting import COLOURS
-from deeper.study.collect import collect
 from deeper.study.curves import curves_figure, mean_curve
 from deeper.study.figures import error_figure, lines_of, macs_figure, make_figures
-from deeper.study.labels import spread
+from deeper.study.label_placement import spread
+from deeper.study.read_runs import collect
 from deeper.study.tables import summary_rows
 from tests.study.conftest import DEFINITION, DEPTHS, write_net, write_run
 

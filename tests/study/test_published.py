@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import pytest
 
-from deeper.study.comparison import MEASURED, SAME
+from deeper.study.published import MEASURED, SAME
 from deeper.study.tables import published
 
 # Protocols that no run of ours is evaluated by, or only by options: they stand beside nothing.

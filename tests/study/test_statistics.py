@@ -8,9 +8,8 @@ import pytest
 from scipy import stats
 
 from deeper.errors import UserError
-from deeper.study.collect import Collection, Run, collect
 from deeper.study.definition import Study
-from deeper.study.statistics import (
+from deeper.study.hypothesis_tests import (
     examine,
     examine_all,
     holm,
@@ -21,6 +20,7 @@ from deeper.study.statistics import (
     reach,
     sign_flip,
 )
+from deeper.study.read_runs import Collection, Run, collect
 from tests.study.conftest import DEFINITION, DEPTHS, write_net, write_study
 
 AT_44 = DEFINITION["tests"][0]

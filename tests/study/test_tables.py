@@ -8,8 +8,8 @@ import pytest
 
 from deeper.errors import UserError
 from deeper.study import tables
-from deeper.study.collect import collect
-from deeper.study.statistics import mean_of
+from deeper.study.hypothesis_tests import mean_of
+from deeper.study.read_runs import collect
 from tests.study.conftest import DEFINITION, write_net, write_run
 
 

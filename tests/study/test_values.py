@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from deeper.study.collect import collect
 from deeper.study.definition import Study
+from deeper.study.read_runs import collect
 from deeper.study.values import spelled
 from tests.study.conftest import DEFINITION, write_run
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from deeper.track.run_directory import RunDirectory
+from deeper.record.run_directory import RunDirectory
 from tests.track.wandb_server import serving
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeper.track.beside import log_evaluation, log_pictures
-from deeper.track.run_directory import RunDirectory
-from deeper.track.run_id import run_id
+from deeper.record.run_directory import RunDirectory
+from deeper.record.wandb_id import run_id
+from deeper.track.wandb_results import log_evaluation, log_pictures
 from tests.track.conftest import config_of
 from tests.track.wandb_server import offline_records, offline_rows
 

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from deeper.errors import UserError
-from deeper.track.run_directory import RunDirectory
-from deeper.track.run_id import run_id
+from deeper.record.run_directory import RunDirectory
+from deeper.record.wandb_id import run_id
 from deeper.track.sync import find_runs, sync
 from deeper.track.tracker import Tracker
 from tests.track.conftest import config_of, row
@@ -18,7 +18,7 @@ OLD_ID = "depth_fashion-resnet20-s0-0123abcd"  # that a run had when its id was 
 
 KILLED = """
 import os, signal, sys, time
-from deeper.track.run_directory import RunDirectory
+from deeper.record.run_directory import RunDirectory
 from deeper.track.tracker import Tracker
 from tests.track.conftest import config_of, row
 config = config_of("offline")

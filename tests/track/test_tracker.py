@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from deeper.errors import UserError
-from deeper.track import mirror
-from deeper.track.mirror import has_api_key
-from deeper.track.run_directory import RunDirectory
-from deeper.track.run_id import run_id
-from deeper.track.switches import choose
+from deeper.record.run_directory import RunDirectory
+from deeper.record.wandb_id import run_id
+from deeper.track import wandb_process
 from deeper.track.sync import sync
 from deeper.track.tracker import Examples, Tracker
+from deeper.track.wandb_process import has_api_key
+from deeper.track.wandb_switches import choose
 from tests.track.conftest import config_of, row
 from tests.track.wandb_server import offline_records, offline_rows
 
@@ -129,7 +129,7 @@ def test_broken_wandb_costs_one_warning(breaks, path, no_account, tmp_path, monk
     monkeypatch.setenv("PYTHONPATH", ":".join([str(tmp_path / "broken"), *filter(None, sys.path)]))
     monkeypatch.setenv("BREAKS", breaks)
     if "hangs" in breaks:
-        monkeypatch.setattr(mirror, "FINISH_SECONDS", 2.0)
+        monkeypatch.setattr(wandb_process, "FINISH_SECONDS", 2.0)
     warnings = []
     began = time.monotonic()
     record(path, config_of("offline"), warnings.append, shown=False)
@@ -157,7 +157,7 @@ def test_wandb_that_is_missing_costs_one_warning(path, no_account, tmp_path, mon
 def test_dead_network_costs_one_warning(path, no_account, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr(mirror, "FINISH_SECONDS", 1.5)
+    monkeypatch.setattr(wandb_process, "FINISH_SECONDS", 1.5)
     warnings = []
     record(path, config_of("auto"), warnings.append)
     assert len(warnings) == 1

@@ -9,18 +9,18 @@ import numpy as np
 import optax
 import pytest
 
-from deeper.augment.ops import Flip, Normalise, RandomCrop
-from deeper.data.order import batch_indices, padded_batches
+from deeper.augment.crops_and_colour import Flip, Normalise, RandomCrop
+from deeper.data.epoch_order import batch_indices, padded_batches
 from deeper.models import layers
-from deeper.models.init import initialise
+from deeper.models.initializers import initialise
 from deeper.models.resnet import resnet
 from deeper.tasks.classification import Classification
 from deeper.train import losses
+from deeper.train.data_parallel import data_mesh
+from deeper.train.device_feed import OWN, Resident, on_device
 from deeper.train.evaluate import Split
-from deeper.train.feed import OWN, Resident, on_device
 from deeper.train.loop import Experiment, Settings
-from deeper.train.parallel import data_mesh
-from deeper.train.phase import Phase
+from deeper.train.phases import Phase
 from deeper.train.state import create
 
 N, EVALUATED = 96, 37
@@ -126,7 +126,7 @@ def losses_and_state(experiment, state, steps=None):
     call = experiment.compiled_steps(experiment.phases[0])
     steps = steps or settings.steps
     feed = experiment.feed.steps(0, steps, max(steps, settings.steps_per_call))
-    from deeper.train.parallel import replicate
+    from deeper.train.data_parallel import replicate
 
     state, metrics = call(
         replicate(state, experiment.mesh), experiment.feed.source, feed, np.int32(steps)

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from deeper.train import parallel
-from deeper.train.feed import Streamed
+from deeper.train import data_parallel
+from deeper.train.device_feed import Streamed
 
 
 class Source:
@@ -32,7 +32,7 @@ class Source:
 
 @pytest.fixture
 def mesh():
-    return parallel.data_mesh(jax.devices()[:1])
+    return data_parallel.data_mesh(jax.devices()[:1])
 
 
 def numbers(fed, count):
@@ -111,13 +111,13 @@ def test_closing_does_not_wait_for_a_whole_call(mesh):
 
 @pytest.mark.parametrize("form", ["shard_map", "pmap"])
 def test_each_device_gets_its_rows_of_what_was_sent(form):
-    mesh = parallel.data_mesh(jax.devices()[:2])
+    mesh = data_parallel.data_mesh(jax.devices()[:2])
 
     def rows_of(state, source, feed, count):
         del source, count
-        return state, jax.lax.all_gather(feed["label"], parallel.DATA_AXIS)
+        return state, jax.lax.all_gather(feed["label"], data_parallel.DATA_AXIS)
 
-    call = parallel.parallelise(rows_of, mesh, form, donate_first=False)
+    call = data_parallel.parallelise(rows_of, mesh, form, donate_first=False)
     feed = Streamed(Source(), mesh, form)
     sent = feed.steps(0, 3, 3)
     if form == "shard_map":

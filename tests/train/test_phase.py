@@ -7,13 +7,13 @@ import numpy as np
 import optax
 import pytest
 
-from deeper.models.init import initialise
+from deeper.models.initializers import initialise
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
 from deeper.train.checkpoint import Checkpoints
 from deeper.train.loop import train
 from deeper.train.optimizer import SGD
-from deeper.train.phase import Phase
+from deeper.train.phases import Phase
 from tests.train.conftest import Rows, build, losses_and_state
 
 FROZEN = {"conv1": 0.0, "bn1": 0.0, "stage1": 0.0, "stage2": 0.0, "stage3": 0.5, "fc": 1.0}

@@ -16,8 +16,8 @@ from deeper.models.lenet import lenet5
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
 from deeper.train import losses
-from deeper.train.feed import OWN
-from deeper.train.parallel import check_divisible, replicate
+from deeper.train.data_parallel import check_divisible, replicate
+from deeper.train.device_feed import OWN
 from deeper.train.step import ema_share
 from tests.train.conftest import Dropped, build, losses_and_state
 
@@ -185,7 +185,7 @@ def test_a_batch_that_devices_do_not_divide_is_refused():
     ids=lambda m: type(m).__name__,
 )
 def test_the_train_step_lowers_for_accelerators(model, platform):
-    from deeper.models.init import shapes_of
+    from deeper.models.initializers import shapes_of
     from deeper.train.state import create
 
     optimizer = optax.sgd(0.1)

@@ -7,7 +7,7 @@ import pytest
 
 from deeper.models.alexnet import alexnet
 from deeper.models.googlenet import googlenet
-from deeper.models.init import initialise
+from deeper.models.initializers import initialise
 from deeper.models.lenet import lenet5
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg

@@ -17,7 +17,7 @@ WEIGHTS = {"fc.weight": np.arange(6, dtype=np.float32).reshape(2, 3)}
 READ = """
 import sys
 from deeper.errors import UserError
-from deeper.weights.files import read
+from deeper.weights.weight_files import read
 try:
     arrays, origin = read(sys.argv[1], "import")
 except UserError as error:

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from deeper.augment.autoaugment import POLICIES
-from deeper.augment.kinds import COLOUR, KINDS
-from deeper.augment.policy import (
+from deeper.augment.autoaugment_tables import POLICIES
+from deeper.augment.op_table import COLOUR, KINDS
+from deeper.augment.policy_base import (
     Images,
     Interpolation,
     Keys,

@@ -8,13 +8,14 @@ import os
 import sys
 from pathlib import Path
 
-from deeper.cli import processes, train
+from deeper.cli import train
 from deeper.cli.main import INTERRUPTED
-from deeper.cli.sweeps.claim import frozen_config
-from deeper.cli.sweeps.snapshot import digest
-from deeper.cli.sweeps.submission import Submission, note, now, read_submission
 from deeper.errors import UserError
-from deeper.track.environment import code_version, root
+from deeper.record.environment import code_version, root
+from deeper.run import distributed
+from deeper.sweep.claim import frozen_config
+from deeper.sweep.code_snapshot import digest
+from deeper.sweep.submission import Submission, note, now, read_submission
 
 
 def run(directory: Path) -> int:
@@ -32,7 +33,7 @@ def run(directory: Path) -> int:
         sys.argv = ["deeper train", *submission.overrides]
     overrides = None if submission is None else submission.overrides
     status = train.run_frozen(config, directory, overrides)
-    if submission is not None and status == INTERRUPTED and processes.first():
+    if submission is not None and status == INTERRUPTED and distributed.first():
         # Its launcher writes that down, too, but may have ended before.
         ended = {"code": status, "reason": None, "time": now()}
         note(directory, submission.sweep, ended=ended)

@@ -8,10 +8,10 @@ from jax.sharding import Mesh
 from rich.table import Table
 from rich.text import Text
 
-from deeper.cli.build import Plan
-from deeper.cli.stored import Beginning
-from deeper.data.photographs import View
-from deeper.terminal import facts_table
+from deeper.cli.terminal import facts_table
+from deeper.data.encoded_images import View
+from deeper.run.build import Plan
+from deeper.run.load import Beginning
 from deeper.train.step import ema_share
 
 GIGA, MEGA = 1e9, 2**20

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from deeper.cli.outputs import check_file
+from deeper.cli.output_files import check_file
+from deeper.cli.terminal import facts_table, open_console
 from deeper.errors import UserError
-from deeper.inspect import sliding
-from deeper.inspect.convolution import Geometry
-from deeper.terminal import facts_table, open_console
+from deeper.profile import conv_figure
+from deeper.profile.conv_arithmetic import Geometry
 
 
 def run(config: DictConfig) -> None:
@@ -51,7 +51,7 @@ def run(config: DictConfig) -> None:
     console = open_console()
     console.print(table)
     if config.out is not None:
-        sliding.draw(geometry, Path(config.out), bool(config.animate))
+        conv_figure.draw(geometry, Path(config.out), bool(config.animate))
         console.print(f"-> {config.out}", soft_wrap=True)
     elif config.animate:
         raise UserError("animate=true needs out=FILE.gif.")

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from deeper.cli import device
 from deeper.cli.main import FINISHED, USER_ERROR
-from deeper.data.sources import prepared_directory
+from deeper.cli.terminal import facts_table, open_console
+from deeper.data.dataset import prepared_directory
 from deeper.errors import UserError
-from deeper.terminal import facts_table, open_console
-from deeper.track.environment import environment
-from deeper.track.mirror import has_api_key
-from deeper.track.switches import choose, stored_choice
+from deeper.record.environment import environment
+from deeper.run import device
+from deeper.track.wandb_process import has_api_key
+from deeper.track.wandb_switches import choose, stored_choice
 
 
 def run(config: DictConfig) -> int:

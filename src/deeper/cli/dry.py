@@ -12,20 +12,20 @@ import jax.numpy as jnp
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from deeper.cli import build, device, splits
-from deeper.cli.build import Plan
 from deeper.cli.main import FINISHED
+from deeper.cli.terminal import open_console, tables
 from deeper.config.identity import run_directory
 from deeper.data.catalogue import CATALOGUE
-from deeper.data.sources import known_size
-from deeper.inspect.arithmetic import Summary, summarise
-from deeper.models import cpu
+from deeper.data.dataset import known_size
+from deeper.kernels import cpu_dispatch
+from deeper.profile.macs import Summary, summarise
+from deeper.run import build, dataset, device
+from deeper.run.build import Plan
 from deeper.study.checks import MEASURED, METRICS, check_base, check_names
-from deeper.study.collect import Run
 from deeper.study.definition import Study
-from deeper.study.statistics import reach
+from deeper.study.hypothesis_tests import reach
+from deeper.study.read_runs import Run
 from deeper.study.values import of_overrides
-from deeper.terminal import open_console, tables
 
 GIGA, GIB = 1e9, 2**30
 PASSES = 3  # forward, and the gradients by activations and by parameters
@@ -61,7 +61,7 @@ def train_size(config: DictConfig) -> int:
     data = config.data
     if data.examples is not None:
         return int(data.examples)
-    own = splits.is_own_folder(data)
+    own = dataset.is_own_folder(data)
     size = known_size(data.name, "train", Path(data.dir), own=own)
     if data.keep_classes is not None and data.name in CATALOGUE and not own:
         size = size * len(data.keep_classes) // CATALOGUE[data.name].classes
@@ -69,7 +69,7 @@ def train_size(config: DictConfig) -> int:
     return size if data.limit is None else min(size, int(data.limit))
 
 
-@cpu.turned_off()
+@cpu_dispatch.turned_off()
 def cost(
     config: DictConfig, label: str, known: dict[str, Summary], runs: int = 1, devices: int = 1
 ) -> Cost:

@@ -10,27 +10,27 @@ import numpy as np
 from jaxtyping import Bool
 from omegaconf import DictConfig
 
-from deeper.augment.ops import Normalise
-from deeper.cli import data_record, device, stored
-from deeper.cli.build import task_of
-from deeper.cli.examined import Examined, open_examined, right_answers
-from deeper.cli.feeds import streamed_split, workers_of
-from deeper.cli.outputs import check_file
-from deeper.cli.progress import bar
-from deeper.cli.protocols import WHOLE, Protocol, protocol_of
-from deeper.cli.splits import in_result
-from deeper.data.photographs import Photographs
-from deeper.data.whole import Headers, groups, headers_of, whole
+from deeper.augment.crops_and_colour import Normalise
+from deeper.cli.live_display import bar
+from deeper.cli.output_files import check_file
+from deeper.cli.terminal import open_console
+from deeper.data.encoded_images import Photographs
+from deeper.data.whole_image_batches import Headers, groups, headers_of, whole
 from deeper.errors import UserError
-from deeper.models.dense import answer, fits, of_our_layers, over_whole_images
+from deeper.models.fully_convolutional import answer, fits, of_our_layers, over_whole_images
+from deeper.record.atomic_files import finite, to_json, write_whole
+from deeper.run import data_record, device, load
+from deeper.run.build import task_of
+from deeper.run.dataset import in_result
+from deeper.run.evaluation_set import Examined, open_examined, right_answers
+from deeper.run.input_pipeline import streamed_split, workers_of
+from deeper.run.protocols import WHOLE, Protocol, protocol_of
 from deeper.tasks.classification import answered, calibration_error, error_by_class, mean_over_views
-from deeper.terminal import open_console
-from deeper.track.beside import log_evaluation
-from deeper.track.files import finite, to_json, write_whole
-from deeper.train import parallel
+from deeper.track.wandb_results import log_evaluation
+from deeper.train import data_parallel
+from deeper.train.device_feed import Streamed
 from deeper.train.evaluate import Evaluator, Predictions, metrics_of, predictions_of
-from deeper.train.feed import Streamed
-from deeper.train.whole import WholeEvaluator
+from deeper.train.evaluate_whole_image import WholeEvaluator
 
 RECORD = "evaluation-{}.json"
 SHAPES = 8  # of whole photographs of aspect ratios from 1:1 to 2:1
@@ -43,7 +43,7 @@ def run(config: DictConfig) -> None:
     if config.out is not None:
         check_file(Path(config.out), "out")
     path = Path(config.run)
-    of_run = stored.config_of(path, "run", data_record.moved_to(config.data))
+    of_run = load.config_of(path, "run", data_record.moved_to(config.data))
     if config.batch_size is not None:
         of_run.train.batch_size = config.batch_size
     protocol = protocol_of(config, of_run.data)
@@ -52,7 +52,7 @@ def run(config: DictConfig) -> None:
     photographs = examined.split.images
     if config.labels is not None and not isinstance(photographs, Photographs):
         raise UserError(f"labels={config.labels} is for photographs; {examined.data} has none.")
-    weights = stored.open_stored(path, config.checkpoint, "run")
+    weights = load.open_stored(path, config.checkpoint, "run")
 
     told = open_console(stderr=True)
     with bar(told) as progress:
@@ -120,12 +120,12 @@ def run(config: DictConfig) -> None:
 def _is_of_record(config: DictConfig, step: int, path: Path) -> bool:
     """Whether a result is the run's, for a report: its last state, on its own test split."""
     own = not data_record.names_another(config.data) and config.split == "test"
-    return own and step == max(stored.states(path))
+    return own and step == max(load.states(path))
 
 
 def of_crops(
     of_run: DictConfig,
-    weights: stored.Stored,
+    weights: load.Stored,
     protocol: Protocol,
     examined: Examined,
     name: str,
@@ -141,7 +141,7 @@ def of_crops(
         )
     mesh = device.mesh_of(of_run.train.devices)
     batch_size = of_run.train.batch_size
-    parallel.check_divisible(batch_size, mesh.devices.size)
+    data_parallel.check_divisible(batch_size, mesh.devices.size)
     form, workers = of_run.train.parallel, workers_of(of_run.data)
     split = streamed_split(name, examined.split, batch_size, mesh, form, workers)
     at_once = AT_ONCE // (batch_size * int(np.prod(protocol.shown)))
@@ -162,7 +162,7 @@ def of_crops(
         Streamed.take,
         batches_per_call=max(1, min(16, split.batches, at_once)),
     )
-    variables = parallel.replicate(weights.variables, mesh)
+    variables = data_parallel.replicate(weights.variables, mesh)
     try:
         return evaluate(variables, split, lambda done, total: tell("batches", done, total))
     finally:
@@ -171,7 +171,7 @@ def of_crops(
 
 def of_whole_photographs(
     of_run: DictConfig,
-    weights: stored.Stored,
+    weights: load.Stored,
     protocol: Protocol,
     examined: Examined,
     headers: Headers,
@@ -204,7 +204,7 @@ def of_whole_photographs(
     )
     shapes = sum(map(len, by_scale.values()))
     return evaluate(
-        parallel.replicate(weights.variables, mesh),
+        data_parallel.replicate(weights.variables, mesh),
         np.asarray(examined.split.labels),
         [whole(photographs, headers, some, side, workers) for side, some in by_scale.items()],
         lambda done, total: tell(f"{shapes} shapes", done, total),

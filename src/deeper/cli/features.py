@@ -8,17 +8,17 @@ import numpy as np
 from omegaconf import DictConfig
 from rich.progress import Progress, TaskID
 
-from deeper.augment.ops import Normalise
-from deeper.cli import data_record, device, stored
-from deeper.cli.outputs import check_file
-from deeper.cli.progress import bar
-from deeper.cli.splits import open_splits
+from deeper.augment.crops_and_colour import Normalise
+from deeper.cli.live_display import bar
+from deeper.cli.output_files import check_file
+from deeper.cli.terminal import open_console
 from deeper.errors import UserError
-from deeper.inspect import probes
-from deeper.inspect.features import extract, inputs_of, outputs_of
-from deeper.inspect.stages import stages_of
-from deeper.terminal import open_console
-from deeper.train.parallel import replicate
+from deeper.interpret import probes
+from deeper.interpret.features import extract, inputs_of, outputs_of
+from deeper.profile.stages import stages_of
+from deeper.run import data_record, device, load
+from deeper.run.dataset import open_splits
+from deeper.train.data_parallel import replicate
 
 
 def run(config: DictConfig) -> None:
@@ -28,9 +28,9 @@ def run(config: DictConfig) -> None:
     out = None if config.out is None else Path(config.out)
     if out is not None:
         check_file(out, "out", (".npz",))
-    of_run = stored.config_of(path, "run")
+    of_run = load.config_of(path, "run")
     device.start_jax(of_run.train.cpu_kernels)
-    weights = stored.open_stored(path, config.checkpoint, "run")
+    weights = load.open_stored(path, config.checkpoint, "run")
     # Trained on images normalised so, the net gets others normalised alike.
     normalise = Normalise(tuple(of_run.data.mean), tuple(of_run.data.std))
     _choose_data(of_run, config)

@@ -14,17 +14,18 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from deeper.cli import build, device
-from deeper.cli.outputs import check_file
-from deeper.cli.splits import open_splits
+from deeper.augment import contact_sheet
+from deeper.cli.output_files import check_file
+from deeper.cli.terminal import open_console, tables
 from deeper.config import instantiate
 from deeper.errors import UserError
-from deeper.inspect import augmentations, figure
-from deeper.inspect.arithmetic import summarise
-from deeper.inspect.layers import Layer, depth_of, layers_of
-from deeper.inspect.opened import unrolled
+from deeper.interpret.traced_net import unrolled
+from deeper.profile import depth_figure
+from deeper.profile.layer_table import Layer, depth_of, layers_of
+from deeper.profile.macs import summarise
+from deeper.run import build, device
+from deeper.run.dataset import open_splits
 from deeper.study.tables import markdown
-from deeper.terminal import open_console, tables
 
 HEADINGS = (
     "layer", "kind", "kernel", "stride", "padding", "output", "parameters", "MACs", "share",
@@ -155,7 +156,7 @@ def _sheet(config: DictConfig) -> None:
     if not 2 <= config.sheet <= len(images):
         raise UserError(f"sheet={config.sheet}: give 2 to {len(images)} images.")
     shown = images[: config.sheet - config.sheet % 2]  # Mixup and CutMix take them in pairs
-    augmentations.sheet(build.operations_of(config), name, shown, out)
+    contact_sheet.sheet(build.operations_of(config), name, shown, out)
     print(f"-> {out}", file=sys.stderr)
 
 
@@ -174,7 +175,7 @@ def _compare(config: DictConfig) -> None:
         summary = summarise(build.build_model(one), shape)
         fields = [layer.field.size for layer in layers if layer.field and layer.field.jump]
         found.append(
-            figure.Net(
+            depth_figure.Net(
                 family=family,
                 label=str(name),
                 depth=depth_of(layers),
@@ -202,5 +203,5 @@ def _compare(config: DictConfig) -> None:
             console.print(table)
     if config.out is not None:
         out = Path(config.out)
-        figure.draw(found, out, image_size=int(config.data.image_shape[0]))
+        depth_figure.draw(found, out, image_size=int(config.data.image_shape[0]))
         print(f"-> {out}", file=sys.stderr)

@@ -16,10 +16,10 @@ from typing import Any
 
 import deeper
 from deeper.cli.help import help_of
-from deeper.cli.output import FULL, lasting
-from deeper.cli.xla_flags import set_flags
+from deeper.cli.standard_streams import FULL, lasting
 from deeper.config.yaml_files import conf_directory
 from deeper.errors import UserError
+from deeper.xla_flags import set_flags
 
 VERBS = {
     "train": "train a net, or with -m a sweep of them",

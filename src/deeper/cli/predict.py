@@ -12,15 +12,15 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from deeper.augment.ops import Normalise
-from deeper.cli import device, stored
-from deeper.cli.outputs import check_file
-from deeper.cli.progress import bar
-from deeper.cli.splits import evaluation_view, exif_of
-from deeper.data.pictures import LeftOut, is_turned, picture_files, read_picture, told
+from deeper.augment.crops_and_colour import Normalise
+from deeper.cli.live_display import bar
+from deeper.cli.output_files import check_file
+from deeper.cli.terminal import open_console
+from deeper.data.image_files import LeftOut, is_turned, picture_files, read_picture, told
 from deeper.errors import UserError
+from deeper.run import device, load
+from deeper.run.dataset import evaluation_view, exif_of
 from deeper.study.tables import cell
-from deeper.terminal import open_console
 
 LISTED = 5
 PRINTED = 20  # pictures; all are in the file
@@ -32,14 +32,14 @@ def run(config: DictConfig) -> None:
     check_file(Path(config.out), "out", make=True)
     left_out: LeftOut = {}
     path, paths = Path(config.weights), picture_files(Path(config.images), left_out)
-    device.start_jax(stored.config_of(path, "weights").train.cpu_kernels)
-    of_run = stored.open_stored(path, config.checkpoint, "weights", config.data.dir)
+    device.start_jax(load.config_of(path, "weights").train.cpu_kernels)
+    of_run = load.open_stored(path, config.checkpoint, "weights", config.data.dir)
     data = of_run.config.data
     shape = tuple(data.image_shape)
     view = evaluation_view(data, config.crop)
     if config.exif is not None:
         view = replace(view, exif=exif_of(config, "exif"))
-    names = stored.class_names(path, of_run.config)
+    names = load.class_names(path, of_run.config)
     normalise = Normalise(tuple(data.mean), tuple(data.std))
 
     @jax.jit

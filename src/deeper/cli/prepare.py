@@ -9,21 +9,21 @@ from omegaconf import DictConfig
 from rich import box
 from rich.table import Table
 
-from deeper.cli.progress import bar
-from deeper.cli.splits import is_own_folder, view_of
-from deeper.data import shards
+from deeper.cli.live_display import bar
+from deeper.cli.terminal import open_console
 from deeper.data.catalogue import CATALOGUE
-from deeper.data.debian import cut_photographs
-from deeper.data.folder import NAMED, UNREADABLE, Tree, checked, read_tree
-from deeper.data.imagenet import read_imagenet
-from deeper.data.photographs import Photographs
-from deeper.data.pictures import LeftOut, told
-from deeper.data.prepare import prepare, prepare_photographs
-from deeper.data.sources import open_dataset, prepared_directory
-from deeper.data.storage import UNTOUCHED, Storage
-from deeper.data.tfds_directory import find_prepared
+from deeper.data.dataset import open_dataset, prepared_directory
+from deeper.data.encoded_images import Photographs
+from deeper.data.image_files import LeftOut, told
+from deeper.data.prepare import shard_writer
+from deeper.data.prepare.debian_photographs import cut_photographs
+from deeper.data.prepare.image_folder import NAMED, UNREADABLE, Tree, checked, read_tree
+from deeper.data.prepare.imagenet import read_imagenet
+from deeper.data.prepare.jpeg_storage import UNTOUCHED, Storage
+from deeper.data.prepare.prepare import prepare, prepare_photographs
+from deeper.data.prepare.tfds_prepared import find_prepared
 from deeper.errors import UserError
-from deeper.terminal import open_console
+from deeper.run.dataset import is_own_folder, view_of
 
 NAMES_SHOWN = 10
 
@@ -136,7 +136,9 @@ def _compare(data: DictConfig, path: Path) -> None:
             f"data.source={source}: there is no such directory; {data.name} was prepared before, "
             f"and is in {path}."
         )
-    same = shards.is_of(path, read_tree(source, data.fraction)) if is_own_folder(data) else None
+    same = (
+        shard_writer.is_of(path, read_tree(source, data.fraction)) if is_own_folder(data) else None
+    )
     if same is None:
         print(f"{data.name} was prepared before: data.source={source} was not looked at. {anew}.")
     elif not same:

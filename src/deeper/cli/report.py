@@ -7,13 +7,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 from rich.console import Console
 
-from deeper.cli.outputs import check_file
+from deeper.cli.output_files import check_file
+from deeper.cli.terminal import open_console, tables
 from deeper.config.identity import study_directory
 from deeper.errors import UserError
-from deeper.study.collect import LEFT_OPEN
+from deeper.study.read_runs import LEFT_OPEN
 from deeper.study.report import Report, make_report, update_readme
 from deeper.study.tables import headings, spread_words, summary_rows
-from deeper.terminal import open_console, tables
 
 
 def run(config: DictConfig) -> None:

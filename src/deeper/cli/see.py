@@ -14,22 +14,22 @@ import jinja2
 import numpy as np
 from omegaconf import DictConfig
 
-from deeper.augment.ops import Normalise
-from deeper.cli import device, stored
-from deeper.cli.data_record import open_own_splits
-from deeper.cli.outputs import check_directory
-from deeper.cli.progress import bar
-from deeper.cli.splits import Splits, evaluation_view, exif_of
-from deeper.data.photographs import View
-from deeper.data.pictures import LeftOut, picture_files, read_picture, told
-from deeper.data.sources import Split
+from deeper.augment.crops_and_colour import Normalise
+from deeper.cli.live_display import bar
+from deeper.cli.output_files import check_directory
+from deeper.cli.terminal import open_console
+from deeper.data.dataset import Split
+from deeper.data.encoded_images import View
+from deeper.data.image_files import LeftOut, picture_files, read_picture, told
 from deeper.errors import UserError
-from deeper.inspect import methods
-from deeper.inspect.methods import Subject
-from deeper.inspect.opened import LOGITS
-from deeper.models.init import initialise
-from deeper.terminal import open_console
-from deeper.track.beside import log_pictures
+from deeper.interpret import figures
+from deeper.interpret.figures import Subject
+from deeper.interpret.traced_net import LOGITS
+from deeper.models.initializers import initialise
+from deeper.run import device, load
+from deeper.run.data_record import open_own_splits
+from deeper.run.dataset import Splits, evaluation_view, exif_of
+from deeper.track.wandb_results import log_pictures
 
 PROBED, MEASURED = 5000, 256  # images at most: a probe's features, and one batch
 CAPTIONS = {
@@ -57,7 +57,7 @@ def run(config: DictConfig) -> None:
     chosen = _chosen(config)
     out = path / "see" if config.out is None else Path(config.out)
     check_directory(out, "out")
-    device.start_jax(stored.config_of(path, "run").train.cpu_kernels)
+    device.start_jax(load.config_of(path, "run").train.cpu_kernels)
     device.close_cache()  # the layers' functions close over the weights
     with bar(console) as progress:
         tasks: dict[str, Any] = {}
@@ -69,7 +69,7 @@ def run(config: DictConfig) -> None:
 
         subjects = [_subject(config, path, "run", tell)]
         if config.images is None:
-            methods.require(subjects[0], config.n)
+            figures.require(subjects[0], config.n)
         if config.other is not None:
             subjects.append(_subject(config, Path(config.other), "other", tell))
             one, other = subjects
@@ -116,23 +116,23 @@ def _draw(name: str, config: DictConfig, subjects: Sequence[Subject], out: Path)
     subject, layer = subjects[0], config.layer
     n = min(config.n, len(subject.images))
     net = subject.net
-    layers = net.stages if layer is None else [methods.layer_of(net, layer)]
+    layers = net.stages if layer is None else [figures.layer_of(net, layer)]
     draw: dict[str, Callable[[], Any]] = {
-        "filters": lambda: methods.filters(subject, out),
-        "activations": lambda: methods.activations(subject, layer, n, out),
-        "field": lambda: methods.fields(subject, n, out),
-        "deconvnet": lambda: methods.deconvnet_stages(subject, layers, config.channels, out),
-        "attribution": lambda: methods.attributions(subject, layer, n, out),
-        "maximise": lambda: methods.maximised(subject, layer, out),
-        "probes": lambda: methods.probes(subjects, min(config.examples, PROBED), out),
-        "dynamics": lambda: methods.dynamics(subjects, min(config.examples, MEASURED), out),
-        "similarity": lambda: methods.similarity(subject, subjects[-1], out),
+        "filters": lambda: figures.filters(subject, out),
+        "activations": lambda: figures.activations(subject, layer, n, out),
+        "field": lambda: figures.fields(subject, n, out),
+        "deconvnet": lambda: figures.deconvnet_stages(subject, layers, config.channels, out),
+        "attribution": lambda: figures.attributions(subject, layer, n, out),
+        "maximise": lambda: figures.maximised(subject, layer, out),
+        "probes": lambda: figures.probes(subjects, min(config.examples, PROBED), out),
+        "dynamics": lambda: figures.dynamics(subjects, min(config.examples, MEASURED), out),
+        "similarity": lambda: figures.similarity(subject, subjects[-1], out),
     }
     return draw[name]()
 
 
-def _subject(config: DictConfig, path: Path, key: str, progress: methods.Progress) -> Subject:
-    weights = stored.open_stored(path, config.checkpoint, key, config.data.dir)
+def _subject(config: DictConfig, path: Path, key: str, progress: figures.Progress) -> Subject:
+    weights = load.open_stored(path, config.checkpoint, key, config.data.dir)
     data = weights.config.data
     normalise = Normalise(tuple(data.mean), tuple(data.std))
     subject = Subject(
@@ -141,7 +141,7 @@ def _subject(config: DictConfig, path: Path, key: str, progress: methods.Progres
         variables=weights.variables,
         images=np.zeros((0, *data.image_shape), np.uint8),
         labels=np.zeros(0, np.int32),
-        class_names=stored.class_names(path, weights.config),
+        class_names=load.class_names(path, weights.config),
         mean=tuple(data.mean),
         normalise=normalise,
         progress=progress,
@@ -153,7 +153,7 @@ def _subject(config: DictConfig, path: Path, key: str, progress: methods.Progres
         return replace(subject, images=images, labels=np.asarray(logits.argmax(-1), np.int32))
     splits = open_own_splits(path, weights.config)
     split, most = _split(splits, str(config.split)), config.examples
-    states = stored.states(path)
+    states = load.states(path)
     if weights.config.init_from is None:
         seed = weights.config.seed
         states = {0: lambda: initialise(weights.model, seed, subject.shape)} | states

@@ -13,20 +13,20 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from deeper.cli.main import FAILED, FINISHED, USER_ERROR
-from deeper.cli.sweeps import queue
-from deeper.cli.sweeps.snapshot import Code, freeze
-from deeper.cli.sweeps.states import ALIVE, TO_RESUME, State, runs_in, states_of
-from deeper.cli.sweeps.submission import now, update_submission
-from deeper.cli.sweeps.table import summary, table
+from deeper.cli.status_table import summary, table
+from deeper.cli.terminal import open_console
 from deeper.config.identity import study_directory
 from deeper.config.verbs import read_launcher
 from deeper.errors import UserError
-from deeper.terminal import open_console
-from deeper.track.files import read_json
-from deeper.track.run_directory import ENVIRONMENT
+from deeper.record.atomic_files import read_json
+from deeper.record.run_directory import ENVIRONMENT
+from deeper.sweep import slurm_queue
+from deeper.sweep.code_snapshot import Code, freeze
+from deeper.sweep.status import ALIVE, TO_RESUME, State, runs_in, states_of
+from deeper.sweep.submission import now, update_submission
 
 if TYPE_CHECKING:
-    from deeper.cli.sweeps.claim import Arm
+    from deeper.sweep.claim import Arm
 
 
 def run(config: DictConfig) -> int:
@@ -72,7 +72,7 @@ def _order(state: State) -> tuple[str, int, str]:
 def _resume(states: Sequence[State], config: DictConfig, console: Console) -> int:
     """Give what is not finished to a launcher again, from the frozen configs."""
     # Heavy: to show or cancel takes none of it.
-    from deeper.cli.sweeps.launch import start
+    from deeper.sweep.launch import start
 
     todo = [state for state in states if state.word in TO_RESUME]
     left = sum(state.word in ALIVE for state in states)
@@ -103,7 +103,7 @@ def _resume(states: Sequence[State], config: DictConfig, console: Console) -> in
 
 
 def _arm(state: State) -> "Arm":
-    from deeper.cli.sweeps.claim import Arm, frozen_config
+    from deeper.sweep.claim import Arm, frozen_config
 
     submission, frozen = state.submission, frozen_config(state.directory)
     if submission is not None:
@@ -157,7 +157,7 @@ def _cancel(states: Sequence[State], console: Console) -> int:
         if state.submission is not None:
             update_submission(state.directory, state.submission.sweep, cancelled=now())
     on_slurm = [s.submission for s in alive if s.submission and s.submission.launcher == "slurm"]
-    queue.cancel(list(queue.waiting_and_running(on_slurm).values()))
+    slurm_queue.cancel(list(slurm_queue.waiting_and_running(on_slurm).values()))
     status = FINISHED
     for state in alive:
         line, done = _cancel_one(state)

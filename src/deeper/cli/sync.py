@@ -5,9 +5,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from deeper.cli.progress import bar
+from deeper.cli.live_display import bar
+from deeper.cli.terminal import open_console
 from deeper.errors import UserError
-from deeper.terminal import open_console
 from deeper.track.sync import find_runs, sync
 
 

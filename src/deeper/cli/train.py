@@ -15,28 +15,29 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from deeper.cli import build, data_record, device, dry, processes, stored, transfer
+from deeper.cli import dry
 from deeper.cli.banner import banner, banner_facts, transfer_lines
-from deeper.cli.featured import featured
+from deeper.cli.live_display import Pipe, Watcher, watcher
 from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED, USER_ERROR, tell
-from deeper.cli.progress import Pipe, Watcher, watcher
-from deeper.cli.rates import rate_lines
-from deeper.cli.signals import asking_to_stop
-from deeper.cli.splits import Splits, in_result, open_splits, view_of
+from deeper.cli.stop_signals import asking_to_stop
+from deeper.cli.terminal import open_console
 from deeper.config.identity import config_hash, run_directory
 from deeper.config.schema import RunConfig
 from deeper.errors import UserError
-from deeper.inspect.stages import stages_of
+from deeper.profile.stages import stages_of
+from deeper.record.atomic_files import to_json
+from deeper.record.environment import environment
+from deeper.record.run_directory import DATA, Beside, RunDirectory
+from deeper.run import build, data_record, device, distributed, load, transfer
+from deeper.run.bottleneck import rate_lines
+from deeper.run.cached_features import featured
+from deeper.run.dataset import Splits, in_result, open_splits, view_of
 from deeper.tasks.classification import confusion
-from deeper.terminal import open_console
-from deeper.track.environment import environment
-from deeper.track.files import to_json
-from deeper.track.run_directory import DATA, Beside, RunDirectory
 from deeper.track.tracker import Examples, Tracker
 from deeper.train import losses
 from deeper.train.checkpoint import Checkpoints
+from deeper.train.data_parallel import everywhere, from_first
 from deeper.train.loop import Outcome, train
-from deeper.train.parallel import everywhere, from_first
 from deeper.train.state import create
 
 EXAMPLES_SHOWN = 32
@@ -68,13 +69,13 @@ def run_frozen(config: DictConfig, path: Path, overrides: list[str] | None = Non
     console = open_console()
     plain = build.plain_config(config)
     check(config)  # before anything is written
-    processes.join()
-    console.quiet = not processes.first()
+    distributed.join()
+    console.quiet = not distributed.first()
     stop = _StopSignals(console)
     try:
         with _held(path, plain) as directory:
             if from_first(directory.finished):
-                if processes.first():
+                if distributed.first():
                     data_record.require_same_if_there(path, config.data, ANOTHER)
                 status = directory.result()["status"]
                 console.print(
@@ -87,15 +88,15 @@ def run_frozen(config: DictConfig, path: Path, overrides: list[str] | None = Non
             finally:
                 watch.close()
     except (Exception, KeyboardInterrupt) as error:
-        if processes.count() > 1:
-            processes.leave(_tell_of_several(error))
+        if distributed.count() > 1:
+            distributed.leave(_tell_of_several(error))
         raise
 
 
 @contextmanager
 def _held(path: Path, config: Mapping[str, Any]) -> Iterator[RunDirectory]:
     """Hold the run's directory; of several processes the first does, and tells the others."""
-    if not processes.first():
+    if not distributed.first():
         if from_first(True):
             yield Beside(path)
             return
@@ -131,7 +132,7 @@ def check(config: DictConfig) -> None:
     model = build.build_model(config)
     if config.transfer.phases:
         transfer.phase_configs(config, stages_of(model, tuple(config.data.image_shape)))
-    stored.source_of(config)
+    load.source_of(config)
 
 
 def _train(
@@ -146,8 +147,8 @@ def _train(
     mesh = device.mesh_of(config.train.devices)
     splits = open_splits(config)
     plan = build.make_plan(config, len(splits.train.labels))
-    begin = stored.beginning(config, plan)
-    if plan.last_layer is None or processes.count() > 1:
+    begin = load.beginning(config, plan)
+    if plan.last_layer is None or distributed.count() > 1:
         experiment = build.assemble(config, plan, splits, mesh)
     else:
         seen = featured(config, plan, splits, begin.variables, mesh, console)
@@ -175,7 +176,7 @@ def _train(
         | device.facts(mesh)
         | {"overrides": overrides, "run": banner_facts(plan, mesh, step)}
     )
-    if processes.first():
+    if distributed.first():
         tracker = Tracker.start(directory, config=build.plain_config(config))
     else:
         tracker = Tracker(directory, None)
@@ -188,7 +189,7 @@ def _train(
             checkpoints,
             seconds_before=seconds_before,
             watch=watch,
-            stop_asked=processes.agreed_by(
+            stop_asked=distributed.agreed_by(
                 lambda: stop.asked or (isinstance(watch, Pipe) and watch.broken), mesh
             ),
             tell_rates=lambda rates: console.print(
@@ -196,14 +197,14 @@ def _train(
                 soft_wrap=True,
             ),
         )
-        if outcome.status == "finished" and processes.first():
+        if outcome.status == "finished" and distributed.first():
             tracker.summary(outcome.metrics, _examples(splits, outcome))
         if outcome.status != "interrupted":
             result = _result(config, plan, splits, outcome) | {"overrides": overrides}
             directory.write_result(result)
     finally:
         experiment.close()
-        if outcome or processes.count() == 1:
+        if outcome or distributed.count() == 1:
             checkpoints.close()  # which waits for the other processes, and one may be gone
         tracker.finish(outcome.status if outcome else "failed")
     return _say(outcome, directory, console)

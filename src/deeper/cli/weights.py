@@ -10,13 +10,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from deeper.cli import build, device, stored
-from deeper.cli.outputs import check_directory, check_file
+from deeper.cli.output_files import check_directory, check_file
+from deeper.cli.terminal import open_console
 from deeper.errors import UserError
 from deeper.models.googlenet import GoogLeNet
-from deeper.terminal import open_console
+from deeper.run import build, device, load
 from deeper.train.checkpoint import Checkpoints
-from deeper.weights import export, files, torchvision
+from deeper.weights import export, torchvision, weight_files
 
 ORIGIN = "weights.json"
 OWN_KEYS = ("import", "run", "out", "names", "checkpoint")
@@ -45,8 +45,8 @@ def _import(config: DictConfig, source: str, out: Path, console: Console) -> Non
         raise UserError(f"out={out} exists and is not empty; nothing was written.")
     model = build.build_model(config)
     shape = tuple(config.data.image_shape)
-    arrays, origin = files.read(source, "import")
-    variables, new = stored.imported(arrays, model, config, shape)
+    arrays, origin = weight_files.read(source, "import")
+    variables, new = load.imported(arrays, model, config, shape)
     plain = build.plain_config(build.frozen(config, HydraConfig.get(), OWN_KEYS))
     if isinstance(model, GoogLeNet) and config.data.name == "imagenet":
         # torchvision's weights were trained at Inception's scale, and its net turns images
@@ -70,14 +70,14 @@ def _import(config: DictConfig, source: str, out: Path, console: Console) -> Non
 
 
 def _export(config: DictConfig, path: Path, out: Path, console: Console) -> None:
-    of_run = stored.open_stored(path, config.checkpoint, "run")
+    of_run = load.open_stored(path, config.checkpoint, "run")
     shape = tuple(of_run.config.data.image_shape)
     facts = export.Facts(
         label=str(of_run.config.label),
         image_shape=shape,
         mean=tuple(of_run.config.data.mean),
         std=tuple(of_run.config.data.std),
-        classes=tuple(stored.class_names(path, of_run.config)),
+        classes=tuple(load.class_names(path, of_run.config)),
         step=of_run.step,
     )
     variables = _numpy(of_run.variables)
@@ -86,7 +86,7 @@ def _export(config: DictConfig, path: Path, out: Path, console: Console) -> None
             arrays = torchvision.revert(variables, of_run.model, shape)
         else:
             arrays = export.flat(variables)
-        files.write(out, arrays, facts.metadata() | {"names": config.names})
+        weight_files.write(out, arrays, facts.metadata() | {"names": config.names})
     elif out.suffix == ".stablehlo":
         export.stablehlo(of_run.model, variables, facts, out)
     else:

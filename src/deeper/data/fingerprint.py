@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from deeper.data import records
-from deeper.data.decoded import places
-from deeper.data.scratch import Progress
+from deeper.data import array_records
+from deeper.data.array_cache import places
+from deeper.data.prepare.atomic_directory import Progress
 from deeper.errors import UserError
 from deeper.platform_support import core_count
 
@@ -59,7 +59,7 @@ def _digest(directory: Path, progress: Progress) -> str:
     """Read everything; neither how the records lie in files nor how they were coded counts."""
     whole, threads = hashlib.sha256(), core_count()
     with ThreadPoolExecutor(threads) as pool:  # hashing leaves the GIL
-        for split, lengths in sorted(records.split_lengths(directory).items()):
+        for split, lengths in sorted(array_records.split_lengths(directory).items()):
             count = sum(lengths)
             step = max(AT_ONCE, -(-count // (8 * threads)))
             parts = [range(i, min(i + step, count)) for i in range(0, count, step)]
@@ -76,11 +76,11 @@ def _digest(directory: Path, progress: Progress) -> str:
 
 def _digests(directory: Path, split: str, part: range) -> bytes:
     """Return the SHA-256 of some photographs, one after the other."""
-    found, out = records.open_records(directory, split), []
+    found, out = array_records.open_records(directory, split), []
     for first in range(part.start, part.stop, AT_ONCE):
         some = range(first, min(first + AT_ONCE, part.stop))
         try:
-            images = [records.fields(record)["image"] for record in found.__getitems__(some)]
+            images = [array_records.fields(record)["image"] for record in found.__getitems__(some)]
         except (ValueError, KeyError, IndexError, RuntimeError) as error:
             raise UserError(
                 f"One of the records {some.start} to {some.stop - 1} of {split} in {directory} is "

@@ -23,7 +23,7 @@ import simplejpeg
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from deeper.data import restart
+from deeper.data import jpeg_restart
 from deeper.data.crops import Box
 from deeper.errors import UserError
 
@@ -210,10 +210,10 @@ def _decode_plain(data: bytes, colours: str, size: tuple[int, int], box: Box) ->
     top, left, bottom, right = box
     # A file without its end is cut short, which decoding a part of it would not notice.
     whole = data.find(END, max(0, len(data) - 1024)) >= 0
-    header = restart.read_header(data) if whole else None
+    header = jpeg_restart.read_header(data) if whole else None
     if header is None or (header.height, header.width) != size:
         return simplejpeg.decode_jpeg(data, colorspace=colours)[top:bottom, left:right]
-    part = restart.splice(data, header, box)
+    part = jpeg_restart.splice(data, header, box)
     if part is not None:
         pixels = simplejpeg.decode_jpeg(part.data, colorspace=colours)
         return pixels[top - part.top : bottom - part.top, left - part.left : right - part.left]

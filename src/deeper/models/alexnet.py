@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from deeper.errors import UserError
+from deeper.kernels.precision import at_least_float32
 from deeper.models import layers
-from deeper.models.init import ONES, ZEROS, FanInUniform, Normal, Rule
+from deeper.models.initializers import ONES, ZEROS, FanInUniform, Normal, Rule
 from deeper.models.layers import Conv, Dense, Dropout, Maps
-from deeper.models.precision import at_least_float32
 
 # (channels, kernel, stride, padding, groups, normalised, pooled)
 OWT = (

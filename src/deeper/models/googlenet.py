@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from deeper.errors import UserError
+from deeper.kernels.precision import at_least_float32
 from deeper.models import layers
-from deeper.models.init import FanInUniform, Rule, TruncatedNormal
+from deeper.models.initializers import FanInUniform, Rule, TruncatedNormal
 from deeper.models.layers import BatchNorm, Conv, Dense, Dropout, Maps
-from deeper.models.precision import at_least_float32
 
 # name: (1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection)
 INCEPTION = {

@@ -15,9 +15,10 @@ from jaxtyping import Array, Float
 
 from deeper import rows
 from deeper.errors import UserError
-from deeper.models import cpu, extent
-from deeper.models.init import ONES, ZEROS, FanInUniform, HeNormal, Rule, by
-from deeper.models.precision import at_least_float32
+from deeper.kernels import cpu_dispatch
+from deeper.kernels.precision import at_least_float32
+from deeper.models import valid_region
+from deeper.models.initializers import ONES, ZEROS, FanInUniform, HeNormal, Rule, by
 
 Maps = Float[Array, "batch height width channels"]
 Vectors = Float[Array, "batch features"]
@@ -56,14 +57,14 @@ class Conv(nn.Module):
         require_size(x, k - 2 * p, "/".join(self.path))
         shape = (k, k, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", by(self.rule), shape).astype(self.dtype)
-        y = cpu.conv(
-            extent.clear(x).astype(self.dtype),
+        y = cpu_dispatch.conv(
+            valid_region.clear(x).astype(self.dtype),
             kernel,
             stride=(self.stride, self.stride),
             padding=((p, p), (p, p)),
             groups=self.groups,
         )
-        extent.note(x, y, lambda size: (size + 2 * p - k) // self.stride + 1)
+        valid_region.note(x, y, lambda size: (size + 2 * p - k) // self.stride + 1)
         if self.use_bias:
             rule = self.bias_rule or FanInUniform(k * k * shape[2])
             y += self.param("bias", by(rule), (self.features,)).astype(self.dtype)[None, None, None]
@@ -98,22 +99,22 @@ class BatchNorm(nn.Module):
         mean = self.variable("batch_stats", "mean", by(ZEROS), None, shape)
         variance = self.variable("batch_stats", "var", by(ONES), None, shape)
         if not train:
-            return cpu.normalise(
+            return cpu_dispatch.normalise(
                 x, mean.value, variance.value, scale, bias, eps=self.eps, relu=self.relu
             )
         count = x.shape[0] * x.shape[1] * x.shape[2]
         if self.axis is None:
-            y, batch_mean, batch_variance = cpu.batch_norm(
+            y, batch_mean, batch_variance = cpu_dispatch.batch_norm(
                 x, scale, bias, eps=self.eps, relu=self.relu
             )
         else:
             count *= lax.axis_size(self.axis)
             # The variance of all is the mean of the devices' plus that of their means.
-            own = jnp.stack(cpu.moments(x))
+            own = jnp.stack(cpu_dispatch.moments(x))
             each_mean, each_variance = jnp.moveaxis(lax.all_gather(own, self.axis), 1, 0)
             batch_mean = each_mean.mean(0)
             batch_variance = each_variance.mean(0) + each_mean.var(0)
-            y = cpu.normalise(
+            y = cpu_dispatch.normalise(
                 x, batch_mean, batch_variance, scale, bias, eps=self.eps, relu=self.relu
             )
         if not self.is_initializing():
@@ -206,10 +207,10 @@ def max_pool(x: Maps, window: int, stride: int, padding: int = 0, ceil: bool = F
         (padding, padding + (_missing(size, window, stride, padding) if ceil else 0))
         for size in x.shape[1:3]
     )
-    cleared = extent.clear(x, -jnp.inf)
-    y = cpu.max_pool(cleared, (window, window), (stride, stride), (sides[0], sides[1]))
+    cleared = valid_region.clear(x, -jnp.inf)
+    y = cpu_dispatch.max_pool(cleared, (window, window), (stride, stride), (sides[0], sides[1]))
     outputs = _outputs_with_partial if ceil else _outputs
-    extent.note(x, y, lambda size: outputs(size, window, stride, padding))
+    valid_region.note(x, y, lambda size: outputs(size, window, stride, padding))
     return y
 
 
@@ -234,8 +235,8 @@ def avg_pool(x: Maps, window: int, stride: int) -> Maps:
     """Mean under a square window, without padding."""
     require_size(x, window, f"{window}x{window} average pooling")
     # By keyword: so a converter to ONNX, which takes its place, expects it.
-    y = nn.avg_pool(extent.clear(x), window_shape=(window, window), strides=(stride, stride))
-    extent.note(x, y, lambda size: _outputs(size, window, stride, 0))
+    y = nn.avg_pool(valid_region.clear(x), window_shape=(window, window), strides=(stride, stride))
+    valid_region.note(x, y, lambda size: _outputs(size, window, stride, 0))
     return y
 
 
@@ -288,7 +289,7 @@ def mean_of_windows(scores: Vectors, x: Maps, size: tuple[int, int]) -> Vectors:
     """
     down, along = x.shape[1] - size[0] + 1, x.shape[2] - size[1] + 1
     grid = scores.reshape(len(x), down, along, -1)
-    found = extent.sizes_of(x)
+    found = valid_region.sizes_of(x)
     if found is None:
         return grid.mean((1, 2))
     return _mean_inside(grid, found[0] - size[0] + 1, found[1] - size[1] + 1)
@@ -296,13 +297,13 @@ def mean_of_windows(scores: Vectors, x: Maps, size: tuple[int, int]) -> Vectors:
 
 def _mean_inside(x: Maps, rows: Any, columns: Any) -> Vectors:
     """Mean over so many rows and columns of each map."""
-    total = jnp.where(extent.inside(x, rows, columns), x, 0).sum((1, 2))
+    total = jnp.where(valid_region.inside(x, rows, columns), x, 0).sum((1, 2))
     return total / (rows * columns)[:, None]
 
 
 def global_avg_pool(x: Maps) -> Vectors:
     """Mean over each map, in float32 (Lin et al. 2013)."""
-    found = extent.sizes_of(x)
+    found = valid_region.sizes_of(x)
     if found is None:
         return at_least_float32(x).mean((1, 2))
     return _mean_inside(at_least_float32(x), *found)

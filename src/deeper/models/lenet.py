@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from deeper.errors import UserError
-from deeper.models import cpu, extent, layers
-from deeper.models.init import FanInUniform, Rule, Uniform, by
+from deeper.kernels import cpu_dispatch
+from deeper.kernels.precision import at_least_float32
+from deeper.models import layers, valid_region
+from deeper.models.initializers import FanInUniform, Rule, Uniform, by
 from deeper.models.layers import Conv, Dense, Maps, Vectors
-from deeper.models.precision import at_least_float32
 
 # Table I: which of the six maps of S2 each of the sixteen maps of C3 sees.
 C3_INPUTS = (
@@ -129,13 +130,13 @@ class SparseConv(nn.Module):
         bias = self.param("bias", by(rule), (outputs,))
         rows, columns = np.array(connections).T
         dense = jnp.zeros((k, k, x.shape[-1], outputs)).at[:, :, rows, columns].set(weights)
-        y = cpu.conv(
-            extent.clear(x).astype(self.dtype),
+        y = cpu_dispatch.conv(
+            valid_region.clear(x).astype(self.dtype),
             dense.astype(self.dtype),
             stride=(1, 1),
             padding=((0, 0), (0, 0)),
         )
-        extent.note(x, y, lambda size: size - k + 1)
+        valid_region.note(x, y, lambda size: size - k + 1)
         return y + bias.astype(self.dtype)[None, None, None]
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from deeper.errors import UserError
 from deeper.models import layers
-from deeper.models.init import ZEROS
+from deeper.models.initializers import ZEROS
 from deeper.models.layers import BatchNorm, Conv, Dense, Maps
 
 # A block's convolutions: (kernel, widening, carries the stride).

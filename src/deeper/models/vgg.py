@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from deeper.errors import UserError
+from deeper.kernels.precision import at_least_float32
 from deeper.models import layers
-from deeper.models.init import ZEROS, Normal
+from deeper.models.initializers import ZEROS, Normal
 from deeper.models.layers import BatchNorm, Conv, Dense, Dropout, Maps
-from deeper.models.precision import at_least_float32
 
 # 3x3 convolutions a stage; each stage ends with 2x2 max pooling.
 DEPTHS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from deeper.errors import UserError
+from deeper.kernels.precision import at_least_float32
 from deeper.models import layers
-from deeper.models.init import ZEROS, Normal
+from deeper.models.initializers import ZEROS, Normal
 from deeper.models.layers import Conv, Dense, Dropout, Maps
-from deeper.models.precision import at_least_float32
 
 # Figure 3: (channels, kernel, stride, padding, normalised, pooled).
 PAPER = (

@@ -9,7 +9,7 @@ from deeper.study.definition import Study
 from deeper.study.values import spelled
 
 if TYPE_CHECKING:
-    from deeper.study.collect import Run
+    from deeper.study.read_runs import Run
 
 # Of a result, what is not known before a run; see the metrics of `deeper.train.evaluate`.
 MEASURED = ("steps", "epochs", "seconds", "compile_seconds", "images_per_second")

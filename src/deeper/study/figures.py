@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from deeper.plotting import COLOURS, INK, STYLE
-from deeper.study import comparison, curves, differences
-from deeper.study.collect import Collection, Run
-from deeper.study.labels import place_beside, spread
-from deeper.study.statistics import Mean, mean_of
+from deeper.study import baseline, curves, published
+from deeper.study.hypothesis_tests import Mean, mean_of
+from deeper.study.label_placement import place_beside, spread
+from deeper.study.read_runs import Collection, Run
 from deeper.study.tables import by_arm
 
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # a label stops the grid
@@ -44,10 +44,10 @@ def make_figures(collection: Collection, directory: Path) -> dict[str, Path]:
         else:
             drawn = {
                 "error": error_figure(collection) if len(lines) <= len(COLOURS) else None,
-                "difference": differences.difference_figure(collection),
-                "overfitting": differences.overfitting_figure(collection),
+                "difference": baseline.difference_figure(collection),
+                "overfitting": baseline.overfitting_figure(collection),
             }
-        drawn["bars"] = comparison.bars_figure(collection.study.bars)
+        drawn["bars"] = published.bars_figure(collection.study.bars)
         for name, figure in drawn.items():
             if figure is None:
                 continue
@@ -135,7 +135,7 @@ def _draw_lines(axes: Axes, by_name: dict[str, Points]) -> None:
         axes.plot(at, [m.mean for m in means.values()], color=colour, lw=1.8, zorder=3)
         for x, (values, mean) in zip(at, zip(points.values(), means.values()), strict=True):
             _interval(axes, x, mean, colour)
-            axes.plot([x] * len(values), values, "o", **differences.run_look(mean, colour))
+            axes.plot([x] * len(values), values, "o", **baseline.run_look(mean, colour))
             if mean.half_width is not None or mean.n == 1:
                 axes.plot(x, mean.mean, "o", color=colour, ms=6, mec="white", mew=1.0, zorder=4)
         if points:
@@ -185,7 +185,7 @@ def _rows_figure(collection: Collection) -> Figure:
     for y, arm in enumerate(order):
         mean = mean_of(groups[arm])
         _interval(axes, y, mean, COLOURS[0], across=True)
-        axes.plot(groups[arm], [y] * mean.n, "o", **differences.run_look(mean, COLOURS[0]))
+        axes.plot(groups[arm], [y] * mean.n, "o", **baseline.run_look(mean, COLOURS[0]))
         mark, size = ("o", 7) if mean.half_width is not None or mean.n == 1 else ("|", 14)
         edge = {"mec": "white", "mew": 1.0} if mark == "o" else {"mew": 1.8}
         axes.plot(mean.mean, y, mark, color=COLOURS[0], ms=size, zorder=4, **edge)

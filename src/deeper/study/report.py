@@ -11,12 +11,12 @@ import jinja2
 import yaml
 
 from deeper.errors import UserError
-from deeper.study import comparison, differences, tables
+from deeper.study import baseline, published, tables
 from deeper.study.checks import check_base
-from deeper.study.collect import Collection, Run, collect
+from deeper.study.comparability import warnings
 from deeper.study.figures import make_figures
-from deeper.study.provenance import warnings
-from deeper.study.statistics import FEWEST, Finding, Verdict, examine_all, judge
+from deeper.study.hypothesis_tests import FEWEST, Finding, Verdict, examine_all, judge
+from deeper.study.read_runs import Collection, Run, collect
 
 CAPTIONS = {
     "error": "Error against {x}",
@@ -97,8 +97,8 @@ def _page(report: Report) -> str:
         svg={name: _inline(path, caption(report, name)) for name, path in report.figures.items()},
         headings=tables.headings(collection),
         rows=tables.summary_rows(collection),
-        compared=comparison.comparison_rows(collection),
-        compared_headings=comparison.HEADINGS,
+        compared=published.comparison_rows(collection),
+        compared_headings=published.HEADINGS,
         published=tables.published_rows(study.published),
         finished=len(collection.finished),
         expected=expected,
@@ -106,7 +106,7 @@ def _page(report: Report) -> str:
         fewest=FEWEST,
         least_seeds=min(len(runs) for runs in tables.by_arm(collection).values()),
         most_seeds=max(len(runs) for runs in tables.by_arm(collection).values()),
-        comparisons=0 if study.base is None else differences.comparisons(collection),
+        comparisons=0 if study.base is None else baseline.comparisons(collection),
         missing=_missing(collection),
         others=[run for run in collection.runs if run.status not in ("finished", "superseded")],
         warnings=warnings(collection),

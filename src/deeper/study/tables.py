@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from deeper.errors import UserError
-from deeper.study import differences
-from deeper.study.collect import Collection, Run
-from deeper.study.statistics import FEWEST, mean_of
+from deeper.study import baseline
+from deeper.study.hypothesis_tests import FEWEST, mean_of
+from deeper.study.read_runs import Collection, Run
 
 COLUMNS = (
     "label",
@@ -97,7 +97,7 @@ def by_arm(collection: Collection) -> dict[str, list[Run]]:
 def headings(collection: Collection) -> tuple[str, ...]:
     """Return the summary's headings."""
     if collection.study.base is not None:
-        return differences.headings(collection)
+        return baseline.headings(collection)
     metric = collection.study.metric_label.replace("(%)", "%")
     return ("net", "n", metric, "train error %", "parameters", "MMACs", "time s", "img/s")
 
@@ -105,7 +105,7 @@ def headings(collection: Collection) -> tuple[str, ...]:
 def summary_rows(collection: Collection) -> list[tuple[str, ...]]:
     """Return the summary: a row an arm, means over its seeds, errors with their spread."""
     if collection.study.base is not None:
-        return differences.rows(collection)
+        return baseline.rows(collection)
     return [
         (
             arm,

@@ -15,12 +15,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from deeper.augment.ops import augment, mixes
+from deeper.augment.crops_and_colour import augment, mixes
 from deeper.config.instantiate import build
 from deeper.errors import UserError
 from deeper.tasks.classification import Classification, classification
 from deeper.tasks.task import Batch, Keys, Rows
-from deeper.train import losses, parallel
+from deeper.train import data_parallel, losses
 from deeper.train.step import STRONG, WEAK
 
 UNLABELLED = "unlabelled"  # the stream of images without labels
@@ -185,7 +185,9 @@ class ConsistencyTraining:
             limit = consistency.threshold(progress, outputs.shape[-1])
             keep = jax.lax.stop_gradient(sure <= limit).astype(jnp.float32)
             # Over all devices, or the weight of an example would depend on its device; at least 1.
-            kept = jnp.maximum(parallel.mean_over_devices(keep.sum()), 1.0 / parallel.devices())
+            kept = jnp.maximum(
+                data_parallel.mean_over_devices(keep.sum()), 1.0 / data_parallel.devices()
+            )
         unlabelled, confident = consistency.unlabelled_loss(weak, strong)
         total = (supervised * keep).sum() / kept + consistency.weight * unlabelled.mean()
         return total, {

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from deeper.errors import UserError
-from deeper.track.files import read_json
-from deeper.track.lock import holder_of, take_lock
-from deeper.track.mirror import Mirror, has_api_key
-from deeper.track.run_directory import CONFIG, RESULT
-from deeper.track.switches import choose
-from deeper.track.upload import uploaded
+from deeper.record.atomic_files import read_json
+from deeper.record.lock import holder_of, take_lock
+from deeper.record.run_directory import CONFIG, RESULT
+from deeper.track.wandb_process import Mirror, has_api_key
+from deeper.track.wandb_switches import choose
+from deeper.track.wandb_upload import uploaded
 
 RUN_SECONDS = 600.0  # for the upload of one run
 

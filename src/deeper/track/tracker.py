@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from deeper.track.mirror import Mirror
-from deeper.track.run_directory import EXAMPLES, RunDirectory
+from deeper.record.run_directory import EXAMPLES, RunDirectory
+from deeper.track.wandb_process import Mirror
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from deeper.errors import UserError
-from deeper.train import parallel
+from deeper.train import data_parallel
 from deeper.train.state import State
 
 _ERROR = "validation_error"
@@ -137,7 +137,7 @@ class Checkpoints:
                 restored = self.restore(template, step)
             except Exception as error:  # whatever the readers below make of damaged bytes
                 failed = error
-            if parallel.everywhere(failed is None):
+            if data_parallel.everywhere(failed is None):
                 return restored
             target = self._put_aside(step)
             self._manager.reload()
@@ -156,11 +156,11 @@ class Checkpoints:
         while target.exists():
             number += 1
             target = aside / f"{step}-{number}"
-        parallel.everywhere(True)  # all have chosen the name before it is taken
+        data_parallel.everywhere(True)  # all have chosen the name before it is taken
         if jax.process_index() == 0:
             aside.mkdir(exist_ok=True)
             (self.directory / str(step)).rename(target)
-        parallel.everywhere(True)  # it is moved before anyone looks again
+        data_parallel.everywhere(True)  # it is moved before anyone looks again
         return target
 
     def wait(self) -> None:

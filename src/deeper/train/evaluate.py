@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from deeper.train import parallel
-from deeper.train.feed import Feed
+from deeper.train import data_parallel
+from deeper.train.device_feed import Feed
 
 if TYPE_CHECKING:
     from deeper.tasks.task import Task
@@ -71,7 +71,7 @@ class Evaluator:
         self,
         predict: Callable[[Any, Any], dict[str, jax.Array]],
         mesh: Mesh,
-        form: parallel.Form,
+        form: data_parallel.Form,
         take: Callable[[Any, Any], Any],
         batches_per_call: int,
     ):
@@ -91,10 +91,11 @@ class Evaluator:
             )
             kept = jax.lax.fori_loop(0, count, body, kept)
             return jax.tree.map(
-                lambda leaf: jax.lax.all_gather(leaf, parallel.DATA_AXIS, axis=1, tiled=True), kept
+                lambda leaf: jax.lax.all_gather(leaf, data_parallel.DATA_AXIS, axis=1, tiled=True),
+                kept,
             )
 
-        self._call = parallel.parallelise(many_batches, mesh, form, donate_first=False)
+        self._call = data_parallel.parallelise(many_batches, mesh, form, donate_first=False)
         self._capacity = batches_per_call
 
     def __call__(

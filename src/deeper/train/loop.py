@@ -10,14 +10,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from deeper.train import parallel
+from deeper.train import data_parallel
 from deeper.train.checkpoint import Checkpoints, all_finite
+from deeper.train.device_feed import Feed
 from deeper.train.evaluate import Evaluator, Predictions, Split, metrics_of, predictions_of
-from deeper.train.feed import Feed
-from deeper.train.phase import Phase
-from deeper.train.rates import Rates, timed
+from deeper.train.phases import Phase
 from deeper.train.state import State, initial_memory
 from deeper.train.step import make_step, many_steps
+from deeper.train.throughput import Rates, timed
 
 if TYPE_CHECKING:
     from deeper.tasks.task import Task
@@ -52,7 +52,7 @@ class Settings:
 
     batch_size: int
     steps: int
-    parallel: parallel.Form
+    parallel: data_parallel.Form
     steps_per_call: int
     accumulate: int
     ema_decay: float | None
@@ -115,7 +115,7 @@ class Experiment:
             ema_decay=settings.ema_decay,
         )
         many = many_steps(step, self.feed.take)
-        return parallel.parallelise(many, self.mesh, settings.parallel, donate_first=True)
+        return data_parallel.parallelise(many, self.mesh, settings.parallel, donate_first=True)
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ class _Leg:
         self.experiment, self.settings = experiment, settings
         self.record, self.checkpoints = record, checkpoints
         self.watch, self.tell_rates = watch, tell_rates
-        self.state = parallel.replicate(state, experiment.mesh)
+        self.state = data_parallel.replicate(state, experiment.mesh)
         self.step = int(state.step)
         self.phase: Phase | None = None  # the one that self.call was compiled for
         splits = [s for s in (experiment.validation, *experiment.final) if s is not None]
@@ -312,7 +312,7 @@ class _Leg:
         self.phase, self.call = phase, self.experiment.compiled_steps(phase)
         if self.step == phase.begins > 0:
             memory = initial_memory(phase.optimizer, jax.device_get(self.state.params))
-            memory = parallel.replicate(memory, self.experiment.mesh)
+            memory = data_parallel.replicate(memory, self.experiment.mesh)
             self.state = self.state.replace(opt_state=memory)
 
     def _log_training(self) -> None:

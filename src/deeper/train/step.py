@@ -13,8 +13,8 @@ import optax
 from jaxtyping import Array, Int, Key
 
 from deeper.rows import BY_ROW, numbered_rows
-from deeper.train import parallel
-from deeper.train.phase import Phase
+from deeper.train import data_parallel
+from deeper.train.phases import Phase
 from deeper.train.state import State
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def make_step(
 
     def step(state: State, batch: "Batch") -> tuple[State, Metrics]:
         count = len(batch["mask"])
-        rows = parallel.first_row(count) + jnp.arange(count)
+        rows = data_parallel.first_row(count) + jnp.arange(count)
         dropout_key = random_key(state, DROPOUT)
         if accumulate == 1:
             grads, batch_stats, metrics = gradients(
@@ -126,7 +126,7 @@ def updated(
     """Return the state after one update by the mean of all devices' gradients, and mean metrics."""
     # The one all-reduce of a step. Running statistics are linear in the batches' statistics,
     # so their mean over devices, taken at every step, is what averaging at the end gives.
-    grads, batch_stats, metrics = parallel.mean_over_devices((grads, batch_stats, metrics))
+    grads, batch_stats, metrics = data_parallel.mean_over_devices((grads, batch_stats, metrics))
     updates, opt_state = phase.optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, phase.scaled(updates))
     params = phase.keeping(params, state.params)

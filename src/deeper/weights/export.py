@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deeper.errors import UserError
-from deeper.models import cpu
+from deeper.kernels import cpu_dispatch
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 ONNX_TOLERANCE = 1e-4
@@ -66,7 +66,7 @@ def stablehlo(model: nn.Module, variables: Any, facts: Facts, out: Path) -> None
     """
     (batch,) = jax.export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *facts.image_shape), jnp.uint8)
-    with cpu.turned_off():
+    with cpu_dispatch.turned_off():
         function = jax.jit(_inference(model, variables, facts))
         exported = jax.export.export(function, platforms=PLATFORMS)(images)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def onnx(model: nn.Module, variables: Any, facts: Facts, out: Path) -> None:
     inference = _inference(model, variables, facts)
     images = np.random.default_rng(0).integers(0, 256, (2, *facts.image_shape)).astype(np.uint8)
     # jax2onnx 0.17 leaves out the padding of max pooling.
-    with cpu.turned_off(), cpu.joined_padding():
+    with cpu_dispatch.turned_off(), cpu_dispatch.joined_padding():
         expected = np.asarray(jax.jit(inference)(images))
         converted = jax2onnx.to_onnx(
             inference,

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 
 from deeper.errors import UserError
-from deeper.models.init import shapes_of
-from deeper.weights.names import FLATTENED, as_torchvision, names_of
+from deeper.models.initializers import shapes_of
+from deeper.weights.torchvision_names import FLATTENED, as_torchvision, names_of
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -1,0 +1,175 @@
+"""Progress of a run: a bar on a terminal, lines in a log, messages to a sweep's launcher."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+from rich.progress import Progress as RichProgress
+from rich.progress import Task, TimeRemainingColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from deeper.sweep.slurm_task import PIPE_VARIABLE
+from deeper.train.loop import Progress
+
+# Columns of a line.
+NAME, SHORTEST_NAME, BAR, TIME, SHORTEST = 32, 16, 24, 7, 6
+NOTE = 26  # loss 12.3456  1,234,567 img/s
+
+
+class Watcher(Protocol):
+    """Shows how a run goes."""
+
+    def __call__(self, progress: Progress) -> None: ...
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class _TaskLines(RichProgress):
+    """A line a task: name, bar, count, note and time left, in what the terminal has.
+
+    The terminal may be made narrower at any time. A line that is longer than it is wide would be
+    folded, and its second half left behind at each refresh.
+    """
+
+    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        """Return the lines."""
+        shown = [task for task in tasks if task.visible]
+        table = Table.grid(padding=(0, 1), pad_edge=False)
+        if not shown:  # rich asks once before there is a console
+            return table
+        [time_left] = self.columns
+        assert not isinstance(time_left, str)
+        counts = [f"{task.completed:.0f}/{task.total or 0:.0f}" for task in shown]
+        digits = max(2 * len(f"{task.total or 0:.0f}") + 1 for task in shown)
+        longest = max(cell_len(task.description) for task in shown)
+        name, length, note = _widths(self.console.width - digits - TIME - 4, longest)
+        for width in (name, length, digits, note, TIME):
+            if width:
+                table.add_column(width=width, no_wrap=True, overflow="ellipsis")
+        for task, count in zip(shown, counts, strict=True):
+            done = ProgressBar(total=task.total, completed=task.completed, width=length)
+            words = Text(task.fields.get("note", ""))
+            cells: tuple[RenderableType, ...] = (
+                Text(task.description),
+                done,
+                Text(f"{count:>{digits}}"),
+                words,
+            )
+            widths = (name, length, digits, note)
+            kept = [cell for cell, width in zip(cells, widths, strict=True) if width]
+            table.add_row(*kept, time_left(task))
+        return table
+
+
+def _widths(room: int, longest: int) -> tuple[int, int, int]:
+    """Divide a line's room between name, bar and note.
+
+    The bar gives way first, then the note, then the name.
+    """
+    name = max(1, min(longest, NAME, max(SHORTEST_NAME, room - NOTE)))
+    note = min(NOTE, room - name)
+    length = min(BAR, room - name - note)
+    return name, length if length >= SHORTEST else 0, note if note >= SHORTEST else 0
+
+
+def bar(console: Console) -> RichProgress:
+    """Return the lines that show how far tasks are; each may have a ``note``."""
+    return _TaskLines(
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,  # or it leaves empty lines in a log
+    )
+
+
+def note_of(phase: str, loss: float | None, images_per_second: float | None) -> str:
+    """Return the words beside a bar."""
+    if phase != "training" or images_per_second is None:
+        return phase
+    shown = "" if loss is None else f"loss {loss:.4f}  "
+    return f"{shown}{images_per_second:,.0f} img/s"
+
+
+class Bar:
+    """A bar on a terminal."""
+
+    def __init__(self, console: Console, label: str):
+        self._bar = bar(console)
+        self._task = self._bar.add_task(label, total=1, note="starting")
+        self._bar.start()
+
+    def __call__(self, progress: Progress) -> None:
+        """Move the bar."""
+        self._bar.update(
+            self._task,
+            completed=progress.step,
+            total=progress.steps,
+            note=note_of(progress.phase, progress.loss, progress.images_per_second),
+        )
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._bar.stop()
+
+
+class Lines:
+    """A line now and then, for logs."""
+
+    def __init__(self, console: Console, seconds: float = 20.0):
+        self._console, self._seconds, self._last = console, seconds, -float("inf")
+
+    def __call__(self, progress: Progress) -> None:
+        """Print a line if the last one is long enough ago."""
+        now = time.monotonic()
+        if now - self._last >= self._seconds:
+            self._last = now
+            note = note_of(progress.phase, progress.loss, progress.images_per_second)
+            self._console.print(f"step {progress.step} of {progress.steps}  {note}")
+
+    def close(self) -> None:
+        """Nothing to remove."""
+
+
+class Pipe:
+    """Messages to the launcher, a JSON object a line."""
+
+    def __init__(self, descriptor: int):
+        self._stream = os.fdopen(descriptor, "w", buffering=1, encoding="utf-8")
+        self.broken = False
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message; a launcher that is gone is noted, not fatal."""
+        try:
+            self._stream.write(json.dumps(message) + "\n")
+        except OSError:
+            self.broken = True
+
+    def __call__(self, progress: Progress) -> None:
+        """Send progress."""
+        self.send(asdict(progress))
+
+    def close(self) -> None:
+        """Close the pipe."""
+        try:
+            self._stream.close()
+        except OSError:
+            self.broken = True
+
+
+def watcher(console: Console, label: str) -> Watcher:
+    """Return what fits: a launcher's pipe, a terminal's bar, or lines."""
+    descriptor = os.environ.pop(PIPE_VARIABLE, None)
+    if descriptor is not None:
+        return Pipe(int(descriptor))
+    make: Callable[[], Watcher] = (
+        (lambda: Bar(console, label)) if console.is_terminal else (lambda: Lines(console))
+    )
+    return make()

@@ -1,0 +1,224 @@
+"""Photographs in a folder a class, as torchvision and Kaggle lay them out."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from deeper.data import jpeg
+from deeper.data.image_files import SUFFIXES, LeftOut, is_hidden, pictures_below, told
+from deeper.data.prepare.atomic_directory import Progress
+from deeper.errors import UserError
+from deeper.platform_support import core_count
+
+TRAIN_NAMES = ("train", "training")
+TEST_NAMES = ("test", "testing", "val", "valid", "validation")
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph that is to be stored.
+
+    Attributes:
+        path: of the file.
+        size: in bytes.
+        name: that it keeps: class folder and file.
+        label: number of its class.
+        offset: where it begins in a file that holds others; None where it is the file.
+    """
+
+    path: Path
+    size: int
+    name: str
+    label: int
+    offset: int | None = None
+
+    def read(self) -> bytes:
+        """Return its bytes.
+
+        Raises:
+            UserError: the file is not as long any more as it was.
+        """
+        with self.path.open("rb") as file:
+            file.seek(self.offset or 0)
+            data = file.read(self.size if self.offset is not None else -1)
+        if len(data) != self.size:
+            raise UserError(f"{self.path} has changed since `prepare` began.")
+        return data
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What a folder tree holds.
+
+    Attributes:
+        splits: train and test (or validation); in a random order that is always the same.
+        class_names: folders' names, sorted.
+        papers: name -> content of files that go with the photographs, such as licences.
+        left_out: why -> what is in the tree and was passed over.
+    """
+
+    splits: dict[str, list[Photograph]]
+    class_names: tuple[str, ...]
+    papers: dict[str, bytes] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=dict)
+
+
+def read_tree(source: Path, fraction: float) -> Tree:
+    """Find the photographs of a tree: train/CLASS/FILE and val/CLASS/FILE, or CLASS/FILE.
+
+    Args:
+        source: the tree.
+        fraction: share of each class that is the test split, where the tree has none.
+
+    Raises:
+        UserError: there are no classes, a class without photographs, or classes that differ.
+    """
+    if not source.is_dir():
+        raise UserError(f"source={source}: there is no such directory.")
+    left_out: LeftOut = {}
+    folders = [path for path in sorted(source.iterdir()) if path.is_dir()]
+    trains = [path for path in folders if path.name.lower() in TRAIN_NAMES]
+    if not trains:
+        if not 0 < fraction < 1:
+            raise UserError(f"fraction={fraction}: give a share of each class between 0 and 1.")
+        return _divided(_classes(source, source, left_out), fraction, left_out)
+    tests = [path for path in folders if path.name.lower() in TEST_NAMES]
+    if len(trains) != 1 or len(tests) != 1:
+        found = ", ".join(path.name for path in trains[1:] + tests) or "none"
+        raise UserError(
+            f"source={source} has {trains[0].name}/ and must have one of {', '.join(TEST_NAMES)} "
+            f"beside it; it has {found}."
+        )
+    train = trains[0]
+    for path in sorted(source.iterdir()):
+        if path not in (train, tests[0]):
+            left_out.setdefault(f"beside {train.name}/", []).append(path.name)
+    parts = {
+        "train": _classes(train, source, left_out),
+        "test": _classes(tests[0], source, left_out),
+    }
+    differ = sorted(set(parts["train"]) ^ set(parts["test"]))
+    if differ:
+        raise UserError(
+            f"The classes of {train} and {tests[0]} differ: {', '.join(differ[:5])}"
+            + (f" and {len(differ) - 5} more." if len(differ) > 5 else ".")
+        )
+    return Tree(
+        {
+            name: shuffled([p for some in classes.values() for p in some])
+            for name, classes in parts.items()
+        },
+        tuple(parts["train"]),
+        left_out=left_out,
+    )
+
+
+def _classes(folder: Path, root: Path, left_out: LeftOut) -> dict[str, list[Photograph]]:
+    """Return class -> its photographs, by name."""
+    entries = sorted(folder.iterdir())
+    names = [path.name for path in entries if path.is_dir() and not is_hidden(path)]
+    for path in entries:
+        if path.name not in names:
+            why = "hidden" if is_hidden(path) else "in no class folder"
+            left_out.setdefault(why, []).append(str(path.relative_to(root)))
+    found = {}
+    for label, name in enumerate(names):
+        files = pictures_below(folder / name, root, left_out)
+        if not files:
+            more = f" {told(left_out)}." if left_out else ""
+            raise UserError(f"{folder / name} has no photograph ({' '.join(SUFFIXES)}).{more}")
+        found[as_text(name)] = [
+            Photograph(path, path.stat().st_size, as_text(str(path.relative_to(folder))), label)
+            for path in files
+        ]
+    if len(found) < 2:
+        raise UserError(f"{folder} has {len(found)} class folders: there must be two or more.")
+    return found
+
+
+def as_text(name: str) -> str:
+    """Return a file's name as one line of text; bytes that are no UTF-8 are written as numbers."""
+    one_line = name.replace("\n", r"\n").replace("\r", r"\r")
+    return one_line.encode(errors="backslashreplace").decode()
+
+
+UNREADABLE = "that cannot be read"
+NAMED = 20  # of the files that cannot be read
+
+
+def checked(tree: Tree, on_bad: str, progress: Progress) -> Tree:
+    """Look at every photograph's header; return the tree without those that are no pictures.
+
+    Args:
+        tree: from `read_tree`.
+        on_bad: raise, or skip to leave them out.
+        progress: told how many were looked at.
+
+    Raises:
+        UserError: some are none, and are not to be skipped; it names them.
+    """
+    bad: dict[str, str] = {}
+
+    def look(photograph: Photograph) -> tuple[str, str | None]:
+        try:
+            jpeg.size_of(photograph.read(), photograph.name)
+        except OSError as error:
+            return photograph.name, f"{photograph.name} cannot be opened: {error.strerror}"
+        except jpeg.UnreadableError as error:
+            return photograph.name, str(error)
+        return photograph.name, None
+
+    splits = {}
+    for split, photographs in tree.splits.items():
+        kept = []
+        with ThreadPoolExecutor(core_count()) as pool:
+            looked = zip(photographs, pool.map(look, photographs), strict=True)
+            for done, (photograph, (name, error)) in enumerate(looked, 1):
+                if error is None:
+                    kept.append(photograph)
+                else:
+                    bad[f"{split} {name}"] = error
+                progress(f"look at {split}", done, len(photographs))
+        splits[split] = kept
+    if not bad:
+        return tree
+    errors = sorted(bad.values())
+    if on_bad != "skip":
+        more = [f"and {len(errors) - NAMED:,} more"] if len(errors) > NAMED else []
+        raise UserError(
+            "\n".join(
+                [
+                    f"{len(errors):,} files cannot be read; remove them, or say data.on_bad=skip:",
+                    *errors[:NAMED],
+                    *more,
+                ]
+            )
+        )
+    for split, photographs in splits.items():
+        missing = set(range(len(tree.class_names))) - {p.label for p in photographs}
+        if missing:
+            name = tree.class_names[min(missing)]
+            raise UserError(f"No photograph of the class {name} in {split} can be read.")
+    return replace(tree, splits=splits, left_out=tree.left_out | {UNREADABLE: errors})
+
+
+def _divided(classes: dict[str, list[Photograph]], fraction: float, left_out: LeftOut) -> Tree:
+    train: list[Photograph] = []
+    test: list[Photograph] = []
+    for name, photographs in classes.items():
+        some = shuffled(photographs)
+        held = max(1, round(fraction * len(some)))
+        if held == len(some):
+            raise UserError(f"The class {name} has {len(some)} photographs: too few to divide.")
+        test, train = test + some[:held], train + some[held:]
+    splits = {"train": shuffled(train), "test": shuffled(test)}
+    return Tree(splits, tuple(classes), left_out=left_out)
+
+
+def shuffled(photographs: Sequence[Photograph]) -> list[Photograph]:
+    """Return them in a random order, so that any beginning of a split is a sample of it."""
+    order = np.random.Generator(np.random.Philox(key=[0, len(photographs)]))
+    return [photographs[i] for i in order.permutation(len(photographs))]

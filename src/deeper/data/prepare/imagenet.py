@@ -1,0 +1,154 @@
+"""ILSVRC 2012 as people have it: the two tar files, or the tree of class folders.
+
+Classes are WordNet ids in their order; the labels of the validation images, which their files do
+not tell, are the list that TensorFlow Datasets ships. The tars are not unpacked: where each
+photograph lies in them is noted, and it is read from there.
+"""
+
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+from deeper.data.prepare.atomic_directory import Progress
+from deeper.data.prepare.image_folder import Photograph, Tree, shuffled
+from deeper.errors import UserError
+
+TRAIN_TAR, VALIDATION_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+SIZES = {"train": 1_281_167, "validation": 50_000}
+CLASSES = 1000
+# Where the class folders are: as torchvision makes them, or in Kaggle's archive.
+ROOTS = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
+
+
+def read_imagenet(
+    source: Path,
+    progress: Progress,
+    sizes: Mapping[str, int] = SIZES,
+    classes: int = CLASSES,
+) -> Tree:
+    """Find all photographs of ImageNet.
+
+    Args:
+        source: directory of the tars, or of train/ and val/.
+        progress: told how far the reading of the tars' contents is.
+        sizes: photographs that there must be.
+        classes: likewise.
+
+    Raises:
+        UserError: something is missing; it says what, where, and where to get it.
+    """
+    if not source.is_dir():
+        raise UserError(f"data.source={source}: there is no such directory.")
+    tars = (source / TRAIN_TAR, source / VALIDATION_TAR)
+    if any(tar.is_file() for tar in tars):
+        for tar in tars:
+            if not tar.is_file():
+                raise UserError(f"{tar} is missing: {_WHERE}")
+        train = _nested(tars[0], classes, progress)
+        validation = _members(tars[1])
+    else:
+        root = next((source / r for r in ROOTS if (source / r / "train").is_dir()), None)
+        if root is None:
+            raise UserError(
+                f"{source} holds neither {TRAIN_TAR} and {VALIDATION_TAR} nor a folder train/ with "
+                f"a folder a class: {_WHERE}"
+            )
+        if not (root / "val").is_dir():
+            raise UserError(f"{root / 'val'} is missing: {_WHERE}")
+        train, validation = _tree(root / "train"), _tree(root / "val")
+    names = sorted({photograph.name.split("/")[0] for photograph in train})
+    if len(names) != classes:
+        raise UserError(f"{source} has {len(names):,} classes to train on, not {classes:,}.")
+    found = {"train": _labelled(train, names), "validation": _labelled(validation, names)}
+    for split, photographs in found.items():
+        if len(photographs) != sizes[split]:
+            raise UserError(
+                f"The {split} split in {source} has {len(photographs):,} photographs, not "
+                f"{sizes[split]:,}: is something not copied, or not unpacked? {_WHERE}"
+            )
+    return Tree({split: shuffled(some) for split, some in found.items()}, tuple(names))
+
+
+_WHERE = (
+    "image-net.org gives both tars (ILSVRC2012, Task 1 and 2) to who registers there, and Kaggle's "
+    "imagenet-object-localization-challenge the tree."
+)
+
+
+def _tree(folder: Path) -> list[Photograph]:
+    """Return the photographs in a folder and its class folders."""
+    return [
+        Photograph(path, path.stat().st_size, str(path.relative_to(folder)), -1)
+        for path in sorted(folder.rglob("*.JPEG"))
+    ]
+
+
+def _members(path: Path) -> list[Photograph]:
+    """Return the photographs in a tar."""
+    try:
+        with tarfile.open(path) as tar:
+            return [
+                Photograph(path, member.size, Path(member.name).name, -1, member.offset_data)
+                for member in tar
+                if member.name.endswith(".JPEG")
+            ]
+    except (tarfile.TarError, EOFError) as error:
+        raise UserError(f"{path} is damaged ({error}): get it again.") from error
+
+
+def _nested(path: Path, classes: int, progress: Progress) -> list[Photograph]:
+    """Return the photographs in a tar of a tar a class."""
+    found = []
+    try:
+        with tarfile.open(path) as tar:
+            for done, outer in enumerate(tar, 1):
+                inside = tar.extractfile(outer) if outer.name.endswith(".tar") else None
+                if inside is None:
+                    continue
+                with tarfile.open(fileobj=inside) as inner:
+                    found += [
+                        Photograph(
+                            path,
+                            member.size,
+                            f"{Path(outer.name).stem}/{Path(member.name).name}",
+                            -1,
+                            outer.offset_data + member.offset_data,
+                        )
+                        for member in inner
+                        if member.name.endswith(".JPEG")
+                    ]
+                progress(f"contents of {path.name}", done, classes)
+    except (tarfile.TarError, EOFError) as error:
+        raise UserError(f"{path} is damaged ({error}): get it again.") from error
+    return found
+
+
+def _labelled(photographs: Sequence[Photograph], names: Sequence[str]) -> list[Photograph]:
+    """Give each photograph its class: its folder's, or that of the validation list."""
+    number = {name: i for i, name in enumerate(names)}
+    listed = None
+    out = []
+    for photograph in photographs:
+        folder, _, file = photograph.name.rpartition("/")
+        if not folder:
+            listed = listed or _validation_classes()
+            folder = listed.get(file, "")
+        if folder not in number:
+            raise UserError(f"{photograph.name} in {photograph.path} is of none of the classes.")
+        out.append(replace(photograph, label=number[folder]))
+    return out
+
+
+def wordnet_ids() -> tuple[str, ...]:
+    """Return the thousand classes' WordNet ids, in the order of the labels."""
+    place = resources.files("tensorflow_datasets") / "datasets/imagenet2012/labels.txt"
+    return tuple(place.read_text(encoding="utf-8").split())
+
+
+def _validation_classes() -> dict[str, str]:
+    """Return the class of each validation photograph, by file, as TFDS lists them."""
+    place = resources.files("tensorflow_datasets") / "datasets/imagenet2012/validation_labels.txt"
+    lines = place.read_text(encoding="utf-8").split()
+    return {f"ILSVRC2012_val_{i:08d}.JPEG": name for i, name in enumerate(lines, 1)}

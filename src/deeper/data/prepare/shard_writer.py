@@ -1,0 +1,213 @@
+"""Writing photographs into a TFDS directory of array_record files, as they are unless asked.
+
+File by file: each is written beside its place, then moved, so that a killed `prepare` goes on after
+the files that are there. Any user of TensorFlow Datasets can read the result.
+"""
+
+import errno
+import hashlib
+import io
+import itertools
+import json
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deeper.data.prepare.atomic_directory import Progress
+from deeper.data.prepare.image_folder import Photograph, Tree
+from deeper.data.prepare.jpeg_storage import Storage, write_storage
+from deeper.errors import UserError
+from deeper.platform_support import core_count
+
+SHARD = 128 << 20  # bytes, about
+SIGNATURE = "unfinished"  # file that tells what is being written
+SOURCE = "source.json"  # file that tells what was written, by names and sizes
+
+
+def write(
+    name: str,
+    version: str,
+    tree: Tree,
+    channels: int,
+    storage: Storage,
+    place: Path,
+    progress: Progress,
+) -> None:
+    """Write the splits and what TFDS has to know of them.
+
+    Args:
+        name: of the data set.
+        version: likewise.
+        tree: the photographs.
+        channels: 3, or 1 where all are grey.
+        storage: how they are stored.
+        place: directory to write to; whole files that are there are kept.
+        progress: told of photographs written.
+
+    Raises:
+        UserError: a file is no picture, has changed, or the disk has too little room.
+        OSError: of the file system.
+    """
+    import tensorflow_datasets as tfds
+
+    place.mkdir(parents=True, exist_ok=True)
+    _require_same(place, tree, storage)
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(
+                shape=(None, None, channels), dtype=np.uint8, encoding_format="jpeg"
+            ),
+            "label": tfds.features.ClassLabel(names=list(tree.class_names)),
+            "file_name": tfds.features.Text(),
+        }
+    )
+    infos = []
+    plan = {split: _shards(photographs) for split, photographs in tree.splits.items()}
+    _require_room(place, name, plan)
+    for split, shards in plan.items():
+        total, done = sum(map(len, shards)), 0
+        with ThreadPoolExecutor(core_count()) as pool:
+            pending = {
+                pool.submit(
+                    _write_shard,
+                    features,
+                    shard,
+                    channels,
+                    storage,
+                    place / _file(name, split, i, len(shards)),
+                ): len(shard)
+                for i, shard in enumerate(shards)
+            }
+            try:
+                for ended in as_completed(pending):
+                    ended.result()
+                    done += pending[ended]
+                    progress(f"write {split}", done, total)
+            finally:
+                pool.shutdown(cancel_futures=True)
+        labels = [photograph.label for shard in shards for photograph in shard]
+        np.save(place / f"labels-{split}.npy", np.array(labels, np.int32))
+        infos.append(
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=[len(shard) for shard in shards],
+                num_bytes=sum(p.size for shard in shards for p in shard),
+                filename_template=tfds.core.ShardedFileTemplate(
+                    data_dir=place, dataset_name=name, split=split, filetype_suffix="array_record"
+                ),
+            )
+        )
+    for paper, content in tree.papers.items():
+        (place / paper).write_bytes(content)
+    write_storage(place, storage)
+    (place / SOURCE).write_text(json.dumps({"sha256": signature_of(tree)}) + "\n")
+    (place / SIGNATURE).unlink()
+    tfds.folder_dataset.write_metadata(
+        data_dir=place,
+        features=features,
+        split_infos=infos,
+        version=version,
+        check_data=False,
+        description=f"{name}: {len(tree.class_names)} classes of photographs.",
+    )
+    _name(place / "dataset_info.json", name)
+
+
+def _name(info: Path, name: str) -> None:
+    """Put name and file format into TFDS's description, which it takes from the place."""
+    known = json.loads(info.read_text(encoding="utf-8"))
+    info.write_text(
+        json.dumps(known | {"name": name, "fileFormat": "array_record"}, indent=2), encoding="utf-8"
+    )
+
+
+def _require_same(place: Path, tree: Tree, storage: Storage) -> None:
+    """Start afresh if what was begun here is of other photographs, or stored in another way."""
+    signature = f"{storage} {signature_of(tree)}"
+    begun = place / SIGNATURE
+    if begun.is_file() and begun.read_text(encoding="utf-8") == signature:
+        return
+    for path in place.iterdir():
+        path.unlink()
+    begun.write_text(signature, encoding="utf-8")
+
+
+def signature_of(tree: Tree) -> str:
+    """Return a digest of the photographs' names, sizes, splits and classes."""
+    digest = hashlib.sha256()
+    for split, photographs in tree.splits.items():
+        for p in photographs:
+            digest.update(f"{split} {p.name} {p.size} {p.label}\n".encode())
+    return digest.hexdigest()
+
+
+def is_of(directory: Path, tree: Tree) -> bool | None:
+    """Whether a prepared directory was written of these photographs; None if it does not say."""
+    try:
+        known: str = json.loads((directory / SOURCE).read_text())["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return known == signature_of(tree)
+
+
+def _shards(photographs: Sequence[Photograph]) -> list[list[Photograph]]:
+    count = max(1, math.ceil(sum(p.size for p in photographs) / SHARD))
+    bounds = [len(photographs) * i // count for i in range(count + 1)]
+    return [list(photographs[a:b]) for a, b in itertools.pairwise(bounds)]
+
+
+def _file(name: str, split: str, number: int, count: int) -> str:
+    return f"{name}-{split}.array_record-{number:05d}-of-{count:05d}"
+
+
+def _require_room(place: Path, name: str, plan: dict[str, list[list[Photograph]]]) -> None:
+    missing = sum(
+        sum(p.size for p in shard)
+        for split, shards in plan.items()
+        for i, shard in enumerate(shards)
+        if not (place / _file(name, split, i, len(shards))).exists()
+    )
+    free = shutil.disk_usage(place).free
+    if missing * 1.01 > free:
+        raise UserError(
+            f"{name} needs {missing / 1e9:.1f} GB more in {place.parent.absolute()}, where "
+            f"{free / 1e9:.1f} GB are free: make room, or say data.dir=DIRECTORY."
+        )
+
+
+def _write_shard(
+    features: Any,
+    photographs: Sequence[Photograph],
+    channels: int,
+    storage: Storage,
+    target: Path,
+) -> None:
+    """Write a file of records, unless it is there."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    if target.exists():
+        return
+    part = target.with_name(f"part-{target.name}")
+    part.unlink(missing_ok=True)
+    writer = ArrayRecordWriter(str(part), "group_size:1")
+    try:
+        for photograph in photographs:
+            where = f"{photograph.name} in {photograph.path}"
+            data = storage.of(photograph.read(), channels, where)
+            example = {
+                "image": io.BytesIO(data),
+                "label": photograph.label,
+                "file_name": photograph.name,
+            }
+            writer.write(features.serialize_example(features.encode_example(example)))
+        writer.close()
+    except RuntimeError as error:  # array_record tells of a failed write so, in words alone
+        full = os.strerror(errno.ENOSPC) in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
+    part.replace(target)

@@ -1,1 +1,0 @@
-"""What a net is made of, read from the net itself."""

@@ -1,0 +1,1 @@
+"""What a net sees: attribution, features and their figures."""

@@ -1,0 +1,257 @@
+"""A net opened: every layer's maps can be read and changed, and rectifiers send gradients back by
+another rule, while the model's own code runs.
+
+The model is traced to its program (jaxpr), and the program is run equation by equation. A rectifier
+is where it takes the larger of a value and zero; there the gradient rule is exchanged. So it works
+for any net whatever it calls its rectifiers, BatchNorm's included, and no net knows of it. Pooling
+needs no rule: the gradient of a maximum goes to the place that held it, which is the unpooling
+through switches of Zeiler and Fergus 2013.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+from jaxtyping import Array, Float
+
+from deeper.errors import UserError
+from deeper.kernels import cpu_dispatch
+from deeper.profile.layer_table import Field, seen_by_outputs
+from deeper.profile.macs import inner_programs
+
+Images = Float[Array, "batch height width channels"]
+Maps = Float[Array, "batch ..."]
+Rule = Literal["gradient", "guided", "deconvnet"]
+LOGITS = "logits"
+
+
+def _let_through(rule: Rule, kept: Array, gradient: Array) -> Array:
+    """Return the gradient below a rectifier.
+
+    Plain backpropagation lets through where the value was positive; a deconvnet where the gradient
+    is (Zeiler and Fergus 2013, section 2.1); guided backpropagation where both are (Springenberg
+    et al. 2014, arXiv:1412.6806, section 3.4).
+    """
+    if rule == "gradient":
+        return gradient * kept
+    rectified = jnp.maximum(gradient, 0)
+    return rectified if rule == "deconvnet" else rectified * kept
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def rectify(rule: Rule, x: Array) -> Array:
+    """Return the larger of x and zero; the gradient goes back by the rule."""
+    del rule
+    return jnp.maximum(x, 0)
+
+
+def _forward(rule: Rule, x: Array) -> tuple[Array, Array]:
+    return rectify(rule, x), (x > 0).astype(x.dtype)
+
+
+def _backward(rule: Rule, kept: Array, gradient: Array) -> tuple[Array]:
+    return (_let_through(rule, kept, gradient),)
+
+
+rectify.defvjp(_forward, _backward)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return layers' names for a message: those of the net's own, and an example of the others."""
+    own = dict.fromkeys(name.removesuffix("_out") for name in names if "/" not in name)
+    inner = next((name for name in names if "/" in name), None)
+    return ", ".join(own) + (f", and what they are made of, such as {inner}" if inner else "")
+
+
+def unrolled(model: Any) -> Any:
+    """Return a net with its blocks written out; its numbers do not depend on it."""
+    return model.clone(scan=False, remat=False) if hasattr(model, "scan") else model
+
+
+class Opened:
+    """A net with its variables.
+
+    Args:
+        model: any net that follows the package's contract.
+        variables: params and batch_stats.
+        image_shape: (height, width, channels).
+        train: normalise by each batch's own statistics, and drop out, as training does.
+
+    Attributes:
+        model: the net, its blocks written out.
+        variables: as given.
+        shapes: layer -> its shape for one image, in the order in which layers compute.
+        fields: layer with maps -> what its places see along the rows and along the columns.
+        depths: layer -> layers with weights on the longest path up to it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        variables: Any,
+        image_shape: Sequence[int],
+        *,
+        train: bool = False,
+    ):
+        self.model, self.variables, self._train = unrolled(model), variables, train
+        self._sown: set[str] = set()
+        program, shapes = self._traced(jax.ShapeDtypeStruct((2, *image_shape), jnp.float32))
+        made = [variable for equation in program.jaxpr.eqns for variable in equation.outvars]
+        place: dict[Any, int] = {variable: number for number, variable in enumerate(made)}
+        seen = seen_by_outputs(program.jaxpr)
+        outputs = zip(shapes.items(), program.jaxpr.outvars, seen, strict=True)
+        ordered = sorted(outputs, key=lambda output: place.get(output[1], -1))
+        self.shapes = {name: leaf.shape[1:] for (name, leaf), _, _ in ordered}
+        self.depths = {name: depth for (name, _), _, (_, depth) in ordered}
+        self.fields: dict[str, tuple[Field, Field]] = {
+            name: (fields[1], fields[2])
+            for (name, leaf), _, (fields, _) in ordered
+            if leaf.ndim == 4 and 1 in fields and 2 in fields
+        }
+
+    @property
+    def layers(self) -> list[str]:
+        """Return the names of all layers, in the order in which they compute."""
+        return list(self.shapes)
+
+    @property
+    def trunk(self) -> list[str]:
+        """Return one layer a depth: the last that computes there, so after paths have met."""
+        last: dict[int, str] = {}
+        for name, depth in self.depths.items():
+            if depth and depth >= max(last, default=0):
+                last[depth] = name
+        return list(last.values())
+
+    @property
+    def stages(self) -> list[str]:
+        """Return what a net sows at its stages' ends, from the image on.
+
+        Of a net that sows nothing: the last maps of each size.
+
+        Raises:
+            UserError: the net has no maps.
+        """
+        maps = [name for name in self.layers if len(self.shapes[name]) == 3]
+        if not maps:
+            raise UserError("This net has no maps, only layers that see all of the image.")
+        by_size = {self.shapes[name][:2]: name for name in maps}
+        return [name for name in maps if name in self._sown] or list(by_size.values())
+
+    def shape(self, layer: str, *, spatial: bool = False) -> tuple[int, ...]:
+        """Return a layer's shape for one image.
+
+        Raises:
+            UserError: there is no such layer, or maps are asked for and it has none.
+        """
+        if layer not in self.shapes:
+            raise UserError(f"There is no layer {layer}; there are {listed(self.layers)}.")
+        shape = self.shapes[layer]
+        if spatial and len(shape) != 3:
+            maps = [name for name, s in self.shapes.items() if len(s) == 3]
+            raise UserError(
+                f"The layer {layer} has no maps, only {shape[0]} values; take one of "
+                f"{listed(maps)}."
+            )
+        return shape
+
+    def _traced(self, images: Any) -> tuple[core.ClosedJaxpr, dict[str, Any]]:
+        with cpu_dispatch.turned_off():
+            return jax.make_jaxpr(self._plain, return_shape=True)(images)
+
+    def _plain(self, images: Images) -> dict[str, Maps]:
+        """Return every layer's output, the logits last."""
+        logits, kept = self.model.apply(
+            self.variables,
+            images,
+            train=self._train,
+            rngs={"dropout": jax.random.key(0)} if self._train else None,
+            capture_intermediates=True,
+            mutable=["intermediates", *(["batch_stats", "auxiliary"] if self._train else [])],
+        )
+        found: dict[str, Maps] = {}
+        for path, leaf in jax.tree.leaves_with_path(kept["intermediates"]):
+            keys = [entry.key for entry in path if hasattr(entry, "key")]
+            name = "/".join(key for key in keys if key != "__call__")
+            if name and hasattr(leaf, "shape"):
+                found[name] = leaf
+                if keys[-1] != "__call__":
+                    self._sown.add(name)
+        return found | {LOGITS: logits}
+
+    def __call__(
+        self,
+        images: Images,
+        layers: Sequence[str],
+        *,
+        rule: Rule = "gradient",
+        added: Mapping[str, Array] | None = None,
+    ) -> dict[str, Maps]:
+        """Return some layers' outputs.
+
+        Args:
+            images: normalised.
+            layers: their names; ``logits`` is the last.
+            rule: of the rectifiers, for whoever differentiates this.
+            added: layer -> what is added to its output before the net goes on.
+        """
+        program, shapes = self._traced(images)
+        names = list(shapes)
+        outputs = dict(zip(names, program.jaxpr.outvars, strict=True))
+        changes = {outputs[name]: value for name, value in (added or {}).items()}
+        found = _run(program.jaxpr, program.consts, [images], rule, changes)
+        return {name: value for name, value in zip(names, found, strict=True) if name in layers}
+
+
+def _run(
+    program: core.Jaxpr,
+    constants: Sequence[Array],
+    arguments: Sequence[Array],
+    rule: Rule,
+    changes: Mapping[Any, Array],
+) -> list[Array]:
+    """Run a program with another rule for its rectifiers."""
+    known: dict[Any, Array] = dict(zip(program.constvars, constants, strict=True))
+    known |= dict(zip(program.invars, arguments, strict=True))
+
+    def look(variable: Any) -> Any:
+        return variable.val if isinstance(variable, core.Literal) else known[variable]
+
+    for equation in program.eqns:
+        values = [look(variable) for variable in equation.invars]
+        rectified = _rectified(equation)
+        if rectified is not None:
+            results = [rectify(rule, values[rectified])]
+        elif (inner := _program_with_rectifiers(equation)) is not None:
+            results = _run(inner, (), values[-len(inner.invars) :], rule, {})
+        else:
+            parameters = equation.primitive.get_bind_params(equation.params)
+            results = equation.primitive.bind(*values, **parameters)
+            results = results if equation.primitive.multiple_results else [results]
+        for variable, value in zip(equation.outvars, results, strict=True):
+            known[variable] = value + changes[variable] if variable in changes else value
+    return [look(variable) for variable in program.outvars]
+
+
+def _rectified(equation: Any) -> int | None:
+    """Return which operand an equation rectifies, if it does."""
+    if equation.primitive.name != "max":
+        return None
+    zeros = [isinstance(v, core.Literal) and not np.any(v.val) for v in equation.invars]
+    return None if sum(zeros) != 1 else zeros.index(False)
+
+
+def _program_with_rectifiers(equation: Any) -> core.Jaxpr | None:
+    """Return an equation's inner program where a rectifier is in it."""
+    if equation.primitive.name in ("scan", "while", "cond"):
+        return None  # their bodies keep their own rule; nets are unrolled before they are opened
+    for inner in inner_programs(equation):
+        for one in inner.eqns:
+            if _rectified(one) is not None or _program_with_rectifiers(one) is not None:
+                return inner
+    return None

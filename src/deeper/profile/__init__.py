@@ -1,0 +1,1 @@
+"""A net in numbers: operations, layers, receptive fields."""

@@ -1,0 +1,144 @@
+"""Parameters, multiply-accumulates and training memory of a net, read from its traced program.
+
+Nothing is computed and nothing compiled: the net is traced with shapes alone, so the figures hold
+for any net, also one that a user wrote.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from deeper.kernels import cpu_dispatch
+from deeper.models.layers import DATA_AXIS
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A net in numbers.
+
+    Attributes:
+        parameters: number of trained values.
+        macs: multiply-accumulates of one image's forward pass, in convolutions and dense layers.
+        residual_bytes: what one image's forward pass keeps for the backward pass.
+    """
+
+    parameters: int
+    macs: int
+    residual_bytes: int
+
+
+def summarise(model: nn.Module, image_shape: Sequence[int]) -> Summary:
+    """Count a net's parameters, multiply-accumulates and kept activations.
+
+    Args:
+        model: the net.
+        image_shape: (height, width, channels).
+    """
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    rngs = {name: jax.random.key(0) for name in ("params", "dropout")}
+    variables = jax.eval_shape(lambda x: model.init(rngs, x, train=False), images)
+    variables = nn.meta.unbox(variables)
+    with cpu_dispatch.turned_off():
+        forward = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(variables, images)
+
+    def kept(params, rest, x):
+        def loss(params):
+            logits, _ = model.apply(
+                {"params": params, **rest},
+                x,
+                train=True,
+                rngs={"dropout": rngs["dropout"]},
+                mutable=["batch_stats", "auxiliary"],
+            )
+            return logits.sum()
+
+        return jax.vjp(loss, params)[1]
+
+    rest = {name: tree for name, tree in variables.items() if name != "params"}
+    # The difference leaves out what is kept once, such as kernels in another type. One image would
+    # be a degenerate trace for BatchNorm in the smallest nets, which may ask for the data axis.
+    traced = jax.make_jaxpr(kept, axis_env=[(DATA_AXIS, 1)], return_shape=True)
+    two, three = (
+        _bytes(
+            traced(
+                variables["params"],
+                rest,
+                jax.ShapeDtypeStruct((count, *image_shape), jnp.float32),
+            )[1]
+        )
+        for count in (2, 3)
+    )
+    return Summary(
+        parameters=parameter_count(variables["params"]),
+        macs=macs_of(forward.jaxpr),
+        residual_bytes=three - two,
+    )
+
+
+def parameter_count(params: Any) -> int:
+    """Return the number of values in a tree of parameters."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def _bytes(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def macs_of(jaxpr: core.Jaxpr) -> int:
+    """Add up the multiply-accumulates of a traced program's convolutions and dot products.
+
+    A loop counts as often as it runs; of alternatives the costliest counts.
+    """
+    total = 0
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        if name in ("conv_general_dilated", "dot_general"):
+            total += macs_of_equation(equation)
+        elif name == "cond":
+            total += max(macs_of(branch.jaxpr) for branch in equation.params["branches"])
+        else:
+            times = equation.params["length"] if name == "scan" else 1
+            total += times * sum(macs_of(inner) for inner in inner_programs(equation))
+    return total
+
+
+def macs_of_equation(equation: Any) -> int:
+    """Return the multiply-accumulates of a convolution or dot product."""
+    convolution = equation.primitive.name == "conv_general_dilated"
+    return _convolution_macs(equation) if convolution else _dot_macs(equation)
+
+
+def inner_programs(equation: Any) -> list[core.Jaxpr]:
+    """Return the programs inside an equation: of a custom derivative only the function itself."""
+    params = equation.params
+    if "call_jaxpr" in params:
+        values = [params["call_jaxpr"]]
+    else:
+        values = list(jax.tree.leaves(list(params.values()), is_leaf=_is_jaxpr))
+    return [getattr(v, "jaxpr", v) for v in values if _is_jaxpr(v)]
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return isinstance(value, core.Jaxpr | core.ClosedJaxpr)
+
+
+def _convolution_macs(equation: Any) -> int:
+    """Output elements times kernel height, width and input channels of a group."""
+    kernel = equation.invars[1].aval.shape
+    out_channel_axis = equation.params["dimension_numbers"].rhs_spec[0]
+    return math.prod(equation.outvars[0].aval.shape) * (
+        math.prod(kernel) // kernel[out_channel_axis]
+    )
+
+
+def _dot_macs(equation: Any) -> int:
+    """Output elements times the length of the contracted axes."""
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    left = equation.invars[0].aval.shape
+    return math.prod(equation.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)

@@ -1,0 +1,65 @@
+"""The id of a run at Weights & Biases: a random number that belongs to its record.
+
+It is made with the record and kept in the run directory, so that requeued legs, copies of the
+directory and ``deeper sync`` go on with the same W&B run. Another record of the same config (under
+another ``runs``, after the first was removed, or a colleague's) is another W&B run.
+"""
+
+import re
+import secrets
+from pathlib import Path
+
+from deeper.record.atomic_files import write_whole
+
+ID = "wandb-id.txt"
+MARK = "synced.json"  # which rows W&B has; see `sync`
+_AGENTS_ID = "wandb/id"  # where ids that agents of W&B sweeps gave were kept before
+_WANDBS_FOLDER = re.compile(r"(?:offline-)?run-\d{8}_\d{6}-(.+)")
+
+
+def run_id(path: Path) -> str:
+    """Return the W&B id of a run directory; made at the first call.
+
+    Raises:
+        UserError: there is none yet, and the disk refuses to keep one.
+    """
+    known = _read(path / ID)
+    if known is None:
+        known = _earlier_id(path) or secrets.token_hex(8)
+        keep_id(path, known)
+    return known
+
+
+def keep_id(path: Path, value: str) -> None:
+    """Write down the id of a run directory.
+
+    Raises:
+        UserError: the disk refuses.
+    """
+    write_whole(path / ID, f"{value}\n".encode())
+
+
+def _earlier_id(path: Path) -> str | None:
+    """Return the id of a run that was mirrored when its id was made of names; None if it was not.
+
+    What W&B left tells the id: it is the end of the names of its folders. Where they were removed,
+    the mark of a synchronisation tells that the run is at W&B, under the directories' names.
+    """
+    agents = _read(path / _AGENTS_ID)
+    if agents is not None:
+        return agents
+    folders = sorted((path / "wandb").glob("*run-*-*"))  # latest-run is a link to one of them
+    ids = [match[1] for folder in folders if (match := _WANDBS_FOLDER.fullmatch(folder.name))]
+    if ids:
+        return ids[-1]
+    if not (path / MARK).is_file():
+        return None
+    path = path.absolute()
+    return re.sub(r"[^\w-]", "_", f"{path.parent.name}-{path.name}")[-128:]
+
+
+def _read(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="utf-8").strip() or None
+    except (OSError, ValueError):
+        return None

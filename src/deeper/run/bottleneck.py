@@ -1,0 +1,51 @@
+"""What a run with streamed data is bound by, as its first calls show, and what helps."""
+
+from collections.abc import Iterator
+
+from omegaconf import DictConfig
+
+from deeper.data.encoded_images import Photographs
+from deeper.data.prepare.jpeg_storage import RESTART, layout_of
+from deeper.platform_support import core_count
+from deeper.run.input_pipeline import workers_of
+from deeper.train.throughput import Rates
+
+SMALL = 0.25  # share of the cores' time, below which decoding cheaper gains little
+
+
+def rate_lines(config: DictConfig, images: object, rates: Rates, *, on_cpu: bool) -> Iterator[str]:
+    """Say both rates, which one bounds the run, and the remedies that are left, with their cost.
+
+    Args:
+        config: the run's.
+        images: of the training split.
+        rates: as the loop measured them.
+        on_cpu: the net is computed on the cores that decode, too.
+    """
+    yield (
+        f"data alone {rates.data:,.0f} img/s, compute {rates.compute:,.0f} img/s: "
+        f"the run is bound by {rates.bound_by}"
+    )
+    if rates.bound_by == "data":
+        yield from (f"  faster: {remedy}" for remedy in _remedies(config, images))
+    elif on_cpu and rates.compute > SMALL * rates.data:
+        yield "  both share the cores, so that cheaper decoding helps all the same:"
+        yield from (f"  faster: {remedy}" for remedy in _remedies(config, images))
+    else:
+        yield "  faster decoding would not help; more or faster devices, or a lighter net, would"
+
+
+def _remedies(config: DictConfig, images: object) -> Iterator[str]:
+    data, cores = config.data, core_count()
+    if not isinstance(images, Photographs):
+        yield "data.on_device=true, if the devices' memory holds the data set (the same numbers)"
+        return
+    if data.workers is not None and data.workers < cores:
+        yield f"data.workers=null, a worker on each of the {cores} cores (the same pixels)"
+    if "test_fraction" not in data and layout_of(images.directory) != RESTART:
+        yield "deeper prepare layout=restart into another data.dir (the same pixels, once)"
+    if not workers_of(data).processes:
+        yield "data.processes=true (the same pixels; memory, and a second at the start)"
+    if data.antialias:
+        yield "data.antialias=false (other pixels, and so a slightly other accuracy)"
+    yield "more cores"

@@ -1,0 +1,260 @@
+"""From a composed config to the objects that training works with."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import flax.linen as nn
+import optax
+from jax.sharding import Mesh
+from omegaconf import DictConfig, OmegaConf
+
+from deeper.augment.crops_and_colour import left_out_on_grey
+from deeper.config import identity
+from deeper.config.compose import plain_values
+from deeper.config.instantiate import build
+from deeper.config.schema import RunConfig
+from deeper.errors import UserError
+from deeper.models.initializers import shapes_of
+from deeper.profile.macs import Summary, summarise
+from deeper.profile.stages import Stages, stages_of
+from deeper.run import input_pipeline, transfer
+from deeper.run.dataset import Splits
+from deeper.tasks.classification import classification, mixes_examples
+from deeper.tasks.consistency import consistency_training
+from deeper.train import data_parallel
+from deeper.train.loop import Experiment, Settings
+from deeper.train.phases import Phase
+
+# --- configs as the commands hand them about ----------------------------------------------------
+
+
+def label_of(config: DictConfig, hydra: Any) -> str:
+    """Return the run's label; see `deeper.config.identity.label_of`."""
+    return identity.label_of(config, hydra.runtime.choices)
+
+
+def frozen(config: DictConfig, hydra: Any, leave_out: tuple[str, ...] = ()) -> DictConfig:
+    """Return a run's config as ``config.yaml`` holds it: resolved, checked, nothing of Hydra's.
+
+    Args:
+        config: as Hydra composed it.
+        hydra: its ``hydra`` section, of which the choices of the groups are kept.
+        leave_out: keys of the command alone.
+
+    Raises:
+        UserError: a value is not allowed.
+    """
+    values = identity.frozen(plain_values(config), hydra.runtime.choices, leave_out)
+    return as_config(RunConfig.of(values).plain())
+
+
+def as_config(plain: Mapping[str, Any]) -> DictConfig:
+    """Return a frozen config of the values in a ``config.yaml``."""
+    config = OmegaConf.create(dict(plain))
+    OmegaConf.set_struct(config, True)
+    return config
+
+
+def plain_config(config: DictConfig) -> dict[str, Any]:
+    """Return a frozen config as plain values."""
+    container: Any = OmegaConf.to_container(config)
+    return container
+
+
+# --- objects ------------------------------------------------------------------------------------
+
+
+def build_model(config: DictConfig) -> nn.Module:
+    """Return the net, after checking that it has the data's classes."""
+    if config.model.classes != config.data.classes:
+        raise UserError(
+            f"model.classes={config.model.classes} but the data set {config.data.name} has "
+            f"{config.data.classes} classes: leave model.classes out, or set it to "
+            f"{config.data.classes}."
+        )
+    return transfer.cut(build(config.model), config)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it is compiled: what the banner tells and what training needs.
+
+    Attributes:
+        model: the net.
+        summary: the net in numbers.
+        settings: the numbers of the run.
+        peak_rate: highest learning rate, for this batch size.
+        phases: what trains when, and how.
+        stages: of the net, where the run begins from another, has phases or cuts it off.
+        last_layer: alone, where all else is frozen and sees the same images again and again.
+        train_size: examples that are trained on.
+    """
+
+    model: nn.Module
+    summary: Summary
+    settings: Settings
+    peak_rate: float
+    phases: tuple[Phase, ...]
+    stages: Stages | None
+    last_layer: nn.Module | None
+    train_size: int
+
+
+def make_plan(config: DictConfig, train_size: int, summary: Summary | None = None) -> Plan:
+    """Work out a run's net, length and learning rate; reads no data.
+
+    Args:
+        config: the composed config.
+        train_size: examples that are trained on.
+        summary: of the net, where it is known already.
+    """
+    train = config.train
+    model = build_model(config)
+    shape = tuple(config.data.image_shape)
+    summary = summary or summarise(model, shape)
+    steps_per_epoch = train_size / train.batch_size
+    steps = train.steps or max(1, math.ceil((train.epochs or 0) * steps_per_epoch - 1e-9))
+
+    def period(epochs: float) -> int:
+        return max(1, round(epochs * steps_per_epoch))
+
+    settings = Settings(
+        batch_size=train.batch_size,
+        steps=steps,
+        parallel=train.parallel,
+        steps_per_call=min(train.steps_per_call, train.log_every, steps),
+        accumulate=train.accumulate,
+        ema_decay=train.ema,
+        log_every=train.log_every,
+        evaluate_every=period(train.evaluate_every),
+        checkpoint_every=period(train.checkpoint_every),
+        keep_at=tuple(train.keep_at),
+    )
+    recipe = build(config.optimizer)
+    peak = recipe.learning_rate * train.batch_size / 256
+    schedule = build(config.schedule)
+
+    def make(factor: float, steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
+        rate = schedule.over(factor * peak, steps)
+        optimizer = recipe.transformation(rate)
+        if train.gradient_clip is not None:
+            optimizer = optax.chain(optax.clip_by_global_norm(train.gradient_clip), optimizer)
+        return optimizer, rate
+
+    stages, last = None, None
+    phases: tuple[Phase, ...] = (Phase(0, steps, *make(1.0, steps)),)
+    transfers = (config.transfer.phases, config.init_from, config.transfer.truncate_at)
+    if any(transfers):
+        stages = stages_of(model, shape)
+        configs = transfer.phase_configs(config, stages)
+        phases = transfer.phases_of(configs, stages, steps, make)
+        last = transfer.last_layer(configs, config, stages, shapes_of(model, shape))
+    return Plan(model, summary, settings, peak, phases, stages, last, train_size)
+
+
+def facts(config: DictConfig, plan: Plan) -> dict[str, Any]:
+    """Return what is known of a run's result before it begins; studies choose runs by it.
+
+    Args:
+        config: from `frozen`.
+        plan: of the run.
+    """
+    return {
+        "label": config.label,
+        "augment": config.choices.augment,
+        "arm": config.choices.arm,
+        "seed": config.seed,
+        "study": config.study.name if config.study else None,
+        "depth": config.model.get("depth"),
+        "residual": config.model.get("residual"),
+        "stages": None if plan.stages is None else len(plan.stages.names),
+        "parameters": plan.summary.parameters,
+        "macs": plan.summary.macs,
+        "train_images": plan.train_size,
+    }
+
+
+def assemble(
+    config: DictConfig, plan: Plan, splits: Splits, mesh: Mesh, *, features: bool = False
+) -> Experiment:
+    """Put the data on the devices, or open it on the host, and bind everything together.
+
+    Args:
+        config: the composed config.
+        plan: from `make_plan`.
+        splits: from `open_splits`.
+        mesh: the devices.
+        features: whether the splits hold features for the net's last layer in place of images.
+    """
+    settings, seed = plan.settings, int(config.seed)
+    data_parallel.check_divisible(settings.batch_size, mesh.devices.size, settings.accumulate)
+    task = task_of(config)
+    if features:
+        task = replace(task, normalise=_as_they_are)
+    micro_batch = settings.batch_size // mesh.devices.size // settings.accumulate
+    if mixes_examples(task) and micro_batch % 2:
+        raise UserError(
+            f"train.batch_size={settings.batch_size} over {mesh.devices.size} devices"
+            + (f" x accumulate={settings.accumulate}" if settings.accumulate > 1 else "")
+            + " is odd a device, but Mixup and CutMix mix neighbours: take an even number a device."
+        )
+
+    shown = min(config.train.train_error_examples, len(splits.train.labels))
+    parts = {"train": splits.train, "test": splits.test}
+    if splits.validation is not None:
+        parts["validation"] = splits.validation
+    parts["shown"] = splits.train.select(slice(shown))
+    if splits.unlabelled is not None:
+        parts["unlabelled"] = splits.unlabelled
+    make = (
+        input_pipeline.resident if input_pipeline.fits(config, splits) else input_pipeline.streamed
+    )
+    feed, evaluated = make(
+        parts,
+        settings.batch_size,
+        task.streams,
+        seed,
+        mesh,
+        settings.parallel,
+        input_pipeline.workers_of(config.data),
+    )
+    return Experiment(
+        model=plan.last_layer if features and plan.last_layer else plan.model,
+        phases=plan.phases,
+        task=task,
+        feed=feed,
+        train_size=plan.train_size,
+        validation=evaluated.get("validation"),
+        final=(evaluated["test"], replace(evaluated["shown"], name="train")),
+        mesh=mesh,
+        settings=settings,
+    )
+
+
+def task_of(config: DictConfig) -> Any:
+    """Return the task that the config states."""
+    supervised = config.train.consistency is None
+    return classification(config) if supervised else consistency_training(config)
+
+
+def _as_they_are(features: Any) -> Any:
+    return features
+
+
+def operations_of(config: DictConfig) -> tuple[Any, ...]:
+    """Return the augmentation's operations."""
+    return tuple(build(operation) for operation in config.augment)
+
+
+def notices(config: DictConfig) -> list[str]:
+    """Return in words what the augmentation leaves out on these images."""
+    if config.data.image_shape[-1] >= 3:
+        return []
+    views = (config.train.views or {}).values()
+    lists = [operations_of(config), *([build(one) for one in view] for view in views)]
+    left_out = dict.fromkeys(
+        words for operations in lists for words in left_out_on_grey(operations)
+    )
+    return [f"The images are grey: {words}." for words in left_out]

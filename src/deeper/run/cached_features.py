@@ -1,0 +1,73 @@
+"""Features in place of images, for a run that trains the last layer alone."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from omegaconf import DictConfig
+from rich.console import Console
+
+from deeper.augment.crops_and_colour import Normalise
+from deeper.cli.live_display import bar
+from deeper.data.dataset import Split
+from deeper.data.encoded_images import Photographs
+from deeper.interpret.features import extract, inputs_of, kept
+from deeper.run.build import Plan
+from deeper.run.dataset import Splits
+from deeper.train.data_parallel import DATA_AXIS, replicate
+
+BATCH = 256  # a device
+
+
+def featured(
+    config: DictConfig,
+    plan: Plan,
+    splits: Splits,
+    variables: dict[str, Any],
+    mesh: Mesh,
+    console: Console,
+) -> Splits:
+    """Return the splits with what the net's last layer is given in place of the images.
+
+    The features are kept in ``<runs>/.features`` for other runs from the same net: under a name
+    that is a function of its weights, the images and their normalisation.
+    """
+    assert plan.stages is not None
+    layer = plan.stages.head
+    apply = inputs_of(plan.model, layer)
+    normalise = Normalise(tuple(config.data.mean), tuple(config.data.std))
+    trunk = {name: tree for name, tree in variables["params"].items() if name != layer}
+    weights = jax.tree.leaves((trunk, variables.get("batch_stats", {})))
+    text = f"{type(plan.model).__name__} {layer} {normalise} {config.model}"
+    on_devices = replicate(variables, mesh)
+    by_rows = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+
+    def of(split: Split, name: str) -> Split:
+        def make() -> np.ndarray:
+            with bar(console) as progress:
+                task = progress.add_task(f"features of {name}", total=len(split))
+                return extract(
+                    apply,
+                    on_devices,
+                    split.images,
+                    normalise,
+                    batch_size=BATCH * mesh.devices.size,
+                    place=lambda batch: jax.device_put(batch, by_rows),
+                    progress=lambda done: progress.update(task, completed=done),
+                )
+
+        images = split.images
+        shown = images.identity if isinstance(images, Photographs) else np.asarray(images)
+        facts = [text, shown, *map(np.asarray, weights)]
+        features = kept(Path(config.runs) / ".features", facts, make)
+        return replace(split, images=features)
+
+    return replace(
+        splits,
+        train=of(splits.train, "train"),
+        validation=None if splits.validation is None else of(splits.validation, "validation"),
+        test=of(splits.test, "test"),
+    )

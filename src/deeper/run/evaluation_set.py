@@ -1,0 +1,209 @@
+"""What is evaluated: a split of the run's own data, or of other data of the same classes."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Int32
+from omegaconf import DictConfig
+
+from deeper.data.array_records import split_lengths
+from deeper.data.dataset import Split, only_classes, open_dataset, prepared_directory
+from deeper.data.encoded_images import Photographs, holds_photographs
+from deeper.data.prepare.imagenet import CLASSES, wordnet_ids
+from deeper.errors import UserError
+from deeper.run import data_record
+from deeper.run.dataset import leave_out_unreadable, view_of
+from deeper.run.protocols import Protocol
+
+
+@dataclass(frozen=True)
+class Examined:
+    """The examples that a net is asked about.
+
+    Attributes:
+        split: images, shown as the protocol says, and their classes by the net's numbers.
+        data: the data set's name.
+        class_names: of the net.
+        unreadable: file names of the photographs that were left out.
+    """
+
+    split: Split
+    data: str
+    class_names: tuple[str, ...]
+    unreadable: tuple[str, ...]
+
+
+def open_examined(config: DictConfig, of_run: DictConfig, protocol: Protocol) -> Examined:
+    """Open the split that ``deeper evaluate`` is told to.
+
+    Args:
+        config: of the command; its ``data``, if any, says which other data set.
+        of_run: the run's config.
+        protocol: how images are shown.
+    """
+    shown = of_run.copy()
+    shown.data.image_shape = list(protocol.shown)
+    if protocol.shorter_side is not None:
+        shown.data.shorter_side = protocol.shorter_side
+    if data_record.names_another(config.data):
+        return _of_other_data(config, of_run, shown.data)
+    splits = data_record.open_own_splits(Path(config.run), shown)
+    train = splits.train.select(slice(of_run.train.train_error_examples))
+    found = {"train": train, "validation": splits.validation, "test": splits.test}
+    split = found.get(config.split)
+    if split is None:
+        there = ", ".join(name for name, part in found.items() if part is not None)
+        raise UserError(f"split={config.split} is not there; this run has {there}.")
+    unreadable = splits.unreadable.get(config.split, ())
+    return Examined(split, of_run.data.name, splits.dataset.class_names, unreadable)
+
+
+def _of_other_data(config: DictConfig, of_run: DictConfig, shown: DictConfig) -> Examined:
+    """Open a split of a data set that the net was not trained on, shown as the run's own is."""
+    other, view = config.data, view_of(shown)
+    root, name = Path(other.dir), str(other.name)
+    directory = prepared_directory(name, root)
+    if view is None and directory is not None and holds_photographs(directory):
+        raise UserError(
+            f"{name} holds photographs of any size, and this net was trained on images of one size."
+        )
+    dataset = open_dataset(name, root, view=view)
+    if tuple(dataset.image_shape) != tuple(shown.image_shape):
+        raise UserError(
+            f"The images of {name} are {list(dataset.image_shape)}, and this net takes "
+            f"{list(shown.image_shape)}."
+        )
+    if config.split not in dataset.splits:
+        raise UserError(
+            f"split={config.split} is not there; {name} has {', '.join(dataset.splits)}."
+        )
+    names = _names_of_net(Path(config.run), of_run)
+    numbers = numbers_by_name(dataset.class_names, names, name)
+    split = dataset.splits[config.split]
+    split = Split(split.images, numbers[split.labels]).select(slice(other.get("limit")))
+    parts, unreadable = leave_out_unreadable(other, {config.split: split})
+    left_out = unreadable.get(config.split, ())
+    return Examined(parts[config.split], name, names, left_out)
+
+
+def _names_of_net(path: Path, of_run: DictConfig) -> tuple[str, ...]:
+    """Return the names of the classes that a net was trained on, as its data set had them."""
+    record, data = data_record.read_record(path), of_run.data
+    if record is not None:
+        return tuple(record["class_names"])
+    if data.name == "imagenet" and data.classes == CLASSES:
+        return wordnet_ids()
+    try:
+        dataset = open_dataset(data.name, Path(data.dir), view=view_of(data))
+    except UserError as error:
+        raise UserError(
+            f"To ask this net about other data, its own classes' names are needed. {error}"
+        ) from error
+    if data.keep_classes is not None:
+        dataset = only_classes(dataset, tuple(data.keep_classes))
+    return dataset.class_names
+
+
+def numbers_by_name(
+    theirs: Sequence[str], ours: Sequence[str], name: str
+) -> Int32[np.ndarray, " classes"]:
+    """Return the net's number of each class of a data set.
+
+    ImageNet-V2 as a tree has a folder a class that is called by the class's number. Sorted by name,
+    as folders are, 10 comes before 2: such names are taken as the numbers that they are. Where the
+    net's own classes go by numbers too, those of the same value are the same, 007 and 7.
+
+    Args:
+        theirs: the data set's class names.
+        ours: the net's.
+        name: of the data set, for messages.
+
+    Raises:
+        UserError: the net does not know all the classes.
+    """
+    if set(theirs) <= set(ours):
+        return np.array([list(ours).index(one) for one in theirs], np.int32)
+    if all(one.isdecimal() for one in theirs):
+        numbers = [int(one) for one in theirs]
+        if all(one.isdecimal() for one in ours):  # numbers by which the net's own classes go
+            place = {int(one): i for i, one in enumerate(ours)}
+            distinct = len(place) == len(ours) and len(set(numbers)) == len(numbers)
+            if distinct and set(numbers) <= set(place):
+                return np.array([place[number] for number in numbers], np.int32)
+        elif sorted(numbers) == list(range(len(ours))):
+            return np.array(numbers, np.int32)
+    unknown = [one for one in theirs if one not in ours]
+    raise UserError(
+        f"{len(unknown)} of the {len(theirs)} classes of {name} are none of this net's "
+        f"{len(ours)}, among them {', '.join(unknown[:3])} (the net's are {', '.join(ours[:3])} "
+        "...)."
+    )
+
+
+# --- several right answers ----------------------------------------------------------------------
+
+VALIDATION_FILE = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
+
+
+def right_answers(
+    path: Path, names: Sequence[str], examined: Examined
+) -> Bool[np.ndarray, "n classes"]:
+    """Return which answers count as right, by a file such as real.json of ImageNet ReaL.
+
+    Beyer et al. 2020, "Are we done with ImageNet?" (arXiv:2006.07159): the file is a list with the
+    labels of ILSVRC2012_val_00000001.JPEG first, each a list of class numbers in the order of
+    WordNet ids. A photograph without labels is left out.
+
+    Args:
+        path: of the file.
+        names: of the photographs' files, in their order.
+        examined: what is evaluated.
+
+    Raises:
+        UserError: the file holds something else, or the photographs are others.
+    """
+    images = examined.split.images
+    assert isinstance(images, Photographs)
+    found = [VALIDATION_FILE.fullmatch(Path(name).name) for name in names]
+    if not names or not all(found):
+        raise UserError(
+            f"labels={path} is for the validation photographs of ImageNet, which are found by "
+            f"their files' names: those of {examined.data} have others "
+            f"({names[0] if names and names[0] else 'or none'})."
+        )
+    if list(examined.class_names) != sorted(examined.class_names):
+        raise UserError(
+            f"labels={path} numbers classes in the order of their WordNet ids; this net has "
+            "another order."
+        )
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"labels={path} cannot be read: {error}") from error
+    classes = len(examined.class_names)
+    if not isinstance(listed, list) or not all(
+        isinstance(one, list) and all(isinstance(n, int) and 0 <= n < classes for n in one)
+        for one in listed
+    ):
+        raise UserError(
+            f"labels={path}: give a list with a list of class numbers, 0 to {classes - 1}, for "
+            "each photograph."
+        )
+    count = sum(split_lengths(images.directory)[images.split])
+    if len(listed) != count:
+        raise UserError(
+            f"labels={path} has labels of {len(listed):,} photographs, and {examined.data} has "
+            f"{count:,}."
+        )
+    right = np.zeros((len(names), classes), bool)
+    for row, match in zip(right, found, strict=True):
+        assert match is not None
+        number = int(match[1])
+        if not 1 <= number <= count:
+            raise UserError(f"labels={path} has no entry for {match[0]}.")
+        row[listed[number - 1]] = True
+    return right

@@ -1,0 +1,142 @@
+"""Measured numbers beside published ones of the same protocol, and published ones by themselves.
+
+A net's error depends on what of an image it is shown: one crop, ten, all of it, at several sizes.
+So a number stands beside another only where dataset, metric and protocol are the same; what one net
+does and what an ensemble does never share a row or a figure.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from deeper.plotting import COLOURS, INK, SOFT
+from deeper.study.hypothesis_tests import mean_of
+from deeper.study.read_runs import Collection, Run, nested
+from deeper.study.tables import ABSENT, METRIC_NAMES, by_arm, published
+
+# Protocol in published.csv -> the same of `deeper evaluate protocol=`, for single nets.
+SAME = {
+    "test": "1crop",
+    "val 1-crop single": "1crop",
+    "val 1-crop at 224 of 236 single": "1crop at 224 of 236",
+    "val 10-crop single": "10crop",
+    "val single scale dense": "dense",
+    "val dense at 384 single": "dense at 384",
+    "val multi-scale single": "multiscale",
+}
+# Pixels of a crop and of the photograph's shorter side, where a protocol's name states no others.
+SIZES = (224, 256)
+MEASURED = {"top1_error": "test/error", "top5_error": "test/error_top5"}
+HEADINGS = ("net", "protocol", "metric", "measured", "published", "source")
+
+# As the slides write them, which leave out the name of 2013.
+NAMES = {
+    "alexnet": "AlexNet",
+    "clarifai": "Clarifai",
+    "vgg": "VGG",
+    "googlenet": "GoogLeNet",
+    "resnet": "ResNet",
+}
+
+
+def comparison_rows(collection: Collection) -> list[tuple[str, ...]]:
+    """Return a row for each published number of the study's nets, with what was measured beside it.
+
+    A protocol that was measured and of which nothing is published has a row too, and the other way
+    round. The measured number is the mean over seeds with its interval or range, of the runs whose
+    evaluation by that protocol is there: `1crop` is every run's own. A protocol at other sizes than
+    the run's own, such as `1crop at 224 of 236`, is another one. The protocol that the paper of a
+    recipe reports by is marked.
+    """
+    found = published(collection.study.published)
+    rows: list[tuple[str, ...]] = []
+    for arm, runs in by_arm(collection).items():
+        dataset = nested(runs[0].config, "data.name")
+        of_recipe = nested(runs[0].config, "recipe.protocol")
+        of_net = [r for r in found if (r["dataset"], r["model"]) == (dataset, runs[0].label)]
+        of_net = [row for row in of_net if row["protocol"] in SAME and row["metric"] in MEASURED]
+        if not of_net:
+            continue
+        for metric, key in MEASURED.items():
+            others = sorted({p for run in runs for p in run.evaluations} - set(SAME.values()))
+            for protocol in [*dict.fromkeys(SAME.values()), *others]:
+                same = [
+                    r for r in of_net if (SAME[r["protocol"]], r["metric"]) == (protocol, metric)
+                ]
+                own = _measured(runs, protocol, key)
+                marked = f"{protocol} (recipe)" if protocol == of_recipe else protocol
+                for row in same or ([{}] if own != ABSENT else []):
+                    rows.append((arm, marked, METRIC_NAMES[metric], own, *_told(row)))
+    return rows
+
+
+def _measured(runs: Sequence[Run], protocol: str, key: str) -> str:
+    """Return the mean over the runs that were evaluated so, with their number."""
+    same = [run for run in runs if " at " in protocol or _sizes(run) == SIZES]
+    values = [v for run in same if (v := run.evaluations.get(protocol, {}).get(key)) is not None]
+    if not values:
+        return ABSENT
+    return f"{mean_of(values)}, n = {len(values)}"
+
+
+def _sizes(run: Run) -> tuple[int, int]:
+    """Return the pixels of a run's images and of its photographs' shorter side, if it has any."""
+    shorter = nested(run.config, "data.shorter_side")
+    return SIZES if shorter is None else (nested(run.config, "data.image_shape")[0], shorter)
+
+
+def _told(row: Mapping[str, str]) -> tuple[str, str]:
+    """Return a published value and its source, with what is special about its net."""
+    if not row:
+        return ABSENT, "none of this protocol"
+    value = f"{row['value']} ± {row['std']} (std)" if row["std"] else row["value"]
+    return value, f"{row['source']}; {row['note']}" if row["note"] else row["source"]
+
+
+def bars_figure(filters: Mapping[str, Any] | None) -> Figure | None:
+    """Draw published numbers as bars, in their order (He 2016, "Revolution of depth").
+
+    Args:
+        filters: of `tables.published`; None draws nothing.
+    """
+    rows = published(filters)
+    if not rows:
+        return None
+    figure = Figure(figsize=(8.4, 3.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    values = [float(row["value"]) for row in rows]
+    deep = [_layers(row["model"]) for row in rows]
+    colours = [COLOURS[0] if layers else "#b8c0c8" for layers in deep]
+    axes.bar(range(len(rows)), values, width=0.62, color=colours)
+    for x, value in enumerate(values):
+        axes.annotate(
+            f"{value:g}", (x, value), (0, 4), textcoords="offset points", ha="center",
+            fontweight="bold", color=INK,
+        )  # fmt: skip
+    axes.set_xticks(range(len(rows)), [_tick(row) for row in rows])
+    axes.tick_params(axis="x", length=0, labelcolor=INK)
+    axes.set_xlim(-0.6, len(rows) - 0.4)
+    axes.set_ylim(0, 1.12 * max(values))
+    protocols = " and ".join(dict.fromkeys(row["protocol"] for row in rows))
+    metrics = " and ".join(dict.fromkeys(METRIC_NAMES[row["metric"]] for row in rows))
+    axes.set_ylabel(metrics.replace(" %", " (%)"))
+    axes.set_title("Published ensembles: winners and runners-up of ILSVRC, by layers")
+    sources = "; ".join(dict.fromkeys(row["source"] for row in rows))
+    axes.set_xlabel(f"{protocols}; {sources}", color=SOFT, fontsize=9, labelpad=8)
+    return figure
+
+
+def _layers(model: str) -> int | None:
+    """Return the layers of a net such as vgg-19, None of one that has none."""
+    name, _, last = model.rpartition("-")
+    return int(last) if name in NAMES else None
+
+
+def _tick(row: Mapping[str, str]) -> str:
+    name = row["model"].rpartition("-")[0]
+    layers = _layers(row["model"])
+    entry = row["note"].split(" ")[0]
+    return f"{entry}\n{NAMES.get(name, name)}\n{f'{layers} layers' if layers else ''}"

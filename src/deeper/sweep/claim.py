@@ -1,0 +1,313 @@
+"""What launchers have in common: a sweep's arms, frozen in their directories and claimed.
+
+An arm runs once, whoever submits it and how often: a launcher takes an arm only while it holds the
+lock of the study's directory, and only if no process and no job has it already.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from deeper.cli.train import ANOTHER, check
+from deeper.config.identity import LAUNCHING, config_hash, run_directory
+from deeper.errors import UserError
+from deeper.record.atomic_files import disk_errors, read_json
+from deeper.record.lock import Lock, holder_of, take_lock
+from deeper.record.run_directory import CONFIG, RESULT, RunDirectory, read_config
+from deeper.run import build, data_record
+from deeper.study.values import of_overrides
+from deeper.sweep import slurm_queue
+from deeper.sweep.code_snapshot import Code
+from deeper.sweep.submission import (
+    SUBMISSION,
+    Submission,
+    read_submission,
+    write_submission,
+)
+
+CLAIM_SECONDS = 60.0  # to wait for another launcher that is submitting
+
+
+@dataclass
+class Arm:
+    """One run of a sweep.
+
+    Attributes:
+        name: for the display.
+        directory: its run directory.
+        config: frozen.
+        overrides: what makes it, as given to `deeper train`.
+        cwd: where relative paths of the config start.
+    """
+
+    name: str
+    directory: Path
+    config: DictConfig
+    overrides: list[str]
+    cwd: str = field(default_factory=os.getcwd)
+
+    def status(self) -> str | None:
+        """Return the status of its result, if there is one."""
+        return (read_json(self.directory / RESULT) or {}).get("status")
+
+
+@dataclass
+class Claim:
+    """What became of the arms of a sweep when a launcher took them.
+
+    Attributes:
+        folder: of the launch.
+        code: what they run.
+        todo: the arms that are now this launcher's, in order.
+        finished: before.
+        failed: names of arms with reasons: diverged before, finished on other data, or mistakes
+            in their configs.
+        elsewhere: arms that another process or job has, with its name.
+        jobs: numbers of batch jobs, where there are any.
+    """
+
+    folder: Path
+    code: Code
+    todo: list[Arm] = field(default_factory=list)
+    finished: list[Arm] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    elsewhere: list[tuple[Arm, str]] = field(default_factory=list)
+    jobs: list[str] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """Return the number of arms."""
+        return len(self.todo) + len(self.finished) + len(self.failed) + len(self.elsewhere)
+
+    def extend(self, other: "Claim") -> None:
+        """Add what became of further arms of the sweep."""
+        for name in ("todo", "finished", "failed", "elsewhere", "jobs"):
+            getattr(self, name).extend(getattr(other, name))
+
+    def say(self, console: Console) -> None:
+        """Print how many arms there are, and which code they run."""
+        line = f"{self.total} runs: {len(self.finished)} finished before, {len(self.todo)} to do"
+        if self.elsewhere:
+            line += f", {len(self.elsewhere)} with another launcher"
+        console.print(line)
+        for arm, where in self.elsewhere[:3]:
+            console.print(f"  {arm.name}: {where}", soft_wrap=True)
+        if len(self.elsewhere) > 3:
+            console.print(f"  and {len(self.elsewhere) - 3} more; `deeper sweep status` shows all")
+        notice = self.code.notice()
+        if notice and self.todo:
+            console.print(notice, style="yellow", soft_wrap=True)
+
+
+def arms_of(
+    configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]
+) -> tuple[list[Arm], list[tuple[str, str]]]:
+    """Return the arms of a sweep as Hydra composed it; of those that are the same run, one.
+
+    Returns:
+        The arms, and the overrides of those whose configs are wrong, each with what is wrong.
+    """
+    arms: dict[Path, Arm] = {}
+    mistakes: list[tuple[str, str]] = []
+    for config, given in zip(configs, overrides, strict=True):
+        try:
+            frozen = build.frozen(config, config.hydra)
+        except UserError as error:
+            mistakes.append((" ".join(given), str(error)))
+            continue
+        directory = run_directory(build.plain_config(frozen)).absolute()
+        name = f"{frozen.label} s{frozen.seed}"
+        own = [word for word in given if word.partition("=")[0] not in LAUNCHING]
+        arms.setdefault(directory, Arm(name, directory, frozen, own))
+    _tell_apart(list(arms.values()))
+    return list(arms.values()), mistakes
+
+
+def _tell_apart(arms: list[Arm]) -> None:
+    """Add to the arms' names what differs between them and is not in their labels."""
+    values: dict[str, set[str]] = {}
+    for arm in arms:
+        for key, value in of_overrides(arm.overrides).items():
+            values.setdefault(key, set()).add(value)
+    told = ("model", "model.depth", "seed")
+    differing = [key for key, some in values.items() if len(some) > 1 and key not in told]
+    for arm in arms:
+        own = of_overrides(arm.overrides)
+        arm.name = " ".join([arm.name, *(own[key] for key in differing if key in own)])
+
+
+def frozen_config(directory: Path) -> DictConfig:
+    """Return the config that was frozen in a run directory.
+
+    Raises:
+        UserError: there is none, or it is another one than was frozen.
+    """
+    plain = read_config(directory)
+    if plain is None:
+        raise UserError(f"{directory} has no {CONFIG}: it is no run directory.")
+    frozen = plain.pop("config_hash", None)
+    if "choices" not in plain:
+        raise UserError(
+            f"{directory / CONFIG} does not say which groups were chosen, as those of an older "
+            "deeper: repeat the command `deeper train` that made it."
+        )
+    if frozen != config_hash(plain):
+        raise UserError(
+            f"{directory / CONFIG} was edited: its config_hash is {frozen}, but what it says has "
+            f"{config_hash(plain)}. Undo that, or give `deeper train` the new values."
+        )
+    return build.as_config(plain)
+
+
+def claim(
+    arms: Sequence[Arm],
+    runs: Path,
+    launcher: str,
+    code: Code,
+    settings: dict[str, Any],
+    submit: Callable[[Claim], None],
+) -> Claim:
+    """Freeze the arms that are to be run and take them.
+
+    Args:
+        arms: of the sweep.
+        runs: where run directories go.
+        launcher: its name.
+        code: what is to run.
+        settings: of the launcher, for a later `deeper sweep resume`.
+        submit: hands them to a batch system or a process, before another launcher may look at
+            them; where it raises, nothing is claimed.
+
+    Raises:
+        UserError: another launcher is at it for long, or the disk refuses.
+    """
+    study = arms[0].directory.parent.name
+    name = f"{study}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    folder = runs.absolute() / ".sweep" / name
+    taken = Claim(folder, code)
+    with _studies(sorted({arm.directory.parent for arm in arms})):
+        before = [read_submission(arm.directory) for arm in arms]
+        try:
+            for arm, where in zip(arms, alive_among(before), strict=True):
+                status = arm.status()
+                if status == "finished":
+                    other = _on_other_data(arm)
+                    if other is None:
+                        taken.finished.append(arm)
+                    else:
+                        taken.failed.append((arm.name, other))
+                elif status is not None:
+                    taken.failed.append((arm.name, f"{status} before"))
+                elif where is not None:
+                    taken.elsewhere.append((arm, where))
+                else:
+                    _take(arm, taken, launcher, settings)
+            if taken.todo:
+                with disk_errors(folder):
+                    folder.mkdir(parents=True)
+                submit(taken)
+        except BaseException:
+            for arm, old in zip(arms, before, strict=True):
+                if not any(arm is one for one in taken.todo):
+                    continue
+                if old is not None:
+                    write_submission(arm.directory, old)
+                else:
+                    (arm.directory / SUBMISSION).unlink(missing_ok=True)
+            raise
+    return taken
+
+
+def _on_other_data(arm: Arm) -> str | None:
+    """Return why a finished arm does not count, where its data are not those that are there now."""
+    try:
+        with chdir(arm.cwd):
+            data_record.require_same_if_there(arm.directory, arm.config.data, ANOTHER)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def _take(arm: Arm, taken: Claim, launcher: str, settings: dict[str, Any]) -> None:
+    """Freeze an arm in its directory, unless a process that no launcher started is at it."""
+    try:
+        with chdir(arm.cwd):
+            check(arm.config)
+        with disk_errors(arm.directory):
+            arm.directory.mkdir(parents=True, exist_ok=True)
+    except UserError as error:
+        taken.failed.append((arm.name, str(error)))
+        return
+    try:
+        take_lock(arm.directory).release()
+    except UserError as error:
+        taken.elsewhere.append((arm, str(error)))
+        return
+    plain = build.plain_config(arm.config)
+    try:
+        RunDirectory.open(arm.directory, plain, config_hash(plain)).close()
+    except UserError as error:
+        taken.failed.append((arm.name, str(error)))
+        return
+    submission = Submission(
+        launcher=launcher,
+        sweep=str(taken.folder),
+        index=len(taken.todo),
+        name=arm.name,
+        overrides=arm.overrides,
+        cwd=arm.cwd,
+        code=taken.code.plain(),
+        settings=settings,
+    )
+    write_submission(arm.directory, submission)
+    taken.todo.append(arm)
+
+
+def alive_among(submissions: Sequence[Submission | None]) -> list[str | None]:
+    """Return who has each arm, in words; None where nobody has. Asks Slurm once."""
+    known = [one for one in submissions if one is not None and one.launcher == "slurm"]
+    jobs = slurm_queue.waiting_and_running(known) if known else {}
+    folders = {one.sweep for one in submissions if one is not None and one.launcher == "local"}
+    locked = {folder: holder_of(Path(folder)) for folder in folders}
+
+    def who(one: Submission | None) -> str | None:
+        if one is None:
+            return None
+        if one.launcher == "slurm":
+            job = jobs.get((one.sweep, one.index))
+            return None if job is None else f"job {job.id} ({job.state.lower()})"
+        holder = locked[one.sweep]
+        return None if holder is None or one.ended else str(holder)
+
+    return [who(one) for one in submissions]
+
+
+@contextmanager
+def _studies(directories: Sequence[Path]) -> Iterator[None]:
+    """Hold the directories of studies, for as long as it takes to submit."""
+    locks: list[Lock] = []
+    deadline = time.monotonic() + CLAIM_SECONDS
+    try:
+        for directory in directories:
+            with disk_errors(directory):
+                directory.mkdir(parents=True, exist_ok=True)
+            while True:
+                try:
+                    locks.append(take_lock(directory))
+                    break
+                except UserError:
+                    if time.monotonic() > deadline:
+                        raise
+                time.sleep(0.2)
+        yield
+    finally:
+        for lock in locks:
+            lock.release()

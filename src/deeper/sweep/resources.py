@@ -1,0 +1,80 @@
+"""Which part of this machine each arm of a sweep has to itself: cores, or GPUs."""
+
+import os
+import subprocess
+from dataclasses import dataclass, field
+
+from deeper.errors import UserError
+from deeper.platform_support import core_count, cores
+from deeper.xla_flags import only_cpu
+
+MOST_JOBS = 8
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True)
+class Share:
+    """Part of a machine.
+
+    Attributes:
+        cores: to run on; empty for no restriction.
+        environment: that shows a process its GPUs alone.
+    """
+
+    cores: frozenset[int] = frozenset()
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def shares(jobs: int | None, devices: int | None, arms: int) -> list[Share]:
+    """Divide this machine among the arms that run at a time.
+
+    Args:
+        jobs: how many at a time; by default one a core up to 8 on a CPU (two with a core each train
+            more than one with both), and with GPUs as many as ``devices`` allows.
+        devices: GPUs that an arm takes; None for all that there are.
+        arms: how many there are to run.
+
+    Raises:
+        UserError: there are not as many GPUs.
+    """
+    gpus = [] if only_cpu() else visible_gpus()
+    if not gpus:
+        wish = jobs or (min(core_count(), MOST_JOBS) if only_cpu() else 1)
+        return _cores(max(1, min(wish, arms)))
+    jobs = jobs or (1 if devices is None else len(gpus) // devices)
+    each = devices or len(gpus) // max(1, jobs)
+    if each < 1 or jobs * each > len(gpus) or jobs < 1:
+        raise UserError(
+            f"{jobs} arms at a time with {max(1, each)} GPUs each are more than the {len(gpus)} "
+            "that are visible here: lower jobs or train.devices."
+        )
+    if jobs == 1 and devices is None:
+        return [Share()]
+    return [
+        Share(environment={VISIBLE: ",".join(gpus[i * each : (i + 1) * each])})
+        for i in range(max(1, min(jobs, arms)))
+    ]
+
+
+def visible_gpus() -> list[str]:
+    """Return the names of the GPUs that a process of this one would see, as CUDA takes them."""
+    chosen = os.environ.get(VISIBLE)
+    if chosen is not None:
+        return [name for name in chosen.split(",") if name.strip()]
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [
+        str(number) for number, _ in enumerate(x for x in listed.splitlines() if x[:4] == "GPU ")
+    ]
+
+
+def _cores(jobs: int) -> list[Share]:
+    """Divide this process's cores among the jobs; no restriction where they do not suffice."""
+    available = cores()
+    if jobs == 1 or jobs > len(available):
+        return [Share() for _ in range(jobs)]
+    return [Share(frozenset(available[i::jobs])) for i in range(jobs)]

@@ -1,0 +1,139 @@
+"""What Slurm says of a sweep's jobs: one call of squeue, and one of sacct, for all of them.
+
+The job of a launch has the name of the launch's folder, so that it is found also where the launcher
+was killed between submitting it and writing down its number.
+"""
+
+import re
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deeper.errors import UserError
+from deeper.sweep.submission import Submission
+
+ASK_SECONDS = 60.0
+
+# Fixed widths: a name or a reason may hold any character that could part them.
+_FIELDS = {
+    "ArrayJobID": 20,
+    "ArrayTaskID": 20,
+    "State": 20,
+    "Reason": 60,
+    "RestartCnt": 12,
+    "Name": 250,
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that is in Slurm's queue.
+
+    Attributes:
+        id: its number, with the task of an array: 12_3.
+        state: PENDING, RUNNING, COMPLETING, ...
+        reason: why it waits.
+        restarts: how often it was requeued.
+    """
+
+    id: str
+    state: str
+    reason: str
+    restarts: int
+
+
+def waiting_and_running(submissions: Iterable[Submission]) -> dict[tuple[str, int], Job]:
+    """Return the jobs in the queue, by folder and index of their submissions.
+
+    Raises:
+        UserError: squeue is not there, or Slurm does not answer.
+    """
+    folders = {Path(one.sweep).name: one.sweep for one in submissions}
+    if not folders:
+        return {}
+    wanted = ",".join(f"{name}:{width}" for name, width in _FIELDS.items())
+    answer = ask(["squeue", "-h", "-r", f"--name={','.join(folders)}", "-O", wanted])
+    jobs: dict[tuple[str, int], Job] = {}
+    for line in answer.splitlines():
+        values, begin = {}, 0
+        for name, width in _FIELDS.items():
+            values[name] = line[begin : begin + width].strip()
+            begin += width
+        if values["Name"] not in folders:
+            continue
+        in_array = values["ArrayTaskID"].isdigit()
+        task = int(values["ArrayTaskID"]) if in_array else 0
+        number = values["ArrayJobID"]
+        jobs[folders[values["Name"]], task] = Job(
+            id=f"{number}_{task}" if in_array else number,
+            state=values["State"],
+            reason=values["Reason"],
+            restarts=int(values["RestartCnt"] or 0),
+        )
+    return jobs
+
+
+def ended(jobs: Sequence[str]) -> dict[str, str]:
+    """Return how jobs ended, by their numbers; empty where Slurm keeps no accounts."""
+    if not jobs:
+        return {}
+    arrays = sorted({job.partition("_")[0] for job in jobs})
+    try:
+        answer = ask(["sacct", "-n", "-P", "-X", "-o", "JobID,State", "-j", ",".join(arrays)])
+    except UserError:
+        return {}
+    pairs = (line.split("|") for line in answer.splitlines())
+    return {pair[0]: pair[1].split()[0] for pair in pairs if len(pair) == 2 and pair[1]}
+
+
+def largest_array() -> int:
+    """Return how many tasks an array may have.
+
+    Raises:
+        UserError: scontrol is not there, or Slurm does not answer.
+    """
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask(["scontrol", "show", "config"]), re.M)
+    # Tasks are numbered from 0 and have numbers below it; 0 is for no arrays at all.
+    return max(int(found[1]), 1) if found else 1001  # Slurm's own default
+
+
+def cancel(jobs: Sequence[Job]) -> None:
+    """Cancel jobs; those that run are asked for a checkpoint, after which they end.
+
+    Raises:
+        UserError: Slurm refuses.
+    """
+    running = [job.id for job in jobs if job.state == "RUNNING"]
+    others = [job.id for job in jobs if job.state != "RUNNING"]
+    if others:
+        ask(["scancel", *others])
+    if running:
+        # To the steps alone: at the end of a batch script Slurm kills what is left of them.
+        ask(["scancel", "--signal=TERM", *running])
+
+
+def ask(command: Sequence[str]) -> str:
+    """Return what a command of Slurm's prints.
+
+    Raises:
+        UserError: it is not there, fails, or does not end.
+    """
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=ASK_SECONDS, stdin=subprocess.DEVNULL
+        )
+    except FileNotFoundError as error:
+        raise UserError(
+            f"There is no {command[0]} here: go to a machine of the cluster that has Slurm's "
+            "commands."
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise UserError(
+            f"{command[0]} has not answered for {ASK_SECONDS:.0f} s: is the cluster's controller "
+            "down? Try again later."
+        ) from error
+    if done.returncode:
+        words = (done.stderr or done.stdout).strip().splitlines()
+        raise UserError(f"{command[0]}: {words[-1] if words else f'status {done.returncode}'}")
+    return done.stdout

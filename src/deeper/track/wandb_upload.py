@@ -1,0 +1,221 @@
+"""Sending the record of a run to Weights & Biases, while it grows or afterwards.
+
+Row n of ``metrics.jsonl`` is step n of the W&B run. W&B keeps each such step once and says on
+resuming how many it has, so that sending a record again adds what is missing and repeats nothing:
+not after a requeue, nor when the same run is mirrored and synchronised. The charts' axis is the
+training step.
+
+``python -m deeper.track.wandb_upload DIRECTORY MODE`` follows a run until its standard input ends,
+and prints the number of rows sent, or that W&B's own switches forbid it.
+"""
+
+import hashlib
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deeper.errors import UserError
+from deeper.platform_support import lock_file
+from deeper.record.atomic_files import read_json, to_json, write_whole
+from deeper.record.run_directory import EXAMPLES, RESULT, ROWS, read_config, read_rows
+from deeper.record.wandb_id import MARK, keep_id, run_id
+from deeper.track.wandb_process import NOT_SENT, has_api_key
+from deeper.track.wandb_switches import choose, stored_choice
+
+INIT_SECONDS = 15.0
+POLL_SECONDS = 1.0
+# W&B draws no table longer than this.
+LONGEST_TABLE = 10_000
+
+
+def upload(path: Path, mode: str, ended: Callable[[], str | None]) -> str:
+    """Send what W&B does not have of a run; may take long, and may raise whatever W&B raises.
+
+    Args:
+        path: the run directory.
+        mode: online, offline, or auto; see `allowed_mode`.
+        ended: waits a moment and returns the run's status, or None while it goes on.
+
+    Returns:
+        What `Mirror` reads: the number of rows sent, or why none was.
+    """
+    import wandb
+
+    try:
+        mode = allowed_mode(wandb, mode)
+    except UserError as notice:
+        return f"{NOT_SENT}{notice}"
+    (path / "wandb").mkdir(exist_ok=True)
+    with (path / "wandb" / "lock").open("w") as lock:
+        with suppress(OSError):  # a file system without locks
+            lock_file(lock.fileno(), wait=True)  # an earlier leg's mirror may still be sending
+        run = _begin(wandb, path, mode)
+        first = run.starting_step
+        number, offset, status = 0, 0, None
+        while status is None:
+            status = ended()  # before the rows: then none comes after those read last
+            for line, row in read_rows(path, offset):
+                offset += len(line)
+                if number >= first:
+                    values = {key: value for key, value in row.items() if value is not None}
+                    run.log(values, step=number, commit=True)
+                number += 1
+        digest = _digest(path)
+        result = read_json(path / RESULT)
+        if result is not None:
+            _conclude(wandb, run, path, result, max(number, first))
+        run.finish(exit_code=0 if status == "finished" else 1)
+        write_whole(path / MARK, to_json({**(read_json(path / MARK) or {}), mode: digest}))
+    return f"rows sent: {max(0, number - first)}"
+
+
+def allowed_mode(wandb: Any, mode: str) -> str:
+    """Return online or offline, as ``tracker.mode``, W&B's own switches and its key have it.
+
+    Args:
+        wandb: the module, which reads its settings files itself.
+        mode: of the tracker.
+
+    Raises:
+        UserError: W&B is turned off, and by what.
+    """
+    choice = choose(mode, stored_choice(wandb.setup().settings))
+    if choice.mode == "disabled":
+        raise UserError(choice.notice())
+    if choice.mode == "auto":
+        return "online" if has_api_key() else "offline"
+    return choice.mode
+
+
+def uploaded(path: Path, mode: str) -> bool:
+    """Whether W&B, or an offline file of it, has the record as it is."""
+    return (read_json(path / MARK) or {}).get(mode) == _digest(path)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    for name in (ROWS, RESULT):
+        if (path / name).is_file():
+            digest.update((path / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _begin(wandb: Any, path: Path, mode: str) -> Any:
+    """Start the W&B run of a directory, or go on with it."""
+    config = read_config(path)
+    if config is None:
+        raise UserError(f"{path} has no config.yaml: it is no run directory.")
+    study = (config.get("study") or {}).get("name")
+    tracker, own = config["tracker"], wandb.setup().settings  # WANDB_NAME and the like
+    tags = (study, config["label"], config["mode"]["name"], *(own.run_tags or ()))
+    run = wandb.init(
+        mode=mode,
+        project=tracker["project"] or None,  # empty: WANDB_PROJECT= was
+        entity=tracker["entity"] or None,
+        dir=str(path),
+        id=run_id(path),
+        name=own.run_name or f"{config['label']}-s{config['seed']}",
+        group=study or own.run_group,
+        tags=list(dict.fromkeys(tag for tag in tags if tag)),
+        resume="allow",
+        config=dict(flat(config)),
+        settings=quiet_settings(wandb),
+    )
+    if os.environ.get("WANDB_SWEEP_ID"):  # its agent has named the run
+        keep_id(path, run.id)
+    run.define_metric("step", hidden=True)
+    run.define_metric("*", step_metric="step")
+    return run
+
+
+def quiet_settings(wandb: Any) -> Any:
+    """Return the settings of a W&B run that prints nothing and records no machine."""
+    return wandb.Settings(
+        silent=True,
+        quiet=True,
+        console="off",
+        init_timeout=INIT_SECONDS,
+        # The run directory records these itself.
+        disable_git=True,
+        disable_code=True,
+        x_disable_stats=True,
+        x_disable_meta=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+    )
+
+
+def _conclude(wandb: Any, run: Any, path: Path, result: Mapping[str, Any], number: int) -> None:
+    """Show the final numbers, the examples and the confusion matrix.
+
+    Args:
+        wandb: the module.
+        run: the W&B run.
+        path: the run directory.
+        result: the run's.
+        number: the W&B step after the last row's.
+    """
+    plain = {k: v for k, v in result.items() if k != "metrics" and v is not None}
+    run.summary.update(plain | dict(result.get("metrics") or {}))
+    if not (path / EXAMPLES).is_file():
+        return
+    with np.load(path / EXAMPLES, allow_pickle=False) as stored:
+        examples = {name: stored[name] for name in stored.files}
+    names = [str(name) for name in examples["class_names"]]
+    table = wandb.Table(columns=["image", "label", "prediction", "confidence"])
+    for image, label, prediction, confidence in zip(
+        examples["images"],
+        examples["labels"],
+        examples["predictions"],
+        examples["confidences"],
+        strict=True,
+    ):
+        pixels = image[..., 0] if image.shape[-1] == 1 else image
+        table.add_data(wandb.Image(pixels), names[label], names[prediction], float(confidence))
+    # What W&B's own confusion_matrix makes of single answers, made of counts.
+    counts = examples["confusion"]
+    cells = np.argwhere(counts if counts.size > LONGEST_TABLE else np.ones_like(counts))
+    cells = cells[np.argsort(-counts[tuple(cells.T)], kind="stable")][:LONGEST_TABLE]
+    confusion = wandb.plot_table(
+        data_table=wandb.Table(
+            columns=["Actual", "Predicted", "nPredictions"],
+            data=[[names[a], names[p], int(counts[a, p])] for a, p in cells],
+        ),
+        vega_spec_name="wandb/confusion_matrix/v1",
+        fields={name: name for name in ("Actual", "Predicted", "nPredictions")},
+        string_fields={"title": "Confusion matrix of the test split"},
+    )
+    run.log({"examples": table, "confusion": confusion}, step=number, commit=True)
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield a config's values with dotted keys."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+# --- the process that follows a run -------------------------------------------------------------
+
+
+def _ended() -> str | None:
+    """Return what the run says at its end; ``killed`` where it can say nothing any more."""
+    ready, _, _ = select.select([sys.stdin], [], [], POLL_SECONDS)
+    return (sys.stdin.read().strip() or "killed") if ready else None
+
+
+if __name__ == "__main__":
+    # A batch system sends it to all processes of a job; the run says when it ends.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Images wait here for an upload to come; W&B's own place for them is the home directory.
+    os.environ.setdefault("WANDB_DATA_DIR", str(Path(sys.argv[1]).absolute() / "wandb" / "data"))
+    print(f"\n{upload(Path(sys.argv[1]), sys.argv[2], _ended)}")

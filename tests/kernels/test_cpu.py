@@ -1,0 +1,265 @@
+"""The CPU's formulations give the plain ones' values and gradients, and are used there alone."""
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
+
+from deeper.kernels import cpu_dispatch as cpu
+
+# Sums in another order: float32 rounding, 6e-8, times the root of the number of terms and a margin.
+ROUNDING = 3e-6
+# Winograd's transformations multiply the rounding by the size of their entries, up to 64.
+WINOGRAD = 5e-5
+
+
+@pytest.fixture(autouse=True)
+def kernels_on():
+    cpu.use(True)
+    yield
+    cpu.use(True)
+
+
+def normal(*shape: int, seed: int = 0, dtype=jnp.float32):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+def gradient_of(function, arguments):
+    """(gradients, value) of a function against a fixed random cotangent, compiled."""
+
+    def scalar(*arguments):
+        y = function(*arguments)
+        return (y.astype(jnp.float32) * normal(*y.shape, seed=1)).sum(), y
+
+    return jax.jit(jax.grad(scalar, argnums=tuple(range(len(arguments))), has_aux=True))(*arguments)
+
+
+def assert_equal(function, *arguments, tolerance=ROUNDING):
+    """Value and gradients agree with and without the CPU's formulations."""
+    results = []
+    for enabled in (True, False):
+        cpu.use(enabled)
+        results.append(gradient_of(lambda *a: function(*a), arguments))
+    assert_close(*results, tolerance=tolerance)
+
+
+def assert_close(ours, plain, tolerance=ROUNDING):
+    def close(a, b):
+        a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(np.abs(b).max(), 1e-30))
+
+    jax.tree.map(close, ours, plain)
+
+
+def conv(stride=1, padding=((0, 0), (0, 0)), groups=1, dilation=1):
+    sides = ((padding, padding), (padding, padding)) if isinstance(padding, int) else padding
+    strides = (stride, stride) if isinstance(stride, int) else stride
+
+    def function(x, kernel):
+        return cpu.conv(x, kernel, stride=strides, padding=sides, groups=groups, dilation=dilation)
+
+    return function
+
+
+# x, kernel, how the window moves
+CONVOLUTIONS = {
+    "3x3": ((3, 8, 8, 4), (3, 3, 4, 32), conv(1, 1)),
+    "3x3/2 of an odd map": ((3, 9, 7, 4), (3, 3, 4, 32), conv(2, 1)),
+    "3x3/2 of an even map": ((3, 8, 10, 4), (3, 3, 4, 5), conv(2, 1)),
+    "3x3/2 that misses the last row": ((3, 10, 9, 4), (3, 3, 4, 32), conv(2, 0)),
+    "1x1": ((3, 8, 8, 4), (1, 1, 4, 32), conv()),
+    "1x1, more channels than pixels": ((3, 2, 2, 8), (1, 1, 8, 32), conv()),
+    "1x1/2 of an odd map": ((3, 9, 8, 4), (1, 1, 4, 5), conv(2)),
+    "1x1/2, padded": ((3, 8, 8, 4), (1, 1, 4, 5), conv(2, ((1, 1), (0, 1)))),
+    "5x5 to few channels": ((3, 12, 11, 1), (5, 5, 1, 6), conv(1, 2)),
+    "5x5 to one channel": ((3, 12, 11, 2), (5, 5, 2, 1), conv(1, 0)),
+    "7x7/2": ((3, 15, 14, 3), (7, 7, 3, 32), conv(2, 3)),
+    "11x11/4": ((2, 23, 24, 3), (11, 11, 3, 32), conv(4, 2)),
+    "few channels of large maps, in parts": ((32, 32, 32, 16), (3, 3, 16, 8), conv(1, 1)),
+    "asymmetric padding": ((3, 9, 8, 4), (3, 2, 4, 6), conv((2, 1), ((0, 2), (1, 0)))),
+    "a stride beyond the kernel": ((3, 8, 8, 4), (2, 2, 4, 5), conv(3)),
+    "a map smaller than the kernel": ((3, 2, 3, 4), (5, 5, 4, 5), conv(1, 2)),
+    "one pixel, 3x3/2": ((3, 1, 1, 4), (3, 3, 4, 5), conv(2, 1)),
+    "two groups": ((3, 6, 6, 8), (3, 3, 4, 6), conv(1, 1, groups=2)),
+    "two groups, 3x3/2": ((3, 9, 8, 8), (3, 3, 4, 64), conv(2, ((0, 1), (1, 0)), groups=2)),
+    "a group for each channel": ((2, 6, 6, 40), (3, 3, 1, 40), conv(1, 1, groups=40)),
+    "dilation": ((3, 8, 9, 8), (3, 3, 8, 6), conv(1, 2, dilation=2)),
+    "dilation, groups and a stride": ((3, 9, 9, 8), (3, 3, 4, 6), conv(2, 2, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_convolution_and_its_gradients(case):
+    x, kernel, function = CONVOLUTIONS[case]
+    assert_equal(function, normal(*x), normal(*kernel, seed=2))
+
+
+@pytest.mark.parametrize("shape", [(16, 8, 5, 64, 128), (8, 9, 12, 128, 64)], ids=str)
+def test_convolution_of_many_channels_goes_by_winograd(shape):
+    b, h, w, c, k = shape
+    x, kernel = normal(b, h, w, c), normal(3, 3, c, k, seed=2)
+    assert_equal(conv(1, 1), x, kernel, tolerance=WINOGRAD)
+    cpu.use(True)
+    assert "convolution(" not in jax.jit(conv(1, 1)).lower(x, kernel).compile().as_text()
+
+
+def test_bfloat16_stays_bfloat16():
+    x, kernel = normal(4, 8, 8, 64, dtype=jnp.bfloat16), normal(3, 3, 64, 128, dtype=jnp.bfloat16)
+    # One rounding to bfloat16 at the end of each sum.
+    assert_equal(conv(1, 1), x, kernel, tolerance=2**-7)
+    assert conv(1, 1)(x, kernel).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_batch_norm_and_its_gradients(relu, dtype):
+    x = (1.0 + 2.0 * normal(4, 5, 3, 6)).astype(dtype)
+    scale, bias = 1.0 + 0.3 * normal(6, seed=2), normal(6, seed=3)
+    tolerance = ROUNDING if dtype == "float32" else 2**-7
+    assert_equal(
+        lambda *a: cpu.batch_norm(*a, eps=1e-5, relu=relu)[0],
+        x,
+        scale,
+        bias,
+        tolerance=tolerance,
+    )
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_batch_norms_variance_keeps_its_digits_beside_a_large_mean(enabled):
+    x = 1000.0 + normal(8, 16, 16, 4)
+    cpu.use(enabled)
+    try:
+        _, mean, variance = cpu.batch_norm(x, jnp.ones(4), jnp.ones(4), eps=1e-5, relu=False)
+    finally:
+        cpu.use(True)
+    wide = np.asarray(x, np.float64)
+    np.testing.assert_allclose(mean, wide.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(variance, wide.var((0, 1, 2)), rtol=1e-5)
+
+
+def test_batch_norm_keeps_statistics_in_float32_and_sends_no_gradient_through_them():
+    x = (1.0 + 2.0 * normal(4, 5, 3, 6)).astype(jnp.bfloat16)
+    ones = jnp.ones(6)
+    y, mean, variance = cpu.batch_norm(x, ones, ones, eps=1e-5, relu=False)
+    assert (y.dtype, mean.dtype, variance.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
+    wide = np.asarray(x, np.float64)
+    np.testing.assert_allclose(mean, wide.mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(variance, wide.var((0, 1, 2)), rtol=1e-5)
+
+    def statistics(x):
+        return sum(v.sum() for v in cpu.batch_norm(x, ones, ones, eps=1e-5, relu=False)[1:])
+
+    assert not np.asarray(jax.grad(statistics)(x), np.float32).any()
+
+
+POOLS = {
+    "2x2": ((6, 8), 2, 2, ((0, 0), (0, 0))),
+    "2x2 of an odd map": ((7, 5), 2, 2, ((0, 0), (0, 0))),
+    "3x3/2, padded": ((9, 8), 3, 2, ((1, 1), (1, 1))),
+    "3x3/2 with a partial window": ((8, 8), 3, 2, ((0, 1), (0, 1))),
+    "3x3/1": ((7, 6), 3, 1, ((1, 1), (1, 1))),
+    "2x2/3": ((9, 10), 2, 3, ((0, 0), (0, 0))),
+}
+
+
+@pytest.mark.parametrize("case", POOLS)
+def test_max_pooling_and_its_gradient_also_with_ties(case):
+    size, window, stride, padding = POOLS[case]
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 3, (2, *size, 3)), jnp.float32)
+    assert_equal(lambda x: cpu.max_pool(x, (window, window), (stride, stride), padding), x)
+
+
+def block(x, kernel, scale, bias):
+    """A bit of a net with everything in it."""
+    y = cpu.conv(x, kernel, stride=(2, 2), padding=((1, 1), (1, 1)))
+    y, _, _ = cpu.batch_norm(y, scale, bias, eps=1e-5, relu=True)
+    return cpu.max_pool(y, (2, 2), (2, 2), ((0, 0), (0, 0)))
+
+
+BLOCK = (normal(4, 8, 8, 4), normal(3, 3, 4, 4, seed=2), jnp.ones(4), jnp.zeros(4))
+
+
+def squared(*arguments):
+    return (block(*arguments) ** 2).sum()
+
+
+block_gradient = jax.grad(squared, argnums=(0, 1, 2, 3))
+
+
+def in_scan(*arguments):
+    def step(carry, _):
+        return carry, block_gradient(*carry)
+
+    return jax.tree.map(lambda g: g[1], lax.scan(step, arguments, length=2)[1])
+
+
+def in_a_loop_of_unknown_length(*arguments):
+    def step(_, carry):
+        return carry[0], block_gradient(*carry[0])
+
+    once = jnp.int32(arguments[0].size > 0)
+    return lax.fori_loop(0, once, step, (arguments, jax.tree.map(jnp.zeros_like, arguments)))[1]
+
+
+def under_vmap(*arguments):
+    return jax.tree.map(
+        lambda g: g[1], jax.vmap(block_gradient)(*(jnp.stack([a, a]) for a in arguments))
+    )
+
+
+def under_remat(*arguments):
+    return jax.grad(jax.checkpoint(squared), argnums=(0, 1, 2, 3))(*arguments)
+
+
+def under_shard_map(*arguments):
+    whole = PartitionSpec()
+    mesh = Mesh(np.array(jax.devices()[:2]), ("data",))
+    return jax.shard_map(
+        block_gradient, mesh=mesh, in_specs=(whole,) * 4, out_specs=(whole,) * 4, check_vma=False
+    )(*arguments)
+
+
+@pytest.mark.parametrize(
+    "form", [in_scan, in_a_loop_of_unknown_length, under_vmap, under_remat, under_shard_map]
+)
+def test_gradients_are_the_same(form):
+    ours = jax.jit(lambda *a: form(*a))(*BLOCK)
+    cpu.use(False)
+    assert_close(ours, jax.jit(lambda *a: block_gradient(*a))(*BLOCK), tolerance=1e-5)
+
+
+def test_nothing_is_chosen_at_run_time():
+    for function in (block_gradient, in_scan, in_a_loop_of_unknown_length, under_vmap):
+        compiled = jax.jit(lambda *a, function=function: function(*a)).lower(*BLOCK).compile()
+        assert " conditional(" not in compiled.as_text()
+
+
+def test_other_platforms_get_the_plain_formulation():
+    shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in BLOCK]
+
+    def lowered(platform):
+        function = jax.jit(lambda *a: block_gradient(*a))
+        return jax.export.export(function, platforms=[platform])(*shapes).mlir_module()
+
+    ours = {platform: lowered(platform) for platform in ("cpu", "cuda", "tpu")}
+    cpu.use(False)
+    assert "optimization_barrier" in ours["cpu"]
+    assert "select_and_scatter" not in ours["cpu"]
+    for platform in ("cuda", "tpu"):
+        assert "optimization_barrier" not in ours[platform]
+        for operation in ("stablehlo.convolution", "stablehlo.select_and_scatter"):
+            assert ours[platform].count(operation) == lowered(platform).count(operation) > 0
+
+
+def test_a_convolution_of_many_groups_stays_one():
+    def convolutions(groups):
+        x, kernel = jnp.ones((2, 6, 6, 64)), jnp.ones((3, 3, 64 // groups, 64))
+        text = jax.jit(conv(1, ((1, 1), (1, 1)), groups=groups)).lower(x, kernel).as_text()
+        return text.count("stablehlo.convolution")
+
+    assert convolutions(32) == 1
+    assert convolutions(2) > 1
