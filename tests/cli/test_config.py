@@ -330,7 +330,7 @@ def test_what_breaks_while_a_mistake_is_being_handled_is_no_mistake_of_the_user(
 
 def test_features_of_four_bytes_a_value_count_four_bytes(monkeypatch):
     def splits(dtype):
-        part = Split(np.zeros((100, 100), dtype), np.zeros(100, np.int32))
+        part = Split.of(image=np.zeros((100, 100), dtype), label=np.zeros(100, np.int32))
         return Splits(None, part, None, part, None, {})  # type: ignore[arg-type]
 
     config = compose_train()

@@ -206,7 +206,7 @@ def numbered(labels: np.ndarray) -> Split:
     """Return a split whose images hold their own numbers."""
     images = np.zeros((len(labels), 2, 2, 1), np.uint8)
     images[:, 0, 0, 0], images[:, 0, 1, 0] = np.divmod(np.arange(len(labels)), 256)
-    return Split(images, labels.astype(np.int32))
+    return Split.of(image=images, label=labels.astype(np.int32))
 
 
 def numbers(split: Split) -> np.ndarray:
@@ -260,7 +260,7 @@ def test_a_smaller_training_set_is_balanced_nested_and_a_function_of_its_draw():
     assert set(few) < set(more)
     np.testing.assert_array_equal(few, draw_by_class(labels, 40, 1))
     assert not np.array_equal(few, draw_by_class(labels, 40, 2))
-    split = Split(np.zeros((2000, 2, 2, 1), np.uint8), labels)
+    split = Split.of(image=np.zeros((2000, 2, 2, 1), np.uint8), label=labels)
     np.testing.assert_array_equal(first_of_draw(split, 40, 0).labels, labels[np.sort(few)])
     with pytest.raises(UserError, match="there are 2,000 training examples; give 1 to 2000"):
         first_of_draw(split, 2001, 0)

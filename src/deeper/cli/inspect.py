@@ -18,6 +18,8 @@ from deeper.augment import contact_sheet
 from deeper.cli.output_files import check_file
 from deeper.cli.terminal import open_console, tables
 from deeper.config import instantiate
+from deeper.config.compose import run_config
+from deeper.config.schema import RunConfig
 from deeper.errors import UserError
 from deeper.interpret.traced_net import unrolled
 from deeper.profile import depth_figure
@@ -37,19 +39,24 @@ SHORT = (
 )  # fmt: skip
 
 
+OWN_KEYS = ("format", "compare", "out", "sheet")
+
+
 def run(config: DictConfig) -> None:
     """Print a net's layers and totals, or those of several nets."""
     if config.out is not None:
         check_file(Path(config.out), "out", (".png", ".svg"))
-    if any(override.startswith("augment=") for override in HydraConfig.get().overrides.task):
-        _sheet(config)
-        return
     if config.compare:
         _compare(config)
         return
-    shape = tuple(config.data.image_shape)
-    layers = layers_of(unrolled(build.build_model(config)), shape)
-    totals = _totals(config, layers, shape)
+    hydra = HydraConfig.get()
+    typed = run_config(config, hydra, OWN_KEYS)
+    if any(override.startswith("augment=") for override in hydra.overrides.task):
+        _sheet(typed, config.sheet, config.out)
+        return
+    shape = build.example_of(typed)
+    layers = layers_of(unrolled(build.build_model(typed)), shape)
+    totals = _totals(typed, layers, shape)
     if config.format == "json":
         rows = [
             asdict(layer) | {"receptive_field": layer.field and layer.field.size}
@@ -110,7 +117,7 @@ def _short_rows(layers: Sequence[Layer], total: int) -> list[tuple[str, ...]]:
     return rows
 
 
-def _totals(config: DictConfig, layers: Sequence[Layer], shape: tuple[int, ...]) -> dict[str, Any]:
+def _totals(config: RunConfig, layers: Sequence[Layer], shape: tuple[int, ...]) -> dict[str, Any]:
     """Return the net in numbers, memory by data type."""
     summary = summarise(build.build_model(config), shape)
     batch = int(config.train.batch_size)
@@ -123,7 +130,7 @@ def _totals(config: DictConfig, layers: Sequence[Layer], shape: tuple[int, ...])
         memory[dtype] = 3 * 4 * summary.parameters + batch * kept.residual_bytes
     fields = [layer.field.size for layer in layers if layer.field is not None and layer.field.jump]
     return {
-        "label": build.label_of(config, HydraConfig.get()),
+        "label": config.label,
         "depth": depth_of(layers),
         "parameters": summary.parameters,
         "macs": summary.macs,
@@ -147,15 +154,15 @@ def _sentence(totals: dict[str, Any], shape: tuple[int, ...]) -> str:
     )
 
 
-def _sheet(config: DictConfig) -> None:
+def _sheet(config: RunConfig, count: int, wish: str | None) -> None:
     """Draw what the augmentation makes of the first images of the training split."""
     device.start_jax(cpu_kernels=True)
-    name = HydraConfig.get().runtime.choices["augment"]
-    out = Path(config.out or f"{name}-{config.data.name}.png")
+    name = str(config.choices["augment"])
+    out = Path(wish or f"{name}-{config.data.name}.png")
     images = open_splits(config).train.images
-    if not 2 <= config.sheet <= len(images):
-        raise UserError(f"sheet={config.sheet}: give 2 to {len(images)} images.")
-    shown = images[: config.sheet - config.sheet % 2]  # Mixup and CutMix take them in pairs
+    if not 2 <= count <= len(images):
+        raise UserError(f"sheet={count}: give 2 to {len(images)} images.")
+    shown = images[: count - count % 2]  # Mixup and CutMix take them in pairs
     contact_sheet.sheet(build.operations_of(config), name, shown, out)
     print(f"-> {out}", file=sys.stderr)
 
@@ -169,8 +176,9 @@ def _compare(config: DictConfig) -> None:
     for name in config.compare:
         family, _, depth = str(name).partition("-")
         overrides = [*mine, f"model={family}", *([f"model.depth={depth}"] if depth else [])]
-        one = compose("inspect", overrides=overrides)
-        shape = tuple(one.data.image_shape)
+        composed = compose("inspect", overrides=overrides, return_hydra_config=True)
+        one = run_config(composed, composed.hydra, OWN_KEYS)
+        shape = build.example_of(one)
         layers = layers_of(unrolled(build.build_model(one)), shape)
         summary = summarise(build.build_model(one), shape)
         fields = [layer.field.size for layer in layers if layer.field and layer.field.jump]

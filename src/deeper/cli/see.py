@@ -27,8 +27,9 @@ from deeper.interpret.figures import Subject
 from deeper.interpret.traced_net import LOGITS
 from deeper.models.initializers import initialise
 from deeper.run import device, load
+from deeper.run.class_names import class_names
 from deeper.run.data_record import open_own_splits
-from deeper.run.dataset import Splits, evaluation_view, exif_of
+from deeper.run.dataset import Splits, evaluation_view
 from deeper.track.wandb_results import log_pictures
 
 PROBED, MEASURED = 5000, 256  # images at most: a probe's features, and one batch
@@ -141,13 +142,13 @@ def _subject(config: DictConfig, path: Path, key: str, progress: figures.Progres
         variables=weights.variables,
         images=np.zeros((0, *data.image_shape), np.uint8),
         labels=np.zeros(0, np.int32),
-        class_names=load.class_names(path, weights.config),
+        class_names=class_names(path, weights.config),
         mean=tuple(data.mean),
         normalise=normalise,
         progress=progress,
     )
     if config.images is not None:
-        images = _pictures(config, evaluation_view(data, config.crop))
+        images = _pictures(config, evaluation_view(data, config.crop, config.exif))
         # Nobody says what is on them: the class that is asked about is the net's own answer.
         logits = subject.net(normalise(jnp.asarray(images)), [LOGITS])[LOGITS]
         return replace(subject, images=images, labels=np.asarray(logits.argmax(-1), np.int32))
@@ -168,8 +169,6 @@ def _subject(config: DictConfig, path: Path, key: str, progress: figures.Progres
 
 def _pictures(config: DictConfig, view: View) -> np.ndarray:
     """Return the pictures of ``images=``, uint8 (N, H, W, C); what cannot be read is told of."""
-    if config.exif is not None:
-        view = replace(view, exif=exif_of(config, "exif"))
     left_out: LeftOut = {}
     files = picture_files(Path(config.images), left_out)
     images, unread = [], []
@@ -198,7 +197,7 @@ def _split(splits: Splits, name: str) -> Split:
 
 def _page(title: str, sheets: dict[str, Path]) -> str:
     templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("deeper.inspect", "."),
+        loader=jinja2.PackageLoader("deeper.interpret", "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )

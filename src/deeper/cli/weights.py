@@ -12,9 +12,12 @@ from rich.console import Console
 
 from deeper.cli.output_files import check_directory, check_file
 from deeper.cli.terminal import open_console
+from deeper.config.compose import run_config
 from deeper.errors import UserError
 from deeper.models.googlenet import GoogLeNet
 from deeper.run import build, device, load
+from deeper.run.class_names import class_names
+from deeper.run.initial_weights import imported
 from deeper.train.checkpoint import Checkpoints
 from deeper.weights import export, torchvision, weight_files
 
@@ -43,12 +46,12 @@ def run(config: DictConfig) -> None:
 def _import(config: DictConfig, source: str, out: Path, console: Console) -> None:
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise UserError(f"out={out} exists and is not empty; nothing was written.")
-    model = build.build_model(config)
-    shape = tuple(config.data.image_shape)
+    typed = run_config(config, HydraConfig.get(), OWN_KEYS)
+    model = build.build_model(typed)
     arrays, origin = weight_files.read(source, "import")
-    variables, new = load.imported(arrays, model, config, shape)
-    plain = build.plain_config(build.frozen(config, HydraConfig.get(), OWN_KEYS))
-    if isinstance(model, GoogLeNet) and config.data.name == "imagenet":
+    variables, new = imported(arrays, model, typed, typed.data.image_shape)
+    plain = typed.plain()
+    if isinstance(model, GoogLeNet) and typed.data.name == "imagenet":
         # torchvision's weights were trained at Inception's scale, and its net turns images
         # normalised in the usual way into it (transform_input).
         plain["data"] |= {"mean": [0.5] * 3, "std": [0.5] * 3}
@@ -71,13 +74,13 @@ def _import(config: DictConfig, source: str, out: Path, console: Console) -> Non
 
 def _export(config: DictConfig, path: Path, out: Path, console: Console) -> None:
     of_run = load.open_stored(path, config.checkpoint, "run")
-    shape = tuple(of_run.config.data.image_shape)
+    shape = of_run.config.data.image_shape
     facts = export.Facts(
         label=str(of_run.config.label),
         image_shape=shape,
         mean=tuple(of_run.config.data.mean),
         std=tuple(of_run.config.data.std),
-        classes=tuple(load.class_names(path, of_run.config)),
+        classes=tuple(class_names(path, of_run.config)),
         step=of_run.step,
     )
     variables = _numpy(of_run.variables)

@@ -77,6 +77,20 @@ def composed(
         return compose(verb, overrides=[*overrides, *more], return_hydra_config=True)
 
 
+def run_config(composed: DictConfig, hydra: Any, leave_out: tuple[str, ...] = ()) -> RunConfig:
+    """Return the config of a run that Hydra composed.
+
+    Args:
+        composed: with interpolations still to be resolved.
+        hydra: its ``hydra`` section, of which the choices of the groups are kept.
+        leave_out: keys of the command alone.
+
+    Raises:
+        UserError: a value is not allowed.
+    """
+    return RunConfig.of(frozen(plain_values(composed), hydra.runtime.choices, leave_out))
+
+
 def plain_values(config: DictConfig) -> dict[str, Any]:
     """Return a composed config resolved, as plain values, without Hydra's section."""
     keys = [str(key) for key in config if key != "hydra"]

@@ -5,61 +5,132 @@ plain arrays, which later runs map into memory: a run opens its data in a few mi
 never imports TFDS.
 """
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32
 
 from deeper.data.array_cache import decoded
 from deeper.data.array_records import split_lengths
 from deeper.data.catalogue import CATALOGUE
-from deeper.data.encoded_images import Photographs, View, holds_photographs, open_photographs
+from deeper.data.encoded_images import View, holds_photographs, open_photographs
 from deeper.data.prepare.atomic_directory import Progress
 from deeper.errors import UserError
 
 
+class Decoder(Protocol):
+    """A column whose values are decoded when they are asked for, such as `Photographs`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all values: (n, ...), as an array's."""
+
+    @property
+    def dtype(self) -> Any:
+        """Of the values."""
+
+    def __getitem__(self, which: Any) -> np.ndarray:
+        """Decode some values, chosen as from an array."""
+
+    def select(self, which: Any) -> "Decoder":
+        """Return some of the values, not decoded yet."""
+
+
+Column = np.ndarray | Decoder
+
+
 @dataclass(frozen=True)
 class Split:
-    """Images and labels of one part of a data set.
+    """One part of a data set: named columns of one length.
+
+    The names are the task's. Classification of images has ``image``, uint8 (N, H, W, C), possibly
+    mapped into memory, or what decodes it; and ``label``, int32 (N,).
 
     Attributes:
-        images: uint8 (N, H, W, C), possibly mapped into memory, or what decodes them.
-        labels: int32 (N,).
+        columns: name -> values (N, ...).
     """
 
-    images: UInt8[np.ndarray, "n height width channels"] | Photographs
-    labels: Int32[np.ndarray, " n"]
+    columns: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, **columns: Any) -> "Split":
+        """Return a split of these columns.
+
+        Raises:
+            UserError: they are not of one length, or there is none.
+        """
+        lengths = {name: len(column) for name, column in columns.items()}
+        if len(set(lengths.values())) != 1:
+            told = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
+            raise UserError(f"The columns of a split need one length, and have: {told or 'none'}.")
+        return cls(columns)
+
+    @property
+    def images(self) -> Any:
+        """The column ``image``: uint8 (N, H, W, C), or `Photographs`."""
+        return self.columns["image"]
+
+    @property
+    def labels(self) -> Int32[np.ndarray, " n"]:
+        """The column ``label``."""
+        return self.columns["label"]
 
     def __len__(self) -> int:
         """Return the number of examples."""
-        return len(self.labels)
+        return len(next(iter(self.columns.values())))
 
     def select(self, which: Any) -> "Split":
         """Return some of the examples; which are chosen as from an array."""
-        images = self.images
-        some = images.select(which) if isinstance(images, Photographs) else images[which]
-        return Split(some, self.labels[which])
+        return Split(
+            {
+                name: column[which] if isinstance(column, np.ndarray) else column.select(which)
+                for name, column in self.columns.items()
+            }
+        )
+
+    def with_columns(self, **columns: Any) -> "Split":
+        """Return the split with other columns in the place of some, or beside them."""
+        return Split({**self.columns, **columns})
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A prepared data set.
+    """A data set, ready for use; a user's own ``data._target_`` returns one.
 
     Attributes:
-        name: in the catalogue.
-        splits: train and test.
-        class_names: in the order of the labels.
-        image_shape: (height, width, channels).
-        fingerprint: SHA-256 of all images and labels, the same wherever they were prepared.
+        name: of the data set.
+        splits: ``train``, ``test`` and what else there is; ``validation`` is held out of ``train``
+            where it is not there.
+        class_names: in the order of the labels; empty where there are no classes.
+        fingerprint: SHA-256 of all examples, the same wherever they were prepared; worked out from
+            the columns where it is empty.
+        image_shape: (height, width, channels) of images; empty where there are none.
     """
 
     name: str
     splits: dict[str, Split]
-    class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    fingerprint: str
+    class_names: tuple[str, ...] = ()
+    fingerprint: str = ""
+    image_shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Work out the fingerprint, if it is not given."""
+        if not self.fingerprint:
+            object.__setattr__(self, "fingerprint", _fingerprint(self.splits))
+
+
+def _fingerprint(splits: Mapping[str, Split]) -> str:
+    digest = hashlib.sha256()
+    for name, split in splits.items():
+        for key, column in split.columns.items():
+            values = np.ascontiguousarray(column[:])
+            digest.update(f"{name} {key} {values.dtype} {values.shape}".encode())
+            digest.update(values.tobytes() if values.dtype.hasobject else values.data)
+    return digest.hexdigest()
 
 
 def prepared_directory(name: str, data_dir: Path) -> Path | None:
@@ -116,12 +187,16 @@ def open_dataset(
                 f"data.name={name}, whose config tells how they are cropped."
             )
         opened = open_photographs(directory, view, progress)
-        parts = _tested({split: Split(*part) for split, part in opened.splits.items()}, name)
+        parts = _tested(_labelled(opened.splits), name)
         shape = next(iter(parts.values())).images.shape[1:]
-        return Dataset(name, parts, opened.class_names, shape, opened.fingerprint)
+        return Dataset(name, parts, opened.class_names, opened.fingerprint, shape)
     found = decoded(name, directory, progress)
-    parts = _tested({split: Split(*part) for split, part in found.arrays.items()}, name)
-    return Dataset(name, parts, found.class_names, found.image_shape, found.fingerprint)
+    parts = _tested(_labelled(found.arrays), name)
+    return Dataset(name, parts, found.class_names, found.fingerprint, found.image_shape)
+
+
+def _labelled(splits: Mapping[str, tuple[Any, Any]]) -> dict[str, Split]:
+    return {name: Split.of(image=images, label=labels) for name, (images, labels) in splits.items()}
 
 
 def _tested(parts: dict[str, Split], name: str) -> dict[str, Split]:
@@ -169,7 +244,10 @@ def hold_out(split: Split, n: int) -> tuple[Split, Split]:
     if n == 0:
         return split, split.select(slice(0))
     held = np.zeros(len(split), bool)
-    held[draw_by_class(split.labels, n, 0)] = True
+    labels = split.columns.get("label")
+    if labels is None or np.ndim(labels) != 1:
+        labels = np.zeros(len(split), np.int32)  # no classes to take equal shares of
+    held[draw_by_class(labels, n, 0)] = True
     return split.select(~held), split.select(held)
 
 
@@ -191,7 +269,7 @@ def only_classes(dataset: Dataset, classes: tuple[int, ...]) -> Dataset:
 
     def kept(split: Split) -> Split:
         labels = number[split.labels]
-        return replace(split, labels=labels).select(labels >= 0)
+        return split.with_columns(label=labels).select(labels >= 0)
 
     return replace(
         dataset,
