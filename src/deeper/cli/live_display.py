@@ -89,7 +89,9 @@ def bar(console: Console) -> RichProgress:
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         console=console,
         transient=True,
-        disable=not console.is_terminal,  # or it leaves empty lines in a log
+        disable=not (
+            console.is_terminal or console.is_jupyter
+        ),  # or it leaves empty lines in a log
     )
 
 
@@ -236,3 +238,40 @@ class RunDisplay:
     def progress(self, progress: Progress) -> None:
         """Show how far the run is."""
         self._watch(progress)
+
+
+class NotebookDisplay:
+    """A bar, in a terminal or a notebook, and nothing elsewhere; see `run.train.Display`.
+
+    Sentences for the person appear above the bar.
+    """
+
+    def __init__(self, label: str):
+        self._console = Console(markup=False, emoji=False, highlight=False)
+        self._shown = self._console.is_terminal or self._console.is_jupyter
+        self._watch = Bar(self._console, label) if self._shown else None
+
+    def __enter__(self) -> "NotebookDisplay":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._watch is not None:
+            self._watch.close()
+
+    def prepares(self, what: str, done: int, total: int) -> None:
+        """Show how far the work before a run is."""
+        if self._watch is not None:
+            self._watch.prepares(what, done, total)
+
+    def begins(self, start: Start) -> None:
+        """The bar is enough."""
+
+    def says(self, sentence: str) -> None:
+        """Print a sentence."""
+        if self._shown:
+            self._console.print(sentence, soft_wrap=True)
+
+    def progress(self, progress: Progress) -> None:
+        """Move the bar."""
+        if self._watch is not None:
+            self._watch(progress)

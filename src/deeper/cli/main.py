@@ -19,7 +19,6 @@ from deeper.cli.help import help_of
 from deeper.cli.standard_streams import FULL, lasting
 from deeper.config.yaml_files import conf_directory
 from deeper.errors import UserError
-from deeper.xla_flags import set_flags
 
 VERBS = {
     "train": "train a net, or with -m a sweep of them",
@@ -85,7 +84,6 @@ def _main() -> int:
         rest = [f"action={rest[0]}", *rest[1:]]
     if verb != ARM and any(word in HELP for word in rest):
         return _show(help_of(verb, conf_directory()))
-    set_flags()
     # Keeps XLA's C++ log to errors; a warning there has no line number that a reader could use.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     module = importlib.import_module(f"deeper.cli.{verb}")

@@ -107,7 +107,7 @@ class Tfds(Photographs):
 class OwnDataset:
     """A data set of the user's own: what its ``_target_`` returns, a `deeper.data.dataset.Dataset`.
 
-    Keys that are not listed here are arguments of the target; so is ``classes``.
+    Keys that are not listed here are arguments of the target.
     """
 
     name: str = setting("what the data set is called")
@@ -127,7 +127,7 @@ class OwnDataset:
         return self.input_shape, self.input_dtype
 
 
-OF_DEEPER = ("name", "input_shape", "input_dtype", "validation", "on_device")
+OF_DEEPER = ("name", "input_shape", "input_dtype", "classes", "validation", "on_device")
 
 
 def kind_of(data: Mapping[str, Any]) -> type[ImagesOfOneSize]:
@@ -148,7 +148,7 @@ def read_data(value: Any, key: str) -> tuple[Any, dict[str, Any]]:
         raise UnfitError
     if TARGET in value:
         target = str(value[TARGET])
-        known = {k: v for k, v in value.items() if k in (*OF_DEEPER, "classes")}
+        known = {k: v for k, v in value.items() if k in OF_DEEPER}
         known.setdefault("name", target.rpartition(".")[2])
         call = OpenSection({k: plain(v) for k, v in value.items() if k not in OF_DEEPER})
         section, written = read_section(OwnDataset, known, key)

@@ -96,10 +96,18 @@ def targets_in(section: Any) -> Iterator[str]:
             yield from targets_in(part)
 
 
+_named: set[str] = set()  # by this process's own code
+
+
+def trust(target: str) -> None:
+    """Trust a package, named by itself or by something in it, for the rest of this process."""
+    _named.add(package_of(target))
+
+
 def trusted_packages() -> frozenset[str]:
     """Return the packages whose targets a run directory's config may name."""
     named = os.environ.get(TRUST, "").split(",")
-    return frozenset([OWN, *(name.strip() for name in named if name.strip())])
+    return frozenset([OWN, *_named, *(name.strip() for name in named if name.strip())])
 
 
 def require_trusted(config: Any, where: str, own: Collection[str] = ()) -> None:
@@ -118,5 +126,6 @@ def require_trusted(config: Any, where: str, own: Collection[str] = ()) -> None:
         if package not in trusted:
             raise UserError(
                 f"{where} would call {target}, which is not deeper's. If you trust it, say "
-                f"{TRUST}={package} in front of the command."
+                f"{TRUST}={package} in front of the command, or deeper.load(..., "
+                f"trust=[{package!r}]) in Python."
             )

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from jax.sharding import Mesh
 
+from deeper.config.calls import package_of
 from deeper.config.identity import config_hash, run_directory
+from deeper.config.instantiate import targets_in
 from deeper.config.schema import RunConfig
 from deeper.errors import SaidElsewhereError, UserError
 from deeper.progress import quiet
@@ -206,6 +208,12 @@ def _train(
     _take_data(config, directory, splits, begun=start.step > 0)
     seconds_before = directory.truncate_after(start.step)
     display.begins(start)
+    for target in targets_in(config.plain()):
+        if package_of(target) == "__main__":
+            display.says(
+                f"{target} is defined in this notebook or script: the run can be gone on with, and "
+                "its net be loaded, only where that is defined again."
+            )
     for notice in build.notices(config):
         display.says(notice)
     directory.write_environment(
