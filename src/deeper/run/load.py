@@ -1,5 +1,6 @@
 """A run's net with the variables of one of its checkpoints."""
 
+import glob
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
@@ -201,7 +202,10 @@ def source_of(config: DictConfig) -> Path | None:
     ):
         return None
     place = Path(source)
-    matches = sorted(place.parent.glob(place.name)) if "*" in place.name else [place]
+    matches = [place]
+    if "*" in place.name and not place.exists():  # of a pattern's signs, * alone is one here
+        pattern = glob.escape(place.name).replace("[*]", "*")
+        matches = sorted(place.parent.glob(pattern))
     if not matches:
         raise UserError(f"init_from={source} fits no run directory: is that run made already?")
     if len(matches) > 1:
