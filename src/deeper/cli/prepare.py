@@ -59,6 +59,8 @@ def run(config: DictConfig) -> None:
         console.print(told(left_out), soft_wrap=True, markup=False)
         for error in left_out.get(UNREADABLE, [])[:NAMED]:
             console.print(f"  {error}", soft_wrap=True, markup=False)
+    for split, why in dataset.unused.items():
+        console.print(f"not read: {split}, {why}", soft_wrap=True, markup=False)
     of_any_size = any(isinstance(part.images, Photographs) for part in dataset.splits.values())
     what = "photographs, shown" if of_any_size else "images"
     console.print(

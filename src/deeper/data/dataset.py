@@ -5,7 +5,7 @@ plain arrays, which later runs map into memory: a run opens its data in a few mi
 never imports TFDS.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ class Dataset:
         class_names: in the order of the labels.
         image_shape: (height, width, channels).
         fingerprint: SHA-256 of all images and labels, the same wherever they were prepared.
+        unused: split -> why it is not read: it has no labels, or no run uses it.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Dataset:
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     fingerprint: str
+    unused: dict[str, str] = field(default_factory=dict)
 
 
 def prepared_directory(name: str, data_dir: Path) -> Path | None:
@@ -116,18 +118,19 @@ def open_dataset(
                 f"data.name={name}, whose config tells how they are cropped."
             )
         opened = open_photographs(directory, view, progress)
-        parts = _tested({split: Split(*part) for split, part in opened.splits.items()}, name)
-        shape = next(iter(parts.values())).images.shape[1:]
-        return Dataset(name, parts, opened.class_names, shape, opened.fingerprint)
+        parts = _tested({split: Split(*part) for split, part in opened.splits.items()})
+        shape, unused = view.image_shape, opened.unused
+        return Dataset(name, parts, opened.class_names, shape, opened.fingerprint, unused)
     found = decoded(name, directory, progress)
-    parts = _tested({split: Split(*part) for split, part in found.arrays.items()}, name)
-    return Dataset(name, parts, found.class_names, found.image_shape, found.fingerprint)
+    parts = _tested({split: Split(*part) for split, part in found.arrays.items()})
+    shape, unused = found.image_shape, found.unused
+    return Dataset(name, parts, found.class_names, shape, found.fingerprint, unused)
 
 
-def _tested(parts: dict[str, Split], name: str) -> dict[str, Split]:
+def _tested(parts: dict[str, Split]) -> dict[str, Split]:
     """Call the validation split test where there is no test split, or none with labels."""
-    if "validation" in parts and (name == "imagenet" or "test" not in parts):
-        parts["test"] = parts.pop("validation")  # ImageNet's test labels are not public
+    if "validation" in parts and "test" not in parts:
+        parts["test"] = parts.pop("validation")
     return parts
 
 

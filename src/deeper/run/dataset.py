@@ -201,17 +201,23 @@ def _train_and_test(config: DictConfig, dataset: Dataset) -> tuple[Split, Split]
     splits = dataset.splits
     if "train" not in splits:
         raise UserError(
-            f"{dataset.name} has no training split, but {', '.join(splits)}: it cannot be used by "
-            "a run."
+            f"{dataset.name} has no training split, but {', '.join(splits) or 'no other'}"
+            f"{_and_unused(dataset)}: it cannot be used by a run."
         )
     if "test" in splits:
         return splits["train"], splits["test"]
     share = config.data.get("test_fraction")
     if share is None or not 0 < share < 1:
         raise UserError(
-            f"{dataset.name} has no split to test on: give data.test_fraction between 0 and 1."
+            f"{dataset.name} has no split to test on{_and_unused(dataset)}: give "
+            "data.test_fraction between 0 and 1."
         )
     return hold_out(splits["train"], max(1, round(share * len(splits["train"]))))
+
+
+def _and_unused(dataset: Dataset) -> str:
+    found = ", ".join(f"{split} ({why})" for split, why in dataset.unused.items())
+    return f" (there is {found}, too)" if found else ""
 
 
 def in_result(unreadable: dict[str, tuple[str, ...]]) -> dict[str, dict[str, object]]:
