@@ -19,8 +19,9 @@ VIEW = View((32, 32, 3), "inception", 36, antialias=True)
 
 
 def write(
-    data_dir, name, config, shape, form, splits, dtype=np.uint8, bare=(), labels=lambda i: i % 3
-):
+    data_dir, name, config, shape, form, splits, dtype=np.uint8, bare=(), labels=lambda i: i % 3,
+    change=lambda picture: picture,
+):  # fmt: skip
     """Have TFDS's own writer prepare a set; images are encoded, which needs no TensorFlow.
 
     Labels of the splits in `bare` are -1, as TFDS writes those that are not public.
@@ -53,7 +54,7 @@ def write(
                 pixels = rng.integers(0, np.iinfo(dtype).max + 1, (*size, shape[2])).astype(dtype)
                 pixels = pixels[..., 0] if shape[2] == 1 else pixels
                 stream = io.BytesIO()
-                Image.fromarray(pixels).save(stream, form)
+                change(Image.fromarray(pixels)).save(stream, form)
                 stream.seek(0)
                 yield number, {"image": stream, "label": label(number)}
 
@@ -166,3 +167,22 @@ def test_a_known_test_split_of_an_older_cache_is_told_apart(tmp_path, monkeypatc
         with contextlib.suppress(UserError):
             open_dataset("half", tmp_path)
     assert len(open_dataset("half", tmp_path).splits["test"]) == 6
+
+
+def clear(picture):
+    """Make a picture transparent, in colours that nobody shall see."""
+    picture.putalpha(0)
+    return picture
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_one_size_are_read_as_photographs_are(tmp_path, channels):
+    shape, sizes = (16, 16, channels), {"train": 3, "test": 3}
+    write(tmp_path, "clear", None, shape, "png", sizes, change=clear)
+    assert (open_dataset("clear", tmp_path).splits["train"].images[:] == 255).all()
+    write(
+        tmp_path, "palette", None, shape, "png", sizes,
+        change=lambda picture: picture.point(lambda value: 200).convert("P"),
+    )  # fmt: skip
+    found = open_dataset("palette", tmp_path).splits["train"].images
+    assert found.shape == (3, *shape) and abs(int(found.mean()) - 200) < 3

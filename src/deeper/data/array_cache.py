@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 from PIL import Image
 
-from deeper.data import array_records
+from deeper.data import array_records, jpeg
 from deeper.data.prepare.atomic_directory import Progress, publish, scratch_directory
 from deeper.errors import UserError
 
@@ -228,10 +228,13 @@ def _pixels(data: bytes, shape: tuple[int, int, int]) -> np.ndarray:
     Raises:
         ValueError: it has another shape, or more than 8 bits.
     """
-    with Image.open(io.BytesIO(data)) as image:
-        stored = np.asarray(image)
-    if stored.dtype == np.uint8 and stored.size == np.prod(shape):
-        return stored.reshape(shape)  # as TFDS reads it
+    if shape[2] in (1, 3):
+        stored = jpeg.decode(data, shape[2], "an image")
+    else:  # with transparency as a channel of its own
+        with Image.open(io.BytesIO(data)) as image:
+            stored = np.asarray(image)
+    if stored.dtype == np.uint8 and stored.shape == shape:
+        return stored
     raise ValueError(f"an image is {stored.dtype} {stored.shape}, not uint8 {shape}")
 
 
