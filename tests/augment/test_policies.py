@@ -11,7 +11,14 @@ import pytest
 
 from deeper.augment import timm_randaugment
 from deeper.augment.autoaugment_tables import POLICIES
-from deeper.augment.crops_and_colour import augment, left_out_on_grey
+from deeper.augment.crops_and_colour import (
+    Blur,
+    RandomCrop,
+    RandomErasing,
+    RandomResizedCrop,
+    augment,
+    left_out_on_grey,
+)
 from deeper.augment.op_table import KINDS
 from deeper.augment.policies import AugMix, AutoAugment, RandAugment, TrivialAugment
 from deeper.augment.policy_base import ColourJitter, Random
@@ -22,6 +29,7 @@ sys.path.insert(0, str(HERE))
 
 import cases  # noqa: E402
 
+NAN = float("nan")
 RNG = np.random.default_rng(0)
 COLOUR = jnp.asarray(RNG.integers(0, 256, (64, 12, 16, 3)), jnp.uint8)
 GREY = COLOUR[..., :1]
@@ -223,3 +231,28 @@ def test_timms_randaugment_has_its_operations_ranges_and_draws(monkeypatch):
 def test_timms_randaugment_refuses_what_is_out_of_range(values):
     with pytest.raises(UserError, match=next(iter(values))):
         timm_randaugment.RandAugment(**values)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: RandomCrop(NAN),
+        lambda: RandomResizedCrop(8, scale=(NAN, 1.0), ratio=(0.75, 1.25)),
+        lambda: RandomErasing(NAN, (0.02, 0.3), (0.3, 3.3)),
+        lambda: Blur(NAN, (0.1, 2.0), 0.5),
+        lambda: RandAugment(layers=NAN),
+        lambda: RandAugment(magnitude=NAN),
+        lambda: RandAugment(bins=NAN),
+        lambda: AugMix(width=NAN),
+        lambda: AugMix(depth=NAN),
+        lambda: AugMix(alpha=NAN),
+        lambda: ColourJitter(brightness=NAN, contrast=0, saturation=0, hue=0),
+        lambda: ColourJitter(brightness=0, contrast=0, saturation=0, hue=NAN),
+        lambda: Random(operation="rotate", low=NAN, high=15),
+        lambda: timm_randaugment.RandAugment(layers=NAN),
+        lambda: timm_randaugment.RandAugment(deviation=NAN),
+    ],
+)
+def test_no_guard_lets_nan_pass(make):
+    with pytest.raises(UserError):
+        make()

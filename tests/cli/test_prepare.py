@@ -52,3 +52,29 @@ def test_a_source_that_is_gone_or_has_changed_is_not_ready(said, mistake, tree, 
     [note] = (tmp_path / "data").glob("pets/*/source.json")
     note.unlink()  # as an older deeper prepared it
     assert "was not looked at" in said(*given, f"data.source={tree}")
+
+
+def test_a_second_prepare_repeats_what_the_first_left_out(said, tree, tmp_path):
+    given = (
+        "prepare", "data=folder", "data.name=pets", "data.classes=2", "data.fraction=0.2",
+        f"data.dir={tmp_path / 'data'}", "data.on_bad=skip",
+    )  # fmt: skip
+    (tree / "cat" / "page.jpg").write_bytes(b"<html>")
+    (tree / "dog" / "notes.txt").touch()
+    first = said(*given, f"data.source={tree}")
+    for told in (first, said(*given, f"data.source={tree}"), said(*given)):
+        assert "2 files or folders left out: 1 .txt (dog/notes.txt), 1 that cannot be read" in told
+        assert "page.jpg is no picture" in told
+    assert "files taken in: 10 .png" in first
+
+
+def test_mean_and_deviation_are_held_against_the_channels_of_photographs(mistake, said):
+    grey = (
+        "train", "data=folder", "data.name=pets", "data.classes=2", "data.image_shape=[32,32,1]",
+        "mode=dry", "model.depth=8", "model.form=cifar", "data.shorter_side=36",
+    )  # fmt: skip
+    assert "data.mean=[0.485, 0.456, 0.406] has 3 values" in mistake(*grey)
+    assert "data.std=[0.1, 0.2] has 2 values" in mistake(
+        *grey, "data.mean=[0.5]", "data.std=[0.1,0.2]"
+    )
+    assert "data.mean=[0.5] has 1 values" in mistake("train", "data=cifar10", "data.mean=[0.5]")

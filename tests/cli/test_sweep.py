@@ -398,3 +398,12 @@ def test_one_value_spelled_in_two_ways_is_one_run_of_one_name():
     ]
     told = [arm.name for arm in arms_of([compose_train(*given) for given in seeds], seeds)]
     assert told == ["lenet5 s0", "lenet5 s1"]
+
+
+def test_a_run_whose_test_error_is_not_finite_is_told_of(tmp_path):
+    run = tmp_path / "study" / "net-s0-0123abcd"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("label: net\nseed: 0\n")
+    (run / "result.json").write_text('{"status": "finished", "metrics": {"test/error": null}}')
+    [state] = states_of(runs_in(tmp_path / "study"))
+    assert (state.word, state.remark) == ("finished", "no test error")

@@ -587,7 +587,7 @@ from deeper.data.prepare import shard_writer
 from deeper.data.crops import Box, Crop
 from deeper.data.prepare.image_folder import read_tree
 from deeper.data.prepare.prepare import prepare_photographs
-shards.SHARD = 8000
+shard_writer.SHARD = 8000
 def progress(what, done, total):
     print(done, flush=True)
 def read():
@@ -681,6 +681,23 @@ def test_imagenet_is_found_in_each_form(imagenet, tmp_path):
     dataset = open_dataset("imagenet", tmp_path / "data", view=VIEW)
     assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 6, "test": 3}
     assert dataset.splits["test"].images[0].shape == (32, 32, 3)
+
+
+def test_what_is_left_out_of_imagenet_is_said(imagenet):
+    source, _, _ = imagenet
+    if (source / TRAIN_TAR).is_file():
+        with tarfile.open(source / VALIDATION_TAR, "a") as tar:
+            tar.addfile(tarfile.TarInfo("val/readme.txt"))
+            tar.addfile(tarfile.TarInfo("val/._x.JPEG"))
+    else:
+        train = next(source.rglob("train"))
+        (train / WNIDS[0] / "readme.txt").touch()
+        (train / WNIDS[0] / "._x.JPEG").touch()
+        (train / "linked").symlink_to(train / WNIDS[1])
+    found = read_imagenet(source, lambda *told: None, COUNTS, 3)
+    assert {"hidden", ".txt"} <= set(found.left_out)
+    assert ("links to folders" in found.left_out) == (not (source / TRAIN_TAR).is_file())
+    assert found.left_out[".txt"][0].endswith("readme.txt")
 
 
 def test_what_imagenet_lacks_is_said(imagenet):

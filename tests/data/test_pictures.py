@@ -208,7 +208,7 @@ def test_what_is_left_out_of_a_tree_is_counted_by_its_reason(tmp_path):
         for number in range(4):
             picture.save(tree / folder / f"{number}.png")
     picture.save(tree / "in_root.png")
-    for name in ("._0.png", "a.ppm", "b.ppm", "none"):
+    for name in ("._0.png", "a.ico", "b.ico", "none"):
         picture.save(tree / "cat" / name, "PPM")
     (tree / "cat" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (tree / "cat" / "linked").symlink_to(tree / "dog")
@@ -218,12 +218,12 @@ def test_what_is_left_out_of_a_tree_is_counted_by_its_reason(tmp_path):
     assert found.left_out == {
         "hidden": [".ipynb_checkpoints", "__MACOSX", "cat/._0.png", "dog/.thumbnails"],
         "in no class folder": ["in_root.png"],
-        ".ppm": ["cat/a.ppm", "cat/b.ppm"],
+        ".ico": ["cat/a.ico", "cat/b.ico"],
         "without a suffix": ["cat/none"],
         "broken links": ["cat/gone.png"],
         "links to folders": ["cat/linked"],
     }
-    assert "2 .ppm (cat/a.ppm ...)" in told(found.left_out)
+    assert "2 .ico (cat/a.ico ...)" in told(found.left_out)
     left_out = {}
     assert len(picture_files(tree, left_out)) == 13
     assert left_out["hidden"] == found.left_out["hidden"]
@@ -256,3 +256,20 @@ def test_prepare_names_all_files_that_cannot_be_read_or_leaves_them_out(tmp_path
     found = checked(tree, "skip", lambda *told: None)
     assert sum(map(len, found.splits.values())) == 12
     assert "2 that cannot be read" in told(found.left_out)
+
+
+def test_pictures_of_all_common_kinds_are_taken_in(tmp_path):
+    kinds = {
+        "JPEG": (".jpg", ".JPEG", ".jpe", ".jfif"),
+        "PPM": (".ppm", ".pgm", ".pnm"),
+        "JPEG2000": (".jp2", ".j2k"),
+        **{name: (f".{name.lower()}",) for name in ("PNG", "WEBP", "BMP", "GIF", "TIFF", "TGA")},
+    }
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for kind, suffixes in kinds.items():
+            for suffix in suffixes:
+                half_and_half().save(tmp_path / label / f"{kind}{suffix}", kind)
+    tree = checked(read_tree(tmp_path, 0.2), "raise", lambda *told: None)
+    assert not tree.left_out
+    assert sum(map(len, tree.splits.values())) == 2 * sum(map(len, kinds.values()))

@@ -8,8 +8,10 @@ import pytest
 from scipy import stats
 
 from deeper.errors import UserError
+from deeper.study import hypothesis_tests
 from deeper.study.definition import Study
 from deeper.study.hypothesis_tests import (
+    OPEN,
     examine,
     examine_all,
     holm,
@@ -321,3 +323,8 @@ def test_a_claim_with_one_false_part_is_rarely_supported_and_rarely_contradicted
 def test_a_claim_that_is_true_or_reversed_is_told_so():
     assert chain_verdicts(5, [3.0] * 5, studies=20) == {"supported": 1.0}
     assert chain_verdicts(5, [3.0, 3.0, -3.0, 3.0, 3.0], studies=20) == {"contradicted": 1.0}
+
+
+def test_not_a_number_is_no_finding():
+    assert holm([float("nan"), 0.01]) == [1.0, 0.02]
+    assert hypothesis_tests._verdict(float("nan"), 1.0) == OPEN

@@ -143,6 +143,8 @@ def test_a_run_that_is_cut_and_resumed_equals_the_uncut_one_to_the_bit(tmp_path)
     ("change", "message"),
     [
         ({"ratio": 0}, "ratio=0"),
+        ({"ratio": float("nan")}, "ratio=nan"),
+        ({"weight": float("nan")}, "weight=nan"),
         ({"temperature": 0.0}, "temperature above 0"),
         ({"temperature": float("nan")}, "temperature above 0"),
         ({"confidence": 1.0}, "confidence from 0 to below 1"),

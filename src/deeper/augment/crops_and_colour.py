@@ -57,7 +57,7 @@ class RandomCrop:
         """Check the values."""
         if self.mode not in ("zero", "reflect"):
             raise UserError(f"RandomCrop's mode={self.mode} is unknown; choose zero or reflect.")
-        if self.padding < 0:
+        if not self.padding >= 0:
             raise UserError(f"RandomCrop's padding={self.padding}: give 0 or more.")
 
     def __call__(self, keys: Keys, images: Images) -> Images:
@@ -313,7 +313,7 @@ class Blur:
     def __post_init__(self):
         """Freeze what a config gives as a list, and check the values."""
         object.__setattr__(self, "sigma", tuple(self.sigma))
-        if self.kernel < 1 or self.kernel % 2 == 0:
+        if not self.kernel >= 1 or self.kernel % 2 == 0:
             raise UserError(f"Blur's kernel={self.kernel}: give an odd number of taps.")
         if not 0 < self.sigma[0] <= self.sigma[1] or not 0 <= self.probability <= 1:
             raise UserError(

@@ -139,9 +139,9 @@ class RandAugment(Drawn):
     def __post_init__(self):
         """Check the ranges."""
         super().__post_init__()
-        if self.layers < 1:
+        if not self.layers >= 1:
             raise UserError(f"RandAugment's layers={self.layers}: give at least 1.")
-        if self.bins < 2 or not 0 <= self.magnitude < self.bins:
+        if not self.bins >= 2 or not 0 <= self.magnitude < self.bins:
             raise UserError(
                 f"RandAugment's magnitude={self.magnitude}: with bins={self.bins} give 0 to "
                 f"{self.bins - 1}."
@@ -282,7 +282,11 @@ class AugMix(Drawn):
         super().__post_init__()
         if not 1 <= self.severity <= 10:
             raise UserError(f"AugMix's severity={self.severity}: give 1 to 10.")
-        if self.width < 1 or (self.depth is not None and self.depth < 1) or not self.alpha > 0:
+        if (
+            not self.width >= 1
+            or (self.depth is not None and not self.depth >= 1)
+            or not self.alpha > 0
+        ):
             raise UserError("AugMix's width and depth are at least 1, its alpha is above 0.")
 
     def space_of(self, height: int, width: int) -> Space:

@@ -38,7 +38,7 @@ class RandAugment(Drawn):
     def __post_init__(self):
         """Check the ranges."""
         super().__post_init__()
-        if self.layers < 1 or not 0.0 <= self.magnitude <= MOST:
+        if not self.layers >= 1 or not 0.0 <= self.magnitude <= MOST:
             raise UserError(
                 f"RandAugment's layers={self.layers} magnitude={self.magnitude:g}: give at least 1 "
                 f"layer, a magnitude from 0 to {MOST}."

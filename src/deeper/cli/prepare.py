@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def run(config: DictConfig) -> None:
             shown.update(tasks[what], completed=done)
 
         left_out: LeftOut = {}
-        path = _make(config, progress, left_out)
+        kinds: Counter[str] = Counter()
+        path = _make(config, progress, left_out, kinds)
         dataset = open_dataset(name, data_dir, progress, view_of(config.data))
     names = ", ".join(dataset.class_names[:NAMES_SHOWN])
     if len(dataset.class_names) > NAMES_SHOWN:
@@ -55,10 +57,15 @@ def run(config: DictConfig) -> None:
     height, width, channels = dataset.image_shape
     console.print(f"{name} is ready in {path}", soft_wrap=True)
     console.print(table)
+    if kinds:
+        taken = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+        console.print(f"files taken in: {taken}", soft_wrap=True, markup=False)
     if left_out:
         console.print(told(left_out), soft_wrap=True, markup=False)
         for error in left_out.get(UNREADABLE, [])[:NAMED]:
             console.print(f"  {error}", soft_wrap=True, markup=False)
+    for split, why in dataset.unused.items():
+        console.print(f"not read: {split}, {why}", soft_wrap=True, markup=False)
     of_any_size = any(isinstance(part.images, Photographs) for part in dataset.splits.values())
     what = "photographs, shown" if of_any_size else "images"
     console.print(
@@ -71,8 +78,13 @@ def run(config: DictConfig) -> None:
         console.print(command, soft_wrap=True)
 
 
-def _make(config: DictConfig, progress: Callable[[str, int, int], None], left_out: LeftOut) -> Path:
-    """Prepare the data set, unless it is; return where, and note what is left out of it."""
+def _make(
+    config: DictConfig,
+    progress: Callable[[str, int, int], None],
+    left_out: LeftOut,
+    kinds: Counter[str],
+) -> Path:
+    """Prepare the data set, unless it is; return where, and note what is taken in and left out."""
     data = config.data
     name, data_dir = data.name, Path(data.dir)
     view = view_of(data)
@@ -108,24 +120,34 @@ def _make(config: DictConfig, progress: Callable[[str, int, int], None], left_ou
                 )
             )
         if name == "imagenet":
-            return read_imagenet(Path(data.source), progress)
+            tree = read_imagenet(Path(data.source), progress)
+            left_out.update(tree.left_out)
+            return tree
         if data.on_bad not in ("raise", "skip"):
             raise UserError(f"data.on_bad={data.on_bad} is unknown; choose raise or skip.")
         tree = checked(read_tree(Path(data.source), data.fraction), data.on_bad, progress)
         left_out.update(tree.left_out)
+        kinds.update(p.path.suffix.lower() for some in tree.splits.values() for p in some)
         return tree
 
     storage = Storage(config.layout, config.shorter_side)
     before = prepared_directory(name, data_dir)
     path = prepare_photographs(name, data_dir, read, view.image_shape[2], storage, progress)
     shutil.rmtree(scratch, ignore_errors=True)
-    if path == before and data.source is not None:
-        _compare(data, path)
+    if path == before:
+        left_out.update(shard_writer.noted_left_out(path))
+        if data.source is not None:
+            _compare(data, path, left_out)
     return path
 
 
-def _compare(data: DictConfig, path: Path) -> None:
+def _compare(data: DictConfig, path: Path, left_out: LeftOut) -> None:
     """Refuse a folder that is not what was prepared; say so where that is not looked at.
+
+    Args:
+        data: the section of the config.
+        path: where it was prepared.
+        left_out: as it was noted then; brought up to date.
 
     Raises:
         UserError: it does not exist, or its files have other names or sizes.
@@ -136,9 +158,13 @@ def _compare(data: DictConfig, path: Path) -> None:
             f"data.source={source}: there is no such directory; {data.name} was prepared before, "
             f"and is in {path}."
         )
-    same = (
-        shard_writer.is_of(path, read_tree(source, data.fraction)) if is_own_folder(data) else None
-    )
+    same = None
+    if is_own_folder(data):
+        tree = read_tree(source, data.fraction)
+        same = shard_writer.is_of(path, tree)
+        unreadable = left_out.pop(UNREADABLE, None)
+        left_out.clear()
+        left_out.update(tree.left_out | ({UNREADABLE: unreadable} if unreadable else {}))
     if same is None:
         print(f"{data.name} was prepared before: data.source={source} was not looked at. {anew}.")
     elif not same:

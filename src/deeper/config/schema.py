@@ -238,7 +238,7 @@ def _check_channels(data: Any) -> None:
     channels = data.image_shape[-1]
     for name in ("mean", "std"):
         count = len(getattr(data, name))
-        if count not in (1, channels):
+        if count != channels and not (name == "std" and count == 1):
             raise UserError(
                 f"data.{name}={list(getattr(data, name))} has {count} values, but the images have "
                 f"{channels} channels: give one a channel."

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 from PIL import Image
 
+from deeper.data import array_records, jpeg
 from deeper.data.prepare.atomic_directory import Progress, publish, scratch_directory
 from deeper.errors import UserError
 
@@ -36,12 +37,14 @@ class Decoded:
         class_names: in the order of the labels.
         image_shape: (height, width, channels).
         fingerprint: SHA-256 of all images and labels, the same wherever they were prepared.
+        unused: split -> why it is not read.
     """
 
     arrays: dict[str, tuple[UInt8[np.ndarray, "n height width channels"], Int32[np.ndarray, " n"]]]
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     fingerprint: str
+    unused: dict[str, str]
 
 
 def decoded(name: str, directory: Path, progress: Progress) -> Decoded:
@@ -125,14 +128,18 @@ def _read(cache: Path) -> Decoded | None:
             if labels.shape != (size,) or labels.dtype != np.int32:
                 return None
             arrays[split] = images, labels
-        return Decoded(arrays, tuple(about["class_names"]), shape, about["fingerprint"])
+        names, unused = tuple(about["class_names"]), about.get("unused", {})
+        wrong = any((labels < 0).any() for _, labels in arrays.values())
+        if wrong or not set(arrays) <= set(array_records.READ):
+            return None  # decoded by an older deeper, which read all splits
+        return Decoded(arrays, names, shape, about["fingerprint"], unused)
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 
 
 def _decode(name: str, directory: Path, made: Path, progress: Progress) -> None:
     """Write the arrays of all splits, and what is known about them."""
-    sources, class_names, shape = _open_sources(name, directory)
+    sources, class_names, shape, unused = _open_sources(name, directory)
     digest = hashlib.sha256()
     for split, source in sources.items():
         digest.update(split.encode())
@@ -149,6 +156,7 @@ def _decode(name: str, directory: Path, made: Path, progress: Progress) -> None:
                 labels[done : done + len(some)] = some
                 done += len(some)
                 progress(f"decode {split}", done, len(source))
+        array_records.require_labels(labels, len(class_names), split, directory)
         np.save(made / f"{split}-labels.npy", labels)
         digest.update(labels.astype("<i4").tobytes())
     about = {
@@ -156,14 +164,15 @@ def _decode(name: str, directory: Path, made: Path, progress: Progress) -> None:
         "class_names": class_names,
         "image_shape": shape,
         "fingerprint": digest.hexdigest(),
+        "unused": unused,
     }
     (made / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
 
 def _open_sources(
     name: str, directory: Path
-) -> tuple[dict[str, Any], list[str], tuple[int, int, int]]:
-    """Return each split's records, the class names and the images' shape."""
+) -> tuple[dict[str, Any], list[str], tuple[int, int, int], dict[str, str]]:
+    """Return each split's records, the class names, the images' shape and the splits not read."""
     import tensorflow_datasets as tfds  # takes a second; a run with decoded images does without
 
     try:
@@ -174,9 +183,10 @@ def _open_sources(
         dtype = np.dtype(features["image"].np_dtype)
         # Pillow decodes a PNG five times faster than TFDS's own path does.
         skip = {"image": tfds.decode.SkipDecoding()}
-        sources = {
-            split: builder.as_data_source(split, decoders=skip) for split in builder.info.splits
-        }
+        if form != "array_record":
+            raise NotImplementedError(form)
+        read, unused = array_records.splits_read(directory)
+        sources = {split: builder.as_data_source(split, decoders=skip) for split in read}
     except (NotImplementedError, ModuleNotFoundError) as error:
         raise UserError(
             f"{directory} cannot be read without TensorFlow (its files are {form}): move it away "
@@ -195,7 +205,7 @@ def _open_sources(
             f"The images of {name} in {directory} have no fixed size (their shape is {shape}): "
             "only data sets of images of one size can be opened."
         )
-    return sources, class_names, shape
+    return sources, class_names, shape, unused
 
 
 def _chunks(
@@ -218,10 +228,13 @@ def _pixels(data: bytes, shape: tuple[int, int, int]) -> np.ndarray:
     Raises:
         ValueError: it has another shape, or more than 8 bits.
     """
-    with Image.open(io.BytesIO(data)) as image:
-        stored = np.asarray(image)
-    if stored.dtype == np.uint8 and stored.size == np.prod(shape):
-        return stored.reshape(shape)  # as TFDS reads it
+    if shape[2] in (1, 3):
+        stored = jpeg.decode(data, shape[2], "an image")
+    else:  # with transparency as a channel of its own
+        with Image.open(io.BytesIO(data)) as image:
+            stored = np.asarray(image)
+    if stored.dtype == np.uint8 and stored.shape == shape:
+        return stored
     raise ValueError(f"an image is {stored.dtype} {stored.shape}, not uint8 {shape}")
 
 

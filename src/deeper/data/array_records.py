@@ -117,6 +117,66 @@ def split_lengths(directory: Path) -> dict[str, list[int]]:
     return {one["name"]: [int(n) for n in one["shardLengths"]] for one in splits}
 
 
+READ = ("train", "validation", "test")
+SAMPLE = 16  # records that tell whether a split has labels
+
+
+def splits_read(directory: Path) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the splits that are read, in their order, and why the others are not.
+
+    Some of the sets that TFDS prepares have splits that no run uses (extra, unlabelled), or labels
+    that are not public, in whose place it writes -1.
+
+    Raises:
+        UserError: the first records of a split cannot be read.
+    """
+    read, others = [], {}
+    for split, lengths in split_lengths(directory).items():
+        if split not in READ:
+            others[split] = f"{sum(lengths):,} images that no run uses"
+        elif not _is_labelled(directory, split):
+            others[split] = f"{sum(lengths):,} images without labels"
+        else:
+            read.append(split)
+    return tuple(read), others
+
+
+def _is_labelled(directory: Path, split: str) -> bool:
+    """Whether some of the records looked at, all over the split, have a label."""
+    count = sum(split_lengths(directory)[split])
+    labels = _noted_labels(directory, split)
+    if labels is None and count:
+        numbers = np.unique(np.linspace(0, count - 1, SAMPLE).astype(int)).tolist()
+        some = open_records(directory, split).__getitems__(numbers)
+        labels = np.array([label_of(record, split, directory) for record in some])
+    return labels is None or bool((labels >= 0).any())
+
+
+def label_of(record: bytes, split: str, directory: Path) -> int:
+    """Return a record's label.
+
+    Raises:
+        UserError: it has none.
+    """
+    try:
+        label = fields(record)["label"]
+        if isinstance(label, int):
+            return label
+    except (ValueError, KeyError):
+        pass
+    raise UserError(f"A record of {split} in {directory} is damaged or has no label. {AGAIN}")
+
+
+def require_labels(labels: np.ndarray, classes: int, split: str, directory: Path) -> None:
+    """Raise a UserError if a label is the number of no class."""
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise UserError(
+            f"{len(wrong):,} of the {len(labels):,} labels of {split} in {directory} are of none "
+            f"of the {classes} classes, 0 to {classes - 1}: the first is {wrong[0]}. {AGAIN}"
+        )
+
+
 def image_shape(directory: Path) -> tuple[int | None, ...]:
     """Return the shape of the images as TFDS's features say, None where it varies."""
     features = json.loads((directory / "features.json").read_text(encoding="utf-8"))
@@ -154,6 +214,8 @@ def fields(record: bytes) -> dict[str, bytes | int]:
                         value = first[1]
                         if kind == 3 and not isinstance(value, int):  # packed numbers
                             value = _number(value, 0)[0]
+                        if isinstance(value, int) and value >= 1 << 63:
+                            value -= 1 << 64  # two's complement, as of -1
                         whole = value if isinstance(value, int) else bytes(value)
                         found[bytes(name).decode()] = whole
     except (IndexError, TypeError, UnicodeDecodeError) as error:
@@ -192,21 +254,27 @@ def _number(view: Any, place: int) -> tuple[int, int]:
 
 def labels_of(directory: Path, split: str, progress: Any) -> np.ndarray:
     """Return a split's labels, int32 (N,): as `prepare` noted them, or from the records."""
-    noted = directory / f"labels-{split}.npy"
+    noted = _noted_labels(directory, split)
+    if noted is not None:
+        return noted
     count = sum(split_lengths(directory)[split])
-    try:
-        labels = np.load(noted)
-        if labels.shape == (count,):
-            return labels
-    except (OSError, ValueError, EOFError):
-        pass
     records = open_records(directory, split)
     labels = np.empty(count, np.int32)
     for begin in range(0, count, 256):
         chunk = records.__getitems__(range(begin, min(begin + 256, count)))
-        labels[begin : begin + len(chunk)] = [fields(record)["label"] for record in chunk]
+        labels[begin : begin + len(chunk)] = [label_of(one, split, directory) for one in chunk]
         progress(f"labels of {split}", begin + len(chunk), count)
     # In a directory that cannot be written to, the labels are read anew by each run.
     with contextlib.suppress(OSError):
-        np.save(noted, labels)
+        np.save(directory / f"labels-{split}.npy", labels)
     return labels
+
+
+def _noted_labels(directory: Path, split: str) -> np.ndarray | None:
+    """Return the labels that are noted beside the records; None where they are not."""
+    try:
+        labels = np.load(directory / f"labels-{split}.npy")
+        fits = labels.shape == (sum(split_lengths(directory)[split]),)
+        return labels if fits and labels.dtype == np.int32 else None
+    except (OSError, ValueError, EOFError):
+        return None

@@ -7,7 +7,7 @@ never imports TFDS.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -109,6 +109,7 @@ class Dataset:
         fingerprint: SHA-256 of all examples, the same wherever they were prepared; worked out from
             the columns where it is empty.
         image_shape: (height, width, channels) of images; empty where there are none.
+        unused: split -> why it is not read: it has no labels, or no run uses it.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     fingerprint: str = ""
     image_shape: tuple[int, ...] = ()
+    unused: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Work out the fingerprint, if it is not given."""
@@ -187,22 +189,25 @@ def open_dataset(
                 f"data.name={name}, whose config tells how they are cropped."
             )
         opened = open_photographs(directory, view, progress)
-        parts = _tested(_labelled(opened.splits), name)
-        shape = next(iter(parts.values())).images.shape[1:]
-        return Dataset(name, parts, opened.class_names, opened.fingerprint, shape)
-    found = decoded(name, directory, progress)
-    parts = _tested(_labelled(found.arrays), name)
-    return Dataset(name, parts, found.class_names, found.fingerprint, found.image_shape)
+        parts = _tested(_labelled(opened.splits))
+        return Dataset(
+            name, parts, opened.class_names, opened.fingerprint, view.image_shape, opened.unused
+        )
+    cached = decoded(name, directory, progress)
+    parts = _tested(_labelled(cached.arrays))
+    return Dataset(
+        name, parts, cached.class_names, cached.fingerprint, cached.image_shape, cached.unused
+    )
 
 
 def _labelled(splits: Mapping[str, tuple[Any, Any]]) -> dict[str, Split]:
     return {name: Split.of(image=images, label=labels) for name, (images, labels) in splits.items()}
 
 
-def _tested(parts: dict[str, Split], name: str) -> dict[str, Split]:
+def _tested(parts: dict[str, Split]) -> dict[str, Split]:
     """Call the validation split test where there is no test split, or none with labels."""
-    if "validation" in parts and (name == "imagenet" or "test" not in parts):
-        parts["test"] = parts.pop("validation")  # ImageNet's test labels are not public
+    if "validation" in parts and "test" not in parts:
+        parts["test"] = parts.pop("validation")
     return parts
 
 

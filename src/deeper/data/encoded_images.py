@@ -187,11 +187,13 @@ class Opened:
         splits: name -> photographs and labels.
         class_names: in the order of the labels.
         fingerprint: SHA-256 of all photographs' files and labels, whatever the set is called.
+        unused: split -> why it is not read.
     """
 
     splits: dict[str, tuple[Photographs, Int[np.ndarray, " n"]]]
     class_names: tuple[str, ...]
     fingerprint: str
+    unused: dict[str, str]
 
 
 def holds_photographs(directory: Path) -> bool:
@@ -214,9 +216,12 @@ def open_photographs(directory: Path, view: View, progress: Progress) -> Opened:
     """
     digest = hashlib.sha256()
     splits = {}
-    for split in array_records.split_lengths(directory):
+    read, unused = array_records.splits_read(directory)
+    class_names = array_records.class_names(directory)
+    for split in read:
         labels = array_records.labels_of(directory, split, progress)
+        array_records.require_labels(labels, len(class_names), split, directory)
         splits[split] = Photographs(directory, split, np.arange(len(labels)), view), labels
         digest.update(split.encode() + labels.astype("<i4").tobytes())
     digest.update(content_of(directory, progress).encode())
-    return Opened(splits, array_records.class_names(directory), digest.hexdigest())
+    return Opened(splits, class_names, digest.hexdigest(), unused)

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,8 @@ AT_ONCE = 64  # photographs that a thread reads at a time
 def content_of(directory: Path, progress: Progress) -> str:
     """Return a digest of the coded photographs of a prepared directory, in hex digits.
 
-    It is the same wherever they were prepared, in however many files.
+    It is the same wherever they were prepared, in however many files; splits that no run reads do
+    not count.
 
     It is kept in the directory, or in the user's cache directory where that cannot be written to.
 
@@ -37,30 +39,32 @@ def content_of(directory: Path, progress: Progress) -> str:
         UserError: a record is damaged.
     """
     files = sorted(directory.glob("*.array_record*"))
+    splits = sorted(array_records.splits_read(directory)[0])
     facts = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
     notes = [directory / NOTE, places(directory.parent.name, directory)[1] / NOTE]
     for note in notes:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             known = json.loads(note.read_text())
-            if known["files"] == facts:
+            if known["files"] == facts and known["splits"] == splits:
                 return str(known["sha256"])
-    digest = _digest(directory, progress)
+    digest = _digest(directory, splits, progress)
     for note in notes:
         with contextlib.suppress(OSError):
             note.parent.mkdir(parents=True, exist_ok=True)
             aside = note.with_name(f".{NOTE}-{os.getpid()}")
-            aside.write_text(json.dumps({"files": facts, "sha256": digest}))
+            aside.write_text(json.dumps({"files": facts, "splits": splits, "sha256": digest}))
             aside.replace(note)
             break
     return digest
 
 
-def _digest(directory: Path, progress: Progress) -> str:
+def _digest(directory: Path, splits: Sequence[str], progress: Progress) -> str:
     """Read everything; neither how the records lie in files nor how they were coded counts."""
     whole, threads = hashlib.sha256(), core_count()
     with ThreadPoolExecutor(threads) as pool:  # hashing leaves the GIL
-        for split, lengths in sorted(array_records.split_lengths(directory).items()):
-            count = sum(lengths)
+        lengths = array_records.split_lengths(directory)
+        for split in splits:
+            count = sum(lengths[split])
             step = max(AT_ONCE, -(-count // (8 * threads)))
             parts = [range(i, min(i + step, count)) for i in range(0, count, step)]
             whole.update(f"{split} {count}\n".encode())

@@ -1,6 +1,6 @@
 """Picture files as arrays: what people have, turned into what a net takes."""
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from jaxtyping import UInt8
@@ -9,7 +9,13 @@ from deeper.data import jpeg
 from deeper.data.encoded_images import View, show_into
 from deeper.errors import UserError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+# What Pillow reads and people keep pictures in, torchvision's list among it. The list is fixed: the
+# content of a data set must not depend on what a machine's Pillow was built with, and of a file it
+# cannot read it is said. Of an animation (.gif, .webp) the first picture is taken.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".tga"),
+)
 
 
 LeftOut = dict[str, list[str]]  # why -> what, by its path
@@ -48,7 +54,7 @@ def pictures_below(folder: Path, root: Path, left_out: LeftOut) -> list[Path]:
     return sorted(found)
 
 
-def is_hidden(path: Path) -> bool:
+def is_hidden(path: PurePath) -> bool:
     """Return whether a name is what systems and editors keep for themselves."""
     return path.name.startswith(".") or path.name in ("__MACOSX", "@eaDir")
 

@@ -210,15 +210,23 @@ def _train_and_test(config: RunConfig, dataset: Dataset) -> tuple[Split, Split]:
     splits = dataset.splits
     if "train" not in splits:
         raise UserError(
-            f"{dataset.name} has no training split, but {', '.join(splits)}: it cannot be used by "
-            "a run."
+            f"{dataset.name} has no training split, but {', '.join(splits) or 'no other'}"
+            f"{_and_unused(dataset)}: it cannot be used by a run."
         )
     if "test" in splits:
         return splits["train"], splits["test"]
     if not isinstance(config.data, Tfds):
-        raise UserError(f"{dataset.name} has no split to test on, but {', '.join(splits)}.")
+        raise UserError(
+            f"{dataset.name} has no split to test on, but {', '.join(splits)}"
+            f"{_and_unused(dataset)}."
+        )
     share = config.data.test_fraction
     return hold_out(splits["train"], max(1, round(share * len(splits["train"]))))
+
+
+def _and_unused(dataset: Dataset) -> str:
+    found = ", ".join(f"{split} ({why})" for split, why in dataset.unused.items())
+    return f" (there is {found}, too)" if found else ""
 
 
 def in_result(unreadable: dict[str, tuple[str, ...]]) -> dict[str, dict[str, object]]:

@@ -1,5 +1,6 @@
 """The variables that a run begins with: drawn, of another run, or from a file of weights."""
 
+import glob
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,10 @@ def source_of(config: RunConfig) -> Path | None:
     ):
         return None
     place = Path(source)
-    matches = sorted(place.parent.glob(place.name)) if "*" in place.name else [place]
+    matches = [place]
+    if "*" in place.name and not place.exists():  # of a pattern's signs, * alone is one here
+        pattern = glob.escape(place.name).replace("[*]", "*")
+        matches = sorted(place.parent.glob(pattern))
     if not matches:
         raise UserError(f"init_from={source} fits no run directory: is that run made already?")
     if len(matches) > 1:

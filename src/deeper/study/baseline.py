@@ -185,7 +185,7 @@ def run_look(mean: Mean, colour: str) -> dict[str, Any]:
 
 def _colour(gap: Mean) -> str:
     """Blue where an interval lies on the better side, orange on the worse, grey otherwise."""
-    if not gap.half_width or abs(gap.mean) <= gap.half_width:
+    if not gap.half_width or not abs(gap.mean) > gap.half_width:
         return SOFT
     return COLOURS[0] if gap.mean < 0 else COLOURS[1]
 

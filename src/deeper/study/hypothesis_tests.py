@@ -256,6 +256,7 @@ def _corrected(finding: Finding, p: float, tests: int) -> Finding:
 
 def holm(ps: Sequence[float]) -> list[float]:
     """Return p corrected for their number by Holm's step-down method, in the same order."""
+    ps = [1.0 if math.isnan(p) else p for p in ps]
     corrected = [1.0] * len(ps)
     highest = 0.0
     for rank, place in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
@@ -350,7 +351,7 @@ def _over_seeds(claim: str, differences: Mapping[int, float]) -> Finding:
             f"difference {each} points with a single seed: no test is possible, a second seed is "
             "the least",
         )
-    if summary.std <= NO_SPREAD:
+    if not summary.std > NO_SPREAD:
         return Finding(
             claim,
             OPEN,
@@ -452,7 +453,7 @@ def _trend(test: Mapping[str, Any], cells: Cells, x_name: str) -> Finding:
     agrees = (up < down) == rising
     least = _least(least_trend_p(*table.shape), f"{_seeds(len(seeds))} at {len(xs)} values")
     words += f"; Page's trend test {_p(p)} ({least})"
-    if p >= 1 - LEVEL:
+    if not p < 1 - LEVEL:
         words += f", leaning {'that' if agrees else 'the other'} way"
     return Finding(claim, _verdict(p, 1.0 if agrees else -1.0), words, p, agrees)
 
@@ -470,7 +471,7 @@ def _full_block(cells: Cells) -> tuple[list[int], list[Any]]:
 
 
 def _verdict(p: float, towards: float) -> str:
-    if p >= 1 - LEVEL:
+    if not p < 1 - LEVEL:  # NaN is no finding either
         return OPEN
     return SUPPORTED if towards > 0 else CONTRADICTED
 

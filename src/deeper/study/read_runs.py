@@ -93,7 +93,7 @@ class Run:
     def number(self, key: str) -> float | None:
         """Return a value as a number, or None where there is none; NaN and infinity are none."""
         value = self.value(key)
-        if value is None or isinstance(value, str) or not math.isfinite(value):
+        if not isinstance(value, int | float) or not math.isfinite(value):
             return None
         return float(value)
 

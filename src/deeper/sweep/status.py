@@ -116,7 +116,8 @@ def states_of(directories: Sequence[Path]) -> list[State]:
 def _with_result(state: State, result: dict[str, Any]) -> State:
     remark = str(result.get("reason") or "")
     if result.get("status") == "finished":
-        remark = f"test error {(result.get('metrics') or {}).get('test/error', float('nan')):.2f} %"
+        error = (result.get("metrics") or {}).get("test/error")  # null if it was not finite
+        remark = "no test error" if error is None else f"test error {error:.2f} %"
     steps = result.get("steps") or 0
     return replace(state, word=str(result["status"]), remark=remark, step=steps, steps=steps)
 

@@ -53,8 +53,10 @@ class Consistency:
 
     def __post_init__(self):
         """Check the values."""
-        if self.ratio < 1:
+        if not self.ratio >= 1:
             raise UserError(f"train.consistency.ratio={self.ratio}: give at least 1.")
+        if not self.weight >= 0:
+            raise UserError(f"train.consistency.weight={self.weight}: give 0 or more.")
         if not self.temperature > 0 or not 0 <= self.confidence < 1:
             raise UserError(
                 f"train.consistency.temperature={self.temperature:g} confidence="

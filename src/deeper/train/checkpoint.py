@@ -5,6 +5,7 @@ cut left half written, and puts damaged ones aside. Others use `CheckpointReader
 nothing on the disk and may read while the run writes.
 """
 
+import glob
 import json
 import logging
 import math
@@ -16,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils.epath.gpath import PosixGPath
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -35,6 +37,9 @@ class Checkpoints:
         directory: where they are; made if missing.
         mesh: the devices that a restored state goes to.
         keep: steps whose checkpoints are never removed.
+
+    Raises:
+        UserError: the directory has a name that TensorStore cannot write to.
     """
 
     def __init__(self, directory: Path, mesh: Mesh, keep: Sequence[int] = ()):
@@ -42,12 +47,13 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._failed = False
         self.directory = directory.absolute()
+        _require_writable(self.directory)
         self._sharding = NamedSharding(mesh, P())
         # Orbax's manager does not start where a checkpoint's metrics are damaged.
         self._damaged = [(step, self._put_aside(step)) for step in _without_metrics(self.directory)]
         policies = ocp.checkpoint_managers
         self._manager = ocp.CheckpointManager(
-            self.directory,
+            _Literal(self.directory),
             item_handlers=ocp.StandardCheckpointHandler(),  # without, it knows no shapes
             options=ocp.CheckpointManagerOptions(
                 best_fn=lambda metrics: metrics[_ERROR],
@@ -262,6 +268,41 @@ class CheckpointReader:
                 "had diverged. Take an earlier one with checkpoint=STEP, if it has any."
             )
         return variables
+
+
+class _Literal(PosixGPath):
+    """A directory as Orbax takes it, whose name is no pattern, whatever characters are in it.
+
+    Orbax joins the parts of a checkpoint by ``glob``, in which epath takes the whole path for a
+    pattern: in a directory such as ``runs [v3]`` it finds none, and leaves a checkpoint that nobody
+    can read, without a word.
+    """
+
+    def glob(self, pattern: str) -> Iterator["_Literal"]:
+        """Yield what fits a pattern below the directory."""
+        for found in glob.glob(f"{glob.escape(str(self))}/{pattern}"):  # noqa: PTH207 - its kin
+            yield type(self)(found)
+
+
+def _require_writable(directory: Path) -> None:
+    """Refuse a directory that TensorStore would not find, or take for another one.
+
+    It reads paths as UTF-8, a backslash as a slash, and a colon before a slash as a scheme.
+
+    Raises:
+        UserError: it is such a one.
+    """
+    try:
+        str(directory).encode()
+        odd = "\\" in str(directory) or any(part.endswith(":") for part in directory.parts)
+    except UnicodeEncodeError:
+        odd = True
+    if odd:
+        raise UserError(
+            f"No checkpoint can be written to {directory}: its name has a backslash, a colon at "
+            "the end of a part, or bytes that are no UTF-8. Choose another place: runs=DIRECTORY, "
+            "or out=DIRECTORY of `deeper weights`."
+        )
 
 
 def all_finite(tree: Any) -> bool:

@@ -58,12 +58,14 @@ class Tree:
         class_names: folders' names, sorted.
         papers: name -> content of files that go with the photographs, such as licences.
         left_out: why -> what is in the tree and was passed over.
+        found: the splits with what cannot be read, where such files were left out.
     """
 
     splits: dict[str, list[Photograph]]
     class_names: tuple[str, ...]
     papers: dict[str, bytes] = field(default_factory=dict)
     left_out: LeftOut = field(default_factory=dict)
+    found: dict[str, list[Photograph]] | None = None
 
 
 def read_tree(source: Path, fraction: float) -> Tree:
@@ -202,7 +204,8 @@ def checked(tree: Tree, on_bad: str, progress: Progress) -> Tree:
         if missing:
             name = tree.class_names[min(missing)]
             raise UserError(f"No photograph of the class {name} in {split} can be read.")
-    return replace(tree, splits=splits, left_out=tree.left_out | {UNREADABLE: errors})
+    left_out = tree.left_out | {UNREADABLE: errors}
+    return replace(tree, splits=splits, left_out=left_out, found=tree.splits)
 
 
 def _divided(classes: dict[str, list[Photograph]], fraction: float, left_out: LeftOut) -> Tree:

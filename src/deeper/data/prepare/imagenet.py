@@ -9,8 +9,9 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from deeper.data.image_files import LeftOut, is_hidden
 from deeper.data.prepare.atomic_directory import Progress
 from deeper.data.prepare.image_folder import Photograph, Tree, shuffled
 from deeper.errors import UserError
@@ -41,13 +42,14 @@ def read_imagenet(
     """
     if not source.is_dir():
         raise UserError(f"data.source={source}: there is no such directory.")
+    left_out: LeftOut = {}
     tars = (source / TRAIN_TAR, source / VALIDATION_TAR)
     if any(tar.is_file() for tar in tars):
         for tar in tars:
             if not tar.is_file():
                 raise UserError(f"{tar} is missing: {_WHERE}")
-        train = _nested(tars[0], classes, progress)
-        validation = _members(tars[1])
+        train = _nested(tars[0], classes, left_out, progress)
+        validation = _members(tars[1], left_out)
     else:
         root = next((source / r for r in ROOTS if (source / r / "train").is_dir()), None)
         if root is None:
@@ -57,7 +59,7 @@ def read_imagenet(
             )
         if not (root / "val").is_dir():
             raise UserError(f"{root / 'val'} is missing: {_WHERE}")
-        train, validation = _tree(root / "train"), _tree(root / "val")
+        train, validation = _tree(root / "train", left_out), _tree(root / "val", left_out)
     names = sorted({photograph.name.split("/")[0] for photograph in train})
     if len(names) != classes:
         raise UserError(f"{source} has {len(names):,} classes to train on, not {classes:,}.")
@@ -68,7 +70,8 @@ def read_imagenet(
                 f"The {split} split in {source} has {len(photographs):,} photographs, not "
                 f"{sizes[split]:,}: is something not copied, or not unpacked? {_WHERE}"
             )
-    return Tree({split: shuffled(some) for split, some in found.items()}, tuple(names))
+    splits = {split: shuffled(some) for split, some in found.items()}
+    return Tree(splits, tuple(names), left_out=left_out)
 
 
 _WHERE = (
@@ -77,28 +80,48 @@ _WHERE = (
 )
 
 
-def _tree(folder: Path) -> list[Photograph]:
+def _tree(folder: Path, left_out: LeftOut) -> list[Photograph]:
     """Return the photographs in a folder and its class folders."""
+    found = []
+    for place, _, files in folder.walk():  # where a link to a folder counts as a file
+        for path in (place / name for name in files):
+            if path.suffix != ".JPEG" and path.is_dir():
+                left_out.setdefault("links to folders", []).append(str(path))
+            elif _is_photograph(path, str(path), left_out):
+                found.append(path)
     return [
         Photograph(path, path.stat().st_size, str(path.relative_to(folder)), -1)
-        for path in sorted(folder.rglob("*.JPEG"))
+        for path in sorted(found)
     ]
 
 
-def _members(path: Path) -> list[Photograph]:
+def _is_photograph(name: PurePath, told: str, left_out: LeftOut) -> bool:
+    """Whether a file is called as ImageNet's photographs are; if not, it is noted."""
+    if is_hidden(name):
+        why = "hidden"
+    elif name.suffix != ".JPEG":
+        why = name.suffix or "without a suffix"
+    else:
+        return True
+    left_out.setdefault(why, []).append(told)
+    return False
+
+
+def _members(path: Path, left_out: LeftOut) -> list[Photograph]:
     """Return the photographs in a tar."""
     try:
         with tarfile.open(path) as tar:
             return [
                 Photograph(path, member.size, Path(member.name).name, -1, member.offset_data)
                 for member in tar
-                if member.name.endswith(".JPEG")
+                if not member.isdir()
+                and _is_photograph(PurePath(member.name), f"{path}: {member.name}", left_out)
             ]
     except (tarfile.TarError, EOFError) as error:
         raise UserError(f"{path} is damaged ({error}): get it again.") from error
 
 
-def _nested(path: Path, classes: int, progress: Progress) -> list[Photograph]:
+def _nested(path: Path, classes: int, left_out: LeftOut, progress: Progress) -> list[Photograph]:
     """Return the photographs in a tar of a tar a class."""
     found = []
     try:
@@ -106,6 +129,8 @@ def _nested(path: Path, classes: int, progress: Progress) -> list[Photograph]:
             for done, outer in enumerate(tar, 1):
                 inside = tar.extractfile(outer) if outer.name.endswith(".tar") else None
                 if inside is None:
+                    if not outer.isdir():
+                        left_out.setdefault("no tar", []).append(f"{path}: {outer.name}")
                     continue
                 with tarfile.open(fileobj=inside) as inner:
                     found += [
@@ -117,7 +142,10 @@ def _nested(path: Path, classes: int, progress: Progress) -> list[Photograph]:
                             outer.offset_data + member.offset_data,
                         )
                         for member in inner
-                        if member.name.endswith(".JPEG")
+                        if not member.isdir()
+                        and _is_photograph(
+                            PurePath(member.name), f"{path}: {outer.name}: {member.name}", left_out
+                        )
                     ]
                 progress(f"contents of {path.name}", done, classes)
     except (tarfile.TarError, EOFError) as error:

@@ -12,13 +12,14 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deeper.data.image_files import LeftOut
 from deeper.data.prepare.atomic_directory import Progress
 from deeper.data.prepare.image_folder import Photograph, Tree
 from deeper.data.prepare.jpeg_storage import Storage, write_storage
@@ -27,7 +28,7 @@ from deeper.platform_support import core_count
 
 SHARD = 128 << 20  # bytes, about
 SIGNATURE = "unfinished"  # file that tells what is being written
-SOURCE = "source.json"  # file that tells what was written, by names and sizes
+SOURCE = "source.json"  # file that tells what was found, by names and sizes, and what left out
 
 
 def write(
@@ -106,7 +107,8 @@ def write(
     for paper, content in tree.papers.items():
         (place / paper).write_bytes(content)
     write_storage(place, storage)
-    (place / SOURCE).write_text(json.dumps({"sha256": signature_of(tree)}) + "\n")
+    source = {"sha256": signature_of(tree.found or tree.splits), "left_out": tree.left_out}
+    (place / SOURCE).write_text(json.dumps(source) + "\n", encoding="utf-8")
     (place / SIGNATURE).unlink()
     tfds.folder_dataset.write_metadata(
         data_dir=place,
@@ -129,7 +131,7 @@ def _name(info: Path, name: str) -> None:
 
 def _require_same(place: Path, tree: Tree, storage: Storage) -> None:
     """Start afresh if what was begun here is of other photographs, or stored in another way."""
-    signature = f"{storage} {signature_of(tree)}"
+    signature = f"{storage} {signature_of(tree.splits)}"
     begun = place / SIGNATURE
     if begun.is_file() and begun.read_text(encoding="utf-8") == signature:
         return
@@ -138,10 +140,10 @@ def _require_same(place: Path, tree: Tree, storage: Storage) -> None:
     begun.write_text(signature, encoding="utf-8")
 
 
-def signature_of(tree: Tree) -> str:
+def signature_of(splits: Mapping[str, Sequence[Photograph]]) -> str:
     """Return a digest of the photographs' names, sizes, splits and classes."""
     digest = hashlib.sha256()
-    for split, photographs in tree.splits.items():
+    for split, photographs in splits.items():
         for p in photographs:
             digest.update(f"{split} {p.name} {p.size} {p.label}\n".encode())
     return digest.hexdigest()
@@ -149,11 +151,22 @@ def signature_of(tree: Tree) -> str:
 
 def is_of(directory: Path, tree: Tree) -> bool | None:
     """Whether a prepared directory was written of these photographs; None if it does not say."""
+    known = _source(directory).get("sha256")
+    return None if known is None else bool(known == signature_of(tree.found or tree.splits))
+
+
+def noted_left_out(directory: Path) -> LeftOut:
+    """Return what was left out of a prepared directory, as far as it says so."""
+    noted = _source(directory).get("left_out")
+    return noted if isinstance(noted, dict) else {}
+
+
+def _source(directory: Path) -> dict[str, Any]:
     try:
-        known: str = json.loads((directory / SOURCE).read_text())["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return known == signature_of(tree)
+        noted = json.loads((directory / SOURCE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
 
 
 def _shards(photographs: Sequence[Photograph]) -> list[list[Photograph]]:
