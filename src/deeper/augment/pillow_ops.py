@@ -1,7 +1,7 @@
 """The operations of augmentation policies on one image, with Pillow's arithmetic.
 
 The policies' papers and torchvision work with Pillow, so its integer arithmetic, rounding and fill
-are the reference; `tests/augment/test_image.py` holds every operation against it.
+are the reference; `tests/augment/test_pillow_ops.py` holds every operation against it.
 
 `transform` is the one way in. It takes a batch with operations and strengths for each image, and
 differs by platform in form alone:

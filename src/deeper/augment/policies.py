@@ -2,7 +2,7 @@
 
 Ranges, signs and defaults are torchvision's (`torchvision.transforms.autoaugment`, version 0.29),
 which follow the papers named below; `tests/augment/test_policies.py` holds the tables against it.
-A policy draws operations and strengths; `image.transform` applies them.
+A policy draws operations and strengths; `pillow_ops.transform` applies them.
 """
 
 from abc import ABC, abstractmethod

@@ -81,8 +81,8 @@ class Random(Policy):
     """One operation by name, at a strength drawn evenly between two.
 
     Attributes:
-        operation: one of `image.KINDS`.
-        low: least strength, in the unit of `image.STRENGTHS`.
+        operation: one of `op_table.KINDS`.
+        low: least strength, in the unit of `op_table.STRENGTHS`.
         high: largest strength.
         probability: share of the images that it is applied to.
     """

@@ -62,7 +62,7 @@ def run_frozen(config: DictConfig, path: Path, overrides: list[str] | None = Non
     """Train what a frozen config says, or go on where an earlier call was cut.
 
     Args:
-        config: from `build.frozen`, or read from a ``config.yaml``.
+        config: from `run.build.frozen`, or read from a ``config.yaml``.
         path: the run directory.
         overrides: that make the config, for the record; None where they are not known.
     """
