@@ -34,6 +34,7 @@ QUICK = (
     "data/test_prepare.py",
     "data/test_unreadable.py",
     "data/test_dataset.py",
+    "data/test_splitting.py",
     "data/test_tfds_prepared.py",
     "study/test_collect.py",
     "study/test_differences.py",

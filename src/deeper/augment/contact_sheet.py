@@ -20,11 +20,11 @@ from deeper.augment.crops_and_colour import (
     RandomCrop,
     RandomErasing,
     RandomResizedCrop,
-    augment,
 )
 from deeper.augment.mixing import CutMix, Mixup
 from deeper.augment.op_table import COLOUR, KINDS, STRENGTHS
 from deeper.augment.pillow_ops import transform
+from deeper.augment.pipeline import augment
 from deeper.plotting import SOFT, STYLE
 
 Pictures = UInt8[np.ndarray, "n height width channels"]

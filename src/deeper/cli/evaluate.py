@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool
 from omegaconf import DictConfig
 
-from deeper.augment.crops_and_colour import Normalise
+from deeper.augment.pipeline import Normalise
 from deeper.cli.live_display import bar
 from deeper.cli.output_files import check_file
 from deeper.cli.terminal import open_console

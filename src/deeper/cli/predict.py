@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from deeper.augment.crops_and_colour import Normalise
+from deeper.augment.pipeline import Normalise
 from deeper.cli.live_display import bar
 from deeper.cli.output_files import check_file
 from deeper.cli.terminal import open_console

@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh
 from omegaconf import DictConfig, OmegaConf
 
-from deeper.augment.crops_and_colour import left_out_on_grey
+from deeper.augment.pipeline import left_out_on_grey
 from deeper.config import identity
 from deeper.config.compose import plain_values
 from deeper.config.instantiate import build

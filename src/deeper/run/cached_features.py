@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from omegaconf import DictConfig
 from rich.console import Console
 
-from deeper.augment.crops_and_colour import Normalise
+from deeper.augment.pipeline import Normalise
 from deeper.cli.live_display import bar
 from deeper.data.dataset import Split
 from deeper.data.encoded_images import Photographs

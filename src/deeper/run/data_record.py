@@ -12,7 +12,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from deeper.data.dataset import Dataset, only_classes, open_dataset, prepared_directory
+from deeper.data.dataset import Dataset, open_dataset, prepared_directory
+from deeper.data.splitting import only_classes
 from deeper.errors import UserError
 from deeper.record.atomic_files import read_json
 from deeper.record.run_directory import DATA

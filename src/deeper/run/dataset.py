@@ -11,15 +11,9 @@ from rich.progress import TaskID
 
 from deeper.cli.live_display import bar
 from deeper.cli.terminal import open_console
-from deeper.data.dataset import (
-    Dataset,
-    Split,
-    first_of_draw,
-    hold_out,
-    only_classes,
-    open_dataset,
-)
+from deeper.data.dataset import Dataset, Split, open_dataset
 from deeper.data.encoded_images import MIDDLE, Photographs, View
+from deeper.data.splitting import first_of_draw, hold_out, only_classes
 from deeper.data.unreadable import readable
 from deeper.errors import UserError
 

@@ -11,9 +11,10 @@ from jaxtyping import Bool, Int32
 from omegaconf import DictConfig
 
 from deeper.data.array_records import split_lengths
-from deeper.data.dataset import Split, only_classes, open_dataset, prepared_directory
+from deeper.data.dataset import Split, open_dataset, prepared_directory
 from deeper.data.encoded_images import Photographs, holds_photographs
 from deeper.data.prepare.imagenet import CLASSES, wordnet_ids
+from deeper.data.splitting import only_classes
 from deeper.errors import UserError
 from deeper.run import data_record
 from deeper.run.dataset import leave_out_unreadable, view_of
