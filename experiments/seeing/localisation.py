@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deeper.augment.crops_and_colour import Normalise
+from deeper.augment.pipeline import Normalise
 from deeper.interpret.attribution import grad_cam
 from deeper.interpret.traced_net import Opened
 from deeper.run import device, load

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from deeper.augment.crops_and_colour import Normalise
+from deeper.augment.pipeline import Normalise
 from deeper.data.encoded_images import View
 from deeper.data.image_files import read_picture
 from deeper.models.resnet import resnet

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeper.augment.crops_and_colour import Normalise
+from deeper.augment.pipeline import Normalise
 from deeper.errors import UserError
 from deeper.interpret import attribution, figures
 from deeper.interpret.activation_maximisation import maximise

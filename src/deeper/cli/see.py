@@ -14,7 +14,7 @@ import jinja2
 import numpy as np
 from omegaconf import DictConfig
 
-from deeper.augment.crops_and_colour import Normalise
+from deeper.augment.pipeline import Normalise
 from deeper.cli.live_display import bar
 from deeper.cli.output_files import check_directory
 from deeper.cli.terminal import open_console

@@ -123,7 +123,7 @@ class OperationArguments:
 
 @dataclass(frozen=True)
 class ConsistencyArguments:
-    """Arguments of `deeper.train.consistency.Consistency`."""
+    """Arguments of `deeper.tasks.consistency.Consistency`."""
 
     ratio: int = setting("unlabelled images for each labelled one", least=1)
     weight: float = setting("of the unlabelled images' loss", least=0)

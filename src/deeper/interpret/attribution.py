@@ -32,7 +32,7 @@ def gradient(net: Opened, images: Images, classes: Classes, rule: Rule = "gradie
     return jax.grad(lambda pixels: scores(net, pixels, classes, rule=rule).sum())(images)
 
 
-# What takes many gradients loops in Python: in a compiled loop XLA:CPU is slow (`models.cpu`).
+# What takes many gradients loops in Python: XLA:CPU is slow in a compiled loop (`cpu_dispatch`).
 
 
 def integrated_gradients(

@@ -61,7 +61,7 @@ def answer(
     images: Float[Array, "batch height width channels"],
     sizes: Int32[Array, "batch 2"],
 ) -> Float[Array, "batch classes"]:
-    """Return logits of images that may be smaller than their array; see `extent`.
+    """Return logits of images that may be smaller than their array; see `valid_region`.
 
     Args:
         net: from `over_whole_images`; if it is not `of_our_layers`, images fill their array.
@@ -76,7 +76,7 @@ def answer(
 
 
 def of_our_layers(net: nn.Module) -> bool:
-    """Return whether a net is one of this package's, whose layers know of `extent`."""
+    """Return whether a net is one of this package's, whose layers know of `valid_region`."""
     own = [one for one in type(net).__mro__ if issubclass(one, nn.Module) and one is not nn.Module]
     return all(one.__module__.startswith("deeper.models.") for one in own)
 

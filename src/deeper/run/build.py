@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from deeper.augment.crops_and_colour import left_out_on_grey
+from deeper.augment.pipeline import left_out_on_grey
 from deeper.config.instantiate import build
 from deeper.config.schema import RunConfig
 from deeper.errors import UserError

@@ -7,15 +7,9 @@ from typing import Any
 from deeper.config.data_sections import ImageFolder, OwnDataset, Tfds
 from deeper.config.instantiate import build
 from deeper.config.schema import RunConfig
-from deeper.data.dataset import (
-    Dataset,
-    Split,
-    first_of_draw,
-    hold_out,
-    only_classes,
-    open_dataset,
-)
+from deeper.data.dataset import Dataset, Split, open_dataset
 from deeper.data.encoded_images import MIDDLE, Photographs, View
+from deeper.data.splitting import first_of_draw, hold_out, only_classes
 from deeper.data.unreadable import readable
 from deeper.errors import UserError
 from deeper.progress import Progress, quiet

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from deeper.augment.crops_and_colour import Normalise
+from deeper.augment.pipeline import Normalise
 from deeper.config.schema import RunConfig
 from deeper.errors import UserError
 from deeper.interpret.features import extract, inputs_of, outputs_of

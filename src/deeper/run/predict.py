@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from deeper.augment.crops_and_colour import Normalise
+from deeper.augment.pipeline import Normalise
 from deeper.data.encoded_images import View
 from deeper.data.image_files import is_turned, read_picture
 from deeper.errors import UserError

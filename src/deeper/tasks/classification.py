@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int32, Shaped
 
-from deeper.augment.crops_and_colour import Normalise, augment, mixes
+from deeper.augment.pipeline import Normalise, augment, mixes
 from deeper.config.instantiate import build
 from deeper.tasks.task import Batch, Keys, Rows
 from deeper.train import losses

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from deeper.augment.crops_and_colour import augment, mixes
+from deeper.augment.pipeline import augment, mixes
 from deeper.config.instantiate import build
 from deeper.errors import UserError
 from deeper.tasks.classification import Classification, classification
