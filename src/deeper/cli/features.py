@@ -39,8 +39,11 @@ def run(config: DictConfig) -> None:
     else:
         splits = data_record.open_own_splits(path, of_run)
     model = weights.model
-    layer = config.layer or f"input of {stages_of(model, tuple(of_run.data.image_shape)).head}"
-    apply = outputs_of(model, layer) if config.layer else inputs_of(model, layer.split()[-1])
+    if config.layer:
+        layer, apply = config.layer, outputs_of(model, config.layer)
+    else:
+        head = stages_of(model, tuple(of_run.data.image_shape)).head
+        layer, apply = f"input of {head}", inputs_of(model, head)
     variables = replicate(weights.variables, device.one())
     parts = {"train": splits.train, "test": splits.test}
     found = {}
