@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 
 from deeper.augment.pipeline import Normalise
 from deeper.interpret import attribution
-from deeper.interpret.traced_net import Opened
+from deeper.interpret.traced_net import TracedNet
 from deeper.models.initializers import initialise
 from deeper.run import device, load
 from deeper.run.dataset import open_splits
@@ -52,14 +52,14 @@ def main(run: Path) -> None:
         return {name: np.abs(np.asarray(m)).reshape(IMAGES, -1) for name, m in found.items()}
 
     now = jax.tree.map(np.asarray, weights.variables)
-    trained = maps(Opened(weights.model, now, shape))
+    trained = maps(TracedNet(weights.model, now, shape))
     result = {"net": run.name, "step": weights.step, "images": IMAGES, "drawn_anew_down_to": {}}
     for layer in CASCADE:
         now = {
             kind: {k: fresh[kind][k] if k == layer else v for k, v in layers.items()}
             for kind, layers in now.items()
         }
-        found = maps(Opened(weights.model, now, shape))
+        found = maps(TracedNet(weights.model, now, shape))
         result["drawn_anew_down_to"][layer] = {
             name: round(float(np.nanmean([
                 spearmanr(a, b).statistic

@@ -14,7 +14,7 @@ from deeper.errors import UserError
 from deeper.interpret import attribution, figures
 from deeper.interpret.activation_maximisation import maximise
 from deeper.interpret.gradient_scales import Measure
-from deeper.interpret.traced_net import LOGITS, Opened
+from deeper.interpret.traced_net import LOGITS, TracedNet
 from deeper.models.initializers import initialise
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
@@ -43,7 +43,7 @@ def subject():
 
 @pytest.mark.parametrize("model", [resnet(14, 10, width=4), vgg(11, 10, hidden=16)])
 def test_fields_of_maps_are_those_of_the_layers(model):
-    net = Opened(model, initialise(model, 0, (32, 32, 1)), (32, 32, 1))
+    net = TracedNet(model, initialise(model, 0, (32, 32, 1)), (32, 32, 1))
     fields, layers = net.fields, layers_of(model, (32, 32, 1))
     convolutions = [layer for layer in layers if layer.kind == "conv"]
     assert convolutions
@@ -87,7 +87,7 @@ def test_what_is_maximised_rises_and_regularisers_make_it_smoother(subject):
 def test_other_weights_give_another_map(subject, name):
     """The sanity check of Adebayo et al. 2018 (arXiv:1810.03292): weights drawn anew."""
     _, images, classes = subject.first(6)
-    other = Opened(subject.model, initialise(subject.model, 1, SHAPE), SHAPE)
+    other = TracedNet(subject.model, initialise(subject.model, 1, SHAPE), SHAPE)
 
     def maps(net):
         if name == "grad_cam":

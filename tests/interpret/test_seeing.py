@@ -11,7 +11,7 @@ import pytest
 from deeper.errors import UserError
 from deeper.interpret import attribution
 from deeper.interpret.deconvnet import TOP, project, strongest
-from deeper.interpret.traced_net import LOGITS, Opened
+from deeper.interpret.traced_net import LOGITS, TracedNet
 from deeper.models.alexnet import alexnet
 from deeper.models.googlenet import googlenet
 from deeper.models.initializers import initialise
@@ -34,7 +34,7 @@ def opened(model, shape, seed=0):
         return jnp.asarray(deviation * rng.normal(size=leaf.shape), jnp.float32)
 
     variables = {"params": {}, "batch_stats": {}} | jax.tree.map(drawn, variables)
-    return Opened(model, variables, shape), variables
+    return TracedNet(model, variables, shape), variables
 
 
 def pictures(n, shape):
@@ -103,7 +103,7 @@ def small():
     images = pictures(12, SHAPE)
     variables = Small().init(jax.random.key(0), images, train=False)
     variables = {"params": variables["params"]}
-    return Opened(Small(), variables, SHAPE), variables["params"], images
+    return TracedNet(Small(), variables, SHAPE), variables["params"], images
 
 
 def numpy_conv(x, kernel, bias):

@@ -1,6 +1,6 @@
 """Which pixels an answer comes from: gradients, class activation maps, occlusion.
 
-All take normalised images and return a map a pixel; they differ in what they ask of `Opened`.
+All take normalised images and return a map a pixel; they differ in what they ask of `TracedNet`.
 """
 
 from collections.abc import Callable
@@ -10,20 +10,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from deeper.interpret.traced_net import LOGITS, Images, Opened, Rule
+from deeper.interpret.traced_net import LOGITS, Images, Rule, TracedNet
 
 Classes = Int[Array, " batch"]
 PixelMaps = Float[Array, "batch height width channels"]
 Heat = Float[Array, "batch height width"]
 
 
-def scores(net: Opened, images: Images, classes: Classes, **options: Any) -> Float[Array, " batch"]:
+def scores(
+    net: TracedNet, images: Images, classes: Classes, **options: Any
+) -> Float[Array, " batch"]:
     """Return each image's logit of its class."""
     logits = net(images, [LOGITS], **options)[LOGITS]
     return jnp.take_along_axis(logits, classes[:, None], axis=1)[:, 0]
 
 
-def gradient(net: Opened, images: Images, classes: Classes, rule: Rule = "gradient") -> PixelMaps:
+def gradient(
+    net: TracedNet, images: Images, classes: Classes, rule: Rule = "gradient"
+) -> PixelMaps:
     """Return the class score's gradient by the pixels (Simonyan et al. 2013, arXiv:1312.6034).
 
     With the rule ``guided`` it is guided backpropagation (Springenberg et al. 2014), with
@@ -36,7 +40,7 @@ def gradient(net: Opened, images: Images, classes: Classes, rule: Rule = "gradie
 
 
 def integrated_gradients(
-    net: Opened,
+    net: TracedNet,
     images: Images,
     classes: Classes,
     steps: int = 64,
@@ -63,7 +67,7 @@ def integrated_gradients(
 
 
 def smooth_grad(
-    net: Opened,
+    net: TracedNet,
     images: Images,
     classes: Classes,
     key: Key[Array, ""],
@@ -99,7 +103,7 @@ def smooth_grad(
 
 
 def _maps_and_gradients(
-    net: Opened, images: Images, classes: Classes, layer: str
+    net: TracedNet, images: Images, classes: Classes, layer: str
 ) -> tuple[Array, Array]:
     """Return a layer's maps, and the class scores' gradient by them."""
     shape = (len(images), *net.shape(layer, spatial=True))
@@ -113,14 +117,14 @@ def _maps_and_gradients(
     return maps, gradients
 
 
-def grad_cam(net: Opened, images: Images, classes: Classes, layer: str) -> Heat:
+def grad_cam(net: TracedNet, images: Images, classes: Classes, layer: str) -> Heat:
     """Return Grad-CAM on a layer's grid (Selvaraju et al. 2016, arXiv:1610.02391, section 3)."""
     maps, gradients = _maps_and_gradients(net, images, classes, layer)
     weights = gradients.mean(axis=(1, 2), keepdims=True)
     return jnp.maximum((weights * maps).sum(axis=-1), 0.0)
 
 
-def grad_cam_plus_plus(net: Opened, images: Images, classes: Classes, layer: str) -> Heat:
+def grad_cam_plus_plus(net: TracedNet, images: Images, classes: Classes, layer: str) -> Heat:
     """Return Grad-CAM++ on a layer's grid (Chattopadhay et al. 2017, arXiv:1710.11063, eq. 19).
 
     As in the paper the score is the exponential of the logit, so that all derivatives are powers
@@ -135,7 +139,7 @@ def grad_cam_plus_plus(net: Opened, images: Images, classes: Classes, layer: str
 
 
 def occlusion(
-    net: Opened,
+    net: TracedNet,
     images: Images,
     classes: Classes,
     *,
@@ -179,7 +183,7 @@ def occlusion(
     return jnp.moveaxis(jnp.stack(found), 2, 0)
 
 
-def effective_field(net: Opened, images: Images, layer: str) -> Float[Array, "height width"]:
+def effective_field(net: TracedNet, images: Images, layer: str) -> Float[Array, "height width"]:
     """Return how strongly the middle of a layer's maps depends on each pixel.
 
     Luo et al. 2016 (arXiv:1701.04128), section 4: the gradient of the middle place, with ones as

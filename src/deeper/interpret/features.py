@@ -77,6 +77,11 @@ def outputs_of(model: nn.Module, layer: str) -> Apply:
     return outputs
 
 
+def channel_means(outputs: Float[Array, "batch ... channels"]) -> Float[Array, "batch channels"]:
+    """Return maps averaged over their places (all axes between the first and the last)."""
+    return outputs.mean(tuple(range(1, outputs.ndim - 1))) if outputs.ndim > 2 else outputs
+
+
 def extract(
     apply: Apply,
     variables: Any,
@@ -102,7 +107,7 @@ def extract(
     @jax.jit
     def features(variables, batch):
         found = apply(variables, normalise(batch))
-        found = found.mean((1, 2)) if found.ndim == 4 else found
+        found = channel_means(found)
         return found.reshape(len(found), -1).astype(jnp.float32)
 
     parts = []

@@ -17,8 +17,8 @@ from deeper.interpret import activation_maximisation, attribution, deconvnet, dr
 from deeper.interpret.cka import cka
 from deeper.interpret.gradient_scales import Measure, Scales
 from deeper.interpret.probes import logistic
-from deeper.interpret.traced_net import LOGITS, Opened
-from deeper.profile.layer_table import Field, layers_of
+from deeper.interpret.traced_net import LOGITS, TracedNet
+from deeper.profile.layer_table import layers_of
 
 Stored = UInt8[np.ndarray, "n height width channels"]
 Labels = Int32[np.ndarray, " n"]
@@ -65,9 +65,9 @@ class Subject:
         return height, width, channels
 
     @cached_property
-    def net(self) -> Opened:
+    def net(self) -> TracedNet:
         """Return the net, opened."""
-        return Opened(self.model, self.variables, self.shape)
+        return TracedNet(self.model, self.variables, self.shape)
 
     def first(self, n: int) -> tuple[list[drawing.Picture], Any, Any]:
         """Return the first images: as pictures, normalised, and their classes."""
@@ -88,7 +88,7 @@ def _batches(count: int) -> Iterator[np.ndarray]:
         yield np.arange(begin, begin + BATCH)
 
 
-def layer_of(net: Opened, wish: str | None) -> str:
+def layer_of(net: TracedNet, wish: str | None) -> str:
     """Return a layer with maps: the one that is meant, or the last stage."""
     if wish is None:
         return net.stages[-1]
@@ -147,7 +147,7 @@ def fields(subject: Subject, n: int, out: Path) -> None:
         if seen is None:
             continue
         height, width, _ = net.shape(name)
-        box = [_span(one, middle // 2) for one, middle in zip(seen, (height, width), strict=True)]
+        box = [axis.span(size // 2) for axis, size in zip(seen, (height, width), strict=True)]
         effective = np.asarray(attribution.effective_field(net, images, name))[..., None]
         rows.append((_boxed(picture, box), effective / max(effective.max(), 1e-12)))
         headings.append(f"{plain(name)}: {seen[0].size}")
@@ -183,7 +183,9 @@ def deconvnet_stages(subject: Subject, layers: Sequence[str], channels: int, out
             back = np.asarray(project(subject.normalise(jnp.asarray(shown)), channel, row, column))
             seen = net.fields.get(layer)
             spans = [
-                seen and tuple(_span(one, at) for one, at in zip(seen, place, strict=True))
+                None
+                if seen is None
+                else tuple(axis.span(at) for axis, at in zip(seen, place, strict=True))
                 for place in zip(row, column, strict=True)
             ]
             mean = np.asarray(subject.mean)
@@ -327,7 +329,7 @@ def _means(
     @jax.jit
     def means(pixels: Any) -> Any:
         found = net(subject.normalise(pixels), layers)
-        return {k: v.mean((1, 2)) if v.ndim == 4 else v for k, v in found.items()}
+        return {name: features.channel_means(values) for name, values in found.items()}
 
     parts: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
     for numbers in _batches(len(images)):
@@ -364,16 +366,11 @@ def dynamics(subjects: Sequence[Subject], examples: int, out: Path) -> dict[str,
     return {net: {step: one.rounded() for step, one in of.items()} for net, of in found.items()}
 
 
-def blocks(net: Opened) -> list[str]:
+def blocks(net: TracedNet) -> list[str]:
     """Return what a net is made of: blocks where it has some, else its layers with maps."""
-    maps = [name for name in net.layers if len(net.shapes[name]) == 3]
+    maps = net.maps
     found = [name for name in maps if "block" in name.split("/")[-1]]
     return found or [name for name in maps if not name.endswith("_out")]
-
-
-def _span(field: Field, place: int) -> tuple[int, int]:
-    """Return first and last pixel that a place sees, along one axis."""
-    return round(field.first + place * field.jump), round(field.last + place * field.jump)
 
 
 def _cut(

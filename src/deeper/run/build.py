@@ -14,6 +14,7 @@ from deeper.augment.pipeline import left_out_on_grey
 from deeper.config.instantiate import build
 from deeper.config.schema import RunConfig
 from deeper.errors import UserError
+from deeper.models.adapters import adapted
 from deeper.models.initializers import shapes_of
 from deeper.profile.macs import Summary, summarise
 from deeper.profile.stages import Stages, stages_of
@@ -44,7 +45,7 @@ def build_model(config: RunConfig) -> nn.Module:
             f"{config.data.classes} classes: leave model.classes out, or set it to "
             f"{config.data.classes}."
         )
-    return transfer.cut(build(config.model), config)
+    return transfer.cut(adapted(build(config.model)), config)
 
 
 @dataclass(frozen=True)
