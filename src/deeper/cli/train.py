@@ -18,12 +18,12 @@ from rich.console import Console
 from deeper.cli import dry
 from deeper.cli.banner import banner, banner_facts, transfer_lines
 from deeper.cli.live_display import Pipe, Watcher, watcher
-from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED, USER_ERROR, tell
+from deeper.cli.main import tell
 from deeper.cli.stop_signals import asking_to_stop
 from deeper.cli.terminal import open_console
 from deeper.config.identity import config_hash, run_directory
 from deeper.config.schema import RunConfig
-from deeper.errors import UserError
+from deeper.errors import ExitCode, UserError
 from deeper.profile.stages import stages_of
 from deeper.record.atomic_files import to_json
 from deeper.record.environment import environment
@@ -81,7 +81,7 @@ def run_frozen(config: DictConfig, path: Path, overrides: list[str] | None = Non
                 console.print(
                     f"{path} is {status} already; remove it to run it again.", soft_wrap=True
                 )
-                return FINISHED if status == "finished" else DIVERGED
+                return ExitCode.FINISHED if status == "finished" else ExitCode.DIVERGED
             watch = watcher(console, f"{config.label} s{config.seed}")
             try:
                 return _train(config, directory, overrides, console, watch, stop)
@@ -100,7 +100,7 @@ def _held(path: Path, config: Mapping[str, Any]) -> Iterator[RunDirectory]:
         if from_first(True):
             yield Beside(path)
             return
-        raise SystemExit(USER_ERROR)  # the first one says why
+        raise SystemExit(ExitCode.USER_ERROR)  # the first one says why
     try:
         directory = RunDirectory.open(path, config, config_hash(config))
     except Exception:
@@ -121,7 +121,7 @@ def _tell_of_several(error: BaseException) -> int:
         f"it goes on from its last checkpoint. ({reason})",
         file=sys.stderr,
     )
-    return FAILED
+    return ExitCode.FAILED
 
 
 def check(config: DictConfig) -> None:
@@ -289,21 +289,21 @@ def _say(outcome: Outcome, directory: RunDirectory, console: Console) -> int:
                     "as wrong."
                 )
         console.print(str(directory.path))
-        return FINISHED
+        return ExitCode.FINISHED
     if outcome.status == "interrupted":
         console.print(
             f"Stopped after step {outcome.step}; the same command goes on from there. "
             f"{directory.path}",
             soft_wrap=True,
         )
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     console.print(
         f"The {outcome.not_finite} became not finite at step {outcome.step}: try a smaller "
         f"optimizer.learning_rate, a longer schedule.warmup or "
         f"train.gradient_clip=1. {directory.path}"
     )
     console.print(str(directory.path), soft_wrap=True)
-    return DIVERGED
+    return ExitCode.DIVERGED
 
 
 def _dry(config: DictConfig, console: Console) -> int:
@@ -315,7 +315,7 @@ def _dry(config: DictConfig, console: Console) -> int:
     hours = ", ".join(f"{value:.3g} (one {name})" for name, value in one.hours.items())
     console.print(f"hours          {hours}")
     console.print(dry.assumptions(config), style="dim")
-    return FINISHED
+    return ExitCode.FINISHED
 
 
 class _StopSignals:

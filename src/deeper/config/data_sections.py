@@ -45,13 +45,13 @@ class Photographs(ImagesOfOneSize):
     )
     shorter_side: int = setting("pixels, before the middle is evaluated", least=1)
     antialias: bool = setting("in resizing")
-    exif: Literal["apply", "ignore"] = setting(
-        "EXIF orientation; older configs, which have no such key, ignore it", default="ignore"
-    )
     workers: int | None = setting("that decode at a time", least=1)
     processes: bool | Literal["auto"] = setting("decode in processes, not threads")
     on_bad: Literal["raise", "skip"] = setting(
         "what to do with photographs that cannot be read", default="raise"
+    )
+    exif: Literal["apply", "ignore"] = setting(
+        "EXIF orientation; older configs, which have no such key, ignore it", default="ignore"
     )
 
 
