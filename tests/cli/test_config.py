@@ -11,14 +11,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from deeper.cli.banner import seen_of
-from deeper.cli.main import FAILED, USER_ERROR, tell
+from deeper.cli.main import tell
 from deeper.config import instantiate
 from deeper.config.compose import register_resolvers
 from deeper.config.identity import config_hash, run_directory
 from deeper.config.yaml_files import conf_directory
 from deeper.data.dataset import Split, known_size
 from deeper.data.encoded_images import View
-from deeper.errors import UserError
+from deeper.errors import ExitCode, UserError
 from deeper.run import build, input_pipeline
 from deeper.run.dataset import Splits, view_of
 
@@ -322,10 +322,10 @@ def test_project_and_entity_of_wandbs_environment_are_taken_unless_they_are_give
 def test_what_breaks_while_a_mistake_is_being_handled_is_no_mistake_of_the_user(capsys):
     mistake, broken = UserError("data.dir is wrong."), ZeroDivisionError("ours")
     broken.__context__ = mistake
-    assert tell(broken) == FAILED
+    assert tell(broken) == ExitCode.FAILED
     broken.__cause__ = mistake
     assert "ZeroDivisionError" in capsys.readouterr().err
-    assert tell(broken) == USER_ERROR
+    assert tell(broken) == ExitCode.USER_ERROR
 
 
 def test_features_of_four_bytes_a_value_count_four_bytes(monkeypatch):

@@ -13,11 +13,12 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import deeper
-from deeper.cli import main, train
+from deeper.cli import train
 from deeper.cli.live_display import bar
 from deeper.cli.status_table import table as status_table
 from deeper.cli.terminal import open_console, tables
 from deeper.config.identity import config_hash
+from deeper.errors import ExitCode
 from deeper.record.run_directory import RunDirectory
 from deeper.run import build
 from deeper.sweep import local
@@ -69,7 +70,7 @@ def test_a_path_with_brackets_is_told_as_it_is(tmp_path, capfd):
     plain = build.plain_config(arm.config)
     RunDirectory.open(arm.directory, plain, config_hash(plain)).close()
     (arm.directory / "result.json").write_text(json.dumps({"status": "finished"}))
-    assert train.run_frozen(frozen_config(arm.directory), arm.directory) == main.FINISHED
+    assert train.run_frozen(frozen_config(arm.directory), arm.directory) == ExitCode.FINISHED
     assert f"{arm.directory} is finished already" in capfd.readouterr().out
 
 

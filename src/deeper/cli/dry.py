@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from deeper.cli.main import FINISHED
 from deeper.cli.terminal import open_console, tables
 from deeper.config.identity import run_directory
 from deeper.data.catalogue import CATALOGUE
 from deeper.data.dataset import known_size
+from deeper.errors import ExitCode
 from deeper.kernels import cpu_dispatch
 from deeper.profile.macs import Summary, summarise
 from deeper.run import build, dataset, device
@@ -128,7 +128,7 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> in
     show(costs, configs[0], console)
     for line in decidable(configs, _names(configs, overrides), costs):
         console.print(line)
-    return FINISHED
+    return ExitCode.FINISHED
 
 
 def decidable(

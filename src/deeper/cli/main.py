@@ -18,7 +18,7 @@ import deeper
 from deeper.cli.help import help_of
 from deeper.cli.standard_streams import FULL, lasting
 from deeper.config.yaml_files import conf_directory
-from deeper.errors import UserError
+from deeper.errors import ExitCode, SaidElsewhereError, UserError
 
 VERBS = {
     "train": "train a net, or with -m a sweep of them",
@@ -40,8 +40,6 @@ ARM = "arm"  # what launchers start; its config is composed already
 # What the system says of a place that a person has to mend.
 REFUSALS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, *FULL)
 HELP = ("-h", "--help")
-
-FINISHED, FAILED, USER_ERROR, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 75
 
 
 def main() -> int:
@@ -77,7 +75,7 @@ def _main() -> int:
         close = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
         print(f"deeper: there is no verb {verb!r}.{hint}\n\n{_usage()}", file=sys.stderr)
-        return USER_ERROR
+        return ExitCode.USER_ERROR
     if [verb, *rest[:1]] == ["inspect", "conv"]:
         verb, rest = "convolution", rest[1:]
     if verb == "sweep" and rest and "=" not in rest[0] and not rest[0].startswith("-"):
@@ -105,7 +103,7 @@ def _usage() -> str:
 
 def _show(text: str) -> int:
     print(text)
-    return FINISHED
+    return ExitCode.FINISHED
 
 
 def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) -> int:
@@ -128,10 +126,10 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
             keys = [one.name for one in fields(VERB_KEYS[verb]) if one.name in there]
             for key, value in read_keys(verb, {key: _value(config, key) for key in keys}).items():
                 config[key] = value  # a number in place of a text that spells it
-            status = run(config) or FINISHED
+            status = run(config) or ExitCode.FINISHED
         except Exception as error:  # told below; Hydra would add a line of its own
             failures.append(error)
-            status = FAILED
+            status = ExitCode.FAILED
         sys.exit(status)
 
     decorate = hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name=verb)
@@ -140,10 +138,10 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
     except SystemExit as done:
         if failures:
             return tell(failures[0])
-        return done.code if isinstance(done.code, int) else FAILED
+        return done.code if isinstance(done.code, int) else ExitCode.FAILED
     except (Exception, KeyboardInterrupt) as error:
         return tell(error)
-    return FINISHED
+    return ExitCode.FINISHED
 
 
 def _value(config: Any, key: str) -> Any:
@@ -158,7 +156,7 @@ def _value(config: Any, key: str) -> Any:
 def _run_arm(run: Callable[[Path], int], arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: deeper arm DIRECTORY", file=sys.stderr)
-        return USER_ERROR
+        return ExitCode.USER_ERROR
     try:
         return run(Path(arguments[0]))
     except (Exception, KeyboardInterrupt) as error:
@@ -177,14 +175,16 @@ def tell(error: BaseException) -> int:
 
     if isinstance(error, KeyboardInterrupt):
         print("\ndeeper: stopped.", file=sys.stderr)
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     for cause in _causes(error):
+        if isinstance(cause, SaidElsewhereError):
+            return ExitCode.USER_ERROR
         if isinstance(cause, UserError):
             print(f"deeper: {cause}", file=sys.stderr)
-            return USER_ERROR
+            return ExitCode.USER_ERROR
     if isinstance(error, HydraException | OmegaConfBaseException):
         print(f"deeper: {_explain(error)}", file=sys.stderr)
-        return USER_ERROR
+        return ExitCode.USER_ERROR
     if isinstance(error, OSError) and error.errno in REFUSALS:
         place = error.filename or "standard output"
         print(
@@ -192,13 +192,13 @@ def tell(error: BaseException) -> int:
             "(runs=DIRECTORY for runs), and repeat the command.",
             file=sys.stderr,
         )
-        return USER_ERROR
+        return ExitCode.USER_ERROR
     if isinstance(error, ValueError) and str(error).startswith(NULL_GROUP):
         given = " ".join(word for word in sys.argv[1:] if word.endswith("=null"))
         print(f"deeper: {given}: a group needs a file; leave it out, or name one.", file=sys.stderr)
-        return USER_ERROR
+        return ExitCode.USER_ERROR
     traceback.print_exception(error)
-    return FAILED
+    return ExitCode.FAILED
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -13,12 +13,12 @@ from rich.console import Console
 from deeper.cli import dry
 from deeper.cli.banner import banner
 from deeper.cli.live_display import RunDisplay
-from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED, tell
+from deeper.cli.main import tell
 from deeper.cli.stop_signals import asking_to_stop
 from deeper.cli.terminal import open_console
 from deeper.config.compose import run_config
 from deeper.config.schema import RunConfig
-from deeper.errors import UserError
+from deeper.errors import ExitCode, UserError
 from deeper.run import device, distributed
 from deeper.run.check import check
 from deeper.run.train import Start, Trained, train_run
@@ -82,7 +82,7 @@ def _tell_of_several(error: BaseException) -> int:
         f"it goes on from its last checkpoint. ({reason})",
         file=sys.stderr,
     )
-    return FAILED
+    return ExitCode.FAILED
 
 
 def _say(trained: Trained, console: Console) -> int:
@@ -93,25 +93,25 @@ def _say(trained: Trained, console: Console) -> int:
             f"{trained.path} is {trained.status} already; remove it to run it again.",
             soft_wrap=True,
         )
-        return FINISHED if trained.status == "finished" else DIVERGED
+        return ExitCode.FINISHED if trained.status == "finished" else ExitCode.DIVERGED
     if trained.status == "interrupted":
         console.print(
             f"Stopped after step {outcome.step}; the same command goes on from there. "
             f"{trained.path}",
             soft_wrap=True,
         )
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     if trained.status == "diverged":
         console.print(
             f"The {outcome.not_finite} became not finite at step {outcome.step}: try a smaller "
             "optimizer.learning_rate, a longer schedule.warmup or train.gradient_clip=1."
         )
         console.print(str(trained.path), soft_wrap=True)
-        return DIVERGED
+        return ExitCode.DIVERGED
     for line in _results(outcome):
         console.print(line)
     console.print(str(trained.path), soft_wrap=True)
-    return FINISHED
+    return ExitCode.FINISHED
 
 
 def _results(outcome: Outcome) -> list[str]:
@@ -141,7 +141,7 @@ def _dry(config: RunConfig, console: Console) -> int:
     hours = ", ".join(f"{value:.3g} (one {name})" for name, value in one.hours.items())
     console.print(f"hours          {hours}")
     console.print(dry.assumptions(config), style="dim")
-    return FINISHED
+    return ExitCode.FINISHED
 
 
 class _StopSignals:

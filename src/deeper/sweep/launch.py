@@ -8,10 +8,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from deeper.cli import dry
-from deeper.cli.main import FINISHED
 from deeper.cli.terminal import open_console
 from deeper.config.verbs import read_keys, read_launcher
-from deeper.errors import UserError
+from deeper.errors import ExitCode, UserError
 from deeper.record.lock import Lock, take_lock
 from deeper.run import build
 from deeper.study.definition import Study
@@ -92,7 +91,7 @@ def start(
         taken.say(console)
         if launch == "detach" and taken.todo:
             console.print(f"How it goes: {show}", soft_wrap=True)
-            return FINISHED
+            return ExitCode.FINISHED
         return local.run(_work(taken, settings["jobs"]))
     finally:
         for lock in locks:

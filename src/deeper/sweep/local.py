@@ -24,11 +24,10 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from deeper.cli.live_display import bar, note_of
-from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED
 from deeper.cli.standard_streams import lasting
 from deeper.cli.stop_signals import asking_to_stop
 from deeper.cli.terminal import open_console
-from deeper.errors import UserError
+from deeper.errors import ExitCode, UserError
 from deeper.platform_support import restrict_to_cores
 from deeper.record.atomic_files import read_json, to_json, write_whole
 from deeper.record.lock import take_lock
@@ -228,15 +227,15 @@ class Sweep:
         directory, name = ended.directory, ended.submission.name
         code, reason = ended.process.returncode, None
         result = read_json(directory / RESULT)
-        if code == FINISHED and result is not None:
+        if code == ExitCode.FINISHED and result is not None:
             self._done += 1
             error = (result.get("metrics") or {}).get("test/error")
             outcome = "finished" if error is None else f"test error {error:6.2f} %"
-        elif code == INTERRUPTED or (self._stopping and code == -signal.SIGTERM):
+        elif code == ExitCode.INTERRUPTED or (self._stopping and code == -signal.SIGTERM):
             self._interrupted += 1
-            code, outcome = INTERRUPTED, "stopped at a checkpoint"
+            code, outcome = ExitCode.INTERRUPTED, "stopped at a checkpoint"
         else:
-            reason = "diverged" if code == DIVERGED else last_line(directory / "log.txt")
+            reason = "diverged" if code == ExitCode.DIVERGED else last_line(directory / "log.txt")
             if code < 0:
                 reason = f"ended by signal {-code}"
             self._failed.append((name, reason, str(directory / "log.txt")))
@@ -246,7 +245,7 @@ class Sweep:
         seconds = time.monotonic() - ended.began
         self._console.print(
             f"[{number:>3} of {self._total}] {name:<16} {outcome}  ({seconds:.0f} s)",
-            style=None if code in (FINISHED, INTERRUPTED) else "red",
+            style=None if code in (ExitCode.FINISHED, ExitCode.INTERRUPTED) else "red",
         )
         if self._console.is_terminal:
             left = (
@@ -284,8 +283,8 @@ class Sweep:
                 where = f"\n    {log}" if log else ""
                 self._console.print(f"  {name}: {reason}{where}", soft_wrap=True)
         if unfinished:
-            return INTERRUPTED
-        return FAILED if self._failed else FINISHED
+            return ExitCode.INTERRUPTED
+        return ExitCode.FAILED if self._failed else ExitCode.FINISHED
 
 
 if __name__ == "__main__":

@@ -9,9 +9,8 @@ from typing import Any
 from rich.console import Console, Group
 from rich.live import Live
 
-from deeper.cli.main import FAILED, FINISHED, INTERRUPTED
 from deeper.cli.status_table import summary, table
-from deeper.errors import UserError
+from deeper.errors import ExitCode, UserError
 from deeper.sweep import slurm_queue
 from deeper.sweep.claim import Claim
 from deeper.sweep.slurm_task import RunArm
@@ -131,18 +130,22 @@ def follow(taken: Claim, show: str, console: Console, *, wait: bool) -> int:
     for name, reason in taken.failed:
         console.print(f"  {name}: {reason}", soft_wrap=True, markup=False)
     if not wait or not taken.todo:
-        return FAILED if taken.failed else FINISHED
+        return ExitCode.FAILED if taken.failed else ExitCode.FINISHED
     try:
         states = _watch([arm.directory for arm in taken.todo], console)
     except KeyboardInterrupt:
         cancel = show.replace(" status", " cancel", 1)
         console.print(f"The jobs go on. How: {show}\nTo end them: {cancel}", soft_wrap=True)
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     console.print(summary(states))
     console.print(table(states, everything=False))
     if taken.failed or any(state.word in FAILED_STATES for state in states):
-        return FAILED
-    return FINISHED if all(state.word == "finished" for state in states) else INTERRUPTED
+        return ExitCode.FAILED
+    return (
+        ExitCode.FINISHED
+        if all(state.word == "finished" for state in states)
+        else ExitCode.INTERRUPTED
+    )
 
 
 def _watch(directories: Sequence[Path], console: Console) -> list[State]:
