@@ -25,11 +25,19 @@ def other_data(config: DictConfig, classes: int | None) -> Any:
         config: of the command.
         classes: of the run, which the other data set shares.
     """
-    if not names_another(config):
-        return None
+    return data_section(config, classes) if names_another(config) else None
+
+
+def data_section(config: DictConfig, classes: int | None) -> Any:
+    """Return a command's ``data`` section, checked.
+
+    Args:
+        config: of the command.
+        classes: where the section leaves their number open; None if it does not matter.
+    """
     values: Any = OmegaConf.to_container(config.data, resolve=True)
     if values["name"] == MISSING:
         raise UserError("Say which data set: data.name=NAME.")
     if values.get("classes") == MISSING:
-        values["classes"] = classes
+        values["classes"] = 1 if classes is None else classes
     return read_data(values, "data")[0]
