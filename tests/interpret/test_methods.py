@@ -11,9 +11,10 @@ from PIL import Image
 
 from deeper.augment.pipeline import Normalise
 from deeper.errors import UserError
-from deeper.interpret import attribution, figures
+from deeper.interpret import attribution, comparisons, figures
 from deeper.interpret.activation_maximisation import maximise
 from deeper.interpret.gradient_scales import Measure
+from deeper.interpret.subject import Subject
 from deeper.interpret.traced_net import LOGITS, TracedNet
 from deeper.models.initializers import initialise
 from deeper.models.resnet import resnet
@@ -28,7 +29,7 @@ def subject():
     model = resnet(8, 3, width=4)
     rng = np.random.default_rng(0)
     told = []
-    return figures.Subject(
+    return Subject(
         title="a small net",
         model=model,
         variables=initialise(model, 0, SHAPE),
@@ -116,13 +117,13 @@ def test_sheets_are_drawn_and_are_no_blank_pages(subject, tmp_path):
 
 def test_mistakes_are_told(subject):
     with pytest.raises(UserError, match="no layer stage9; there are conv1, bn1, stage1"):
-        figures.layer_of(subject.net, "stage9")
+        subject.net.layer_with_maps("stage9")
     with pytest.raises(UserError, match="fc has no maps, only 3 values"):
-        figures.layer_of(subject.net, "fc")
+        subject.net.layer_with_maps("fc")
     with pytest.raises(UserError, match="give 1 to 30 images"):
         figures.require(subject, 31)
     with pytest.raises(UserError, match="batches of 200 images"):
-        figures.similarity(subject, subject, None)
+        comparisons.similarity(subject, subject, None)
 
 
 class Bright(nn.Module):
@@ -148,9 +149,9 @@ def test_probes_find_what_a_layer_knows(subject, tmp_path):
         images=images,
         labels=labels,
         progress=lambda what, done, total: told.append((what, done, total)),
-        learnt=(images, labels),
+        training=(images, labels),
     )
-    found = figures.probes([bright], 230, tmp_path / "probes.png")["a small net"]
+    found = comparisons.probes([bright], 230, tmp_path / "probes.png")["a small net"]
     assert found["sees"] == 0.0
     assert found["blind"] == pytest.approx(75.0, abs=1.0)
     assert ("features of a small net", 230, 230) in told

@@ -22,8 +22,8 @@ from deeper.data.dataset import Split
 from deeper.data.encoded_images import View
 from deeper.data.image_files import LeftOut, picture_files, read_picture, told
 from deeper.errors import UserError
-from deeper.interpret import figures
-from deeper.interpret.figures import Subject
+from deeper.interpret import comparisons, figures
+from deeper.interpret.subject import Progress, Subject
 from deeper.interpret.traced_net import LOGITS
 from deeper.models.initializers import initialise
 from deeper.run import device, load
@@ -117,7 +117,7 @@ def _draw(name: str, config: DictConfig, subjects: Sequence[Subject], out: Path)
     subject, layer = subjects[0], config.layer
     n = min(config.n, len(subject.images))
     net = subject.net
-    layers = net.stages if layer is None else [figures.layer_of(net, layer)]
+    layers = net.stages if layer is None else [net.layer_with_maps(layer)]
     draw: dict[str, Callable[[], Any]] = {
         "filters": lambda: figures.filters(subject, out),
         "activations": lambda: figures.activations(subject, layer, n, out),
@@ -125,14 +125,14 @@ def _draw(name: str, config: DictConfig, subjects: Sequence[Subject], out: Path)
         "deconvnet": lambda: figures.deconvnet_stages(subject, layers, config.channels, out),
         "attribution": lambda: figures.attributions(subject, layer, n, out),
         "maximise": lambda: figures.maximised(subject, layer, out),
-        "probes": lambda: figures.probes(subjects, min(config.examples, PROBED), out),
-        "dynamics": lambda: figures.dynamics(subjects, min(config.examples, MEASURED), out),
-        "similarity": lambda: figures.similarity(subject, subjects[-1], out),
+        "probes": lambda: comparisons.probes(subjects, min(config.examples, PROBED), out),
+        "dynamics": lambda: comparisons.dynamics(subjects, min(config.examples, MEASURED), out),
+        "similarity": lambda: comparisons.similarity(subject, subjects[-1], out),
     }
     return draw[name]()
 
 
-def _subject(config: DictConfig, path: Path, key: str, progress: figures.Progress) -> Subject:
+def _subject(config: DictConfig, path: Path, key: str, progress: Progress) -> Subject:
     weights = load.open_stored(path, config.checkpoint, key, config.data.dir)
     data = weights.config.data
     normalise = Normalise(tuple(data.mean), tuple(data.std))
@@ -162,7 +162,7 @@ def _subject(config: DictConfig, path: Path, key: str, progress: figures.Progres
         subject,
         images=np.asarray(split.images[:most]),
         labels=np.asarray(split.labels[:most]),
-        learnt=(splits.train.images, np.asarray(splits.train.labels)),
+        training=(splits.train.images, np.asarray(splits.train.labels)),
         states=states,
     )
 

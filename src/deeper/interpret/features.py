@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32
 
 from deeper.errors import UserError
-from deeper.interpret.traced_net import listed
+from deeper.interpret.traced_net import TracedNet, listed
 
 
 class Stored(Protocol):
@@ -75,6 +75,22 @@ def outputs_of(model: nn.Module, layer: str) -> Apply:
         raise UserError(f"There is no layer {layer}; there are {listed(sorted(found))}.")
 
     return outputs
+
+
+def stages(model: nn.Module, variables: Any, inputs: Any) -> dict[str, Array]:
+    """Return what a net's stages make of inputs: stage -> maps, in the order of computation.
+
+    Of a net that names no stages: the last maps of each size, by layer.
+
+    Args:
+        model: the net.
+        variables: params and batch_stats.
+        inputs: as the net takes them (images normalised), with a batch axis.
+    """
+    inputs = jnp.asarray(inputs)
+    net = TracedNet(model, variables, jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
+    outputs = net(inputs, net.stages)
+    return {name.removesuffix("_out"): outputs[name] for name in net.stages}
 
 
 def channel_means(outputs: Float[Array, "batch ... channels"]) -> Float[Array, "batch channels"]:

@@ -173,6 +173,18 @@ class TracedNet:
             )
         return shape
 
+    def layer_with_maps(self, name: str | None) -> str:
+        """Return a layer's or stage's full name, of the last stage where none is given.
+
+        Raises:
+            UserError: there is no such layer, or it has no maps.
+        """
+        if name is None:
+            return self.stages[-1]
+        full = f"{name}_out" if f"{name}_out" in self.shapes else name
+        self.shape(full, spatial=True)
+        return full
+
     def _traced(self, images: Any) -> tuple[core.ClosedJaxpr, dict[str, Any]]:
         with cpu_dispatch.turned_off():
             return jax.make_jaxpr(self._plain, return_shape=True)(images)

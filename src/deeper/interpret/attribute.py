@@ -1,0 +1,196 @@
+"""Any method of attribution by its name: which pixels of an image a class's score comes from."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32, Int32
+from matplotlib.figure import Figure
+
+from deeper.errors import UserError
+from deeper.interpret import attribution, drawing
+from deeper.interpret.attribution import Classes, Heat, PixelMaps
+from deeper.interpret.traced_net import LOGITS, Images, TracedNet
+
+Progress = Callable[[int, int], None]  # steps done, steps
+
+# Name -> what figures call it.
+METHODS = {
+    "gradient": "gradient",
+    "guided_backprop": "guided",
+    "deconvnet": "deconvnet",
+    "integrated_gradients": "integrated",
+    "smooth_grad": "SmoothGrad",
+    "grad_cam": "Grad-CAM",
+    "grad_cam_plus_plus": "Grad-CAM++",
+    "occlusion": "occlusion",
+}
+ON_MAPS = ("grad_cam", "grad_cam_plus_plus")  # the methods that weigh a layer's maps
+NOISE_SEED = 0  # of SmoothGrad
+
+
+def compute(
+    method: str,
+    net: TracedNet,
+    images: Images,
+    classes: Classes,
+    layer: str,
+    progress: Progress = lambda done, total: None,
+) -> PixelMaps | Heat:
+    """Return what a method makes of each image.
+
+    Args:
+        method: a name in `METHODS`.
+        net: the net.
+        images: normalised.
+        classes: whose score.
+        layer: with maps, for the methods in `ON_MAPS`.
+        progress: called with (steps done, steps) by the methods that take many passes.
+
+    Returns:
+        Values by pixel and channel, (n, height, width, channels), of either sign; or non-negative
+        heat on a grid of the method's own, (n, rows, columns).
+    """
+    match method:
+        case "gradient":
+            return attribution.gradient(net, images, classes)
+        case "guided_backprop":
+            return attribution.gradient(net, images, classes, "guided")
+        case "deconvnet":
+            return attribution.gradient(net, images, classes, "deconvnet")
+        case "integrated_gradients":
+            return attribution.integrated_gradients(net, images, classes, progress=progress)
+        case "smooth_grad":
+            key = jax.random.key(NOISE_SEED)
+            return attribution.smooth_grad(net, images, classes, key, progress=progress)
+        case "grad_cam":
+            return attribution.grad_cam(net, images, classes, layer)
+        case "grad_cam_plus_plus":
+            return attribution.grad_cam_plus_plus(net, images, classes, layer)
+        case "occlusion":
+            side = max(1, min(images.shape[1:3]) // 4)
+            stride = max(1, side // 4)
+            probability = attribution.occlusion(
+                net, images, classes, side=side, stride=stride, progress=progress
+            )
+            return probability.max(axis=(1, 2), keepdims=True) - probability
+    raise UserError(f"method={method} is unknown; choose one of {', '.join(METHODS)}.")
+
+
+def one_value_a_pixel(method: str, values: PixelMaps | Heat, size: tuple[int, int]) -> Heat:
+    """Reduce a method's values over channels; enlarge heat on a coarser grid linearly.
+
+    The channels are added up for integrated gradients, so that a map still adds up to the
+    difference of scores; otherwise their largest size counts (Simonyan et al. 2013, section 3.1).
+
+    Args:
+        method: a name in `METHODS`.
+        values: from `compute`.
+        size: (height, width) of the images.
+    """
+    if values.ndim == 3:
+        return jax.image.resize(values, (len(values), *size), "linear")
+    return values.sum(-1) if method == "integrated_gradients" else jnp.abs(values).max(-1)
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Which pixels of some images a class's score comes from.
+
+    Attributes:
+        maps: a value a pixel, float32 (n, height, width), in the unit of the method; of either
+            sign for integrated gradients, else non-negative.
+        classes: whose score, int32 (n,).
+        scores: their logits, float32 (n,).
+        layer: whose maps Grad-CAM and Grad-CAM++ weigh; None with the other methods.
+        method: a name in `METHODS`.
+        images: as they were given.
+    """
+
+    maps: Float32[np.ndarray, "n height width"]
+    classes: Int32[np.ndarray, " n"]
+    scores: Float32[np.ndarray, " n"]
+    layer: str | None
+    method: str
+    images: np.ndarray
+
+    def figure(self, class_names: Sequence[str] | None = None) -> Figure:
+        """Return a figure of every image and the heat map over it, with its class.
+
+        Args:
+            class_names: in the order of the classes; their numbers are shown otherwise.
+        """
+        names = [str(c) if class_names is None else class_names[c] for c in self.classes]
+        titles = [f"{name} ({score:.3g})" for name, score in zip(names, self.scores, strict=True)]
+        heading = METHODS[self.method] + (f", {self.layer}" if self.layer else "")
+        pictures = [drawing.as_picture(image) for image in self.images]
+        return drawing.overlay_figure(heading, pictures, list(self.maps), titles)
+
+
+def attribute(
+    model: nn.Module,
+    variables: Any,
+    inputs: Any,
+    method: str = "grad_cam",
+    layer: str | None = None,
+    classes: int | Sequence[int] | None = None,
+    normalise: Callable[[Any], Any] = lambda images: images,
+    progress: Progress = lambda done, total: None,
+) -> Attribution:
+    """Return which pixels a class's score comes from.
+
+    Args:
+        model: any net that follows the package's contract and answers images with logits.
+        variables: params and batch_stats.
+        inputs: images (n, height, width, channels), such as ``normalise`` takes.
+        method: a name in `METHODS`.
+        layer: a stage or layer with maps, for Grad-CAM and Grad-CAM++; the last stage by default.
+        classes: whose score: one class, or one for each image; by default the net's own answers.
+        normalise: images -> what the net takes; by default the inputs are that already.
+        progress: called with (steps done, steps) by the methods that take many passes.
+
+    Raises:
+        UserError: there is no such method, layer or class, or the inputs are no images.
+    """
+    if method not in METHODS:
+        raise UserError(f"method={method} is unknown; choose one of {', '.join(METHODS)}.")
+    if layer is not None and method not in ON_MAPS:
+        raise UserError(f"layer={layer} is for {' and '.join(ON_MAPS)}; {method} has none.")
+    inputs = np.asarray(inputs)
+    if inputs.ndim != 4:
+        raise UserError(
+            f"Attribution is of images (n, height, width, channels); these inputs are of shape "
+            f"{inputs.shape}."
+        )
+    images = jnp.asarray(normalise(inputs))
+    net = TracedNet(model, variables, jax.ShapeDtypeStruct(images.shape[1:], images.dtype))
+    name = net.layer_with_maps(layer) if method in ON_MAPS else ""
+    logits = net(images, [LOGITS])[LOGITS]
+    chosen = _classes(classes, np.asarray(logits))
+    values = compute(method, net, images, jnp.asarray(chosen), name, progress)
+    height, width = images.shape[1:3]
+    return Attribution(
+        maps=np.asarray(one_value_a_pixel(method, values, (height, width)), np.float32),
+        classes=chosen,
+        scores=np.asarray(logits, np.float32)[np.arange(len(chosen)), chosen],
+        layer=name.removesuffix("_out") or None,
+        method=method,
+        images=inputs,
+    )
+
+
+def _classes(classes: int | Sequence[int] | None, logits: np.ndarray) -> Int32[np.ndarray, " n"]:
+    """Return a class an image, checked."""
+    count, known = logits.shape
+    chosen = np.asarray(logits.argmax(-1) if classes is None else classes, np.int32).reshape(-1)
+    if len(chosen) not in (1, count):
+        raise UserError(f"classes has {len(chosen)} entries: give one, or one for each of {count}.")
+    if ((chosen < 0) | (chosen >= known)).any():
+        raise UserError(
+            f"classes={list(map(int, chosen))}: the net's classes are 0 to {known - 1}."
+        )
+    return np.broadcast_to(chosen, (count,)).copy()
