@@ -11,7 +11,7 @@ from pathlib import Path
 from deeper.cli import train
 from deeper.errors import ExitCode, UserError
 from deeper.record.environment import code_version, root
-from deeper.run import distributed
+from deeper.run import build, distributed
 from deeper.sweep.claim import frozen_config
 from deeper.sweep.code_snapshot import digest
 from deeper.sweep.submission import Submission, note, now, read_submission
@@ -31,7 +31,7 @@ def run(directory: Path) -> int:
         # The record shall hold a command that a person can type.
         sys.argv = ["deeper train", *submission.overrides]
     overrides = None if submission is None else submission.overrides
-    status = train.run_frozen(config, directory, overrides)
+    status = train.run_frozen(build.as_config(config.plain()), directory, overrides)
     if submission is not None and status == ExitCode.INTERRUPTED and distributed.first():
         # Its launcher writes that down, too, but may have ended before.
         ended = {"code": status, "reason": None, "time": now()}

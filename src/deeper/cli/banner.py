@@ -9,24 +9,19 @@ from rich.table import Table
 from rich.text import Text
 
 from deeper.cli.terminal import facts_table
+from deeper.config.schema import RunConfig
 from deeper.data.encoded_images import View
 from deeper.run.build import Plan
+from deeper.run.cost import training_bytes
 from deeper.run.load import Beginning
 from deeper.train.step import ema_share
 
 GIGA, MEGA = 1e9, 2**20
 
 
-def banner_facts(plan: Plan, mesh: Mesh, step: int) -> dict[str, Any]:
-    """Return the facts, as `environment.json` records them.
-
-    The memory estimate is parameters, gradients and optimizer memory, and what one device's rows
-    keep for the backward pass; the compiler's own buffers come on top.
-    """
+def banner_facts(config: RunConfig, plan: Plan, mesh: Mesh, step: int) -> dict[str, Any]:
+    """Return the facts, as `environment.json` records them."""
     settings, summary = plan.settings, plan.summary
-    rows = settings.batch_size // mesh.devices.size // settings.accumulate
-    copies = 3 + (1 if settings.ema_decay is not None else 0)  # parameters, gradients, momentum
-    memory = 4 * copies * summary.parameters + rows * summary.residual_bytes
     return {
         "parameters": summary.parameters,
         "macs": summary.macs,
@@ -35,18 +30,18 @@ def banner_facts(plan: Plan, mesh: Mesh, step: int) -> dict[str, Any]:
         "steps": settings.steps,
         "epochs": settings.steps * settings.batch_size / plan.train_size,
         "peak_learning_rate": plan.peak_rate,
-        "memory_estimate_bytes": memory,
+        "memory_estimate_bytes": training_bytes(config, summary, mesh.devices.size),
         "first_step": step,
         "first_example": step * settings.batch_size,
     }
 
 
-def banner(label: str, plan: Plan, mesh: Mesh, step: int, view: View | None = None) -> Table:
+def banner(config: RunConfig, plan: Plan, mesh: Mesh, step: int, view: View | None = None) -> Table:
     """Return the facts as a table; ``view`` is how photographs are shown."""
-    facts, settings = banner_facts(plan, mesh, step), plan.settings
+    facts, settings = banner_facts(config, plan, mesh, step), plan.settings
     device = mesh.devices.flat[0]
     table = facts_table()
-    table.add_row("run", Text(label, style="bold"))
+    table.add_row("run", Text(config.label, style="bold"))
     kind = f"{mesh.devices.size} x {device.device_kind} ({device.platform})"
     table.add_row("device", f"{kind}, JAX {jax.__version__}, {settings.parallel}")
     table.add_row(

@@ -24,24 +24,23 @@ from deeper.cli.terminal import open_console
 from deeper.config.identity import config_hash, run_directory
 from deeper.config.schema import RunConfig
 from deeper.errors import ExitCode, UserError
-from deeper.profile.stages import stages_of
 from deeper.record.atomic_files import to_json
 from deeper.record.environment import environment
 from deeper.record.run_directory import DATA, Beside, RunDirectory
-from deeper.run import build, data_record, device, distributed, load, transfer
+from deeper.run import build, data_record, device, distributed, load
 from deeper.run.bottleneck import rate_lines
 from deeper.run.cached_features import featured
+from deeper.run.check import OTHER_DATA, check
+from deeper.run.cost import check_memory, cost_of
 from deeper.run.dataset import Splits, in_result, open_splits, view_of
 from deeper.tasks.classification import confusion
 from deeper.track.tracker import Examples, Tracker
-from deeper.train import losses
 from deeper.train.checkpoint import Checkpoints
 from deeper.train.data_parallel import everywhere, from_first
 from deeper.train.loop import Outcome, train
 from deeper.train.state import create
 
 EXAMPLES_SHOWN = 32
-ANOTHER = "to run on these, move the directory away, or choose another place with runs=DIRECTORY"
 # What JAX's libraries say, by various exceptions, where another process is gone.
 SIGNS_OF_LOSS = ("Gloo", "NCCL", "oordination service", "heartbeat")
 
@@ -68,7 +67,7 @@ def run_frozen(config: DictConfig, path: Path, overrides: list[str] | None = Non
     """
     console = open_console()
     plain = build.plain_config(config)
-    check(config)  # before anything is written
+    check(RunConfig.of(plain))  # before anything is written
     distributed.join()
     console.quiet = not distributed.first()
     stop = _StopSignals(console)
@@ -76,7 +75,7 @@ def run_frozen(config: DictConfig, path: Path, overrides: list[str] | None = Non
         with _held(path, plain) as directory:
             if from_first(directory.finished):
                 if distributed.first():
-                    data_record.require_same_if_there(path, config.data, ANOTHER)
+                    data_record.require_same_if_there(path, config.data, OTHER_DATA)
                 status = directory.result()["status"]
                 console.print(
                     f"{path} is {status} already; remove it to run it again.", soft_wrap=True
@@ -124,17 +123,6 @@ def _tell_of_several(error: BaseException) -> int:
     return ExitCode.FAILED
 
 
-def check(config: DictConfig) -> None:
-    """Raise a UserError for a mistake in a frozen config, as far as no data are needed."""
-    own = RunConfig.of(build.plain_config(config)).train
-    losses.loss_of(own.loss, own.label_smoothing, own.target_threshold)
-    view_of(config.data)
-    model = build.build_model(config)
-    if config.transfer.phases:
-        transfer.phase_configs(config, stages_of(model, tuple(config.data.image_shape)))
-    load.source_of(config)
-
-
 def _train(
     config: DictConfig,
     directory: RunDirectory,
@@ -147,6 +135,8 @@ def _train(
     mesh = device.mesh_of(config.train.devices)
     splits = open_splits(config)
     plan = build.make_plan(config, len(splits.train.labels))
+    typed = RunConfig.of(build.plain_config(config))
+    check_memory(typed, plan.summary, list(mesh.devices.flat))
     begin = load.beginning(config, plan)
     if plan.last_layer is None or distributed.count() > 1:
         experiment = build.assemble(config, plan, splits, mesh)
@@ -166,7 +156,7 @@ def _train(
     step = int(state.step)
     _take_data(config, directory, splits, begun=step > 0)
     seconds_before = directory.truncate_after(step)
-    console.print(banner(config.label, plan, mesh, step, view_of(config.data)))
+    console.print(banner(typed, plan, mesh, step, view_of(config.data)))
     for line in transfer_lines(plan, begin):
         console.print(line, soft_wrap=True)
     for notice in build.notices(config):
@@ -174,7 +164,7 @@ def _train(
     directory.write_environment(
         environment()
         | device.facts(mesh)
-        | {"overrides": overrides, "run": banner_facts(plan, mesh, step)}
+        | {"overrides": overrides, "run": banner_facts(typed, plan, mesh, step)}
     )
     if distributed.first():
         tracker = Tracker.start(directory, config=build.plain_config(config))
@@ -220,7 +210,7 @@ def _take_data(config: DictConfig, directory: RunDirectory, splits: Splits, *, b
             "this run: give all hosts the same."
         )
     if begun:
-        data_record.require_same(directory.path, config.data, found, ANOTHER)
+        data_record.require_same(directory.path, config.data, found, OTHER_DATA)
     if not begun or data_record.read_record(directory.path) is None:
         directory.write(DATA, to_json(found, indent=2))
 
@@ -310,11 +300,12 @@ def _dry(config: DictConfig, console: Console) -> int:
     """Print what a run would be; nothing is read, compiled or trained."""
     device.start_jax(config.train.cpu_kernels)
     mesh = device.mesh_of(config.train.devices)
-    one = dry.cost(config, config.label, {}, devices=mesh.devices.size)
-    console.print(banner(config.label, one.plan, mesh, 0))
-    hours = ", ".join(f"{value:.3g} (one {name})" for name, value in one.hours.items())
+    typed = RunConfig.of(build.plain_config(config))
+    cost = cost_of(typed, {}, devices=mesh.devices.size)
+    console.print(banner(typed, cost.plan, mesh, 0))
+    hours = ", ".join(f"{value:.3g} (one {name})" for name, value in cost.hours.items())
     console.print(f"hours          {hours}")
-    console.print(dry.assumptions(config), style="dim")
+    console.print(dry.assumptions(typed), style="dim")
     return ExitCode.FINISHED
 
 

@@ -154,13 +154,24 @@ def make_plan(config: DictConfig, train_size: int, summary: Summary | None = Non
     return Plan(model, summary, settings, peak, phases, stages, last, train_size)
 
 
-def facts(config: DictConfig, plan: Plan) -> dict[str, Any]:
+def facts(config: Any, plan: Plan) -> dict[str, Any]:
     """Return what is known of a run's result before it begins; studies choose runs by it.
 
     Args:
         config: from `frozen`.
         plan: of the run.
     """
+    return {
+        **stated_facts(config),
+        "stages": None if plan.stages is None else len(plan.stages.names),
+        "parameters": plan.summary.parameters,
+        "macs": plan.summary.macs,
+        "train_images": plan.train_size,
+    }
+
+
+def stated_facts(config: Any) -> dict[str, Any]:
+    """Return those of `facts` that the config states."""
     return {
         "label": config.label,
         "augment": config.choices.augment,
@@ -169,10 +180,6 @@ def facts(config: DictConfig, plan: Plan) -> dict[str, Any]:
         "study": config.study.name if config.study else None,
         "depth": config.model.get("depth"),
         "residual": config.model.get("residual"),
-        "stages": None if plan.stages is None else len(plan.stages.names),
-        "parameters": plan.summary.parameters,
-        "macs": plan.summary.macs,
-        "train_images": plan.train_size,
     }
 
 
