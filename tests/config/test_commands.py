@@ -49,21 +49,19 @@ def test_a_wrong_value_is_told_before_any_work(command, mistake):
 
 
 def test_a_sweep_runs_its_good_arms_and_tells_of_the_bad_ones(tmp_path, monkeypatch):
-    from deeper.sweep import launch
-    from deeper.sweep.claim import arms_of
+    from deeper.cli import launching
 
     words = [["model=lenet5", f"seed={seed}", f"runs={tmp_path}"] for seed in (1, "abc")]
-    arms, mistakes = arms_of([compose_train(*given) for given in words], words)
-    assert [arm.name for arm in arms] == ["lenet5 s1"]
-    [(name, reason)] = mistakes
-    assert "seed=abc" in name and "from 0 to" in reason
-    given = []
-    monkeypatch.setattr(launch.local, "run", lambda work: given.append(work) or 1)
-    configs = [compose_train(*one) for one in words]
-    assert launch.sweep(configs, words, "local", {"jobs": None}) == 1
-    [work] = given
+    taken = []
+    monkeypatch.setattr(
+        launching.sweep_display, "run_here", lambda work, console: taken.append(work) or 1
+    )
+    configs = [compose_train(*overrides) for overrides in words]
+    assert launching.run_sweep(configs, words, "local", {"jobs": None}) == 1
+    [work] = taken
     assert len(work.directories) == 1 and work.total == 2
-    assert work.failed == mistakes
+    [(name, reason)] = work.failed
+    assert "seed=abc" in name and "from 0 to" in reason
 
 
 def test_a_run_directory_from_elsewhere_runs_nothing_of_its_own(tmp_path, monkeypatch):

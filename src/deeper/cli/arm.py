@@ -31,7 +31,7 @@ def run(directory: Path) -> int:
         # The record shall hold a command that a person can type.
         sys.argv = ["deeper train", *submission.overrides]
     overrides = None if submission is None else submission.overrides
-    status = train.run_frozen(config, directory, overrides)
+    status = train.train_and_tell(config, directory, overrides)
     if submission is not None and status == ExitCode.INTERRUPTED and distributed.first():
         # Its launcher writes that down, too, but may have ended before.
         ended = {"code": status, "reason": None, "time": now()}

@@ -26,6 +26,7 @@ from deeper.profile import depth_figure
 from deeper.profile.layer_table import Layer, depth_of, layers_of
 from deeper.profile.macs import summarise
 from deeper.run import build, device
+from deeper.run.cost import training_bytes
 from deeper.run.dataset import open_splits
 from deeper.study.tables import markdown
 
@@ -33,6 +34,7 @@ HEADINGS = (
     "layer", "kind", "kernel", "stride", "padding", "output", "parameters", "MACs", "share",
     "field", "jump", "centre",
 )  # fmt: skip
+INSPECTING = ("format", "compare", "out", "sheet")  # keys of this command, which no run has
 # On the screen: 3x3/2 p1 is a 3x3 kernel of stride 2 with padding 1.
 SHORT = (
     "layer", "kind", "window", "output", "params", "MMAC", "share", "sees", "jump", "centre",
@@ -120,14 +122,12 @@ def _short_rows(layers: Sequence[Layer], total: int) -> list[tuple[str, ...]]:
 def _totals(config: RunConfig, layers: Sequence[Layer], shape: tuple[int, ...]) -> dict[str, Any]:
     """Return the net in numbers, memory by data type."""
     summary = summarise(build.build_model(config), shape)
-    batch = int(config.train.batch_size)
     memory = {}
     for dtype in ("float32", "bfloat16"):
         kept = summary
         if "dtype" in config.model:
             kept = summarise(instantiate.build(config.model, dtype=dtype), shape)
-        # Parameters, gradients and momentum are float32 whatever the type of the computation.
-        memory[dtype] = 3 * 4 * summary.parameters + batch * kept.residual_bytes
+        memory[dtype] = training_bytes(config, kept)
     fields = [layer.field.size for layer in layers if layer.field is not None and layer.field.jump]
     return {
         "label": config.label,
@@ -136,7 +136,7 @@ def _totals(config: RunConfig, layers: Sequence[Layer], shape: tuple[int, ...]) 
         "macs": summary.macs,
         "receptive_field": max(fields, default=None),
         "activation_bytes": summary.residual_bytes,
-        "batch_size": batch,
+        "batch_size": config.train.batch_size,
         "training_bytes": memory,
     }
 
@@ -150,7 +150,7 @@ def _sentence(totals: dict[str, Any], shape: tuple[int, ...]) -> str:
         f"weights, {totals['parameters']:,} parameters, {totals['macs'] / 1e9:.4f} GMAC, "
         f"{totals['activation_bytes'] / 2**20:.1f} MiB of activations an image; its maps see "
         f"{totals['receptive_field']} pixels.\nTraining at batch {totals['batch_size']}: {memory} "
-        "(parameters, gradients, momentum, activations)."
+        "(parameters, gradients, optimizer, averages, activations)."
     )
 
 

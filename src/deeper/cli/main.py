@@ -17,6 +17,7 @@ from typing import Any
 import deeper
 from deeper.cli.help import help_of
 from deeper.cli.standard_streams import FULL, lasting
+from deeper.config.command_line import quoted
 from deeper.config.yaml_files import conf_directory
 from deeper.errors import ExitCode, SaidElsewhereError, UserError
 
@@ -35,7 +36,8 @@ VERBS = {
     "doctor": "say what this machine has and what is missing",
 }
 
-ARM = "arm"  # what launchers start; its config is composed already
+# What launchers start; the config is composed already: a run, and a launcher without a terminal.
+BY_DIRECTORY = ("arm", "detached")
 
 # What the system says of a place that a person has to mend.
 REFUSALS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, *FULL)
@@ -53,7 +55,8 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):
             # File names need not be text, and a terminal need not know all characters.
             stream.reconfigure(errors="backslashreplace")
-    log = sys.argv[1:2] in (["train"], [ARM]) or sys.argv[1:3] == ["sweep", "resume"]
+    verb = sys.argv[1] if sys.argv[1:] else ""
+    log = verb in ("train", *BY_DIRECTORY) or sys.argv[1:3] == ["sweep", "resume"]
     with lasting(log=log):
         try:
             status = _main()
@@ -71,7 +74,7 @@ def _main() -> int:
         verb, rest = rest[0], [*rest[1:], "--help"]
     if verb in (*HELP, "help"):
         return _show(_usage())
-    if verb not in (*VERBS, ARM):
+    if verb not in (*VERBS, *BY_DIRECTORY):
         close = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
         print(f"deeper: there is no verb {verb!r}.{hint}\n\n{_usage()}", file=sys.stderr)
@@ -80,13 +83,13 @@ def _main() -> int:
         verb, rest = "convolution", rest[1:]
     if verb == "sweep" and rest and "=" not in rest[0] and not rest[0].startswith("-"):
         rest = [f"action={rest[0]}", *rest[1:]]
-    if verb != ARM and any(word in HELP for word in rest):
+    if verb not in BY_DIRECTORY and any(word in HELP for word in rest):
         return _show(help_of(verb, conf_directory()))
     # Keeps XLA's C++ log to errors; a warning there has no line number that a reader could use.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     module = importlib.import_module(f"deeper.cli.{verb}")
-    if verb == ARM:
-        return _run_arm(module.run, rest)
+    if verb in BY_DIRECTORY:
+        return _run_in_directory(verb, module.run, rest)
     return _run_app(verb, module.run, rest)
 
 
@@ -153,9 +156,9 @@ def _value(config: Any, key: str) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
-def _run_arm(run: Callable[[Path], int], arguments: list[str]) -> int:
+def _run_in_directory(verb: str, run: Callable[[Path], int], arguments: list[str]) -> int:
     if len(arguments) != 1:
-        print("usage: deeper arm DIRECTORY", file=sys.stderr)
+        print(f"usage: deeper {verb} DIRECTORY", file=sys.stderr)
         return ExitCode.USER_ERROR
     try:
         return run(Path(arguments[0]))
@@ -242,11 +245,9 @@ def _how_quoted(override: str) -> str:
     if not equals or not re.fullmatch(r"[~+]{0,2}[\w./@-]+", key):
         return f"{override}: give KEY=VALUE."
     bare = os.path.expanduser(value.strip("'\""))  # noqa: PTH111 - Path would tidy the rest
-    # Hydra takes a backslash only before a quote, or at the end, for an escape.
-    inside = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), bare)
-    quoted = f"{key}='{inside}'"
-    plain = not re.search(r'["$`\\!]', quoted)
-    for_shell = f'"{quoted}"' if plain else shlex.quote(quoted)
+    word = f"{key}={quoted(bare)}"
+    plain = not re.search(r'["$`\\!]', word)
+    for_shell = f'"{word}"' if plain else shlex.quote(word)
     return (
         f"{override}: Hydra takes some characters of the value for its grammar. Quote the value, "
         f"and that again for the shell: {for_shell}"

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from deeper.cli.status_table import summary, table
 from deeper.cli.terminal import open_console
+from deeper.config.compose import directories_of
 from deeper.config.identity import study_directory
 from deeper.config.verbs import read_launcher
 from deeper.errors import ExitCode, UserError
@@ -71,7 +72,7 @@ def _order(state: State) -> tuple[str, int, str]:
 def _resume(states: Sequence[State], config: DictConfig, console: Console) -> int:
     """Give what is not finished to a launcher again, from the frozen configs."""
     # Heavy: to show or cancel takes none of it.
-    from deeper.sweep.launch import start
+    from deeper.cli.launching import start, status_command
 
     todo = [state for state in states if state.word in TO_RESUME]
     left = sum(state.word in ALIVE for state in states)
@@ -92,10 +93,13 @@ def _resume(states: Sequence[State], config: DictConfig, console: Console) -> in
         groups.setdefault(key, (how, []))[1].append(arm)
     # A local launcher stays until its arms have ended: it is the last.
     ordered = sorted(groups.values(), key=lambda group: group[0][0] == "local")
+    directories = directories_of(HydraConfig.get())
     for number, ((launcher, settings, code), arms) in enumerate(ordered, start=1):
         stays = number == len(ordered) or launcher == "local"
         launch = config.launch if stays else "detach"
-        status = max(status, start(arms, Path(config.runs), launcher, settings, code, launch))
+        show = status_command(arms[0].config, directories)
+        started = start(arms, Path(config.runs), launcher, settings, code, launch, show)
+        status = max(status, started)
     if left:
         console.print(f"{left} arms were under way and were left alone.")
     return status

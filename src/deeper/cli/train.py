@@ -21,6 +21,7 @@ from deeper.config.schema import RunConfig
 from deeper.errors import ExitCode, UserError
 from deeper.run import device, distributed
 from deeper.run.check import check
+from deeper.run.cost import cost_of
 from deeper.run.train import Start, Trained, train_run
 from deeper.train.loop import Outcome
 
@@ -136,9 +137,9 @@ def _dry(config: RunConfig, console: Console) -> int:
     """Print what a run would be; nothing is read, compiled or trained."""
     device.start_jax(config.train.cpu_kernels)
     mesh = device.mesh_of(config.train.devices)
-    one = dry.cost(config, config.label, {}, devices=mesh.devices.size)
-    console.print(banner(Start(config, one.plan, mesh, 0)))
-    hours = ", ".join(f"{value:.3g} (one {name})" for name, value in one.hours.items())
+    cost = cost_of(config, {}, devices=mesh.devices.size)
+    console.print(banner(Start(config, cost.plan, mesh, 0)))
+    hours = ", ".join(f"{value:.3g} (one {name})" for name, value in cost.hours.items())
     console.print(f"hours          {hours}")
     console.print(dry.assumptions(config), style="dim")
     return ExitCode.FINISHED

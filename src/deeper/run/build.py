@@ -133,6 +133,17 @@ def facts(config: RunConfig, plan: Plan) -> dict[str, Any]:
         plan: of the run.
     """
     return {
+        **stated_facts(config),
+        "stages": None if plan.stages is None else len(plan.stages.names),
+        "parameters": plan.summary.parameters,
+        "macs": plan.summary.macs,
+        "train_images": plan.train_size,
+    }
+
+
+def stated_facts(config: Any) -> dict[str, Any]:
+    """Return those of `facts` that the config states."""
+    return {
         "label": config.label,
         "augment": config.choices.get("augment"),
         "arm": config.choices.get("arm"),
@@ -140,10 +151,6 @@ def facts(config: RunConfig, plan: Plan) -> dict[str, Any]:
         "study": config.study.name if config.study else None,
         "depth": config.model.get("depth"),
         "residual": config.model.get("residual"),
-        "stages": None if plan.stages is None else len(plan.stages.names),
-        "parameters": plan.summary.parameters,
-        "macs": plan.summary.macs,
-        "train_images": plan.train_size,
     }
 
 

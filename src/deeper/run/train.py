@@ -24,7 +24,8 @@ from deeper.record.run_directory import DATA, Beside, RunDirectory
 from deeper.run import build, data_record, device, distributed
 from deeper.run.bottleneck import rate_lines
 from deeper.run.cached_features import featured
-from deeper.run.check import check
+from deeper.run.check import OTHER_DATA, check, check_same_data
+from deeper.run.cost import check_memory, training_bytes
 from deeper.run.dataset import Splits, in_result, open_splits, unreadable_in_words
 from deeper.run.initial_weights import Beginning, beginning
 from deeper.track.tracker import Tracker
@@ -33,7 +34,6 @@ from deeper.train.data_parallel import everywhere, from_first
 from deeper.train.loop import Outcome, Progress, train
 from deeper.train.state import create
 
-ANOTHER = "to run on these, move the directory away, or choose another place with runs=DIRECTORY"
 EXAMPLES_SHOWN = 32
 
 
@@ -58,8 +58,7 @@ class Start:
     def facts(self) -> dict[str, Any]:
         """Return what ``environment.json`` records of it."""
         plan, settings, summary = self.plan, self.plan.settings, self.plan.summary
-        rows = settings.batch_size // self.mesh.devices.size // settings.accumulate
-        copies = 3 + (1 if settings.ema_decay is not None else 0)
+        memory = training_bytes(self.config, summary, self.mesh.devices.size)
         return {
             "parameters": summary.parameters,
             "macs": summary.macs,
@@ -68,8 +67,7 @@ class Start:
             "steps": settings.steps,
             "epochs": settings.steps * settings.batch_size / plan.train_size,
             "peak_learning_rate": plan.peak_rate,
-            "memory_estimate_bytes": 4 * copies * summary.parameters
-            + rows * summary.residual_bytes,
+            "memory_estimate_bytes": memory,
             "first_step": self.step,
             "first_example": self.step * settings.batch_size,
         }
@@ -152,7 +150,7 @@ def train_run(
     with _held(path, config) as directory:
         if from_first(directory.finished):
             if distributed.first():
-                data_record.require_same_if_there(path, config.data, ANOTHER)
+                check_same_data(path, config)
             return Trained(path, directory.result()["status"], None)
         outcome = _train(config, directory, record, display, stop_asked)
     return Trained(path, outcome.status, outcome)
@@ -190,6 +188,7 @@ def _train(
     for sentence in unreadable_in_words(splits):
         display.says(sentence)
     plan = build.make_plan(config, len(splits.train))
+    check_memory(config, plan.summary, list(mesh.devices.flat))
     begin = beginning(config, plan)
     if plan.last_layer is None or distributed.count() > 1:
         experiment = build.assemble(config, plan, splits, mesh)
@@ -260,7 +259,7 @@ def _take_data(config: RunConfig, directory: RunDirectory, splits: Splits, *, be
             "this run: give all hosts the same."
         )
     if begun:
-        data_record.require_same(directory.path, config.data, seen, ANOTHER)
+        data_record.require_same(directory.path, config.data, seen, OTHER_DATA)
     if not begun or data_record.read_record(directory.path) is None:
         directory.write(DATA, to_json(seen, indent=2))
 
