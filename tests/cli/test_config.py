@@ -110,7 +110,7 @@ def test_the_shorter_side_follows_the_images_size_unless_it_is_said(name):
 def test_a_shorter_side_below_the_nets_size_is_found_without_data(mistake):
     own = ("data=folder", "data.name=pets", "data.classes=3", "data.shorter_side=200")
     with pytest.raises(UserError, match=r"data\.shorter_side=200 is less than the 224 pixels"):
-        build.make_plan(compose_train(*own), 100)
+        build.make_plan(configure(*own), 100)
     assert "data.shorter_side=200" in mistake("train", *own)
 
 
@@ -159,7 +159,7 @@ DECAYS = {  # recipe -> weight decay, and whether biases and normalisation decay
 
 @pytest.mark.parametrize("recipe", [name for name in names("recipe") if name != "none"])
 def test_a_recipe_builds_and_has_its_papers_learning_rates(recipe):
-    config = compose_train(f"recipe={recipe}", "data=imagenet", "model.depth=8")
+    config = configure(f"recipe={recipe}", "data=imagenet", "model.depth=8")
     plan = build.make_plan(config, 1_281_167)
     epochs, rates = EPOCHS[recipe]
     batch = BATCHES.get(recipe, 256)
@@ -328,7 +328,7 @@ def test_features_of_four_bytes_a_value_count_four_bytes(monkeypatch):
         part = Split.of(image=np.zeros((100, 100), dtype), label=np.zeros(100, np.int32))
         return Splits(None, part, None, part, None, {})  # type: ignore[arg-type]
 
-    config = compose_train()
+    config = configure()
     monkeypatch.setattr(input_pipeline, "RESIDENT_SHARE", 30_000 / (8 * 2**30))
     assert input_pipeline.fits(config, splits(np.uint8))
     assert not input_pipeline.fits(config, splits(np.float32))
