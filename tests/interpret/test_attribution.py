@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeper.augment.crops_and_colour import Normalise
+from deeper.augment.pipeline import Normalise
 from deeper.errors import UserError
 from deeper.interpret.attribution import METHODS, attribute
 from deeper.interpret.attribution_methods import grad_cam
