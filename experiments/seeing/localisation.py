@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deeper.augment.pipeline import Normalise
-from deeper.interpret.attribution import grad_cam
+from deeper.interpret.attribution_methods import grad_cam
 from deeper.interpret.traced_net import TracedNet
 from deeper.run import device, load
 from deeper.run.dataset import open_splits

@@ -11,7 +11,7 @@ from PIL import Image
 
 from deeper.augment.pipeline import Normalise
 from deeper.errors import UserError
-from deeper.interpret import attribution, comparisons, figures
+from deeper.interpret import attribution_methods, comparisons, figures
 from deeper.interpret.activation_maximisation import maximise
 from deeper.interpret.gradient_scales import Measure
 from deeper.interpret.subject import Subject
@@ -92,10 +92,10 @@ def test_other_weights_give_another_map(subject, name):
 
     def maps(net):
         if name == "grad_cam":
-            return attribution.grad_cam(net, images, classes, "stage2_out")
+            return attribution_methods.grad_cam(net, images, classes, "stage2_out")
         if name == "integrated_gradients":
-            return attribution.integrated_gradients(net, images, classes, 8)
-        return attribution.gradient(net, images, classes, name)
+            return attribution_methods.integrated_gradients(net, images, classes, 8)
+        return attribution_methods.gradient(net, images, classes, name)
 
     one, two = (np.asarray(maps(net)).reshape(6, -1) for net in (subject.net, other))
     alike = [np.corrcoef(a, b)[0, 1] for a, b in zip(one, two, strict=True) if a.std() and b.std()]

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from deeper.errors import UserError
-from deeper.interpret import activation_maximisation, attribution, deconvnet, drawing
-from deeper.interpret.attribute import METHODS, compute, one_value_a_pixel
+from deeper.interpret import activation_maximisation, attribution_methods, deconvnet, drawing
+from deeper.interpret.attribution import METHODS, compute, one_value_a_pixel
 from deeper.interpret.subject import Subject
 from deeper.interpret.traced_net import LOGITS
 from deeper.profile.layer_table import layers_of
@@ -72,7 +72,7 @@ def fields(subject: Subject, n: int, out: Path) -> None:
             continue
         height, width, _ = net.shape(name)
         box = [axis.span(size // 2) for axis, size in zip(seen, (height, width), strict=True)]
-        effective = np.asarray(attribution.effective_field(net, images, name))[..., None]
+        effective = np.asarray(attribution_methods.effective_field(net, images, name))[..., None]
         rows.append((_boxed(picture, box), effective / max(effective.max(), 1e-12)))
         headings.append(f"{plain(name)}: {seen[0].size}")
     title = f"{subject.title}: pixels that the middle of a map can see, and does"

@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeper.augment.crops_and_colour import Normalise
+from deeper.augment.pipeline import Normalise
 from deeper.errors import UserError
-from deeper.interpret.attribute import METHODS, attribute
-from deeper.interpret.attribution import grad_cam
+from deeper.interpret.attribution import METHODS, attribute
+from deeper.interpret.attribution_methods import grad_cam
 from deeper.interpret.features import stages
 from deeper.interpret.traced_net import TracedNet
 from deeper.models.initializers import initialise
@@ -61,11 +61,13 @@ def test_integrated_gradients_add_up_to_the_difference_of_scores(net, images):
 
 
 def test_the_figure_shows_each_image_with_its_class(net, images):
-    found = attribute(*net, images, "gradient", classes=[0, 2], normalise=NORMALISE)
-    axes = found.figure(class_names=["cat", "dog", "owl"]).axes
+    options = {"classes": [0, 2], "normalise": NORMALISE}
+    found = attribute(*net, images, "gradient", class_names=["cat", "dog", "owl"], **options)
+    axes = found.figure().axes
     assert [panel.get_title().split()[0] for panel in axes] == ["cat", "owl"]
     assert all(len(panel.images) == 2 for panel in axes)
-    assert found.figure().axes[1].get_title().split()[0] == "2"
+    numbered = attribute(*net, images, "gradient", **options)
+    assert numbered.figure().axes[1].get_title().split()[0] == "2"
 
 
 @pytest.mark.parametrize(
