@@ -19,6 +19,7 @@ from deeper.data.whole_image_batches import Headers, groups, headers_of, whole
 from deeper.errors import UserError
 from deeper.models.fully_convolutional import answer, fits, of_our_layers, over_whole_images
 from deeper.record.atomic_files import finite, to_json, write_whole
+from deeper.record.schema import EVALUATION
 from deeper.run import data_record, device, load
 from deeper.run.build import task_of
 from deeper.run.dataset import in_result
@@ -32,7 +33,6 @@ from deeper.train.device_feed import Streamed
 from deeper.train.evaluate import Evaluator, Predictions, metrics_of, predictions_of
 from deeper.train.evaluate_whole_image import WholeEvaluator
 
-RECORD = "evaluation-{}.json"
 SHAPES = 8  # of whole photographs of aspect ratios from 1:1 to 2:1
 AT_ONCE = 2**28  # bytes of images that one compiled call is sent
 Tell = Callable[[str, int, int], None]
@@ -102,7 +102,7 @@ def run(config: DictConfig) -> None:
     if config.out is not None:
         Path(config.out).write_bytes(text)
     if _is_of_record(config, weights.step, path):
-        write_whole(path / RECORD.format(re.sub(r"\W+", "-", protocol.title)), text)
+        write_whole(path / EVALUATION.format(re.sub(r"\W+", "-", protocol.title)), text)
     open_console().print(json.dumps(finite(result), indent=2), soft_wrap=True)
     if not (known := answered(found)).all():
         told.print(

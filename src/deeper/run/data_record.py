@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from deeper.data.dataset import Dataset, only_classes, open_dataset, prepared_directory
 from deeper.errors import UserError
 from deeper.record.atomic_files import read_json
-from deeper.record.run_directory import DATA
+from deeper.record.schema import DATA
 from deeper.run.dataset import Splits, open_splits, view_of
 
 PREPROCESSING = ("image_shape", "crop", "shorter_side", "antialias", "exif", "mean", "std")

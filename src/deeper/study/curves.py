@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from deeper.record.schema import Run
 from deeper.study.hypothesis_tests import FEWEST
-from deeper.study.read_runs import Collection, Run
+from deeper.study.read_runs import Collection
 
 TRAINING: dict[str, Any] = {"ls": (0, (4, 1.5)), "lw": 1.0, "alpha": 0.8}
 EACH: dict[str, Any] = {"ls": "-", "lw": 0.8, "alpha": 0.4}  # run's own validation error

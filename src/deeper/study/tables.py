@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from deeper.errors import UserError
+from deeper.record.schema import Run
 from deeper.study import baseline
 from deeper.study.hypothesis_tests import FEWEST, mean_of
-from deeper.study.read_runs import Collection, Run
+from deeper.study.read_runs import Collection
 
 COLUMNS = (
     "label",
