@@ -1,3 +1,3 @@
 """Run directories, as those of tests/track."""
 
-from tests.track.conftest import path  # noqa: F401
+from tests.track.conftest import directory, path  # noqa: F401

@@ -47,6 +47,12 @@ class Report:
     page: Path
     figures: dict[str, Path]
 
+    @property
+    def table(self) -> tables.Table:
+        """Return the summary: a row for each arm."""
+        headings = tables.headings(self.collection)
+        return tables.Table(headings, tuple(tables.summary_rows(self.collection)))
+
 
 def make_report(
     directory: Path, definition: Mapping[str, Any] | None = None, mode: str | None = None
