@@ -1,6 +1,7 @@
 """What ``import deeper`` offers: runs, studies and nets in Python and in notebooks."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,11 @@ from deeper.config.schema import RunConfig
 from deeper.errors import DivergedError, UserError
 from deeper.run.run import Run
 from deeper.run.train import Display, train_run
+from deeper.study.compare import compare
+from deeper.sweep import study as studies
+from deeper.sweep.study import Study
+
+__all__ = ["call", "compare", "configure", "load", "study", "train"]
 
 
 def configure(
@@ -108,3 +114,28 @@ def load(path: str | Path, *, trust: Sequence[str] = ()) -> Run:
     for package in trust:
         instantiate.trust(package)
     return Run(path)
+
+
+def study(
+    name: str, *overrides: str, directories: Sequence[str | Path] = (), progress: bool = True
+) -> Study:
+    """Return a study of ``conf/study``, or of YAML files of your own; `Study.run` makes its runs.
+
+    Its run directories are those of ``deeper train -m study=NAME``.
+
+    Args:
+        name: of its file.
+        *overrides: as on the command line: ``"mode=quick"``, ``"train.epochs=2"``.
+        directories: of YAML files of your own, searched before ours.
+        progress: bars of the runs while they are made, and a line for each that has ended.
+
+    Raises:
+        UserError: there is no such study, or an override is not allowed.
+    """
+    found = studies.study(name, *overrides, directories=directories)
+    if not progress:
+        return found
+    from deeper.cli.sweep_display import SweepBars
+    from deeper.cli.terminal import open_console
+
+    return replace(found, display=lambda: SweepBars(open_console(stderr=True)))

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from deeper.errors import UserError
+from deeper.record.schema import Run
 from deeper.study.checks import MEASURED, METRICS, check_base, check_names, check_tests
 from deeper.study.definition import Study
-from deeper.study.read_runs import Run, collect
+from deeper.study.read_runs import collect
 from deeper.study.report import make_report
 from tests.study.conftest import DEFINITION, write_net
 

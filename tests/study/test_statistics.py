@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from deeper.errors import UserError
+from deeper.record.schema import Run
 from deeper.study import hypothesis_tests
 from deeper.study.definition import Study
 from deeper.study.hypothesis_tests import (
@@ -22,7 +23,7 @@ from deeper.study.hypothesis_tests import (
     reach,
     sign_flip,
 )
-from deeper.study.read_runs import Collection, Run, collect
+from deeper.study.read_runs import Collection, collect
 from tests.study.conftest import DEFINITION, DEPTHS, write_net, write_study
 
 AT_44 = DEFINITION["tests"][0]

@@ -12,11 +12,11 @@ from deeper.config.identity import run_directory
 from deeper.config.schema import RunConfig
 from deeper.errors import ExitCode
 from deeper.profile.macs import Summary
+from deeper.record.values import of_overrides
 from deeper.run import build, device
 from deeper.run.cost import GIB, Cost, cost_of
 from deeper.study.checks import MEASURED, METRICS
 from deeper.study.hypothesis_tests import reach
-from deeper.study.values import of_overrides
 from deeper.sweep.planned import check_runs, planned_run
 
 GIGA = 1e9

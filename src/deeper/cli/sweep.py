@@ -19,7 +19,7 @@ from deeper.config.identity import study_directory
 from deeper.config.verbs import read_launcher
 from deeper.errors import ExitCode, UserError
 from deeper.record.atomic_files import read_json
-from deeper.record.run_directory import ENVIRONMENT
+from deeper.record.schema import ENVIRONMENT
 from deeper.sweep import slurm_queue
 from deeper.sweep.code_snapshot import Code, freeze
 from deeper.sweep.status import ALIVE, TO_RESUME, State, runs_in, states_of

@@ -40,18 +40,15 @@ def print_claim(taken: Claim, console: Console) -> None:
 
 def run_here(work: Work, console: Console) -> ExitCode:
     """Run a sweep in this process; return the exit status."""
-    display = _Bars(console)
-    sweep = Sweep(work, display)
-    try:
+    with SweepBars(console) as display:
+        sweep = Sweep(work, display)
         with _stopping(sweep, console):
             outcome = sweep.run()
-    finally:
-        display.close()
     _print_outcome(outcome, console)
     return outcome.status
 
 
-class _Bars:
+class SweepBars:
     """Shows the events of a sweep: bars on a terminal, and a line for each run that has ended."""
 
     def __init__(self, console: Console):
@@ -85,7 +82,12 @@ class _Bars:
                     note = f"about {event.seconds_left / 60:.1f} min left"
                     self._bar.update(self._all, completed=event.ended, note=note)
 
-    def close(self) -> None:
+    def __enter__(self) -> "SweepBars":
+        """Return itself; there is nothing to see before the sweep begins."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave the terminal as it was."""
         self._bar.stop()
 
 

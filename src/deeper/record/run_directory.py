@@ -1,19 +1,9 @@
-"""A run's directory: what is in it is the record of the run.
-
-    config.yaml       the resolved config, with its hash
-    data.json         content and class names of the data set, and how its images are shown
-    wandb-id.txt      its id at Weights & Biases, made once at random
-    environment.json  versions, machine, code
-    metrics.jsonl     every logged number: one JSON object a line
-    examples.npz      a few images with predictions, and the confusion matrix
-    result.json       the last to be written: the run has come to its end
+"""A run's directory, held by the one process that writes it; `schema` says what is in it.
 
 Every file but metrics.jsonl is written aside and then renamed, so that a crash leaves the old one
-or the new one. metrics.jsonl grows line by line, and a line that a crash cut is no row. A number
-that is not finite is stored as ``null``: strict JSON has no word for it.
+or the new one. metrics.jsonl grows line by line, and a line that a crash cut is no row.
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -25,10 +15,8 @@ import yaml
 from deeper.errors import UserError
 from deeper.record.atomic_files import disk_errors, read_json, to_json, write_whole
 from deeper.record.lock import Lock, take_lock
+from deeper.record.schema import CONFIG, ENVIRONMENT, RESULT, ROWS, read_config, read_rows
 from deeper.record.wandb_id import run_id
-
-CONFIG, ENVIRONMENT, EXAMPLES = "config.yaml", "environment.json", "examples.npz"
-DATA, ROWS, RESULT = "data.json", "metrics.jsonl", "result.json"
 
 _DIFFERENCES_SHOWN = 5
 _ABSENT = object()
@@ -230,49 +218,6 @@ class Beside(RunDirectory):
     def truncate_after(self, step: int) -> float:
         """Leave it to the first; the seconds are of its rows."""
         return 0.0
-
-
-# --- reading what a run, also a running or a killed one, has written ------------------------------
-
-
-def read_rows(path: Path, offset: int = 0) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Yield the whole rows in a run directory, each with its line.
-
-    Args:
-        path: the run directory.
-        offset: where in the file to begin, in bytes.
-    """
-    try:
-        with (path / ROWS).open("rb") as stream:
-            stream.seek(offset)
-            lines = stream.read().splitlines(keepends=True)
-    except FileNotFoundError:
-        return
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if line.endswith(b"\n") and isinstance(row, dict) and isinstance(row.get("step"), int):
-            yield line, row
-
-
-def read_config(path: Path) -> dict[str, Any] | None:
-    """Return a run directory's config with its hash; None if it has none.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        value = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(
-            f"{path / CONFIG} cannot be read ({str(error).splitlines()[0]}). Move {path} away to "
-            "run anew."
-        ) from error
-    return value if isinstance(value, dict) else None
 
 
 def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str]]:

@@ -179,6 +179,7 @@ def _parts(config: RunConfig, summary: Summary, devices: Sequence[Any]) -> int |
 
 def memory_of(devices: Sequence[Any]) -> int:
     """Return the bytes of memory that each of the devices has; CPU devices share the machine's."""
-    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in devices]
+    here = [device for device in devices if device.process_index == jax.process_index()]
+    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in here]
     known = [limit for limit in limits if limit]
-    return min(known) if known else psutil.virtual_memory().total // len(devices)
+    return min(known) if known else psutil.virtual_memory().total // len(here)

@@ -16,7 +16,7 @@ from deeper.data.dataset import Dataset, prepared_directory
 from deeper.errors import UserError
 from deeper.progress import Progress, quiet
 from deeper.record.atomic_files import read_json
-from deeper.record.run_directory import DATA
+from deeper.record.schema import DATA
 from deeper.run.dataset import Splits, open_data, open_splits
 
 PREPROCESSING = ("image_shape", "crop", "shorter_side", "antialias", "exif", "mean", "std")

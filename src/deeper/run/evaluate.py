@@ -16,6 +16,7 @@ from deeper.errors import UserError
 from deeper.models.fully_convolutional import answer, fits, of_our_layers, over_whole_images
 from deeper.progress import Progress, quiet
 from deeper.record.atomic_files import to_json, write_whole
+from deeper.record.schema import EVALUATION
 from deeper.run import device, load
 from deeper.run.build import task_of
 from deeper.run.dataset import in_result
@@ -35,7 +36,6 @@ from deeper.train.device_feed import Streamed
 from deeper.train.evaluate import Evaluator, Predictions, metrics_of, predictions_of
 from deeper.train.evaluate_whole_image import WholeEvaluator
 
-RECORD = "evaluation-{}.json"
 SHAPES = 8  # of whole photographs of aspect ratios from 1:1 to 2:1
 AT_ONCE = 2**28  # bytes of images that one compiled call is sent
 
@@ -120,7 +120,7 @@ def evaluate_run(
     if examined.unreadable:
         result["unreadable"] = in_result({split: examined.unreadable})[split]
     if other is None and split == "test" and weights.step == max(load.states(path)):
-        name = RECORD.format(re.sub(r"\W+", "-", protocol.title))
+        name = EVALUATION.format(re.sub(r"\W+", "-", protocol.title))
         write_whole(path / name, to_json(result, indent=2))
     return result
 

@@ -13,7 +13,7 @@ from deeper.config.instantiate import require_trusted
 from deeper.config.schema import RunConfig
 from deeper.errors import UserError
 from deeper.models.initializers import shapes_of
-from deeper.record.run_directory import read_config
+from deeper.record.schema import read_config
 from deeper.run import build, device
 from deeper.train.checkpoint import CheckpointReader
 

@@ -15,7 +15,7 @@ from deeper.errors import UserError
 from deeper.profile.stages import stages_of
 from deeper.progress import Progress, quiet
 from deeper.record.atomic_files import read_json
-from deeper.record.run_directory import ENVIRONMENT, RESULT, ROWS, read_rows
+from deeper.record.schema import ENVIRONMENT, RESULT, ROWS, read_rows
 from deeper.run import build, data_record, load
 from deeper.run.class_names import class_names
 from deeper.run.dataset import evaluation_view

@@ -20,7 +20,8 @@ from deeper.errors import SaidElsewhereError, UserError
 from deeper.progress import quiet
 from deeper.record.atomic_files import to_json
 from deeper.record.environment import environment
-from deeper.record.run_directory import DATA, Beside, RunDirectory
+from deeper.record.run_directory import Beside, RunDirectory
+from deeper.record.schema import DATA
 from deeper.run import build, data_record, device, distributed
 from deeper.run.bottleneck import rate_lines
 from deeper.run.cached_features import featured

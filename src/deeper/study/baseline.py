@@ -9,10 +9,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deeper.plotting import COLOURS, INK, SOFT
+from deeper.record.schema import Run
+from deeper.record.values import spelled
 from deeper.study.hypothesis_tests import Mean, mean_of
 from deeper.study.label_placement import place_beside
-from deeper.study.read_runs import Collection, Run
-from deeper.study.values import spelled
+from deeper.study.read_runs import Collection
 
 Cell = dict[int, Run]  # seed -> run
 ABSENT = "–"

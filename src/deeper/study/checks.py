@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from deeper.errors import UserError
+from deeper.record.values import spelled
 from deeper.study.definition import Study
-from deeper.study.values import spelled
 
 if TYPE_CHECKING:
-    from deeper.study.read_runs import Run
+    from deeper.record.schema import Run
 
 # Of a result, what is not known before a run; see the metrics of `deeper.train.evaluate`.
 MEASURED = ("steps", "epochs", "seconds", "compile_seconds", "images_per_second")

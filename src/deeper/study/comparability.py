@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from deeper.config.identity import changes_no_number
-from deeper.study.read_runs import Collection, Run, nested
+from deeper.record.schema import Run, nested
+from deeper.study.read_runs import Collection
 
 SAME_EVERYWHERE = (
     ("git_commit", "commits of the code"),

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from deeper.record.schema import Run
 from deeper.study.hypothesis_tests import FEWEST
-from deeper.study.read_runs import Collection, Run
+from deeper.study.read_runs import Collection
 
 TRAINING: dict[str, Any] = {"ls": (0, (4, 1.5)), "lw": 1.0, "alpha": 0.8}
 EACH: dict[str, Any] = {"ls": "-", "lw": 0.8, "alpha": 0.4}  # run's own validation error
@@ -69,8 +70,9 @@ def curves_figure(
     high = min(100.0, 1.08 * max(late))
     low = 0.0 if min(lowest) < 0.12 * high else 0.85 * min(lowest)
     panels[0].set_ylim(low, high)
+    length = max(stops) - min(starts) or max(stops)  # runs of a single row have no length
     for axes in panels:
-        axes.set_xlim(min(starts), max(stops) + 0.01 * (max(stops) - min(starts)))
+        axes.set_xlim(min(starts), max(stops) + 0.01 * length)
     panels[0].set_ylabel("error (%)")
     _legend(figure, collection, colours)
     return figure

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deeper.errors import UserError
-from deeper.study.values import spelled
+from deeper.record.values import spelled
 
 TEST_KEYS = ("claim", "better", "worse", "among", "trend", "metric")
 

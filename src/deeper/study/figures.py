@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from deeper.plotting import COLOURS, INK, STYLE
+from deeper.record.schema import Run
 from deeper.study import baseline, curves, published
 from deeper.study.hypothesis_tests import Mean, mean_of
 from deeper.study.label_placement import place_beside, spread
-from deeper.study.read_runs import Collection, Run
+from deeper.study.read_runs import Collection
 from deeper.study.tables import by_arm
 
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # a label stops the grid

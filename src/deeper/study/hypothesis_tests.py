@@ -39,9 +39,10 @@ import numpy as np
 from scipy import stats
 
 from deeper.errors import UserError
+from deeper.record.schema import Run
 from deeper.study.checks import fits, unmatched
 from deeper.study.definition import Study
-from deeper.study.read_runs import Collection, Run
+from deeper.study.read_runs import Collection
 
 LEVEL = 0.95
 SUPPORTED, CONTRADICTED, OPEN = "supported", "contradicted", "inconclusive"

@@ -12,8 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deeper.plotting import COLOURS, INK, SOFT
+from deeper.record.schema import Run, nested
 from deeper.study.hypothesis_tests import mean_of
-from deeper.study.read_runs import Collection, Run, nested
+from deeper.study.read_runs import Collection
 from deeper.study.tables import ABSENT, METRIC_NAMES, by_arm, published
 
 # Protocol in published.csv -> the same of `deeper evaluate protocol=`, for single nets.

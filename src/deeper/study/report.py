@@ -11,12 +11,13 @@ import jinja2
 import yaml
 
 from deeper.errors import UserError
+from deeper.record.schema import Run
 from deeper.study import baseline, published, tables
 from deeper.study.checks import check_base
 from deeper.study.comparability import warnings
 from deeper.study.figures import make_figures
 from deeper.study.hypothesis_tests import FEWEST, Finding, Verdict, examine_all, judge
-from deeper.study.read_runs import Collection, Run, collect
+from deeper.study.read_runs import Collection, collect
 
 CAPTIONS = {
     "error": "Error against {x}",
@@ -45,6 +46,12 @@ class Report:
     verdict: Verdict
     page: Path
     figures: dict[str, Path]
+
+    @property
+    def table(self) -> tables.Table:
+        """Return the summary: a row for each arm."""
+        headings = tables.headings(self.collection)
+        return tables.Table(headings, tuple(tables.summary_rows(self.collection)))
 
 
 def make_report(

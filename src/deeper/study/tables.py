@@ -4,14 +4,17 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from deeper.errors import UserError
+from deeper.record.schema import Run
 from deeper.study import baseline
 from deeper.study.hypothesis_tests import FEWEST, mean_of
-from deeper.study.read_runs import Collection, Run
+from deeper.study.read_runs import Collection
 
 COLUMNS = (
     "label",
@@ -42,6 +45,31 @@ COLUMNS = (
 
 METRIC_NAMES = {"top1_error": "top-1 error %", "top5_error": "top-5 error %"}
 ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that prints as Markdown and shows as HTML in a notebook.
+
+    Attributes:
+        headings: of the columns.
+        rows: the cells.
+    """
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def __str__(self) -> str:
+        """Return the table in Markdown."""
+        return markdown(self.headings, self.rows)
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{escape(text)}</th>" for text in self.headings)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>"
+            for row in self.rows
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def results_csv(collection: Collection) -> str:

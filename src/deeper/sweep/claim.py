@@ -18,13 +18,13 @@ from deeper.config.schema import RunConfig
 from deeper.errors import UserError
 from deeper.record.atomic_files import disk_errors, read_json
 from deeper.record.lock import Lock, holder_of, take_lock
-from deeper.record.run_directory import CONFIG, RESULT, RunDirectory, read_config
+from deeper.record.run_directory import RunDirectory
+from deeper.record.schema import CONFIG, RESULT, SUBMISSION, read_config
+from deeper.record.values import of_overrides
 from deeper.run.check import check, check_same_data
-from deeper.study.values import of_overrides
 from deeper.sweep import slurm_queue
 from deeper.sweep.code_snapshot import Code
 from deeper.sweep.submission import (
-    SUBMISSION,
     Submission,
     read_submission,
     write_submission,

@@ -20,7 +20,7 @@ from typing import TextIO
 from deeper.errors import ExitCode, UserError
 from deeper.platform_support import restrict_to_cores
 from deeper.record.atomic_files import read_json, to_json, write_whole
-from deeper.record.run_directory import RESULT
+from deeper.record.schema import RESULT, RUN_LOG
 from deeper.sweep import resources
 from deeper.sweep.events import Began, RunBegan, RunEnded, RunProgress, Tell
 from deeper.sweep.resources import Share
@@ -34,7 +34,6 @@ from deeper.sweep.submission import (
 )
 
 LOG, SWEEP, PROCESS = "launcher.log", "launcher.json", "process.json"
-RUN_LOG = "log.txt"  # in the directory of a run
 DETACHED = "detached"  # the command that `detach` starts, with the folder of the launch
 START_SECONDS = 120.0
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deeper.config.schema import RunConfig
+from deeper.record.schema import Run
 from deeper.run import build
 from deeper.study.checks import (
     MEASURED,
@@ -14,7 +15,7 @@ from deeper.study.checks import (
     check_tests,
 )
 from deeper.study.definition import Study
-from deeper.study.read_runs import Run, missing_runs
+from deeper.study.read_runs import missing_runs
 
 
 def check_study(configs: Sequence[RunConfig]) -> None:

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from deeper.errors import ExitCode
+from deeper.record.schema import RUN_LOG, SUBMISSION
 from deeper.sweep.submission import Submission, note, now, read_submission
 
 PIPE_VARIABLE = "DEEPER_PROGRESS_PIPE"
@@ -99,14 +100,14 @@ class RunArm:
         signal.signal(signal.SIGTERM, self._forward)
         submission = read_submission(directory)
         if submission is None:
-            raise RuntimeError(f"{directory} has no submission.json: was it moved away?")
+            raise RuntimeError(f"{directory} has no {SUBMISSION}: was it moved away?")
         if submission.cancelled:
             return "cancelled"
         self._sweep, self._delay = submission.sweep, submission.settings["signal_delay_s"]
         self._rank = int(os.environ.get("SLURM_PROCID", 0))
         if self._rank == 0:
             note(directory, self._sweep, ended=None)
-        log = directory / (f"log-{self._rank}.txt" if self._rank else "log.txt")
+        log = directory / (f"log-{self._rank}.txt" if self._rank else RUN_LOG)
         self._start(submission, log)
         while not self._has_ended(0.5):
             pass

@@ -12,7 +12,7 @@ from typing import Any
 from deeper.errors import ExitCode
 from deeper.record.atomic_files import read_json
 from deeper.record.lock import holder_of
-from deeper.record.run_directory import CONFIG, ENVIRONMENT, RESULT, ROWS
+from deeper.record.schema import CONFIG, ENVIRONMENT, RESULT, ROWS, RUN_LOG
 from deeper.sweep import slurm_queue
 from deeper.sweep.slurm_queue import Job
 from deeper.sweep.slurm_task import last_line
@@ -177,7 +177,7 @@ def _ended(state: State, submission: Submission, account: str) -> State:
         return replace(state, word="cancelled")
     if ended["code"] == ExitCode.INTERRUPTED:
         return replace(state, remark="at a checkpoint")
-    reason = ended["reason"] or account + last_line(state.directory / "log.txt")
+    reason = ended["reason"] or account + last_line(state.directory / RUN_LOG)
     return replace(state, word="failed", remark=reason)
 
 

@@ -16,8 +16,7 @@ from typing import Any
 from deeper.errors import UserError
 from deeper.platform_support import lock_file, process_start
 from deeper.record.atomic_files import disk_errors, read_json, to_json, write_whole
-
-SUBMISSION = "submission.json"
+from deeper.record.schema import SUBMISSION
 
 
 @dataclass(frozen=True)

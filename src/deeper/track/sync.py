@@ -10,7 +10,7 @@ from pathlib import Path
 from deeper.errors import UserError
 from deeper.record.atomic_files import read_json
 from deeper.record.lock import holder_of, take_lock
-from deeper.record.run_directory import CONFIG, RESULT
+from deeper.record.schema import CONFIG, RESULT
 from deeper.track.wandb_process import Mirror, has_api_key
 from deeper.track.wandb_switches import choose
 from deeper.track.wandb_upload import uploaded

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from deeper.record.run_directory import EXAMPLES, RunDirectory
+from deeper.record.run_directory import RunDirectory
+from deeper.record.schema import EXAMPLES
 from deeper.track.wandb_process import Mirror
 
 

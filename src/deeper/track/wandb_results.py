@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deeper.errors import UserError
-from deeper.record.run_directory import read_config
+from deeper.record.schema import read_config
 from deeper.record.wandb_id import run_id
 from deeper.track.wandb_switches import choose
 from deeper.track.wandb_upload import LONGEST_TABLE, allowed_mode, quiet_settings

@@ -24,7 +24,7 @@ import numpy as np
 from deeper.errors import UserError
 from deeper.platform_support import lock_file
 from deeper.record.atomic_files import read_json, to_json, write_whole
-from deeper.record.run_directory import EXAMPLES, RESULT, ROWS, read_config, read_rows
+from deeper.record.schema import CONFIG, EXAMPLES, RESULT, ROWS, read_config, read_rows
 from deeper.record.wandb_id import MARK, keep_id, run_id
 from deeper.track.wandb_process import NOT_SENT, has_api_key
 from deeper.track.wandb_switches import choose, stored_choice
@@ -111,7 +111,7 @@ def _begin(wandb: Any, path: Path, mode: str) -> Any:
     """Start the W&B run of a directory, or go on with it."""
     config = read_config(path)
     if config is None:
-        raise UserError(f"{path} has no config.yaml: it is no run directory.")
+        raise UserError(f"{path} has no {CONFIG}: it is no run directory.")
     study = (config.get("study") or {}).get("name")
     tracker, own = config["tracker"], wandb.setup().settings  # WANDB_NAME and the like
     tags = (study, config["label"], config["mode"]["name"], *(own.run_tags or ()))

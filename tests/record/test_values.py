@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
+from deeper.record.values import spelled
 from deeper.study.definition import Study
 from deeper.study.read_runs import collect
-from deeper.study.values import spelled
 from tests.study.conftest import DEFINITION, write_run
 
 SAME = (

@@ -1,0 +1,270 @@
+"""What a run directory holds: the names of its files, their keys, and how they are read.
+
+    config.yaml        the resolved config, with ``config_hash``; see `deeper.config.schema`
+    data.json          content and class names of the data set, and how its images are shown
+    wandb-id.txt       its id at Weights & Biases, made once at random
+    environment.json   versions, machine, code, ``overrides`` and ``command`` of the last start;
+                       ``run`` has steps, batch size and cost; ``earlier`` the starts before
+    metrics.jsonl      every logged number: one JSON object with its ``step`` a line
+    examples.npz       a few images with predictions, and the confusion matrix
+    checkpoints/       a directory for each step that is kept
+    result.json        the last to be written: the run has come to its end. ``status`` is finished
+                       or diverged; ``metrics`` has ``SPLIT/NAME`` for test, train and validation;
+                       ``overrides``, ``steps``, ``parameters``, ``macs``, ``seconds``, ...
+    submission.json    of a launcher: how the run was given to it; see `deeper.sweep.submission`
+    log.txt            of a launcher: what the run printed
+    evaluation-*.json  of ``deeper evaluate``: the metrics by a protocol, with ``step``
+
+A number that is not finite is stored as ``null``: strict JSON has no word for it. Keys that are not
+in the records of older versions are optional on reading.
+"""
+
+import json
+import math
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deeper.errors import UserError
+from deeper.record.values import of_overrides, spelled
+
+CONFIG, ENVIRONMENT, EXAMPLES = "config.yaml", "environment.json", "examples.npz"
+DATA, ROWS, RESULT = "data.json", "metrics.jsonl", "result.json"
+CHECKPOINTS, SUBMISSION, RUN_LOG = "checkpoints", "submission.json", "log.txt"
+EVALUATION = "evaluation-{}.json"  # of a protocol
+RECORDS = (CONFIG, ENVIRONMENT, ROWS, RESULT)  # any of them makes a directory a run's
+RUNS_PROTOCOL = "1crop"  # of a run's evaluation at its end: each image once, in one view
+STATES = ("finished", "diverged", "unfinished", "damaged", "superseded")
+MISSING = object()
+
+
+@dataclass
+class Run:
+    """One run directory.
+
+    Attributes:
+        path: the directory.
+        status: one of `STATES`. A study calls a run superseded that a newer one of the same arm and
+            seed takes the place of.
+        config: as `config.yaml` has it.
+        result: as `result.json` has it; empty where there is none.
+        environment: as `environment.json` has it.
+        data: as `data.json` has it; empty in runs of an older deeper.
+        rows: of `metrics.jsonl`.
+        note: how far an unfinished run is, what is wrong with a damaged one.
+        arm: its name among the arms of a study, the same for all seeds; empty outside one.
+        evaluations: protocol -> metrics on the test split: the run's own, and those that
+            `deeper evaluate` has left in `evaluation-PROTOCOL.json`.
+    """
+
+    path: Path
+    status: str
+    config: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    note: str = ""
+    arm: str = ""
+    evaluations: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Return the run's label, from its directory's name if need be."""
+        return str(self.config.get("label") or self.path.name.rsplit("-s", 1)[0])
+
+    @property
+    def seed(self) -> int | None:
+        """Return the run's seed."""
+        return self.config.get("seed")
+
+    @property
+    def depth(self) -> float:
+        """Return the net's depth, 0 where it has none, to sort by."""
+        return self.number("depth") or nested(self.config, "model.depth") or 0
+
+    def value(self, key: str) -> Any:
+        """Return a metric, an entry of the result, or else of the config by its dotted key."""
+        if key in self.metrics:
+            return self.metrics[key]
+        if key in self.result:
+            return self.result[key]
+        return self.label if key == "label" else nested(self.config, key)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return the result's entries and metrics by their keys."""
+        return {**self.result, **self.metrics}
+
+    def has(self, key: str) -> bool:
+        """Whether there is a value of this key, be it null."""
+        in_config = nested(self.config, key, MISSING) is not MISSING
+        return in_config or key in self.facts or key == "label"
+
+    def number(self, key: str) -> float | None:
+        """Return a value as a number, or None where there is none; NaN and infinity are none."""
+        value = self.value(key)
+        if value is None or isinstance(value, str) or not math.isfinite(value):
+            return None
+        return float(value)
+
+    def setting(self, key: str) -> str | None:
+        """Return what the run has for an override of the sweep, None if it cannot be told.
+
+        The value is in its one spelling, see `values.spelled`.
+        """
+        overrides = self.overrides
+        if key in overrides:
+            return overrides[key]
+        if key == "model":
+            return self.label.removesuffix(str(nested(self.config, "model.depth") or ""))
+        value = nested(self.config, key)
+        return None if value is None or isinstance(value, list | dict) else spelled(value)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Return the metrics of its result; empty where there are none."""
+        return self.result.get("metrics") or {}
+
+    @property
+    def words(self) -> list[str]:
+        """Return the overrides that the run was given, as they were typed."""
+        for record in (self.result, self.environment):
+            if isinstance(record.get("overrides"), list):
+                return list(record["overrides"])
+        # Before overrides were recorded there was the command alone.
+        return _of_command(self.result.get("command") or self.environment.get("command") or "")
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """Return what the run was given: override -> value in its one spelling."""
+        return of_overrides(self.words)
+
+
+def read_run(path: Path) -> Run:
+    """Read one run directory; whatever is wrong with it is noted, not raised."""
+    run = Run(path, "unfinished")
+    reading = CONFIG
+    try:
+        run.config = _mapping(yaml.safe_load((path / reading).read_text(encoding="utf-8")))
+        reading = ENVIRONMENT
+        if (path / reading).exists():
+            run.environment = _object(path / reading)
+        reading = DATA
+        if (path / reading).exists():
+            run.data = _object(path / reading)
+        reading = ROWS
+        run.rows = _rows(path / reading)
+        reading = RESULT
+        if (path / reading).exists():
+            run.result = _object(path / reading)
+            run.status = run.result["status"]
+            if run.status not in ("finished", "diverged"):
+                raise ValueError(f"status {run.status!r}")
+            run.note = run.result.get("reason") or ""
+            run.evaluations[RUNS_PROTOCOL] = run.metrics
+            for file in sorted(path.glob(EVALUATION.format("*"))):
+                reading = file.name
+                evaluation = _object(file)
+                if evaluation.get("step") == run.result.get("steps"):  # or of an earlier state
+                    run.evaluations[evaluation["protocol"]] = evaluation
+            return run
+    except FileNotFoundError:
+        run.status, run.note = "damaged", f"it has no {reading}"
+        return run
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        what = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        run.status, run.note = "damaged", f"{reading} cannot be read ({what})"
+        run.result = {}
+        return run
+    step = run.rows[-1]["step"] if run.rows else 0
+    steps = nested(run.environment, "run.steps") or nested(run.config, "train.steps")
+    run.note = f"at step {step}" + (f" of {steps}" if steps else "")
+    return run
+
+
+def nested(mapping: Mapping[str, Any], key: str, absent: Any = None) -> Any:
+    """Return the entry with a dotted key, or what stands for none."""
+    entry: Any = mapping
+    for part in key.split("."):
+        if not isinstance(entry, Mapping) or part not in entry:
+            return absent
+        entry = entry[part]
+    return entry
+
+
+def _object(file: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; what is not a number is None."""
+    text = file.read_text(encoding="utf-8")
+    return _mapping(json.loads(text, parse_constant=lambda nan: None))
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("it holds no mapping")
+    return value
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows; a last line that was cut off is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = [_mapping(json.loads(line)) for line in lines if line.endswith("\n")]
+    if any("step" not in row for row in rows):
+        raise ValueError("a row has no step")
+    return rows
+
+
+def _of_command(command: str) -> list[str]:
+    """Return what a command line overrides; nothing where it states a sweep of several runs."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return []
+    is_sweep = "-m" in words or "--multirun" in words
+    return [] if is_sweep else [word for word in words if "=" in word]
+
+
+def read_rows(path: Path, offset: int = 0) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Yield the whole rows in a run directory, each with its line.
+
+    Args:
+        path: the run directory.
+        offset: where in the file to begin, in bytes.
+    """
+    try:
+        with (path / ROWS).open("rb") as stream:
+            stream.seek(offset)
+            lines = stream.read().splitlines(keepends=True)
+    except FileNotFoundError:
+        return
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if line.endswith(b"\n") and isinstance(row, dict) and isinstance(row.get("step"), int):
+            yield line, row
+
+
+def read_config(path: Path) -> dict[str, Any] | None:
+    """Return a run directory's config with its hash; None if it has none.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        value = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{path / CONFIG} cannot be read ({str(error).splitlines()[0]}). Move {path} away to "
+            "run anew."
+        ) from error
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,132 @@
+"""A study from Python: its runs composed, run on this machine, and reported.
+
+    study("depth_fashion", "mode=quick").run(jobs=2).report()
+
+The run directories are those of ``deeper train -m study=depth_fashion mode=quick``: what one has
+finished the other does not run again.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from deeper.config.command_line import override
+from deeper.config.compose import configure_sweep
+from deeper.config.schema import RunConfig
+from deeper.errors import UserError
+from deeper.record.schema import CONFIG, Run, read_run
+from deeper.study.report import Report, make_report
+from deeper.sweep.claim import Arm, arms_of
+from deeper.sweep.code_snapshot import freeze
+from deeper.sweep.events import Tell, quiet
+from deeper.sweep.launch import held_here, work_of
+from deeper.sweep.local import Sweep
+from deeper.sweep.planned import check_study
+
+NAMES_SHOWN = 3  # of runs in a message
+
+
+@dataclass(frozen=True, repr=False)
+class Study:
+    """A study with its runs; `study` makes one.
+
+    Attributes:
+        name: of the study.
+        mode: that its runs are made in.
+        directory: where its run directories are.
+        arms: every arm with every seed.
+        display: opens what is called with each event of `deeper.sweep.events` while runs are made.
+    """
+
+    name: str
+    mode: str
+    directory: Path
+    arms: tuple[Arm, ...]
+    display: Callable[[], AbstractContextManager[Tell]] = lambda: nullcontext(quiet)
+
+    def __repr__(self) -> str:
+        """Return a line."""
+        finished = sum(arm.status() == "finished" for arm in self.arms)
+        return (
+            f"Study({self.name}, mode={self.mode}: {len(self.arms)} runs, {finished} finished, "
+            f"in {self.directory})"
+        )
+
+    @property
+    def configs(self) -> list[RunConfig]:
+        """Return the configs of all runs."""
+        return [arm.config for arm in self.arms]
+
+    @property
+    def runs(self) -> list[Run]:
+        """Return the runs that have a directory, as they are on the disk now."""
+        directories = [arm.directory for arm in self.arms]
+        return [read_run(each) for each in directories if (each / CONFIG).is_file()]
+
+    def run(self, jobs: int | None = None) -> "Study":
+        """Run what is not finished, each run in a process of its own; return when all have ended.
+
+        Args:
+            jobs: runs at a time; by default one for each core, or for each set of GPUs.
+
+        Raises:
+            UserError: a run failed or another launcher has it; the others were completed. A run
+                that diverged has a result, and is no failure.
+        """
+        first = self.arms[0].config
+        if first.mode.dry:
+            raise UserError("mode=dry trains nothing: choose another mode.")
+        check_study(self.configs)
+        runs = Path(first.runs)
+        with held_here(self.arms, runs, {"jobs": jobs}, freeze("snapshot", runs)) as taken:
+            with self.display() as tell:
+                outcome = Sweep(work_of(taken, jobs), tell).run()
+            elsewhere = [f"{arm.name} ({where})" for arm, where in taken.elsewhere]
+        diverged = {arm.name for arm in self.arms if arm.status() == "diverged"}
+        failed = [
+            f"{failure.name}: {failure.reason}" + (f" ({failure.log})" if failure.log else "")
+            for failure in outcome.failed
+            if failure.name not in diverged
+        ]
+        _refuse(failed, len(self.arms), "failed")
+        _refuse(elsewhere, len(self.arms), "are with another launcher")
+        if outcome.unfinished:
+            raise UserError(f"{outcome.unfinished} of {len(self.arms)} runs were stopped.")
+        return self
+
+    def report(self) -> Report:
+        """Write results.csv, figures/ and report.html beside the runs, as ``deeper report`` does.
+
+        Raises:
+            UserError: no run is finished.
+        """
+        definition = self.arms[0].config.plain()["study"]
+        return make_report(self.directory, definition, self.mode)
+
+
+def study(name: str, *overrides: str, directories: Sequence[Path | str] = ()) -> Study:
+    """Return a study of ``conf/study``, or of the user's own YAML files.
+
+    Args:
+        name: of its file.
+        *overrides: as on the command line: ``"mode=quick"``, ``"train.epochs=2"``.
+        directories: of YAML files of the user's own, searched before ours.
+
+    Raises:
+        UserError: there is no such study, or an override is not allowed.
+    """
+    words = [override("study", name), *overrides]
+    composed = configure_sweep(*words, directories=directories)
+    arms = arms_of([config for _, config in composed], [given for given, _ in composed])
+    first = arms[0].config
+    if first.study is None:
+        raise UserError(f"study={name} is no study: name one of conf/study.")
+    return Study(str(first.study.name), first.mode.name, arms[0].directory.parent, tuple(arms))
+
+
+def _refuse(names: Sequence[str], total: int, what: str) -> None:
+    if names:
+        more = f"; and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        shown = "; ".join(names[:NAMES_SHOWN])
+        raise UserError(f"{len(names)} of {total} runs {what}: {shown}{more}.")

@@ -1,0 +1,3 @@
+"""Run directories, as those of tests/track."""
+
+from tests.track.conftest import directory, path  # noqa: F401
