@@ -31,15 +31,15 @@ class Normalise:
     """Scale to 0..1, subtract the data set's mean, divide by its standard deviation.
 
     Attributes:
-        mean: one value a channel, on the scale 0 to 1.
-        std: likewise.
+        mean: one value per channel, on the scale 0 to 1.
+        std: standard deviation, one value per channel, on the scale 0 to 1.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def __post_init__(self):
-        """Freeze what a config gives as lists."""
+        """Make tuples of lists, as a config gives them."""
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
 
@@ -47,7 +47,7 @@ class Normalise:
         if images.shape[-1] != len(self.mean):
             raise UserError(
                 f"data.mean has {len(self.mean)} values but the images have {images.shape[-1]} "
-                "channels; give one mean and one std a channel."
+                "channels; give one mean and one std per channel."
             )
         shape = (1, 1, 1, -1)
         mean = jnp.asarray(self.mean, jnp.float32).reshape(shape) * 255.0
@@ -68,15 +68,15 @@ def augment(
     """Apply the operations in turn to a batch of stored images.
 
     Args:
-        operations: what `conf/augment` lists.
-        key: the key of (seed, purpose, step).
-        rows: each example's row in the global batch; folded into its keys.
+        operations: in the order in which a file of `conf/augment` lists them.
+        key: key of (seed, purpose, step).
+        rows: each example's row in the global batch, which is folded into its keys.
         images: pixels as stored.
-        labels: the true classes.
+        labels: true classes.
 
     Returns:
-        Images still on the scale 0 to 255, and the labels, or shares of the classes where
-        operations mix them.
+        Images on the scale 0 to 255, and the targets: the labels, or float32 shares of the classes
+        (batch, classes) if an operation mixes examples.
     """
     targets: Targets = labels
     for number, operation in enumerate(operations):
@@ -92,12 +92,12 @@ def augment(
 
 
 def mixes(operations: Sequence[Operation | Mixing | OneOf]) -> bool:
-    """Return whether the operations mix examples, and with them labels."""
+    """Return whether an operation mixes examples and their labels."""
     return any(isinstance(operation, Mixing | OneOf) for operation in operations)
 
 
 def left_out_on_grey(operations: Sequence[Operation | Mixing | OneOf]) -> list[str]:
-    """Return in words what policies leave out where images have no colour."""
+    """Return a phrase for each policy that leaves operations out on grey images."""
     return [
         f"{type(operation).__name__} without {', '.join(operation.lost_on_grey())}"
         for operation in operations
