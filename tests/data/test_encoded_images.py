@@ -588,7 +588,7 @@ from deeper.data.prepare import shard_writer
 from deeper.data.crops import Box, Crop
 from deeper.data.prepare.image_folder import read_tree
 from deeper.data.prepare.prepare import prepare_photographs
-shards.SHARD = 8000
+shard_writer.SHARD = 8000
 def progress(what, done, total):
     print(done, flush=True)
 def read():
