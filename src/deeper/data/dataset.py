@@ -1,8 +1,8 @@
-"""Opening a prepared data set as arrays.
+"""Data sets, their splits, and how a prepared one is opened.
 
-The TFDS directory of array_record files is the data set. Decoded once, its images lie beside it as
-plain arrays, which later runs map into memory: a run opens its data in a few milliseconds and
-never imports TFDS.
+A prepared data set is a TFDS directory of array_record files. Images of one size are decoded once
+into plain arrays (`array_cache`), which later runs map into memory; such a run opens its data in a
+few milliseconds and does not import TFDS. Photographs of any size stay encoded (`encoded_images`).
 """
 
 from dataclasses import dataclass
@@ -22,10 +22,11 @@ from deeper.errors import UserError
 
 @dataclass(frozen=True)
 class Split:
-    """Images and labels of one part of a data set.
+    """Images and labels of one split of a data set.
 
     Attributes:
-        images: uint8 (N, H, W, C), possibly mapped into memory, or what decodes them.
+        images: uint8 (N, H, W, C), possibly memory-mapped, or photographs that are decoded when
+            they are indexed.
         labels: int32 (N,).
     """
 
@@ -37,10 +38,14 @@ class Split:
         return len(self.labels)
 
     def select(self, which: Any) -> "Split":
-        """Return some of the examples; which are chosen as from an array."""
+        """Return a subset of the examples.
+
+        Args:
+            which: an index of a NumPy array: a slice, a mask (N,) or integers.
+        """
         images = self.images
-        some = images.select(which) if isinstance(images, Photographs) else images[which]
-        return Split(some, self.labels[which])
+        chosen = images.select(which) if isinstance(images, Photographs) else images[which]
+        return Split(chosen, self.labels[which])
 
 
 @dataclass(frozen=True)
@@ -48,11 +53,12 @@ class Dataset:
     """A prepared data set.
 
     Attributes:
-        name: in the catalogue.
-        splits: train and test.
+        name: name of the data set.
+        splits: train and test, and others that the data set has.
         class_names: in the order of the labels.
         image_shape: (height, width, channels).
-        fingerprint: SHA-256 of all images and labels, the same wherever they were prepared.
+        fingerprint: SHA-256 of all images and labels; it does not depend on where or how they were
+            prepared.
     """
 
     name: str
@@ -63,7 +69,7 @@ class Dataset:
 
 
 def prepared_directory(name: str, data_dir: Path) -> Path | None:
-    """Return the newest version that TFDS or `prepare` has finished, if there is one."""
+    """Return the directory of the newest version that TFDS or `prepare` has finished, or None."""
     folder = "imagenet2012" if name == "imagenet" else name  # TFDS's name
     versions = [path.parent for path in (data_dir / folder).glob("*/dataset_info.json")]
     numbered = [v for v in versions if all(part.isdigit() for part in v.name.split("."))]
@@ -71,13 +77,16 @@ def prepared_directory(name: str, data_dir: Path) -> Path | None:
 
 
 def known_size(name: str, split: str, data_dir: Path, *, own: bool = False) -> int:
-    """Return the number of examples in a split: as it was published, or as it was prepared.
+    """Return the number of examples in a split, as published or else as prepared.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         split: train or test.
         data_dir: root of the prepared data sets.
-        own: whether it is a folder of the user's, whatever it is called.
+        own: whether it is the user's own data set, whose name may be that of a published one.
+
+    Raises:
+        UserError: the size was not published, and the data set is not in ``data_dir``.
     """
     if name == "imagenet" and not own:
         return {"train": 1_281_167, "test": 50_000}[split]
@@ -98,13 +107,13 @@ def open_dataset(
     """Open a prepared data set.
 
     Args:
-        name: in the catalogue.
+        name: name of the data set.
         data_dir: root of the prepared data sets.
-        progress: told how far the first opening, which decodes the images, is.
-        view: how photographs are shown; images of one size are shown as they are.
+        progress: called with the progress of the first opening, which decodes the images.
+        view: crop and size at which photographs are shown; unused for images of one size.
 
     Raises:
-        UserError: it is not there, or not readable without TensorFlow.
+        UserError: the data set is missing or damaged, or cannot be read without TensorFlow.
     """
     directory = prepared_directory(name, data_dir)
     if directory is None:
@@ -115,23 +124,26 @@ def open_dataset(
                 f"{name} holds photographs of any size: say data=folder or data=tfds and "
                 f"data.name={name}, whose config tells how they are cropped."
             )
-        opened = open_photographs(directory, view, progress)
-        parts = _tested({split: Split(*part) for split, part in opened.splits.items()}, name)
-        shape = next(iter(parts.values())).images.shape[1:]
-        return Dataset(name, parts, opened.class_names, shape, opened.fingerprint)
-    found = decoded(name, directory, progress)
-    parts = _tested({split: Split(*part) for split, part in found.arrays.items()}, name)
-    return Dataset(name, parts, found.class_names, found.image_shape, found.fingerprint)
+        photographs = open_photographs(directory, view, progress)
+        splits = {split: Split(*part) for split, part in photographs.splits.items()}
+        splits = _with_test_split(splits, name)
+        shape = next(iter(splits.values())).images.shape[1:]
+        return Dataset(name, splits, photographs.class_names, shape, photographs.fingerprint)
+    cache = decoded(name, directory, progress)
+    splits = {split: Split(*part) for split, part in cache.arrays.items()}
+    splits = _with_test_split(splits, name)
+    return Dataset(name, splits, cache.class_names, cache.image_shape, cache.fingerprint)
 
 
-def _tested(parts: dict[str, Split], name: str) -> dict[str, Split]:
-    """Call the validation split test where there is no test split, or none with labels."""
-    if "validation" in parts and (name == "imagenet" or "test" not in parts):
-        parts["test"] = parts.pop("validation")  # ImageNet's test labels are not public
-    return parts
+def _with_test_split(splits: dict[str, Split], name: str) -> dict[str, Split]:
+    """Rename the validation split to test if there is no test split, or none with labels."""
+    if "validation" in splits and (name == "imagenet" or "test" not in splits):
+        splits["test"] = splits.pop("validation")  # ImageNet's test labels are not public
+    return splits
 
 
 def _missing(name: str, data_dir: Path) -> str:
+    """Return the message for a missing data set, with the command that prepares it."""
     where = f"The data set {name} is not in {data_dir.absolute()}"
     if name in CATALOGUE:
         return f"{where}: run `deeper prepare data={name}`, or say data.dir=DIRECTORY."
