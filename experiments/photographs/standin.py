@@ -52,9 +52,9 @@ NUDGED = """
 import sys, jax, numpy as np
 from deeper.run import load
 from deeper.cli.main import main
-drawn = stored.initialise
+drawn = load.initialise
 step = np.nextafter(np.float32(1), np.float32(2))
-stored.initialise = lambda *given: jax.tree.map(lambda leaf: leaf * step, drawn(*given))
+load.initialise = lambda *given: jax.tree.map(lambda leaf: leaf * step, drawn(*given))
 sys.exit(main())
 """
 BATCHES = 8  # of 128

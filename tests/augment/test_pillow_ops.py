@@ -82,7 +82,7 @@ def test_the_form_for_accelerators_gives_the_same_pixels(golden, which, bilinear
     chosen = jnp.array([engine._branch_of(k, channels, bilinear) for k in KINDS])[kinds]
     both = [
         jax.jit(partial(form, branches))(chosen, kinds, strengths, pack(jnp.asarray(images)))
-        for form in (engine._in_turn, engine._batched)
+        for form in (engine._one_by_one, engine._batched)
     ]
     for (kind, _), one, other in zip(cycle, *both, strict=True):
         off = (np.asarray(one) != np.asarray(other)).mean()

@@ -76,7 +76,7 @@ def test_a_killed_run_leaves_no_process_and_no_shared_memory(prepared, tmp_path)
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(Path.cwd())},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join((str(Path.cwd()), *sys.path))},
     ) as process:
         assert process.stdout is not None
         children = [int(pid) for pid in process.stdout.readline().split()]

@@ -1,1 +1,1 @@
-"""Data sets on the disk and batches in host memory; nothing here knows JAX."""
+"""Data sets on disk and batches in host memory. This package does not import JAX."""

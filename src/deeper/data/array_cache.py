@@ -1,8 +1,8 @@
-"""The images of a prepared data set as plain arrays, decoded once and mapped into memory.
+"""A cache of the decoded images of a prepared data set, as memory-mapped NumPy arrays.
 
-The TFDS directory of array_record files is the data set. Its decoded images lie beside it, or in
-the user's cache directory where that cannot be written to, under a name that tells which files
-they come from; they are made anew whenever they are missing, damaged or of other files.
+The arrays are stored in the TFDS directory, or in the user's cache directory if that is not
+writable. The name of the cache is a digest of the names, sizes and times of the prepared files; the
+images are decoded again whenever the cache is missing, damaged or made from other files.
 """
 
 import errno
@@ -25,18 +25,19 @@ from deeper.data.prepare.atomic_directory import Progress, publish, scratch_dire
 from deeper.errors import UserError
 
 FOLDER = "decoded"
-CHUNK = 1000  # records read at a time: five times faster than one by one
+CHUNK = 1000  # records per read: five times faster than one by one
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A data set's arrays and what is known about them.
+    """The arrays of a data set and their description.
 
     Attributes:
-        arrays: split name -> images uint8 (N, H, W, C), mapped into memory, and labels int32 (N,).
+        arrays: split -> images uint8 (N, H, W, C), memory-mapped, and labels int32 (N,).
         class_names: in the order of the labels.
         image_shape: (height, width, channels).
-        fingerprint: SHA-256 of all images and labels, the same wherever they were prepared.
+        fingerprint: SHA-256 of all images and labels; it does not depend on where they were
+            prepared.
         unused: split -> why it is not read.
     """
 
@@ -48,26 +49,26 @@ class Decoded:
 
 
 def decoded(name: str, directory: Path, progress: Progress) -> Decoded:
-    """Return a prepared data set's arrays, decoding them if that was not done before.
+    """Return the arrays of a prepared data set, decoding them if they are not cached.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         directory: the prepared TFDS directory.
-        progress: told how far the decoding is.
+        progress: called while images are decoded.
 
     Raises:
         UserError: the files are damaged or need TensorFlow, or the disk is full.
     """
     version = _version(directory)
-    possible = places(name, directory)
-    for place in possible:
-        found = _read(place / version)
-        if found is not None:
-            return found
-    place = next((place for place in possible if _writable(place)), possible[-1])
+    candidates = places(name, directory)
+    for place in candidates:
+        cached = _read(place / version)
+        if cached is not None:
+            return cached
+    place = next((place for place in candidates if _writable(place)), candidates[-1])
     try:
         with scratch_directory(place, "decoded", progress) as scratch:
-            # Another process may have decoded the same while this one waited.
+            # Another process may have decoded the same images while this one waited.
             if _read(place / version) is None:
                 made = scratch / version
                 made.mkdir()
@@ -83,27 +84,27 @@ def decoded(name: str, directory: Path, progress: Progress) -> Decoded:
                 "room, or move the prepared data and say data.dir=DIRECTORY."
             ) from error
         raise UserError(f"The decoded images of {name} cannot be written: {error}.") from error
-    found = _read(place / version)
-    if found is None:
+    cached = _read(place / version)
+    if cached is None:
         raise UserError(f"The decoded images in {place} were changed just now; start again.")
-    return found
+    return cached
 
 
 def _version(directory: Path) -> str:
-    """Return a name for the state of the prepared files: their names, sizes and times."""
-    facts = [
+    """Return a digest of the names, sizes and times of the prepared files."""
+    files = [
         (path.name, path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(directory.iterdir())
         if path.is_file()
     ]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
 
 
 def places(name: str, directory: Path) -> tuple[Path, Path]:
-    """Return where decoded images may be: beside the prepared files, or with the user's caches."""
+    """Return where a cache may be: in the prepared directory, or in the user's cache directory."""
     try:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # no HOME, and a user whom nothing knows: a container
+    except RuntimeError:  # no HOME and no entry in the user database, as in a container
         caches = Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"
     path = hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:8]
     return directory / FOLDER, caches / "deeper" / f"{name}-{path}"
@@ -114,13 +115,13 @@ def _writable(place: Path) -> bool:
 
 
 def _read(cache: Path) -> Decoded | None:
-    """Map decoded images into memory; None unless they are there, whole."""
+    """Map a cache into memory; None if it is missing, incomplete or damaged."""
     try:
         about = json.loads((cache / "about.json").read_text(encoding="utf-8"))
         shape = tuple(about["image_shape"])
         arrays = {}
         for split, size in about["sizes"].items():
-            # Memory-mapping checks the file's length against its header's shape.
+            # Memory-mapping compares the length of the file with the shape in its header.
             images = np.load(cache / f"{split}-images.npy", mmap_mode="r")
             labels = np.load(cache / f"{split}-labels.npy")
             if images.shape != (size, *shape) or images.dtype != np.uint8:
@@ -138,23 +139,23 @@ def _read(cache: Path) -> Decoded | None:
 
 
 def _decode(name: str, directory: Path, made: Path, progress: Progress) -> None:
-    """Write the arrays of all splits, and what is known about them."""
+    """Decode all splits and write their arrays and description into ``made``."""
     sources, class_names, shape, unused = _open_sources(name, directory)
     digest = hashlib.sha256()
     for split, source in sources.items():
         digest.update(split.encode())
         labels = np.empty(len(source), np.int32)
         done = 0
-        # Written, not memory-mapped: a full disk is then an error and not the end of the process.
+        # Written rather than memory-mapped: a full disk then raises OSError instead of SIGBUS.
         with (made / f"{split}-images.npy").open("wb") as file:
             np.lib.format.write_array_header_1_0(
                 file, {"descr": "|u1", "fortran_order": False, "shape": (len(source), *shape)}
             )
-            for images, some in _chunks(name, directory, source, shape):
+            for images, chunk_labels in _chunks(name, directory, source, shape):
                 file.write(images.data)
                 digest.update(images.data)
-                labels[done : done + len(some)] = some
-                done += len(some)
+                labels[done : done + len(chunk_labels)] = chunk_labels
+                done += len(chunk_labels)
                 progress(f"decode {split}", done, len(source))
         array_records.require_labels(labels, len(class_names), split, directory)
         np.save(made / f"{split}-labels.npy", labels)
@@ -173,7 +174,7 @@ def _open_sources(
     name: str, directory: Path
 ) -> tuple[dict[str, Any], list[str], tuple[int, int, int], dict[str, str]]:
     """Return each split's records, the class names, the images' shape and the splits not read."""
-    import tensorflow_datasets as tfds  # takes a second; a run with decoded images does without
+    import tensorflow_datasets as tfds  # takes a second, and is not needed with a cache
 
     try:
         builder = tfds.builder_from_directory(directory)
@@ -181,7 +182,7 @@ def _open_sources(
         form = builder.info.file_format.value
         class_names, shape = features["label"].names, tuple(features["image"].shape)
         dtype = np.dtype(features["image"].np_dtype)
-        # Pillow decodes a PNG five times faster than TFDS's own path does.
+        # Pillow decodes a PNG five times faster than TFDS does.
         skip = {"image": tfds.decode.SkipDecoding()}
         if form != "array_record":
             raise NotImplementedError(form)
@@ -193,7 +194,7 @@ def _open_sources(
             f"and run `deeper prepare data={name}`, or prepare it with "
             "file_format='array_record'."
         ) from error
-    except Exception as error:  # TFDS raises all sorts on damaged files
+    except Exception as error:  # TFDS raises many types on damaged files
         raise _damaged(name, directory, error) from error
     if dtype != np.uint8:
         raise UserError(
@@ -211,22 +212,22 @@ def _open_sources(
 def _chunks(
     name: str, directory: Path, source: Any, shape: tuple[int, int, int]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield images uint8 (n, H, W, C) and labels int32 (n,) of up to CHUNK records at a time."""
+    """Yield images uint8 (n, H, W, C) and labels int32 (n,), with n up to `CHUNK`."""
     for start in range(0, len(source), CHUNK):
         try:
             records = source.__getitems__(range(start, min(start + CHUNK, len(source))))
             chunk = np.stack([_pixels(record["image"], shape) for record in records])
             labels = np.array([record["label"] for record in records], np.int32)
-        except Exception as error:  # array_record, protobuf and Pillow, each with its own
+        except Exception as error:  # array_record, protobuf and Pillow raise types of their own
             raise _damaged(name, directory, error) from error
         yield chunk, labels
 
 
 def _pixels(data: bytes, shape: tuple[int, int, int]) -> np.ndarray:
-    """Return an image's pixels, uint8 of the data set's shape.
+    """Decode an image, uint8 of the data set's shape.
 
     Raises:
-        ValueError: it has another shape, or more than 8 bits.
+        ValueError: it has another shape, or more than 8 bits per channel.
     """
     if shape[2] in (1, 3):
         stored = jpeg.decode(data, shape[2], "an image")

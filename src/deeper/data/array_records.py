@@ -1,7 +1,7 @@
-"""Records of a TFDS directory of array_record files, read without TFDS or TensorFlow.
+"""Reads the records of a TFDS directory of array_record files, without TFDS or TensorFlow.
 
-A record is a serialised tf.train.Example. TFDS's own parsing takes 2.5 ms a photograph; what is
-needed here is two of its fields.
+A record is a serialised tf.train.Example. Parsing it with TFDS takes 2.5 ms per photograph; only
+two or three of its fields are needed here.
 """
 
 import contextlib
@@ -18,14 +18,15 @@ _NUMBER, _TEXT = 0, 2  # wire types: https://protobuf.dev/programming-guides/enc
 
 
 class Records:
-    """A split's records, a sequence of bytes that says which file is damaged.
+    """The records of a split, a sequence of bytes objects.
 
     Args:
         directory: the prepared TFDS directory.
-        split: its name.
+        split: name of the split.
 
     Raises:
-        UserError: a file is missing or damaged; so do all its methods.
+        UserError: a file is missing or damaged, which the message names. Reading a record raises
+            the same error.
     """
 
     def __init__(self, directory: Path, split: str):
@@ -47,28 +48,28 @@ class Records:
             )
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of records."""
         return len(self._source)
 
     def __getitem__(self, number: int) -> bytes:
-        """Return a record."""
+        """Return one record."""
         if not 0 <= number < len(self):
             raise IndexError(number)
         record: bytes = self._read(lambda: self._source[number])
         return record
 
     def __getitems__(self, numbers: Sequence[int]) -> Sequence[bytes]:
-        """Return some records, read together."""
-        some: Sequence[bytes] = self._read(lambda: self._source.__getitems__(numbers))
-        return some
+        """Return several records in one read."""
+        records: Sequence[bytes] = self._read(lambda: self._source.__getitems__(numbers))
+        return records
 
     def _read(self, read: Callable[[], Any]) -> Any:
         try:
             return read()
         except (RuntimeError, ValueError, OSError) as error:  # array_record has no error of its own
-            said = str(error).splitlines()
+            lines = str(error).splitlines()
             raise UserError(
-                f"{_damaged(self._paths)} is damaged{f' ({said[0]})' if said else ''}. {AGAIN}"
+                f"{_damaged(self._paths)} is damaged{f' ({lines[0]})' if lines else ''}. {AGAIN}"
             ) from error
 
 
@@ -76,7 +77,7 @@ AGAIN = "Move that directory away and prepare the data set again."
 
 
 def _damaged(paths: Sequence[Path]) -> Path:
-    """Return the first file that cannot be read to its end, or the directory of all."""
+    """Return the first file that cannot be read completely, or else their directory."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     for path in paths:
@@ -90,31 +91,30 @@ def _damaged(paths: Sequence[Path]) -> Path:
 
 
 def open_records(directory: Path, split: str) -> Records:
-    """Return a split's records; see `Records`."""
+    """Return the records of a split; see `Records`."""
     return Records(directory, split)
 
 
 def read_about(directory: Path) -> dict[str, Any]:
-    """Return what ``dataset_info.json`` says.
+    """Return the content of ``dataset_info.json``.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the file is missing or damaged.
     """
     path = directory / "dataset_info.json"
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        for one in about["splits"]:
-            sum(int(n) for n in one["shardLengths"]), str(one["name"])
+        about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        for split in about["splits"]:
+            sum(int(n) for n in split["shardLengths"]), str(split["name"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged or no description of a data set. {AGAIN}") from error
-    known: dict[str, Any] = about
-    return known
+    return about
 
 
 def split_lengths(directory: Path) -> dict[str, list[int]]:
-    """Return split -> records in each of its files."""
+    """Return split -> number of records in each of its files."""
     splits = read_about(directory)["splits"]
-    return {one["name"]: [int(n) for n in one["shardLengths"]] for one in splits}
+    return {split["name"]: [int(n) for n in split["shardLengths"]] for split in splits}
 
 
 READ = ("train", "validation", "test")
@@ -178,7 +178,7 @@ def require_labels(labels: np.ndarray, classes: int, split: str, directory: Path
 
 
 def image_shape(directory: Path) -> tuple[int | None, ...]:
-    """Return the shape of the images as TFDS's features say, None where it varies."""
+    """Return the shape of the images in TFDS's features, with None for sides that vary."""
     features = json.loads((directory / "features.json").read_text(encoding="utf-8"))
     image = features["featuresDict"]["features"]["image"]["image"]
     sizes = [int(size) for size in image["shape"].get("dimensions", ())]
@@ -186,10 +186,10 @@ def image_shape(directory: Path) -> tuple[int | None, ...]:
 
 
 def class_names(directory: Path) -> tuple[str, ...]:
-    """Return the classes' names, or numbers where TFDS's builder gives no names."""
+    """Return the names of the classes, or their numbers if the TFDS builder gives no names."""
     try:
         text = (directory / "label.labels.txt").read_text(encoding="utf-8")
-        # Not splitlines: a name may hold one of the other line separators.
+        # Not splitlines: a name may contain one of the other line separators.
         return tuple(text.removesuffix("\n").split("\n"))
     except FileNotFoundError:
         features = json.loads((directory / "features.json").read_text(encoding="utf-8"))
@@ -198,12 +198,12 @@ def class_names(directory: Path) -> tuple[str, ...]:
 
 
 def fields(record: bytes) -> dict[str, bytes | int]:
-    """Return an Example's fields: the first value of each, as bytes or as a number.
+    """Return the fields of a serialised Example: the first value of each, as bytes or int.
 
     Raises:
-        ValueError: it is no Example.
+        ValueError: the record is not an Example.
     """
-    found: dict[str, bytes | int] = {}
+    values_by_name: dict[str, bytes | int] = {}
     try:
         for _, features in _parts(record):
             for _, entry in _parts(features):
@@ -216,15 +216,15 @@ def fields(record: bytes) -> dict[str, bytes | int]:
                             value = _number(value, 0)[0]
                         if isinstance(value, int) and value >= 1 << 63:
                             value -= 1 << 64  # two's complement, as of -1
-                        whole = value if isinstance(value, int) else bytes(value)
-                        found[bytes(name).decode()] = whole
+                        plain = value if isinstance(value, int) else bytes(value)
+                        values_by_name[bytes(name).decode()] = plain
     except (IndexError, TypeError, UnicodeDecodeError) as error:
         raise ValueError("the record is damaged") from error
-    return found
+    return values_by_name
 
 
 def _parts(message: Any) -> Iterator[tuple[int, Any]]:
-    """Yield (field number, value) of a message."""
+    """Yield (field number, value) of a protocol buffer message."""
     view, place = memoryview(message), 0
     while place < len(view):
         key, place = _number(view, place)
@@ -242,7 +242,7 @@ def _parts(message: Any) -> Iterator[tuple[int, Any]]:
 
 
 def _number(view: Any, place: int) -> tuple[int, int]:
-    """Return a varint and the place after it."""
+    """Decode a varint; return it and the position after it."""
     value = shift = 0
     while True:
         byte = view[place]
@@ -253,7 +253,13 @@ def _number(view: Any, place: int) -> tuple[int, int]:
 
 
 def labels_of(directory: Path, split: str, progress: Any) -> np.ndarray:
-    """Return a split's labels, int32 (N,): as `prepare` noted them, or from the records."""
+    """Return the labels of a split, int32 (N,), from the file that `prepare` wrote or the records.
+
+    Args:
+        directory: the prepared TFDS directory.
+        split: name of the split.
+        progress: called while labels are read from the records.
+    """
     noted = _noted_labels(directory, split)
     if noted is not None:
         return noted
@@ -264,7 +270,7 @@ def labels_of(directory: Path, split: str, progress: Any) -> np.ndarray:
         chunk = records.__getitems__(range(begin, min(begin + 256, count)))
         labels[begin : begin + len(chunk)] = [label_of(one, split, directory) for one in chunk]
         progress(f"labels of {split}", begin + len(chunk), count)
-    # In a directory that cannot be written to, the labels are read anew by each run.
+    # If the directory is not writable, each run reads the labels from the records.
     with contextlib.suppress(OSError):
         np.save(directory / f"labels-{split}.npy", labels)
     return labels

@@ -1,7 +1,7 @@
-"""The data sets that can be prepared here: shapes, class names, original files and checksums.
+"""The small data sets that `deeper prepare` can make: shapes, class names and original files.
 
-Class names and splits are those of the TensorFlow Datasets catalogue, whose builders of the same
-name these directories stand in for, and so are addresses and checksums of the original files.
+Class names, splits, and the addresses and checksums of the original files are those of the
+TensorFlow Datasets builder of the same name, which can read the prepared directories.
 """
 
 from dataclasses import dataclass
@@ -31,12 +31,12 @@ CLOTHES = (
 
 @dataclass(frozen=True)
 class CifarArchive:
-    """Where things are in a CIFAR archive of the binary form.
+    """The layout of a CIFAR archive in the binary version.
 
     Attributes:
-        folder: of all members.
+        folder: folder of all members.
         parts: split -> files of its images.
-        labels: feature -> file of its class names; an image's label bytes come in this order.
+        labels: feature -> file of its class names, in the order of the label bytes of an image.
     """
 
     folder: str
@@ -46,18 +46,19 @@ class CifarArchive:
 
 @dataclass(frozen=True)
 class Entry:
-    """A data set.
+    """A data set of the catalogue.
 
     Attributes:
-        version: of the catalogue's builder.
+        version: version of the TFDS builder.
         image_shape: (height, width, channels).
-        class_names: None where the original files tell them.
-        classes: their number.
-        sizes: examples a split.
-        files: names of the original files; none where scikit-learn carries the data.
-        archive: how they are laid out, if they are CIFAR's; they are IDX files otherwise.
-        contents: file -> SHA-256 of its content once unpacked, where others pack it anew.
-        debian: directory and name of the Debian package that has them, if one has.
+        class_names: None if the original files hold them.
+        classes: number of classes.
+        sizes: split -> number of examples.
+        files: names of the original files; empty if scikit-learn has the data.
+        archive: layout of a CIFAR archive; None for IDX files.
+        contents: file -> SHA-256 of the decompressed content, for files that others distribute
+            with a different compression.
+        debian: directory and name of the Debian package that holds the files, or None.
         description: one line.
         citation: the paper.
     """

@@ -1,7 +1,7 @@
-"""Which part of a photograph a net sees: the papers' random crops, and the middle at evaluation.
+"""The random crops of the papers, and the central crop of evaluation.
 
-A crop is a box in the photograph's own pixels, which need not be whole, and whether it is mirrored;
-what is in the box is resized to the net's size in one go (`cut_into`).
+A crop is a box in the pixels of the photograph, with fractional coordinates, and whether it is
+mirrored. `cut_into` resizes the content of the box to the input size of the net in one step.
 """
 
 import math
@@ -19,7 +19,7 @@ Pixels = UInt8[np.ndarray, "height width channels"]
 
 
 class Box(NamedTuple):
-    """Whole pixels of a photograph: rows top to bottom - 1, columns left to right - 1."""
+    """Integer pixels of a photograph: rows top to bottom - 1, columns left to right - 1."""
 
     top: int
     left: int
@@ -28,16 +28,16 @@ class Box(NamedTuple):
 
 
 class Crop(NamedTuple):
-    """A box in a photograph.
+    """A box in a photograph, in its pixels.
 
     Attributes:
-        top: of its first row.
-        left: of its first column.
-        height: in rows.
-        width: in columns.
-        mirrored: left and right exchanged.
-        alone: cropped, then resized, so that what lies around has no part in it; otherwise the
-            whole is resized first, and the filter looks beyond the box.
+        top: first row.
+        left: first column.
+        height: number of rows.
+        width: number of columns.
+        mirrored: exchange left and right.
+        alone: crop, then resize; otherwise resize, then crop, which lets the filter read pixels
+            outside the box.
     """
 
     top: float
@@ -48,7 +48,7 @@ class Crop(NamedTuple):
     alone: bool = False
 
     def box(self, size: tuple[int, int], out: tuple[int, int]) -> Box:
-        """Return the pixels that are looked at to make ``out`` pixels of it.
+        """Return the pixels that resizing the crop to ``out`` reads.
 
         Args:
             size: (height, width) of the photograph.
@@ -72,13 +72,14 @@ Draw = Callable[[np.random.Generator, tuple[int, int], tuple[int, int]], Crop]
 def inception(rng: np.random.Generator, size: tuple[int, int], out: tuple[int, int]) -> Crop:
     """Draw 8 to 100 % of the area at an aspect ratio of 3/4 to 4/3.
 
-    Szegedy et al. 2014 (arXiv:1409.4842, section 6); the ratio uniform in its logarithm and whole
-    pixels, ten tries and then the middle, as torchvision's RandomResizedCrop.
+    Szegedy et al. 2014 (arXiv:1409.4842, section 6). As in torchvision's RandomResizedCrop, the
+    ratio is uniform in its logarithm, coordinates are integers, and after ten draws that do not fit
+    the largest central crop is taken.
 
     Args:
-        rng: the example's own.
+        rng: random generator of the example.
         size: (height, width) of the photograph.
-        out: (height, width) that the net takes; unused here.
+        out: (height, width) of the net's input; unused here.
     """
     del out
     height, width = size
@@ -102,7 +103,7 @@ def _alone(top: int, left: int, height: int, width: int, mirrored: bool) -> Crop
 
 
 def vgg(rng: np.random.Generator, size: tuple[int, int], out: tuple[int, int]) -> Crop:
-    """Resize the shorter side to 256 to 512, then crop at random.
+    """Resize the shorter side to a random length of 256 to 512, then crop at random.
 
     Simonyan and Zisserman 2014 (arXiv:1409.1556, section 3.1, scale jittering).
     """
@@ -110,7 +111,7 @@ def vgg(rng: np.random.Generator, size: tuple[int, int], out: tuple[int, int]) -
 
 
 def resnet(rng: np.random.Generator, size: tuple[int, int], out: tuple[int, int]) -> Crop:
-    """Resize the shorter side to 256 to 480, then crop at random.
+    """Resize the shorter side to a random length of 256 to 480, then crop at random.
 
     He et al. 2015 (arXiv:1512.03385, section 3.4).
     """
@@ -118,7 +119,7 @@ def resnet(rng: np.random.Generator, size: tuple[int, int], out: tuple[int, int]
 
 
 def alexnet(rng: np.random.Generator, size: tuple[int, int], out: tuple[int, int]) -> Crop:
-    """Resize the shorter side to 256, take the middle square, then crop at random from it.
+    """Resize the shorter side to 256, take the central square, then crop it at random.
 
     Krizhevsky et al. 2012, sections 2 and 4.1.
     """
@@ -134,10 +135,10 @@ DRAWS: dict[str, Draw] = {"inception": inception, "vgg": vgg, "resnet": resnet, 
 
 
 def draw_of(name: str) -> Draw:
-    """Return a random crop by its name.
+    """Return a random crop by its name in `DRAWS`.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: the name is unknown.
     """
     if name not in DRAWS:
         raise UserError(f"data.crop={name} is unknown; choose {', '.join(DRAWS)} or middle.")
@@ -147,9 +148,9 @@ def draw_of(name: str) -> Draw:
 def _of_scale(
     rng: np.random.Generator, size: tuple[int, int], out: tuple[int, int], shorter: int
 ) -> Crop:
-    """Crop ``out`` pixels at random from a photograph whose shorter side is made ``shorter``.
+    """Crop ``out`` pixels at random from a photograph resized to the shorter side ``shorter``.
 
-    For nets of other sizes than 224 the scale changes alike.
+    ``shorter`` is stated for an input of 224 pixels, and scales with the size of the input.
     """
     scale = shorter / 224 * min(out) / min(size)
     h, w = min(out[0] / scale, size[0]), min(out[1] / scale, size[1])
@@ -158,14 +159,14 @@ def _of_scale(
 
 
 def middle(size: tuple[int, int], out: tuple[int, int], shorter: int) -> Crop:
-    """Return the middle ``out`` pixels of a photograph whose shorter side is made ``shorter``.
+    """Return the central ``out`` pixels of a photograph resized to the shorter side ``shorter``.
 
-    torchvision's evaluation (Resize and CenterCrop): sizes are cut down to whole pixels, places
-    rounded. Where the crop is wider or higher than that, as a net's that is not square may be, the
-    photograph is resized so that it just fits, in its own proportions.
+    As in torchvision (Resize and CenterCrop), sizes are truncated to integers and positions are
+    rounded. If a crop that is not square does not fit into the resized photograph, the photograph
+    is resized, keeping its aspect ratio, so that the crop just fits.
 
     Raises:
-        UserError: the shorter side is less than the crop's.
+        UserError: the shorter side is less than that of the crop.
     """
     height, width = size
     if min(out) > shorter:
@@ -185,15 +186,15 @@ def middle(size: tuple[int, int], out: tuple[int, int], shorter: int) -> Crop:
 
 
 def cut_into(image: Pixels, pixels: Pixels, crop: Crop, box: Box, antialias: bool) -> None:
-    """Write what is in the crop, resized bilinearly, to an image.
+    """Resize the content of a crop bilinearly into an array.
 
     Args:
-        image: the result, (height, width, channels), contiguous.
-        pixels: what is in ``box``.
-        crop: in the photograph's own pixels.
-        box: from `Crop.box`.
-        antialias: the filter widens where the crop shrinks (Pillow's, which torchvision takes);
-            otherwise four pixels make one (OpenCV's, which costs a seventh of the time).
+        image: output array, contiguous.
+        pixels: pixels of the photograph in ``box``.
+        crop: the crop, in pixels of the photograph.
+        box: the pixels that are read, from `Crop.box`.
+        antialias: widen the filter when shrinking (Pillow's filter, as in torchvision); otherwise
+            interpolate between four pixels (OpenCV's, in a seventh of the time).
     """
     out = image.shape[:2]
     top, left = (0.0, 0.0) if crop.alone else (crop.top - box.top, crop.left - box.left)
@@ -230,7 +231,7 @@ def cut_into(image: Pixels, pixels: Pixels, crop: Crop, box: Box, antialias: boo
 
 @lru_cache
 def opencv() -> Any:
-    """Return OpenCV, which is an extra.
+    """Return the module cv2 (OpenCV), an optional dependency.
 
     Raises:
         UserError: it is not installed.
@@ -242,5 +243,5 @@ def opencv() -> Any:
             "data.antialias=false needs OpenCV: run scripts/setup opencv, or "
             "pip install opencv-python-headless."
         ) from error
-    cv2.setNumThreads(1)  # the photographs are worked on side by side already
+    cv2.setNumThreads(1)  # photographs are already processed in parallel
     return cv2

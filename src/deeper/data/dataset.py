@@ -1,8 +1,8 @@
-"""Opening a prepared data set as arrays.
+"""Data sets, their splits, and how a prepared one is opened.
 
-The TFDS directory of array_record files is the data set. Decoded once, its images lie beside it as
-plain arrays, which later runs map into memory: a run opens its data in a few milliseconds and
-never imports TFDS.
+A prepared data set is a TFDS directory of array_record files. Images of one size are decoded once
+into plain arrays (`array_cache`), which later runs map into memory; such a run opens its data in a
+few milliseconds and does not import TFDS. Photographs of any size stay encoded (`encoded_images`).
 """
 
 import hashlib
@@ -136,7 +136,7 @@ def _fingerprint(splits: Mapping[str, Split]) -> str:
 
 
 def prepared_directory(name: str, data_dir: Path) -> Path | None:
-    """Return the newest version that TFDS or `prepare` has finished, if there is one."""
+    """Return the directory of the newest version that TFDS or `prepare` has finished, or None."""
     folder = "imagenet2012" if name == "imagenet" else name  # TFDS's name
     versions = [path.parent for path in (data_dir / folder).glob("*/dataset_info.json")]
     numbered = [v for v in versions if all(part.isdigit() for part in v.name.split("."))]
@@ -144,13 +144,16 @@ def prepared_directory(name: str, data_dir: Path) -> Path | None:
 
 
 def known_size(name: str, split: str, data_dir: Path, *, own: bool = False) -> int:
-    """Return the number of examples in a split: as it was published, or as it was prepared.
+    """Return the number of examples in a split, as published or else as prepared.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         split: train or test.
         data_dir: root of the prepared data sets.
-        own: whether it is a folder of the user's, whatever it is called.
+        own: whether it is the user's own data set, whose name may be that of a published one.
+
+    Raises:
+        UserError: the size was not published, and the data set is not in ``data_dir``.
     """
     if name == "imagenet" and not own:
         return {"train": 1_281_167, "test": 50_000}[split]
@@ -171,13 +174,13 @@ def open_dataset(
     """Open a prepared data set.
 
     Args:
-        name: in the catalogue.
+        name: name of the data set.
         data_dir: root of the prepared data sets.
-        progress: told how far the first opening, which decodes the images, is.
-        view: how photographs are shown; images of one size are shown as they are.
+        progress: called with the progress of the first opening, which decodes the images.
+        view: crop and size at which photographs are shown; unused for images of one size.
 
     Raises:
-        UserError: it is not there, or not readable without TensorFlow.
+        UserError: the data set is missing or damaged, or cannot be read without TensorFlow.
     """
     directory = prepared_directory(name, data_dir)
     if directory is None:
@@ -212,6 +215,7 @@ def _tested(parts: dict[str, Split]) -> dict[str, Split]:
 
 
 def _missing(name: str, data_dir: Path) -> str:
+    """Return the message for a missing data set, with the command that prepares it."""
     where = f"The data set {name} is not in {data_dir.absolute()}"
     if name in CATALOGUE:
         return f"{where}: run `deeper prepare data={name}`, or say data.dir=DIRECTORY."

@@ -1,8 +1,8 @@
-"""Photographs decoded by processes, straight into memory that they share with the one that trains.
+"""A pool of processes that decode photographs into memory shared with the training process.
 
-Threads decode as long as they hold no lock of Python's; what else there is to do for a photograph
-is done by one of them at a time. Processes do that side by side, too; they cost a second at the
-beginning, and memory.
+Threads decode in parallel only while they release Python's global lock; the rest of the work on a
+photograph is serial. Processes do that part in parallel, too. They take about a second to start,
+and memory.
 """
 
 import errno
@@ -25,22 +25,22 @@ import numpy as np
 from deeper.data.encoded_images import Photographs
 from deeper.errors import UserError
 
-TERM_SECONDS = 60.0  # that a process lives on after SIGTERM, unless the one that trains ends before
-MEMORY = Path("/dev/shm")  # where Linux keeps what processes share
+TERM_SECONDS = 60.0  # that a worker lives on after SIGTERM, unless the training process ends before
+MEMORY = Path("/dev/shm")  # Linux's file system for shared memory
 
 
 class Processes:
-    """A pool of processes and some batches' memory.
+    """A pool of decoding processes and the shared memory of a few batches.
 
     Args:
-        photographs: what they decode.
-        count: how many.
-        slots: batches that are worked on at a time.
-        shape: of a batch, (B, H, W, C).
-        seed: of random crops; None shows the middle of each.
+        photographs: the photographs to decode.
+        count: number of processes.
+        slots: number of batches in preparation at a time.
+        shape: shape of a batch, (B, H, W, C).
+        seed: seed of the random crops; None takes the central crop.
 
     Raises:
-        UserError: there is not as much shared memory.
+        UserError: there is not enough shared memory.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class Processes:
         self._free = list(range(slots))
         self._pool = ProcessPoolExecutor(
             count,
-            # A fork would copy the locks of JAX's threads.
+            # A fork would copy the state of locks that JAX's threads hold.
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_begin,
             initargs=(photographs, seed, self._memory.name, self._slots.shape),
         )
         for _ in range(count):
-            self._submit(int)  # starts one
+            self._submit(int)  # each submission starts one process
 
     def __enter__(self) -> "Processes":
         """Return the pool."""
@@ -77,7 +77,7 @@ class Processes:
         """End the processes and free the memory."""
         if isinstance(error, BrokenProcessPool):
             for process in multiprocessing.active_children():
-                process.kill()  # SIGTERM, which the pool sends them, would take a while
+                process.kill()  # the pool sends SIGTERM, on which a worker waits (`_end_later`)
         self._pool.shutdown(cancel_futures=True)
         del self._slots
         self._memory.close()
@@ -86,7 +86,7 @@ class Processes:
             raise UserError(
                 "A process that decodes photographs was ended from outside, as happens where "
                 "memory is short: try data.workers with fewer, or data.processes=false. The same "
-                "command goes on from the last checkpoint."
+                "command continues from the last checkpoint."
             ) from error
 
     def take(self, size: int) -> tuple[int, np.ndarray]:
@@ -95,18 +95,26 @@ class Processes:
         return slot, self._slots[slot, :size]
 
     def give_back(self, slot: int | None) -> None:
-        """Let a slot be used again."""
+        """Mark a slot as free."""
         assert slot is not None
         self._free.append(slot)
 
     def submit(self, slot: int | None, begin: int, rows: np.ndarray, place: int) -> Future[None]:
-        """Have photographs decoded into a slot, from the image ``begin`` on."""
+        """Decode photographs into a slot, starting at its image ``begin``.
+
+        Args:
+            slot: slot from `take`.
+            begin: first image of the slot to write.
+            rows: numbers of the photographs.
+            place: place of the first photograph in the training stream, which seeds its crop.
+        """
         assert slot is not None
         return self._submit(_decode, slot, begin, rows, place)
 
     def _submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        """Give the pool a call, for which it may start a process."""
-        # SIGTERM waits until that can listen: a batch system sends it to all processes of a job.
+        """Submit a call to the pool, which may start a process for it."""
+        # SIGTERM stays blocked until the worker has its handler: a batch system sends it to all
+        # processes of a job.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         try:
             return self._pool.submit(function, *args)
@@ -115,9 +123,9 @@ class Processes:
 
 
 def _reserved(size: int) -> SharedMemory:
-    """Return new shared memory of so many bytes, which are there: none is missing later on."""
+    """Allocate ``size`` bytes of shared memory now, so that no later write fails."""
     try:
-        # What is too little is not asked for: others need the rest.
+        # Do not fill the file system in an attempt that has to fail: other processes use it.
         if MEMORY.is_dir() and free_memory() < size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         memory = SharedMemory(create=True, size=size)
@@ -141,32 +149,36 @@ def _reserved(size: int) -> SharedMemory:
 
 
 def free_memory() -> int:
-    """Return how many bytes of shared memory are free; 0 where that is not known."""
+    """Return the number of free bytes of shared memory; 0 where it is not known."""
     return shutil.disk_usage(MEMORY).free if MEMORY.is_dir() else 0
 
 
-_own: dict[str, Any] = {}  # of a worker process: what it decodes, and where to
+_worker: dict[str, Any] = {}  # state of a worker process: photographs, seed and shared memory
 
 
 def _begin(photographs: Photographs, seed: int | None, memory: str, shape: tuple[int, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that trains says when to end
+    """Initialise a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training process ends its workers
     signal.signal(signal.SIGTERM, _end_later)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     threading.Thread(target=_end_with_parent, daemon=True).start()
     shared = SharedMemory(memory)
     slots = np.ndarray(shape, np.uint8, shared.buf)
-    _own.update(photographs=photographs, seed=seed, shared=shared, slots=slots)
+    _worker.update(photographs=photographs, seed=seed, shared=shared, slots=slots)
 
 
 def _end_later(number: int, frame: object) -> None:
-    """Leave time for the checkpoint: a batch system sends SIGTERM to all processes of a job."""
+    """Exit `TERM_SECONDS` after SIGTERM, which a batch system sends to all processes of a job.
+
+    Until then the training process needs batches to reach its checkpoint.
+    """
     timer = threading.Timer(TERM_SECONDS, os._exit, (128 + number,))
     timer.daemon = True
     timer.start()
 
 
 def _end_with_parent() -> None:
-    """Leave no process behind when the one that trains is killed."""
+    """Exit when the training process ends, also if it is killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])
@@ -174,5 +186,5 @@ def _end_with_parent() -> None:
 
 
 def _decode(slot: int, begin: int, rows: np.ndarray, place: int) -> None:
-    images = _own["slots"][slot, begin : begin + len(rows)]
-    _own["photographs"].decode_into(images, rows, _own["seed"], place)
+    images = _worker["slots"][slot, begin : begin + len(rows)]
+    _worker["photographs"].decode_into(images, rows, _worker["seed"], place)

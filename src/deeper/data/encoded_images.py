@@ -1,7 +1,7 @@
-"""Photographs of any size, decoded and cropped when they are asked for.
+"""Photographs of any size that stay encoded and are decoded and cropped when they are indexed.
 
-A crop is a function of the seed and of the example's place in the training stream, so a batch is
-the same whoever computes it, and in whatever order.
+A random crop is a function of the seed and of the example's place in the training stream, so the
+content of a batch does not depend on which worker decodes it, nor on the order.
 """
 
 import hashlib
@@ -28,14 +28,15 @@ Images = UInt8[np.ndarray, "n height width channels"]
 
 @dataclass(frozen=True)
 class View:
-    """How photographs are shown to a net.
+    """How photographs are cropped and resized for a net.
 
     Attributes:
-        image_shape: (height, width, channels) that the net takes.
-        crop: the random crop in training, one of `crops.DRAWS`; or middle, as at evaluation.
-        shorter_side: in pixels, of which the middle is evaluated.
-        antialias: in resizing; see `crops.cut_into`.
-        exif: whether they are turned as their EXIF entry says.
+        image_shape: (height, width, channels) of the net's input.
+        crop: random crop in training, one of `crops.DRAWS`; or middle, as at evaluation.
+        shorter_side: length in pixels that the shorter side is resized to before the central crop
+            of evaluation.
+        antialias: widen the filter when shrinking; see `crops.cut_into`.
+        exif: turn photographs as their EXIF orientation says.
     """
 
     image_shape: tuple[int, int, int]
@@ -52,17 +53,17 @@ def show_into(
     view: View,
     draw: OfSize | None = None,
 ) -> None:
-    """Write what a net sees of an encoded photograph to an image.
+    """Decode, crop and resize an encoded photograph into an array.
 
     Args:
-        image: of the view's shape.
-        data: the file's content.
-        name: of the file, for messages.
-        view: how it is shown.
-        draw: the crop; by default the middle, as at evaluation.
+        image: output array, of the view's shape.
+        data: content of the image file.
+        name: name of the file, for messages.
+        view: how the photograph is cropped and resized.
+        draw: (height, width) -> crop; by default the central crop, as at evaluation.
 
     Raises:
-        jpeg.UnreadableError: it cannot be read.
+        jpeg.UnreadableError: the file cannot be read.
     """
     out, size = image.shape[:2], jpeg.size_of(data, name, exif=view.exif)
     crop = crops.middle(size, out, view.shorter_side) if draw is None else draw(size)
@@ -72,15 +73,16 @@ def show_into(
 
 
 class Photographs:
-    """Photographs of a split, in place of an array (n, height, width, channels).
+    """The photographs of a split, which stand in for an array (n, height, width, channels).
 
-    Indexing decodes: the middle of each, as at evaluation. `select` decodes nothing.
+    Indexing decodes the central crop of each photograph, as at evaluation. `select` decodes
+    nothing.
 
     Args:
         directory: the prepared TFDS directory.
-        split: its name there.
-        numbers: which of its records, in which order.
-        view: how they are shown.
+        split: name of the split.
+        numbers: numbers of the records, in the order of the examples.
+        view: how photographs are cropped and resized.
     """
 
     dtype = np.dtype(np.uint8)
@@ -88,37 +90,37 @@ class Photographs:
     def __init__(self, directory: Path, split: str, numbers: Numbers, view: View):
         self.directory, self.split, self.numbers, self.view = directory, split, numbers, view
         self._draw = None if view.crop == MIDDLE else crops.draw_of(view.crop)
-        self._own = threading.local()  # array_record's reader is one thread's
+        self._per_thread = threading.local()  # array_record's reader may be used by one thread only
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of photographs."""
         return len(self.numbers)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Return the shape of the array that this stands for."""
+        """The shape of the array that this stands in for."""
         return (len(self), *self.view.image_shape)
 
     @property
     def identity(self) -> str:
-        """Return a text that tells these pixels from others'."""
-        facts = [content_of(self.directory, _in_silence), self.split, str(self.view)]
-        digest = hashlib.sha256(json.dumps(facts).encode())
+        """A digest of what determines the pixels: content, split, view and choice of records."""
+        source = [content_of(self.directory, _ignore_progress), self.split, str(self.view)]
+        digest = hashlib.sha256(json.dumps(source).encode())
         digest.update(np.ascontiguousarray(self.numbers).tobytes())
         return digest.hexdigest()
 
     def select(self, which: Any) -> "Photographs":
-        """Return some of them; nothing is decoded."""
+        """Return a subset without decoding; ``which`` is an index of a NumPy array (n,)."""
         return Photographs(self.directory, self.split, self.numbers[which], self.view)
 
     def shown(self, view: View) -> "Photographs":
-        """Return the same photographs, shown in another way; their files stay open."""
+        """Return the same photographs with another view; the open files are shared."""
         other = Photographs(self.directory, self.split, self.numbers, view)
-        other._own = self._own
+        other._per_thread = self._per_thread
         return other
 
     def __getitem__(self, which: Any) -> Images:
-        """Decode the middle of each, as it is evaluated."""
+        """Decode the central crop of each photograph, as at evaluation."""
         if isinstance(which, (int, np.integer)):
             return self[np.array([which])][0]
         rows = np.arange(len(self))[which]
@@ -132,51 +134,54 @@ class Photographs:
         """Decode photographs into an array.
 
         Args:
-            images: the array.
-            rows: which of these photographs.
-            seed: the run's, of random crops; None shows the middle of each.
-            first: place of the first in the training stream, counted from 0.
+            images: output array.
+            rows: numbers of the photographs within this split.
+            seed: seed of the run, for random crops; None takes the central crop of each.
+            first: place of the first photograph in the training stream, counted from 0.
+
+        Raises:
+            UserError: a record is damaged, or a photograph cannot be read.
         """
         view, draw = self.view, None if seed is None else self._draw
         numbers, out = self.numbers[rows], view.image_shape[:2]
-        if not hasattr(self._own, "records"):
-            self._own.records = array_records.open_records(self.directory, self.split)
+        if not hasattr(self._per_thread, "records"):
+            self._per_thread.records = array_records.open_records(self.directory, self.split)
         for i, number in enumerate(numbers):
-            try:  # one by one: for several, array_record starts threads each time
-                found = array_records.fields(self._own.records[int(number)])
-                data = found["image"]
+            try:  # one by one: array_record starts threads for every read of several records
+                fields = array_records.fields(self._per_thread.records[int(number)])
+                data = fields["image"]
             except (ValueError, KeyError) as error:
                 raise UserError(
                     f"Record {number} of {self.split} in {self.directory} is damaged: prepare "
                     "the data set again."
                 ) from error
-            name = found.get("file_name", b"")
-            assert isinstance(data, bytes) and isinstance(name, bytes)
-            named = f"{name.decode() or 'a photograph'} (record {number} of {self.split})"
-            chosen = None if draw is None else _drawn(draw, seed or 0, first + i, out)
+            file_name = fields.get("file_name", b"")
+            assert isinstance(data, bytes) and isinstance(file_name, bytes)
+            name = f"{file_name.decode() or 'a photograph'} (record {number} of {self.split})"
+            crop = None if draw is None else _random_crop(draw, seed or 0, first + i, out)
             try:
-                show_into(images[i], data, named, view, chosen)
+                show_into(images[i], data, name, view, crop)
             except jpeg.UnreadableError as error:
                 raise UserError(
                     f"{error}. With data.on_bad=skip such files are left out."
                 ) from error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Open the files anew in another process."""
+        """Pickle without the open files, which another process opens again."""
         return Photographs, (self.directory, self.split, self.numbers, self.view)
 
 
-def _in_silence(what: str, done: int, total: int) -> None:
+def _ignore_progress(what: str, done: int, total: int) -> None:
     pass
 
 
-def _drawn(draw: crops.Draw, seed: int, place: int, out: tuple[int, int]) -> OfSize:
-    """Return the random crop at a place of the training stream, for a photograph of any size."""
+def _random_crop(draw: crops.Draw, seed: int, place: int, out: tuple[int, int]) -> OfSize:
+    """Return (height, width) -> random crop for a place of the training stream."""
     rng = np.random.Generator(np.random.Philox(key=[CROPS + seed, place]))
     return lambda size: draw(rng, size, out)
 
 
-CROPS = 1 << 40  # seeds of crops are no seeds of epochs
+CROPS = 1 << 40  # added to seeds of crops, so that they differ from the keys of epochs
 
 
 @dataclass(frozen=True)
@@ -184,7 +189,7 @@ class Opened:
     """A prepared set of photographs.
 
     Attributes:
-        splits: name -> photographs and labels.
+        splits: name -> photographs and labels int32 (n,).
         class_names: in the order of the labels.
         fingerprint: SHA-256 of all photographs' files and labels, whatever the set is called.
         unused: split -> why it is not read.
@@ -197,22 +202,22 @@ class Opened:
 
 
 def holds_photographs(directory: Path) -> bool:
-    """Return whether a prepared directory's images have no one size."""
+    """Return whether the images of a prepared directory differ in size."""
     try:
         return None in array_records.image_shape(directory)
     except (OSError, ValueError, KeyError, TypeError):
-        return False  # damaged, which opening it says
+        return False  # damaged: opening the directory raises the error
 
 
 def open_photographs(directory: Path, view: View, progress: Progress) -> Opened:
     """Open a prepared directory of photographs.
 
-    Grey and colour photographs alike are shown in the channels of the view, as `jpeg.decode` does.
+    Grey and colour photographs are both converted to the channels of the view (`jpeg.decode`).
 
     Args:
-        directory: as TFDS or `prepare` made it.
-        view: how they are shown.
-        progress: told how far the reading of labels and of the content is, if they were not noted.
+        directory: the prepared TFDS directory.
+        view: how photographs are cropped and resized.
+        progress: called while labels and content are read, if no earlier call has stored them.
     """
     digest = hashlib.sha256()
     splits = {}

@@ -1,4 +1,4 @@
-"""Which examples are in a batch: pure functions of the seed and the batch's number."""
+"""The examples of each batch, as pure functions of the seed and the number of the batch."""
 
 from functools import lru_cache
 
@@ -7,15 +7,16 @@ from jaxtyping import Bool, Int32
 
 
 def batch_indices(n: int, batch_size: int, seed: int, step: int) -> Int32[np.ndarray, " batch"]:
-    """Return the examples of a training batch.
+    """Return the numbers of the examples in a training batch.
 
-    The examples stream by epoch after epoch, each in an order of its own; a batch may end one
-    epoch and begin the next. So every example comes once an epoch and none is dropped.
+    Batches are cut from an endless stream of epochs, each of which is a new permutation of all
+    examples. A batch may therefore contain the end of one epoch and the start of the next, and
+    every example occurs exactly once per epoch.
 
     Args:
-        n: examples in the split.
-        batch_size: examples in a batch.
-        seed: the run's seed.
+        n: number of examples in the split.
+        batch_size: number of examples in a batch.
+        seed: seed of the run.
         step: number of the batch, from 0.
     """
     positions = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
@@ -29,17 +30,21 @@ def batch_indices(n: int, batch_size: int, seed: int, step: int) -> Int32[np.nda
 
 @lru_cache(maxsize=4)
 def epoch_order(n: int, seed: int, epoch: int) -> Int32[np.ndarray, " n"]:
-    """Return the order of an epoch: a permutation from the counter-based key (seed, epoch)."""
+    """Return the permutation of an epoch, drawn with the counter-based key (seed, epoch)."""
     rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     order = rng.permutation(n).astype(np.int32)
-    order.flags.writeable = False  # it is shared by all who ask for it
+    order.flags.writeable = False  # the cached array is shared by all callers
     return order
 
 
 def padded_batches(
     n: int, batch_size: int
 ) -> tuple[Int32[np.ndarray, "batches batch"], Bool[np.ndarray, "batches batch"]]:
-    """Return the examples of an evaluation, each exactly once, and which rows are not padding."""
+    """Return the batches of an evaluation, in which every example occurs exactly once.
+
+    Returns:
+        Numbers of the examples, 0 for padding of the last batch, and a mask that is False there.
+    """
     batches = -(-n // batch_size)
     numbers = np.arange(batches * batch_size, dtype=np.int32).reshape(batches, batch_size)
     mask = numbers < n

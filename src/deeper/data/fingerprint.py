@@ -1,7 +1,7 @@
-"""The content of a directory of records, as one digest that is kept beside it.
+"""A digest of the encoded photographs in a prepared directory.
 
-Photographs are not decoded when a run opens them, so that their files are read once for this. The
-digest is good for as long as names, sizes and times of the files are the same.
+Opening photographs decodes nothing, so their files have to be read once to compute the digest. It
+is stored in the directory, and is valid until the name, size or time of a file changes.
 """
 
 import contextlib
@@ -20,11 +20,11 @@ from deeper.errors import UserError
 from deeper.platform_support import core_count
 
 NOTE = "content.json"
-AT_ONCE = 64  # photographs that a thread reads at a time
+AT_ONCE = 64  # photographs per read
 
 
 def content_of(directory: Path, progress: Progress) -> str:
-    """Return a digest of the coded photographs of a prepared directory, in hex digits.
+    """Return a digest of the encoded photographs of a prepared directory, in hex digits.
 
     It is the same wherever they were prepared, in however many files; splits that no run reads do
     not count.
@@ -33,7 +33,7 @@ def content_of(directory: Path, progress: Progress) -> str:
 
     Args:
         directory: the prepared TFDS directory.
-        progress: told how many of the photographs have been read.
+        progress: called with the number of photographs that have been read.
 
     Raises:
         UserError: a record is damaged.
@@ -59,38 +59,38 @@ def content_of(directory: Path, progress: Progress) -> str:
 
 
 def _digest(directory: Path, splits: Sequence[str], progress: Progress) -> str:
-    """Read everything; neither how the records lie in files nor how they were coded counts."""
-    whole, threads = hashlib.sha256(), core_count()
-    with ThreadPoolExecutor(threads) as pool:  # hashing leaves the GIL
+    """Hash all photographs; the number of files and their compression do not matter."""
+    total, threads = hashlib.sha256(), core_count()
+    with ThreadPoolExecutor(threads) as pool:  # hashing releases the GIL
         lengths = array_records.split_lengths(directory)
         for split in splits:
             count = sum(lengths[split])
             step = max(AT_ONCE, -(-count // (8 * threads)))
             parts = [range(i, min(i + step, count)) for i in range(0, count, step)]
-            whole.update(f"{split} {count}\n".encode())
+            total.update(f"{split} {count}\n".encode())
             done = 0
             for part, digests in zip(
                 parts, pool.map(partial(_digests, directory, split), parts), strict=True
             ):
-                whole.update(digests)
+                total.update(digests)
                 done += len(part)
                 progress(f"read the content of {split}", done, count)
-    return whole.hexdigest()
+    return total.hexdigest()
 
 
 def _digests(directory: Path, split: str, part: range) -> bytes:
-    """Return the SHA-256 of some photographs, one after the other."""
-    found, out = array_records.open_records(directory, split), []
+    """Return the SHA-256 digests (32 bytes each) of a range of photographs, joined."""
+    records, digests = array_records.open_records(directory, split), []
     for first in range(part.start, part.stop, AT_ONCE):
-        some = range(first, min(first + AT_ONCE, part.stop))
+        chunk = range(first, min(first + AT_ONCE, part.stop))
         try:
-            images = [array_records.fields(record)["image"] for record in found.__getitems__(some)]
+            images = [array_records.fields(r)["image"] for r in records.__getitems__(chunk)]
         except (ValueError, KeyError, IndexError, RuntimeError) as error:
             raise UserError(
-                f"One of the records {some.start} to {some.stop - 1} of {split} in {directory} is "
-                "damaged: prepare the data set again."
+                f"One of the records {chunk.start} to {chunk.stop - 1} of {split} in {directory} "
+                "is damaged: prepare the data set again."
             ) from error
         for image in images:
             assert isinstance(image, bytes)
-            out.append(hashlib.sha256(image).digest())
-    return b"".join(out)
+            digests.append(hashlib.sha256(image).digest())
+    return b"".join(digests)

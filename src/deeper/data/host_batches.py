@@ -1,7 +1,7 @@
-"""Batches gathered on the host and computed ahead, for data that do not fit on the device.
+"""Batches that are gathered on the host ahead of time, for data that do not fit on the device.
 
-A batch is worked on in pieces, by as many workers as the machine has cores, several batches ahead.
-Which pixels are in it does not depend on any of that.
+Several batches are prepared at once. Each is divided into pieces that workers (one per core by
+default) gather or decode. The content of a batch does not depend on the number of workers.
 """
 
 from collections import deque
@@ -18,18 +18,18 @@ from deeper.data.decode_pool import Processes
 from deeper.data.encoded_images import Photographs
 from deeper.platform_support import core_count
 
-PIECE = 16  # examples: a batch of 256 keeps 16 workers busy, and the first one comes soon
+PIECE = 16  # examples per task: a batch of 256 occupies 16 workers, and the first is ready soon
 MOST_AHEAD = 32  # batches
 AHEAD_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Who decodes photographs.
+    """The workers that decode photographs.
 
     Attributes:
-        count: how many at a time; None is one a core.
-        processes: processes with shared memory in place of threads, for training batches.
+        count: number of workers; None is one per core.
+        processes: use processes with shared memory instead of threads.
     """
 
     count: int | None = None
@@ -38,7 +38,7 @@ class Workers:
 
 @dataclass
 class _Pending:
-    """A batch that is being worked on."""
+    """A batch in preparation; ``slot`` is its place in the memory of the decoding processes."""
 
     columns: dict[str, np.ndarray]
     slot: int | None
@@ -60,21 +60,21 @@ def stream(
 
     Args:
         split: the examples.
-        numbers: batch number -> the examples in it, -1 for padding.
+        numbers: batch number -> numbers of the examples in it, -1 for padding.
         first: number of the first batch.
-        stop: number beyond the last; None goes on for ever.
-        seed: of photographs' random crops; None shows their middle.
-        workers: who works on them.
-        rows: of each batch, those that this host computes; the others' are left out.
+        stop: number after the last batch; None never stops.
+        seed: seed of the random crops of photographs; None takes the central crop.
+        workers: the workers that gather and decode.
+        rows: the rows of each batch that this process computes; other rows are left out.
 
     Yields:
         The split's columns, (B, ...) each, and ``mask`` bool (B,). Images are uint8 (B, H, W, C).
     """
     if stop is not None and first >= stop:
         return
-    whole = len(numbers(first))
-    own = range(whole)[rows]
-    size = len(own)
+    batch_size = len(numbers(first))
+    local_rows = range(batch_size)[rows]
+    size = len(local_rows)
     shapes = {name: (size, *column.shape[1:]) for name, column in split.columns.items()}
     count = workers.count or core_count()
     total = sum(
@@ -116,7 +116,7 @@ def stream(
                 slot, columns[photographs[0]] = processes.take(size)
             pieces = []
             for a in range(0, size, PIECE):
-                piece, place = examples[a : a + PIECE], batch * whole + own[a]
+                piece, place = examples[a : a + PIECE], batch * batch_size + local_rows[a]
                 parts = {name: column[a : a + PIECE] for name, column in by_threads.items()}
                 pieces.append(pool.submit(fill, parts, piece, place))
                 if processes is not None:
@@ -129,11 +129,11 @@ def stream(
             while len(pending) < ahead and (stop is None or batch < stop):
                 pending.append(begin(batch))
                 batch += 1
-            ended = pending.popleft()
-            for piece in ended.pieces:
+            ready = pending.popleft()
+            for piece in ready.pieces:
                 piece.result()
-            columns = ended.columns
-            if processes is not None:  # its memory is used again
+            columns = ready.columns
+            if processes is not None:  # the slot is used for a later batch
                 columns[photographs[0]] = columns[photographs[0]].copy()
-                processes.give_back(ended.slot)
-            yield columns | {"mask": ended.mask}
+                processes.give_back(ready.slot)
+            yield columns | {"mask": ready.mask}

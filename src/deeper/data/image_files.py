@@ -1,4 +1,4 @@
-"""Picture files as arrays: what people have, turned into what a net takes."""
+"""Image files of a user: which ones a directory holds, and how one becomes an input of a net."""
 
 from pathlib import Path, PurePath
 
@@ -18,20 +18,20 @@ SUFFIXES = (
 )
 
 
-LeftOut = dict[str, list[str]]  # why -> what, by its path
+LeftOut = dict[str, list[str]]  # reason -> paths of the files that are left out for it
 
 
 def pictures_below(folder: Path, root: Path, left_out: LeftOut) -> list[Path]:
-    """Return the pictures in a folder and below it, by name.
+    """Return the image files in a folder and its subfolders, sorted by path.
 
-    Links to files are followed, links to folders are not: they may lead in a circle.
+    Links to files are followed. Links to folders are not, since they may form a cycle.
 
     Args:
         folder: where to look.
-        root: what the paths in ``left_out`` begin below.
-        left_out: told of all that is passed over, and why.
+        root: directory that the paths in ``left_out`` are relative to.
+        left_out: everything that is left out is added to it, with the reason.
     """
-    found = []
+    pictures = []
     try:
         entries = sorted(folder.iterdir())
     except OSError:
@@ -44,18 +44,18 @@ def pictures_below(folder: Path, root: Path, left_out: LeftOut) -> list[Path]:
             if path.is_symlink():
                 _leave_out(path, "links to folders", root, left_out)
             else:
-                found += pictures_below(path, root, left_out)
+                pictures += pictures_below(path, root, left_out)
         elif not path.exists():
             _leave_out(path, "broken links", root, left_out)
         elif path.suffix.lower() not in SUFFIXES:
             _leave_out(path, path.suffix.lower() or "without a suffix", root, left_out)
         elif path.is_file():
-            found.append(path)
-    return sorted(found)
+            pictures.append(path)
+    return sorted(pictures)
 
 
 def is_hidden(path: PurePath) -> bool:
-    """Return whether a name is what systems and editors keep for themselves."""
+    """Return whether a file is hidden, or is one of a system's own folders."""
     return path.name.startswith(".") or path.name in ("__MACOSX", "@eaDir")
 
 
@@ -64,7 +64,7 @@ def _leave_out(path: Path, why: str, root: Path, left_out: LeftOut) -> None:
 
 
 def told(left_out: LeftOut) -> str:
-    """Return in a line what was left out; empty if nothing was."""
+    """Summarise in one line what was left out; empty if nothing was."""
     if not left_out:
         return ""
     parts = ", ".join(
@@ -78,36 +78,36 @@ def told(left_out: LeftOut) -> str:
 
 
 def picture_files(path: Path, left_out: LeftOut | None = None) -> list[Path]:
-    """Return a file, or the pictures in a directory and below it, by name.
+    """Return the file itself, or the image files in a directory and its subfolders.
 
     Args:
-        path: of either.
-        left_out: told of what is in the directory and is not among them.
+        path: a file or a directory.
+        left_out: everything in the directory that is left out is added to it, with the reason.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such path, or no image file in the directory.
     """
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise UserError(f"images={path}: there is no such file or directory.")
     left_out = {} if left_out is None else left_out
-    found = pictures_below(path, path, left_out)
-    if not found:
+    pictures = pictures_below(path, path, left_out)
+    if not pictures:
         more = f" {told(left_out)}." if left_out else ""
         raise UserError(f"images={path}: no picture in it ({' '.join(SUFFIXES)}).{more}")
-    return found
+    return pictures
 
 
 def read_picture(path: Path, view: View) -> UInt8[np.ndarray, "height width channels"]:
-    """Return the middle of a picture, as a photograph is evaluated.
+    """Return the central crop of an image file, preprocessed as photographs are at evaluation.
 
     Args:
-        path: of the file.
-        view: how it is shown.
+        path: path of the file.
+        view: how the image is cropped and resized.
 
     Raises:
-        jpeg.UnreadableError: the file cannot be read as a picture, or has too many pixels.
+        jpeg.UnreadableError: the file cannot be read as an image, or has too many pixels.
     """
     try:
         data = path.read_bytes()
@@ -119,5 +119,5 @@ def read_picture(path: Path, view: View) -> UInt8[np.ndarray, "height width chan
 
 
 def is_turned(path: Path) -> bool:
-    """Return whether a file has an EXIF entry by which it is to be turned."""
+    """Return whether the EXIF orientation of a file is other than upright."""
     return jpeg.orientation(path.read_bytes()) != jpeg.UPRIGHT

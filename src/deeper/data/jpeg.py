@@ -1,16 +1,16 @@
-"""The one place where a picture's bytes become pixels: training, evaluation, predict and see alike.
+"""Decodes image files to arrays, for training, evaluation, `predict` and `see`.
 
-Plain JPEG files go through libjpeg-turbo (simplejpeg), whose pixels are Pillow's; whatever else a
-file turns out to be goes through Pillow itself:
+Plain JPEG files are decoded by libjpeg-turbo (simplejpeg), which gives the same pixels as Pillow.
+All other files are decoded by Pillow:
 
-- transparent pictures are put on white;
+- transparent images are composed on white;
 - 16-bit grey is scaled to 8 bits (65535 becomes 255), and 16-bit colour keeps its upper 8 bits;
-- pictures of 32-bit integers or floats are refused, as nothing states what is white in them;
-- of an animation the first picture is taken;
-- palette, CMYK and grey pictures become RGB, or colours grey, as Pillow converts them.
+- images of 32-bit integers or floats are refused, since their value of white is unknown;
+- only the first frame of an animation is used;
+- palette, CMYK and grey images become RGB, or colours grey, as Pillow converts them.
 
-A picture is turned as its EXIF entry says only if that is asked for: the published results of
-ImageNet were made without. A TIFF file's orientation is part of its format, and always holds.
+The EXIF orientation is applied only on request, since published results on ImageNet ignore it. The
+orientation of a TIFF file is part of its format, and is always applied.
 """
 
 import io
@@ -29,9 +29,10 @@ from deeper.errors import UserError
 
 Pixels = UInt8[np.ndarray, "height width channels"]
 
-MOST_PIXELS = 1 << 26  # of one photograph; what claims more is refused before it is decoded
+MOST_PIXELS = 1 << 26  # of one photograph; a larger one is refused before it is decoded
 
-# EXIF orientation -> whether the stored rows are reversed, the columns, and then both exchanged.
+# EXIF orientation -> whether to reverse the stored rows, to reverse the columns, and then to
+# transpose.
 UPRIGHT = 1
 TURNS = {
     2: (False, True, False),
@@ -42,7 +43,7 @@ TURNS = {
     7: (True, True, True),
     8: (False, True, True),
 }
-# Without one of these no JPEG or PNG file has an orientation, and need not be parsed for it.
+# A JPEG or PNG file without one of these byte strings has no orientation, and need not be parsed.
 SIGNS = {
     b"\xff\xd8": (b"Exif\0\0", b"tiff:Orientation"),
     b"\x89PNG": (b"eXIf", b"exif", b"XML:com.adobe.xmp"),
@@ -50,23 +51,23 @@ SIGNS = {
 
 
 class UnreadableError(UserError):
-    """A file is no picture, is damaged, or claims too many pixels."""
+    """A file is not an image, is damaged, or has too many pixels."""
 
 
 def size_of(data: bytes, name: str, *, exif: bool = False) -> tuple[int, int]:
-    """Return a photograph's (height, width), decoding nothing.
+    """Return the (height, width) of an image from its header, without decoding it.
 
     Args:
-        data: the file's content.
-        name: of the file, for messages.
-        exif: whether it is turned as its EXIF entry says.
+        data: content of the file.
+        name: name of the file, for messages.
+        exif: apply the EXIF orientation.
 
     Raises:
-        UnreadableError: it is none, or it is too large.
+        UnreadableError: it is not an image, or has too many pixels.
     """
     height, width = _stored_size(data, name)
-    turned = exif and TURNS.get(orientation(data), (False, False, False))[2]
-    return (width, height) if turned else (height, width)
+    transposed = exif and TURNS.get(orientation(data), (False, False, False))[2]
+    return (width, height) if transposed else (height, width)
 
 
 def _stored_size(data: bytes, name: str) -> tuple[int, int]:
@@ -78,7 +79,7 @@ def _stored_size(data: bytes, name: str) -> tuple[int, int]:
                 width, height = picture.size
         except Image.DecompressionBombError as error:
             raise UnreadableError(f"{name} is too large: {error}") from error
-        except Exception as error:  # Pillow raises all sorts on damaged files
+        except Exception as error:  # Pillow raises many types on damaged files
             raise UnreadableError(
                 f"{name} is no picture that can be read: {_reason(data, error)}"
             ) from error
@@ -91,34 +92,34 @@ def _stored_size(data: bytes, name: str) -> tuple[int, int]:
 
 
 def orientation(data: bytes) -> int:
-    """Return how a picture is to be turned, a key of TURNS; UPRIGHT if its file does not say."""
+    """Return the EXIF orientation of an image, a key of `TURNS`; `UPRIGHT` if it has none."""
     for magic, signs in SIGNS.items():
         if data.startswith(magic) and not any(sign in data for sign in signs):
             return UPRIGHT
     try:
         with _opened(data) as picture:
-            if picture.format == "TIFF":  # Pillow turns it while it decodes
+            if picture.format == "TIFF":  # Pillow applies the orientation when it decodes
                 return UPRIGHT
-            found = picture.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
-    except Exception:  # a damaged entry says nothing; a damaged picture is told of elsewhere
+            entry = picture.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+    except Exception:  # a damaged entry is ignored; decoding a damaged image raises the error
         return UPRIGHT
-    return found if found in TURNS else UPRIGHT
+    return entry if entry in TURNS else UPRIGHT
 
 
 def decode(
     data: bytes, channels: int, name: str, box: Box | None = None, *, exif: bool = False
 ) -> Pixels:
-    """Return a photograph's pixels.
+    """Decode an image.
 
     Args:
-        data: the file's content.
+        data: content of the file.
         channels: 3, or 1 for grey.
-        name: of the file, for messages.
-        box: the part that is needed, of the turned photograph; the whole by default.
-        exif: whether it is turned as its EXIF entry says.
+        name: name of the file, for messages.
+        box: the part to return, in pixels of the oriented image; the whole image by default.
+        exif: apply the EXIF orientation.
 
     Raises:
-        UnreadableError: it cannot be read.
+        UnreadableError: the file cannot be decoded.
     """
     height, width = _stored_size(data, name)
     turn = TURNS.get(orientation(data)) if exif else None
@@ -140,7 +141,7 @@ def decode(
 
 
 def _decode_stored(data: bytes, channels: int, name: str, box: Box) -> Pixels:
-    """Return the pixels of a box as they lie in the file."""
+    """Return the pixels of a box in the orientation in which they are stored."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         if colours == "YCbCr" and channels == 3:
@@ -148,20 +149,20 @@ def _decode_stored(data: bytes, channels: int, name: str, box: Box) -> Pixels:
         if colours == "Gray":
             return np.repeat(_decode_plain(data, "GRAY", (height, width), box), channels, axis=2)
     except ValueError:
-        pass  # cut short, of another kind, or damaged: Pillow says what it is
+        pass  # truncated, of another format, or damaged: Pillow decodes it or names the error
     try:
         with _opened(data) as picture:
             pixels = _in_mode(picture, "RGB" if channels == 3 else "L", name)
     except UnreadableError:
         raise
-    except Exception as error:  # Pillow raises all sorts on damaged files
+    except Exception as error:  # Pillow raises many types on damaged files
         raise UnreadableError(f"{name} cannot be decoded: {_reason(data, error)}") from error
     pixels = pixels.reshape(*pixels.shape[:2], channels)
     return pixels[box.top : box.bottom, box.left : box.right]
 
 
 def _in_mode(picture: Image.Image, mode: str, name: str) -> np.ndarray:
-    """Return a picture's pixels in a mode of 8 bits, on white where it is transparent."""
+    """Convert an image to a mode of 8 bits, composed on white if it is transparent."""
     form = picture.format
     picture.load()
     if picture.mode.startswith("I;16") or (picture.mode == "I" and form in ("PNG", "PPM")):
@@ -184,7 +185,7 @@ def _in_mode(picture: Image.Image, mode: str, name: str) -> np.ndarray:
 
 @contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
-    """Open a picture without Pillow's warnings: what is wrong is either an error or harmless."""
+    """Open an image without Pillow's warnings, which concern harmless faults; others are errors."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         with Image.open(io.BytesIO(data)) as picture:
@@ -194,23 +195,23 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
 def _reason(data: bytes, error: Exception) -> str:
     if not data:
         return "it is empty"
-    if isinstance(error, UnidentifiedImageError):  # its text names an object in memory
+    if isinstance(error, UnidentifiedImageError):  # its message names a Python object
         return "it is of no known format, or its beginning is damaged"
     return str(error) or type(error).__name__
 
 
 def _decode_plain(data: bytes, colours: str, size: tuple[int, int], box: Box) -> Pixels:
-    """Decode with libjpeg-turbo what a box needs, as far as the file's layout lets it.
+    """Decode a box with libjpeg-turbo, reading as little of the file as its layout allows.
 
-    Most of the time goes into the entropy coding. Of a file with restart markers and a note of
-    their places only the segments that the box touches are decoded. Of any other the coding runs
-    from the top: a baseline file whose header says fewer rows is decoded down to them. One row of
-    blocks more keeps what the interpolation of colour looks at.
+    Most of the time is spent on entropy decoding. If the file has restart markers and a list of
+    their places (`jpeg_restart`), only the segments that the box touches are decoded. A baseline
+    file is decoded from the top to the last row that is needed, by reducing the height in its
+    header; one more row of blocks is included, since chroma upsampling reads it.
     """
     top, left, bottom, right = box
-    # A file without its end is cut short, which decoding a part of it would not notice.
-    whole = data.find(END, max(0, len(data) - 1024)) >= 0
-    header = jpeg_restart.read_header(data) if whole else None
+    # Decoding a part would not notice that a file is truncated: look for its end marker.
+    complete = data.find(END, max(0, len(data) - 1024)) >= 0
+    header = jpeg_restart.read_header(data) if complete else None
     if header is None or (header.height, header.width) != size:
         return simplejpeg.decode_jpeg(data, colorspace=colours)[top:bottom, left:right]
     part = jpeg_restart.splice(data, header, box)
@@ -222,9 +223,9 @@ def _decode_plain(data: bytes, colours: str, size: tuple[int, int], box: Box) ->
         return simplejpeg.decode_jpeg(data, colorspace=colours)[top:bottom, left:right]
     place = header.frame
     short = data[:place] + enough.to_bytes(2, "big") + data[place + 2 :]
-    # Not strict: the rows below are still there, and libjpeg warns of them.
+    # Not strict: libjpeg warns of the data of the rows below, which are still in the file.
     return simplejpeg.decode_jpeg(short, colorspace=colours, strict=False)[top:bottom, left:right]
 
 
 END = b"\xff\xd9"
-BLOCK = 32  # rows: no sampling factor makes a row of blocks higher
+BLOCK = 32  # rows: the height of a row of blocks with the largest sampling factor

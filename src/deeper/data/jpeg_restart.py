@@ -1,11 +1,11 @@
-"""JPEG files laid out so that a part of one is decoded from a part of its bytes.
+"""JPEG files with restart markers, of which a part can be decoded from a part of the bytes.
 
-Most of a JPEG's decoding time goes into its entropy coding, which runs through the whole file: to
-decode the middle, all before it has to be. Restart markers (ITU-T T.81, section F.1.1.5.1) cut the
-coding into segments that stand alone. `relay` writes such markers, as many segments a row of
-blocks as reach about `SEGMENT` pixels each, and notes the segments' lengths in an APP11 segment.
-`splice` then makes, of the segments that a box touches, a small file of its own. Nothing is
-requantised: the file stays a JPEG that every decoder reads, and its pixels stay the same.
+Most of the time of decoding a JPEG file is spent on entropy decoding, which has to read everything
+before the part that is wanted. Restart markers (ITU-T T.81, section F.1.1.5.1) divide the coded
+data into independent segments. `relay` adds such markers, with segments of about `SEGMENT` pixels
+along each row of blocks, and stores the lengths of the segments in an APP11 segment. `splice` then
+builds a small file from the segments that a box touches. Nothing is quantised again: every decoder
+can read the file, and its pixels do not change.
 """
 
 import shutil
@@ -18,25 +18,25 @@ from deeper.data.crops import Box
 from deeper.errors import UserError
 
 PROGRAM = "jpegtran"
-SEGMENT = 32  # pixels: shorter ones waste less beside a box and cost more bytes in the file
-MARK = b"deeper restart 1\0"  # how our APP11 segment begins; then: uint16 lengths, big endian
-MOST_SEGMENTS = 32_000  # whose lengths fit into one APP11 segment
+SEGMENT = 32  # pixels: shorter segments waste less around a box, but make the file larger
+MARK = b"deeper restart 1\0"  # begins our APP11 segment; uint16 lengths, big endian, follow
+MOST_SEGMENTS = 32_000  # number of lengths that fit into one APP11 segment
 END = b"\xff\xd9"
-REACH = 2  # pixels beyond a box that interpolating the colours at its edge looks at
+REACH = 2  # pixels around a box that chroma upsampling reads
 
 
 class Header(NamedTuple):
-    """What stands before a baseline file's coded pixels.
+    """The header of a baseline file. Ranges of bytes are (first byte, byte after the last).
 
     Attributes:
-        kept: marker segments that decoding needs, each (first byte, byte after the last).
-        frame: place of the frame's height, which its width follows.
-        height: in pixels.
-        width: in pixels.
-        unit: (height, width) of a coded unit in pixels.
-        interval: units between restart markers; 0 without.
-        lengths: (first byte, byte after the last) of our own note of segments' lengths, or None.
-        coded: first byte of the coded pixels.
+        kept: marker segments that decoding needs, as ranges of bytes.
+        frame: offset of the image height, which the width follows.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
+        unit: (height, width) of a minimum coded unit in pixels.
+        interval: units between restart markers; 0 without restart markers.
+        lengths: range of bytes of our list of segment lengths, or None.
+        coded: offset of the entropy-coded data.
     """
 
     kept: list[tuple[int, int]]
@@ -50,12 +50,12 @@ class Header(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A file of some of a photograph's pixels.
+    """A JPEG file that holds a part of a photograph.
 
     Attributes:
-        data: the file.
-        top: row of the photograph that its first row is.
-        left: column of the photograph that its first column is.
+        data: content of the file.
+        top: row of the photograph at which the part begins.
+        left: column of the photograph at which the part begins.
     """
 
     data: bytes
@@ -64,10 +64,7 @@ class Part(NamedTuple):
 
 
 def read_header(data: bytes) -> Header | None:
-    """Read up to the coded pixels of a baseline file; None if it is of another kind.
-
-    ITU-T T.81, annex B: segments of a marker and a length; SOF0 has precision, height and width.
-    """
+    """Parse the header of a baseline file (ITU-T T.81, annex B); None if it is not baseline."""
     place, frame, interval, lengths = 2, 0, 0, None
     kept = [(0, 2)]
     height = width = 0
@@ -89,30 +86,33 @@ def read_header(data: bytes) -> Header | None:
             factors = data[place + 11 : end : 3]
             if len(factors) != data[place + 9] or len(factors) not in (1, 3):
                 return None
-            if len(factors) > 1:  # a component alone is coded block by block
+            if len(factors) > 1:  # a single component is coded block by block
                 unit = 8 * max(f & 15 for f in factors), 8 * max(f >> 4 for f in factors)
         elif 0xC1 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return None  # progressive, arithmetic and the like
+            return None  # progressive, arithmetic or another process
         elif marker == 0xDD:
             interval = data[place + 4] << 8 | data[place + 5]
-        # Of the application's segments JFIF's and Adobe's tell how colours are coded.
+        # Of the APPn segments, only those of JFIF and Adobe affect decoding: the colour space.
         if marker in (0xE0, 0xEE) or not 0xE0 <= marker <= 0xFE:
             kept.append((place, end))
         if marker == 0xDA:
             if not frame or data[place + 4] != len(factors):
-                return None  # the components come one after the other
+                return None  # the scan does not hold all components
             return Header(kept, frame, height, width, unit, interval, lengths, end)
         place = end
     return None
 
 
 def splice(data: bytes, header: Header, box: Box) -> Part | None:
-    """Return a file of the segments that a box touches; None if the file is not laid out so.
+    """Build a file from the segments that a box touches.
 
     Args:
-        data: the whole file.
+        data: content of the complete file.
         header: its header.
-        box: what is needed of it.
+        box: the pixels that are needed.
+
+    Returns:
+        The part, or None if the file has no restart markers that `relay` has listed.
     """
     if header.lengths is None or not header.interval:
         return None
@@ -126,7 +126,7 @@ def splice(data: bytes, header: Header, box: Box) -> Part | None:
     np.cumsum(lengths, out=begins[1:])
     begins[1:] += header.coded
     if begins[-1] + 2 > len(data):
-        return None  # cut short, which the decoder of the whole says
+        return None  # truncated: decoding the complete file raises the error
     top, left, bottom, right = box
     first, last = max(top - REACH, 0) // row, min(-(-(bottom + REACH) // row), rows)
     start, stop = max(left - REACH, 0) // column, min(-(-(right + REACH) // column), columns)
@@ -141,24 +141,24 @@ def splice(data: bytes, header: Header, box: Box) -> Part | None:
     froms = begins[:-1].reshape(rows, columns)[first:last, start].tolist()
     tos = begins[1:].reshape(rows, columns)[first:last, stop - 1].tolist()
     parts = [head[:at], size, head[at + 4 :], *[data[a:b] for a, b in zip(froms, tos)]]
-    whole = last == rows and stop == columns
-    if whole:
+    has_end = last == rows and stop == columns
+    if has_end:
         parts.append(END)
     body = bytearray().join(parts)
-    # Every segment but the file's last ends in a marker, whose number counts on, modulo 8.
+    # Every segment but the last of a file ends in a restart marker, numbered modulo 8.
     ends = len(head) + np.cumsum(chosen.ravel(), dtype=np.int64) - 1
     pixels = np.frombuffer(body, np.uint8)
     marked = ends[:-1]
     pixels[marked] = 0xD0 | (np.arange(len(marked), dtype=np.uint8) & 7)
-    if not whole:
+    if not has_end:
         pixels[-1] = END[1]
     return Part(bytes(body), first * row, start * column)
 
 
 def relay(data: bytes) -> bytes | None:
-    """Return a JPEG file laid out anew; None if it has to stay as it is.
+    """Return a JPEG file with restart markers; None if they cannot be added.
 
-    Only files of one and of three components are laid out anew; progressive ones become baseline.
+    Only files of one and of three components can have them; progressive files become baseline.
     """
     plain = _transcoded(data, [])
     header = None if plain is None else read_header(plain)
@@ -166,28 +166,28 @@ def relay(data: bytes) -> bytes | None:
         return None
     units = -(-header.width // header.unit[1])
     rows = -(-header.height // header.unit[0])
-    wished = SEGMENT / header.unit[1]
+    target = SEGMENT / header.unit[1]
     divisors = [n for n in range(1, units + 1) if units % n == 0]
     fitting = [n for n in divisors if rows * units // n <= MOST_SEGMENTS]
-    interval = min(fitting, key=lambda n: abs(np.log(n / wished)), default=0)
+    interval = min(fitting, key=lambda n: abs(np.log(n / target)), default=0)
     if not interval or header.height >= 1 << 16:
         return None
-    laid = _transcoded(data, ["-restart", f"{interval}B"])
-    header = None if laid is None else read_header(laid)
-    if laid is None or header is None:
+    marked = _transcoded(data, ["-restart", f"{interval}B"])
+    header = None if marked is None else read_header(marked)
+    if marked is None or header is None:
         return None
-    coded = np.frombuffer(laid, np.uint8)[header.coded :]
+    coded = np.frombuffer(marked, np.uint8)[header.coded :]
     marks = np.flatnonzero((coded[:-1] == 0xFF) & ((coded[1:] & 0xF8) == 0xD0)) + 2
-    end = laid.rfind(b"\xff\xd9") - header.coded
+    end = marked.rfind(b"\xff\xd9") - header.coded
     lengths = np.diff(np.concatenate([[0], marks, [end]]))
     if len(lengths) != rows * units // interval or lengths.max() >= 1 << 16:
         return None
     note = MARK + lengths.astype(">u2").tobytes()
-    return laid[:2] + b"\xff\xeb" + (len(note) + 2).to_bytes(2, "big") + note + laid[2:]
+    return marked[:2] + b"\xff\xeb" + (len(note) + 2).to_bytes(2, "big") + note + marked[2:]
 
 
 def require_program() -> None:
-    """Raise a UserError unless the program that lays files out anew is installed."""
+    """Raise a UserError unless jpegtran, which adds the markers, is installed."""
     if shutil.which(PROGRAM) is None:
         raise UserError(
             f"layout=restart needs the program {PROGRAM}, which is not installed: it is in the "
@@ -196,7 +196,7 @@ def require_program() -> None:
 
 
 def _transcoded(data: bytes, options: list[str]) -> bytes | None:
-    """Return what libjpeg-turbo's lossless transcoder makes of a file; None if it refuses it."""
+    """Run libjpeg-turbo's lossless transcoder on a file; None if it fails or warns."""
     command = [PROGRAM, "-copy", "all", "-optimize", *options]
     done = subprocess.run(command, input=data, capture_output=True)
     return done.stdout if done.returncode == 0 and not done.stderr else None

@@ -14,17 +14,20 @@ from deeper.errors import UserError
 
 
 def hold_out(split: Split, n: int) -> tuple[Split, Split]:
-    """Divide a training split into what is trained on and a validation split.
+    """Divide a training split into a smaller training split and a validation split.
 
     The division is a function of the data set alone, the same for every seed, and takes the same
     share of each class as far as possible.
 
     Args:
         split: the training split.
-        n: examples to hold out.
+        n: number of examples to hold out.
 
     Returns:
         (training, validation), each in the order of the data set.
+
+    Raises:
+        UserError: ``n`` is negative, or not less than the number of examples.
     """
     if not 0 <= n < len(split):
         raise UserError(
@@ -41,11 +44,14 @@ def hold_out(split: Split, n: int) -> tuple[Split, Split]:
 
 
 def only_classes(dataset: Dataset, classes: tuple[int, ...]) -> Dataset:
-    """Return the examples of some classes, which are numbered anew in the order given.
+    """Return the examples of some classes, with labels 0, 1, ... in the order of ``classes``.
 
     Args:
-        dataset: all classes.
-        classes: numbers of those to keep.
+        dataset: a data set with all classes.
+        classes: numbers of the classes to keep.
+
+    Raises:
+        UserError: a class is unknown or repeated, or there is none.
     """
     known = range(len(dataset.class_names))
     if len(set(classes)) != len(classes) or not classes or any(c not in known for c in classes):
@@ -53,29 +59,33 @@ def only_classes(dataset: Dataset, classes: tuple[int, ...]) -> Dataset:
             f"data.keep_classes={list(classes)}: give numbers from 0 to {len(known) - 1}, each "
             "once."
         )
-    number = np.full(len(known), -1, np.int32)
-    number[list(classes)] = np.arange(len(classes))
+    new_label = np.full(len(known), -1, np.int32)
+    new_label[list(classes)] = np.arange(len(classes))
 
-    def kept(split: Split) -> Split:
-        labels = number[split.labels]
+    def keep(split: Split) -> Split:
+        labels = new_label[split.labels]
         return split.with_columns(label=labels).select(labels >= 0)
 
     return replace(
         dataset,
-        splits={name: kept(split) for name, split in dataset.splits.items()},
+        splits={name: keep(split) for name, split in dataset.splits.items()},
         class_names=tuple(dataset.class_names[c] for c in classes),
     )
 
 
 def first_of_draw(split: Split, n: int, draw: int) -> Split:
-    """Return so many examples of a training split, the same share of each class.
+    """Return n examples of a training split, with the same share of each class.
 
-    The first n of a draw are among its first n + 1, so that sets of different sizes are nested.
+    The first n examples of a draw are among its first n + 1, so that subsets of different sizes
+    are nested.
 
     Args:
         split: the training split.
-        n: examples to keep.
-        draw: which of the many ways to choose them.
+        n: number of examples to keep.
+        draw: seed of the choice.
+
+    Raises:
+        UserError: ``n`` is less than 1, or more than the number of examples.
     """
     if not 1 <= n <= len(split):
         raise UserError(
@@ -87,12 +97,15 @@ def first_of_draw(split: Split, n: int, draw: int) -> Split:
 
 
 def draw_by_class(labels: Int32[np.ndarray, " n"], n: int, draw: int) -> Int32[np.ndarray, " k"]:
-    """Return n examples' numbers, of every beginning the same share of each class if possible.
+    """Return the numbers of n examples, drawn so that every prefix is balanced over the classes.
 
     Args:
-        labels: of all examples.
-        n: how many to draw.
-        draw: number of the draw; 0 is the validation split's.
+        labels: labels of all examples.
+        n: number of examples to draw.
+        draw: seed of the draw; 0 is the validation split's.
+
+    Returns:
+        Numbers of examples, in the order of the draw.
     """
     # Number each class's examples in a fixed random order, then take the lowest numbers.
     rng = np.random.Generator(np.random.Philox(key=[draw, len(labels)]))

@@ -1,9 +1,9 @@
-"""Whole photographs, each at its own aspect ratio, in batches of few shapes.
+"""Batches of uncropped photographs, each with its own aspect ratio.
 
-A compiled program takes one shape, and a hundred photographs have nearly as many. So each lies in
-an array whose longer side is rounded up, and photographs of one such shape go together. Which are
-in a batch follows from the sizes alone, every photograph is in one batch, and what fills up the
-last batch of a shape is marked.
+A compiled program takes one shape, and photographs have many. Each photograph is therefore padded
+at the bottom and right: the longer side of its array is rounded up, and photographs whose arrays
+have the same shape are batched together. The composition of the batches is a function of the sizes
+alone. Every photograph is in exactly one batch; rows that pad the last batch of a shape are marked.
 """
 
 from collections import deque
@@ -20,18 +20,18 @@ from deeper.data.encoded_images import MIDDLE, Photographs
 from deeper.errors import UserError
 from deeper.platform_support import core_count
 
-CHUNK = 64  # photographs read at a time
+CHUNK = 64  # photographs per read
 AHEAD = 2  # batches
 Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Headers:
-    """What is known of photographs without decoding them, in their order.
+    """Sizes and file names of photographs, in the order of the split.
 
     Attributes:
-        sizes: (height, width) of each.
-        names: of their files; empty where the data set does not tell.
+        sizes: (height, width) of each, in pixels.
+        names: file name of each; empty if the data set has no file names.
     """
 
     sizes: Int[np.ndarray, "n 2"]
@@ -39,20 +39,23 @@ class Headers:
 
 
 def headers_of(photographs: Photographs, progress: Callable[[str, int, int], None]) -> Headers:
-    """Read each photograph's size and file name.
+    """Read the size and file name of each photograph, without decoding it.
 
     Args:
-        photographs: all are read from the disk, and none is decoded.
-        progress: told of (what, done, total).
+        photographs: the photographs of a split, all of which are read from disk.
+        progress: called with (what, done, total).
+
+    Raises:
+        UserError: a record is damaged, or is no image.
     """
     directory, split, numbers = photographs.directory, photographs.split, photographs.numbers
     exif = photographs.view.exif
 
-    def look(begin: int) -> list[tuple[Size, str]]:
-        chosen = [int(number) for number in numbers[begin : begin + CHUNK]]
-        found = []
-        opened = array_records.open_records(directory, split)  # the reader is one thread's
-        for number, record in zip(chosen, opened.__getitems__(chosen), strict=True):
+    def read(begin: int) -> list[tuple[Size, str]]:
+        chunk = [int(number) for number in numbers[begin : begin + CHUNK]]
+        headers = []
+        records = array_records.open_records(directory, split)  # a reader is for one thread only
+        for number, record in zip(chunk, records.__getitems__(chunk), strict=True):
             try:
                 fields = array_records.fields(record)
                 data, name = fields["image"], fields.get("file_name", b"")
@@ -63,22 +66,22 @@ def headers_of(photographs: Photographs, progress: Callable[[str, int, int], Non
                 ) from error
             assert isinstance(data, bytes) and isinstance(name, bytes)
             size = jpeg.size_of(data, f"record {number} of {split}", exif=exif)
-            found.append((size, name.decode()))
-        return found
+            headers.append((size, name.decode()))
+        return headers
 
-    told: list[tuple[Size, str]] = []
+    headers: list[tuple[Size, str]] = []
     with ThreadPoolExecutor(core_count()) as pool:
-        for part in pool.map(look, range(0, len(numbers), CHUNK)):
-            told += part
-            progress("sizes", len(told), len(numbers))
-    sizes = np.array([size for size, _ in told], np.int32).reshape(-1, 2)
-    return Headers(sizes, tuple(name for _, name in told))
+        for part in pool.map(read, range(0, len(numbers), CHUNK)):
+            headers += part
+            progress("sizes", len(headers), len(numbers))
+    sizes = np.array([size for size, _ in headers], np.int32).reshape(-1, 2)
+    return Headers(sizes, tuple(name for _, name in headers))
 
 
 def resized(size: Size, shorter: int) -> Size:
-    """Return (height, width) of a photograph whose shorter side is made ``shorter``.
+    """Return the (height, width) of a photograph after resizing its shorter side to ``shorter``.
 
-    The longer side is cut down to whole pixels, as torchvision does.
+    The longer side is truncated to an integer, as in torchvision.
     """
     height, width = size
     if height <= width:
@@ -88,11 +91,11 @@ def resized(size: Size, shorter: int) -> Size:
 
 @dataclass(frozen=True)
 class Group:
-    """Photographs that lie in arrays of one shape when their shorter side is resized.
+    """Batches of photographs whose resized images are padded to the same shape.
 
     Attributes:
-        shape: (height, width) of the arrays.
-        numbers: which of the photographs, (batches, rows), -1 for what fills up the last batch.
+        shape: (height, width) of the padded arrays.
+        numbers: numbers of the photographs in each batch, -1 for padding of the last batch.
     """
 
     shape: Size
@@ -102,15 +105,15 @@ class Group:
 def groups(
     sizes: Int[np.ndarray, "n 2"], shorter: int, pixels: int, multiple: int, shapes: int | None
 ) -> list[Group]:
-    """Return all photographs by the shape of their array.
+    """Group all photographs by the shape of their padded array.
 
     Args:
-        sizes: (height, width) of each.
-        shorter: their shorter side after resizing.
-        pixels: in a batch, at most, if ``multiple`` rows do not have more.
-        multiple: of which a batch has rows; the number of devices.
-        shapes: how many there are from one aspect ratio to the next, 1:1 to 2:1, in either
-            direction; None gives each photograph its own size.
+        sizes: (height, width) of each photograph.
+        shorter: shorter side in pixels after resizing.
+        pixels: largest number of pixels in a batch, unless ``multiple`` rows have more.
+        multiple: the number of rows of a batch is a multiple of this, the number of devices.
+        shapes: number of shapes between the aspect ratios 1:1 and 2:1, for either orientation;
+            None gives each photograph an array of its own size.
     """
     step = 1 if shapes is None else max(1, shorter // shapes)
     by_shape: dict[Size, list[int]] = {}
@@ -118,15 +121,15 @@ def groups(
         size = resized((height, width), shorter)
         rows, columns = (shorter + -(-(side - shorter) // step) * step for side in size)
         by_shape.setdefault((rows, columns), []).append(number)
-    found = []
+    batched = []
     for shape, numbers in sorted(by_shape.items()):
         most = max(1, pixels // (shape[0] * shape[1] * multiple))
         rows = multiple * min(most, -(-len(numbers) // multiple))
         batches = -(-len(numbers) // rows)
         padded = np.full(batches * rows, -1, np.int32)
         padded[: len(numbers)] = numbers
-        found.append(Group(shape, padded.reshape(batches, rows)))
-    return found
+        batched.append(Group(shape, padded.reshape(batches, rows)))
+    return batched
 
 
 def whole(
@@ -136,19 +139,19 @@ def whole(
     shorter: int,
     workers: int | None = None,
 ) -> Generator[dict[str, np.ndarray]]:
-    """Yield batches of whole photographs, each in the upper left of its array, decoded ahead.
+    """Yield batches of uncropped photographs, decoded ahead of time.
 
     Args:
-        photographs: of a split.
-        headers: theirs.
-        which: from `groups`, of the same ``shorter``.
-        shorter: the shorter side that they are resized to, as `crops.cut` does.
-        workers: that decode at a time; one a core by default.
+        photographs: the photographs of a split.
+        headers: their headers, from `headers_of`.
+        which: groups to yield, from `groups` with the same ``shorter``.
+        shorter: shorter side in pixels, to which photographs are resized with `crops.cut_into`.
+        workers: number of decoding threads; one per core by default.
 
     Yields:
-        image uint8 (rows, height, width, channels), zero around the photograph; size int32
-        (rows, 2), its height and width; number int32 (rows,), its place in the split, -1 for what
-        fills up, which is as large as the array.
+        image uint8 (rows, height, width, channels), the photograph in the upper left and zeros
+        elsewhere; size int32 (rows, 2), height and width of the photograph; number int32 (rows,),
+        its number in the split. Padding rows have the number -1 and the size of the array.
     """
     channels = photographs.view.image_shape[2]
 

@@ -1,1 +1,1 @@
-"""Making data sets, once."""
+"""Preparation of data sets: from original files to TFDS directories of array_record files."""

@@ -1,4 +1,4 @@
-"""Making a directory so that it appears whole or not at all, by one process at a time."""
+"""Creates directories atomically, and by one process at a time."""
 
 import errno
 import os
@@ -10,26 +10,27 @@ from pathlib import Path
 
 from deeper.platform_support import lock_file
 
-Progress = Callable[[str, int, int], None]  # what is done, how many so far, of how many
+Progress = Callable[[str, int, int], None]  # (what is done, number done, total)
 
-# What file systems without locks answer, as some of those that clusters share do.
+# Errors of file systems without locks, as some shared ones of clusters are.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextmanager
 def scratch_directory(parent: Path, name: str, progress: Progress) -> Iterator[Path]:
-    """Give a working directory in ``parent``, and take it away at the end.
+    """Provide a working directory in ``parent`` and remove it at the end.
 
-    A second process waits here until the first is done, and should then look whether anything is
-    left to do. What a killed process has left behind is removed.
+    Only one process at a time is inside; others wait here, and should then check whether any work
+    is left. Directories that killed processes have left behind are removed.
 
     Args:
-        parent: made if it is missing; what is published from here has to be on its file system.
-        name: of what is being made.
-        progress: told that this process waits for another one.
+        parent: parent directory, which is created if it is missing. It has to be on the file
+            system of the directory that is published later.
+        name: name of what is being made.
+        progress: called if this process has to wait for another one.
 
     Raises:
-        OSError: the directory cannot be made.
+        OSError: the directory cannot be created.
     """
     parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{name}-unfinished-"
@@ -45,11 +46,12 @@ def scratch_directory(parent: Path, name: str, progress: Progress) -> Iterator[P
 
 
 def publish(made: Path, target: Path) -> None:
-    """Move a directory from the working directory to its place, after all of it is on the disk.
+    """Flush a directory to disk and move it to its final place.
 
     Args:
-        made: in the working directory, but not itself, whose permissions are the owner's alone.
-        target: its place; what is there is replaced.
+        made: a directory inside the working directory. (The working directory itself is readable
+            by its owner only.)
+        target: final place; a directory that is already there is replaced.
     """
     for path in (*made.rglob("*"), made):
         _flush(path)
@@ -62,7 +64,12 @@ def publish(made: Path, target: Path) -> None:
 
 @contextmanager
 def alone(path: Path, progress: Progress) -> Iterator[bool]:
-    """Hold a lock, which ends with the process at the latest; yield False where there are none."""
+    """Hold an exclusive lock on a file; yield False if the file system has no locks.
+
+    Args:
+        path: lock file, which is removed at the end.
+        progress: called if this process has to wait for another one.
+    """
     while True:
         with path.open("a", encoding="utf-8") as file:
             try:
@@ -77,7 +84,7 @@ def alone(path: Path, progress: Progress) -> Iterator[bool]:
                 yield False
                 path.unlink(missing_ok=True)
                 return
-            # Whoever held it before has removed the file, and a third may hold a new one.
+            # The previous holder has removed the file, and another process may have a new one.
             try:
                 current = os.path.samestat(path.stat(), os.fstat(file.fileno()))
             except FileNotFoundError:
@@ -92,7 +99,7 @@ def alone(path: Path, progress: Progress) -> Iterator[bool]:
 
 
 def _flush(path: Path) -> None:
-    """Have the disk write what the system still holds of a file or directory."""
+    """Flush a file or directory to disk (fsync)."""
     file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)

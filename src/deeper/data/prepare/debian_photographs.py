@@ -1,11 +1,11 @@
-"""A stand-in for ImageNet: crops of the photographs that Debian packages carry.
+"""A stand-in for ImageNet: crops of photographs in Debian packages.
 
-Nobody may pass ImageNet on; these are free, a package manager away, and of the same kind: JPEG
-files of about 500x375 pixels. A class is a photograph. Its crops for training and those for
-validation come from two parts of it that share no pixel, so that what is asked of a net is to know
-colours, textures and blur again, at other scales and places.
+ImageNet may not be redistributed. These photographs are free, can be installed with a package
+manager, and give similar files: JPEG of about 500x375 pixels. Each class is one photograph. Its
+training and validation crops come from two disjoint parts of it, so that a net has to recognise
+colours, textures and blur at other scales and places.
 
-Drawings, renderings and second copies of a photograph in the packages are left out.
+Drawings, renderings and duplicates of a photograph in the packages are left out.
 """
 
 import csv
@@ -29,7 +29,7 @@ _LOMIRI = "usr/share/backgrounds/{}.jpg"
 _MATE = "usr/share/backgrounds/mate/nature/{}.jpg"
 _PLASMA = "usr/share/wallpapers/{}/contents/images/2560x1600.jpg"
 
-# Package -> class -> file in it.
+# Package -> class -> file in the package.
 PHOTOGRAPHS: dict[str, dict[str, str]] = {
     "lomiri-wallpapers-16.04": {
         "bird": _LOMIRI.format("free_by_Peter_Nerlich"),
@@ -75,14 +75,14 @@ PHOTOGRAPHS: dict[str, dict[str, str]] = {
     },
 }
 
-LONGER = 500  # side of a crop, in pixels, as of most of ImageNet's photographs
-SHORTER = (330, 400)  # the other side, drawn between these
+LONGER = 500  # longer side of a crop in pixels, as in most of ImageNet's photographs
+SHORTER = (330, 400)  # range of the shorter side
 PORTRAIT = 0.25  # share of the crops that are higher than wide
-FURTHEST = 4.0  # most pixels of the photograph a pixel of a crop
+FURTHEST = 4.0  # largest reduction: pixels of the photograph per pixel of a crop
 TRAIN_SHARE = 0.6  # of the photograph's longer side, from the left or the top
 # Wallpapers are softer than most photographs, so their files are smaller. They are sharpened, as
-# sites do that reduce photographs, and the lowest quality is taken that gives ENOUGH bytes, or the
-# highest: ImageNet's files have 110 kB on average.
+# web sites do when they reduce photographs, and saved at the lowest quality that gives ENOUGH
+# bytes, or else at the highest: ImageNet's files have 110 kB on average.
 SHARPEN = ImageFilter.UnsharpMask(radius=1, percent=100, threshold=0)
 QUALITIES = (92, 94, 96, 98)
 ENOUGH = 95_000
@@ -95,58 +95,62 @@ def cut_photographs(
     scratch: Path,
     progress: Progress,
 ) -> Tree:
-    """Cut the crops of all photographs, the same ones at each call.
+    """Cut the crops of all photographs; every call gives the same crops.
 
     Args:
         source: root of the installed packages, or the directory that they were extracted to.
-        packages: which of them, of `PHOTOGRAPHS`.
-        crops: split (train, validation) -> crops of each photograph.
+        packages: names of packages in `PHOTOGRAPHS`.
+        crops: split (train, validation) -> number of crops of each photograph.
         scratch: directory for the crops, which have to stay there until they are stored.
-        progress: told of photographs cut.
+        progress: called with the number of photographs cut.
 
     Raises:
         UserError: a package is unknown or missing.
     """
     if not packages or min(crops.values()) < 1:
         raise UserError("data.packages and data.crops: give a package and a crop at least.")
-    found = _find(source, packages)
-    labels = {name: label for label, name in enumerate(sorted(found))}
+    files = _find(source, packages)
+    labels = {name: label for label, name in enumerate(sorted(files))}
     shutil.rmtree(scratch, ignore_errors=True)
     splits: dict[str, list[Photograph]] = {split: [] for split in crops}
     with ThreadPoolExecutor(core_count()) as pool:
         cut = partial(_cut_one, crops=crops, scratch=scratch)
-        jobs = [pool.submit(cut, path, name, labels[name]) for name, path in found.items()]
+        jobs = [pool.submit(cut, path, name, labels[name]) for name, path in files.items()]
         for done, job in enumerate(jobs, 1):
-            for split, some in job.result().items():
-                splits[split] += some
+            for split, photographs in job.result().items():
+                splits[split] += photographs
             progress("cut photographs", done, len(jobs))
     return Tree(
-        {split: shuffled(some) for split, some in splits.items()},
+        {split: shuffled(photographs) for split, photographs in splits.items()},
         tuple(labels),
-        _papers(source, packages, found),
+        _papers(source, packages, files),
     )
 
 
 def _find(source: Path, packages: Sequence[str]) -> dict[str, Path]:
-    """Return class -> file."""
-    found = {}
+    """Return class -> path of its photograph."""
+    files = {}
     for package in packages:
         if package not in PHOTOGRAPHS:
             raise UserError(f"data.packages: {package} is none of {', '.join(PHOTOGRAPHS)}.")
         for name, file in PHOTOGRAPHS[package].items():
-            found[name] = source / file
-            if not found[name].is_file():
+            files[name] = source / file
+            if not files[name].is_file():
                 raise UserError(
-                    f"{found[name]} of the Debian package {package} is missing. As root: "
+                    f"{files[name]} of the Debian package {package} is missing. As root: "
                     f"apt-get install {' '.join(packages)}. Or without: mkdir photographs; cd "
                     f"photographs; apt-get download {' '.join(packages)}; for deb in *.deb; do "
                     'dpkg-deb -x "$deb" .; done; and say data.source=photographs.'
                 )
-    return found
+    return files
 
 
-def _papers(source: Path, packages: Sequence[str], found: Mapping[str, Path]) -> dict[str, bytes]:
-    """Return the files that go with the data: the licences, and what each class was cut from."""
+def _papers(source: Path, packages: Sequence[str], files: Mapping[str, Path]) -> dict[str, bytes]:
+    """Return the files to store with the data: licences, and a table of the source of each class.
+
+    Returns:
+        File name -> content.
+    """
     papers = {}
     for package in packages:
         licence = source / "usr/share/doc" / package / "copyright"
@@ -158,7 +162,7 @@ def _papers(source: Path, packages: Sequence[str], found: Mapping[str, Path]) ->
     writer.writerow(("class", "package", "file", "sha256"))
     for package in packages:
         for name, file in PHOTOGRAPHS[package].items():
-            digest = hashlib.sha256(found[name].read_bytes()).hexdigest()
+            digest = hashlib.sha256(files[name].read_bytes()).hexdigest()
             writer.writerow((name, package, file, digest))
     return papers | {"photographs.csv": table.getvalue().encode()}
 
@@ -166,14 +170,14 @@ def _papers(source: Path, packages: Sequence[str], found: Mapping[str, Path]) ->
 def _cut_one(
     path: Path, name: str, label: int, crops: Mapping[str, int], scratch: Path
 ) -> dict[str, list[Photograph]]:
-    """Cut a photograph into files."""
+    """Cut one photograph into files; return split -> its crops."""
     try:
-        with Image.open(path) as opened:
-            picture = opened.convert("RGB")
+        with Image.open(path) as file:
+            picture = file.convert("RGB")
     except OSError as error:
         raise UserError(f"{path} is damaged ({error}): install its package again.") from error
     parts = _parts_of(picture.size)
-    # What both parts have room for, so that both splits show the photograph at the same scales.
+    # The smaller part limits both, so that both splits show the photograph at the same scales.
     room = min(w for _, _, w, _ in parts.values()), min(h for _, _, _, h in parts.values())
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     made: dict[str, list[Photograph]] = {}
@@ -184,7 +188,7 @@ def _cut_one(
         for i in range(count):
             box, size = _draw(rng, parts[split], room)
             target = scratch / split / name / f"{name}_{i:03d}.jpg"
-            # Cropped, then resized: the filter would look beyond the box otherwise.
+            # Crop before resizing: the filter would otherwise read pixels of the other part.
             crop = picture.crop(box).resize(size, Image.Resampling.LANCZOS).filter(SHARPEN)
             target.write_bytes(_encode(crop))
             kept = f"{name}/{target.name}"
@@ -193,7 +197,7 @@ def _cut_one(
 
 
 def _encode(picture: Image.Image) -> bytes:
-    """Return a JPEG file."""
+    """Encode as JPEG, at the lowest quality that gives `ENOUGH` bytes."""
     for quality in QUALITIES:
         stream = io.BytesIO()
         picture.save(stream, "JPEG", quality=quality)
@@ -206,7 +210,7 @@ Part = tuple[int, int, int, int]  # left, top, width, height
 
 
 def _parts_of(size: tuple[int, int]) -> dict[str, Part]:
-    """Return the parts of a photograph (width, height) that each split is cut from."""
+    """Return split -> the part of a photograph of this (width, height) that it is cut from."""
     width, height = size
     if width >= height:
         at = round(TRAIN_SHARE * width)
@@ -218,7 +222,7 @@ def _parts_of(size: tuple[int, int]) -> dict[str, Part]:
 def _draw(
     rng: np.random.Generator, part: Part, room: tuple[int, int]
 ) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
-    """Draw a crop: its box (left, top, right, bottom) and the size it is brought to."""
+    """Draw a crop: its box (left, top, right, bottom), and the (width, height) to resize it to."""
     size = LONGER, int(rng.integers(SHORTER[0], SHORTER[1] + 1))
     if rng.random() < PORTRAIT:
         size = size[::-1]

@@ -1,4 +1,4 @@
-"""Reading data sets as they were published: IDX (MNIST), CIFAR's binary form, scikit-learn's."""
+"""Reads original files: IDX (MNIST), the binary version of CIFAR, and scikit-learn's digits."""
 
 import gzip
 import hashlib
@@ -17,12 +17,12 @@ from deeper.errors import UserError
 
 @dataclass(frozen=True)
 class OriginalSplit:
-    """One split as it was published, in its order.
+    """One split as it was published, in its original order.
 
     Attributes:
         images: uint8 (N, H, W, C).
         labels: feature ("label", and CIFAR-100's "coarse_label") -> int32 (N,).
-        ids: each image's name where TFDS gives it one.
+        ids: names of the images, if the TFDS builder gives them any.
     """
 
     images: UInt8[np.ndarray, "n height width channels"]
@@ -44,12 +44,13 @@ class Originals:
 
 
 def as_published(path: Path, checksum: str, content: str | None = None) -> bool:
-    """Tell whether a file is the one that was published.
+    """Return whether a file is the published one.
 
     Args:
         path: the file.
-        checksum: SHA-256 of the file as published.
-        content: SHA-256 of what is in it, if known: another packing of the same is accepted.
+        checksum: SHA-256 of the published file.
+        content: SHA-256 of its decompressed content, if known; a file with this content is accepted
+            however it is compressed.
     """
     raw = path.read_bytes()
     if hashlib.sha256(raw).hexdigest() == checksum:
@@ -63,24 +64,28 @@ def as_published(path: Path, checksum: str, content: str | None = None) -> bool:
 
 
 def verify(path: Path, checksum: str, content: str | None = None) -> None:
-    """Raise a UserError unless a file is the one that was published; see `as_published`."""
+    """Raise a UserError unless a file is the published one; see `as_published`."""
     if not as_published(path, checksum, content):
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
         raise UserError(
             f"{path} ({path.stat().st_size:,} bytes) is not the published file: its SHA-256 begins "
-            f"{found[:12]}, that of the published one {checksum[:12]}. It is cut off or changed; "
+            f"{digest[:12]}, that of the published one {checksum[:12]}. It is cut off or changed; "
             "remove it and fetch it again."
         )
 
 
 def read(entry: Entry, directory: Path) -> Originals:
-    """Read the original files.
+    """Read the original files of a data set.
+
+    Args:
+        entry: entry of the data set in the catalogue.
+        directory: directory of the original files; unused for data that scikit-learn has.
 
     Raises:
-        UserError: a file is damaged or has another size than it should.
+        UserError: a file is damaged, or has an unexpected number of examples.
     """
     if not entry.files:
-        return _carried_digits(entry)
+        return _sklearn_digits(entry)
     try:
         if entry.archive is not None:
             originals = _read_cifar(entry.archive, directory / entry.files[0])
@@ -104,18 +109,18 @@ def read(entry: Entry, directory: Path) -> Originals:
     return originals
 
 
-def _carried_digits(entry: Entry) -> Originals:
-    """Return scikit-learn's digits, enlarged; the last of them, of other writers, are the test.
+def _sklearn_digits(entry: Entry) -> Originals:
+    """Return scikit-learn's digits, enlarged; the last ones, by other writers, are the test split.
 
-    The 17 shades of 8x8 pixels become 256 of 28x28, bilinearly (Pillow).
+    The images of 8x8 pixels in 17 shades are scaled to 256 shades and resized bilinearly (Pillow).
     """
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     size = (entry.image_shape[1], entry.image_shape[0])
-    enlarged = [Image.fromarray(one).resize(size, Image.Resampling.BILINEAR) for one in grey]
-    images = np.stack([np.asarray(one) for one in enlarged])[..., None]
+    enlarged = [Image.fromarray(scan).resize(size, Image.Resampling.BILINEAR) for scan in grey]
+    images = np.stack([np.asarray(picture) for picture in enlarged])[..., None]
     labels = digits.target.astype(np.int32)
     cut = entry.sizes["train"]
     splits = {"train": slice(cut), "test": slice(cut, None)}
@@ -139,7 +144,7 @@ def _read_idx(entry: Entry, directory: Path, split: str) -> OriginalSplit:
 
 
 def _idx(path: Path, axes: int) -> np.ndarray:
-    """Read an IDX file of bytes (format: LeCun's MNIST page)."""
+    """Read a compressed IDX file of unsigned bytes (format: LeCun's MNIST page)."""
     with gzip.open(path) as stream:
         raw = stream.read()
     if raw[:4] != bytes((0, 0, 8, axes)):
@@ -149,7 +154,7 @@ def _idx(path: Path, axes: int) -> np.ndarray:
 
 
 def _read_cifar(archive: CifarArchive, path: Path) -> Originals:
-    """Read CIFAR's binary form: label bytes, then the red, green and blue planes."""
+    """Read the binary version of CIFAR: label bytes, then the red, green and blue planes."""
     with tarfile.open(path) as tar:
 
         def member(name: str) -> bytes:
@@ -158,7 +163,7 @@ def _read_cifar(archive: CifarArchive, path: Path) -> Originals:
                 raise ValueError(f"{name} in {path.name} is no file")
             return stream.read()
 
-        # The archive is read from its beginning: each part once, in the order of the images.
+        # A compressed archive is read sequentially: each part once, in the order of the images.
         raw = {
             split: np.frombuffer(b"".join(map(member, parts)), np.uint8)
             for split, parts in archive.parts.items()
@@ -168,7 +173,7 @@ def _read_cifar(archive: CifarArchive, path: Path) -> Originals:
             for feature, file in archive.labels.items()
         }
     splits = {}
-    count = len(archive.labels)  # one byte each
+    count = len(archive.labels)  # label bytes per image
     for split, data in raw.items():
         rows = data.reshape(-1, count + 3072)
         images = rows[:, count:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)

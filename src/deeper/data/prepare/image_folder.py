@@ -1,4 +1,4 @@
-"""Photographs in a folder a class, as torchvision and Kaggle lay them out."""
+"""Reads photographs from one folder per class, the layout of torchvision and Kaggle."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,14 +19,14 @@ TEST_NAMES = ("test", "testing", "val", "valid", "validation")
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph that is to be stored.
+    """A photograph to be stored in a prepared data set.
 
     Attributes:
-        path: of the file.
-        size: in bytes.
-        name: that it keeps: class folder and file.
+        path: path of its file, or of the archive that contains it.
+        size: size in bytes.
+        name: name under which it is stored: class folder and file.
         label: number of its class.
-        offset: where it begins in a file that holds others; None where it is the file.
+        offset: its first byte in an archive; None if it is a file of its own.
     """
 
     path: Path
@@ -36,10 +36,10 @@ class Photograph:
     offset: int | None = None
 
     def read(self) -> bytes:
-        """Return its bytes.
+        """Return its encoded content.
 
         Raises:
-            UserError: the file is not as long any more as it was.
+            UserError: the length of the file has changed.
         """
         with self.path.open("rb") as file:
             file.seek(self.offset or 0)
@@ -51,7 +51,7 @@ class Photograph:
 
 @dataclass(frozen=True)
 class Tree:
-    """What a folder tree holds.
+    """The photographs of a data set, before they are stored.
 
     Attributes:
         splits: train and test (or validation); in a random order that is always the same.
@@ -72,11 +72,12 @@ def read_tree(source: Path, fraction: float) -> Tree:
     """Find the photographs of a tree: train/CLASS/FILE and val/CLASS/FILE, or CLASS/FILE.
 
     Args:
-        source: the tree.
-        fraction: share of each class that is the test split, where the tree has none.
+        source: root of the tree.
+        fraction: share of each class that becomes the test split, if the tree has none.
 
     Raises:
-        UserError: there are no classes, a class without photographs, or classes that differ.
+        UserError: there are fewer than two classes, a class has no photographs, or the classes of
+            the two splits differ.
     """
     if not source.is_dir():
         raise UserError(f"source={source}: there is no such directory.")
@@ -89,10 +90,10 @@ def read_tree(source: Path, fraction: float) -> Tree:
         return _divided(_classes(source, source, left_out), fraction, left_out)
     tests = [path for path in folders if path.name.lower() in TEST_NAMES]
     if len(trains) != 1 or len(tests) != 1:
-        found = ", ".join(path.name for path in trains[1:] + tests) or "none"
+        others = ", ".join(path.name for path in trains[1:] + tests) or "none"
         raise UserError(
             f"source={source} has {trains[0].name}/ and must have one of {', '.join(TEST_NAMES)} "
-            f"beside it; it has {found}."
+            f"beside it; it has {others}."
         )
     train = trains[0]
     for path in sorted(source.iterdir()):
@@ -110,7 +111,7 @@ def read_tree(source: Path, fraction: float) -> Tree:
         )
     return Tree(
         {
-            name: shuffled([p for some in classes.values() for p in some])
+            name: shuffled([p for photographs in classes.values() for p in photographs])
             for name, classes in parts.items()
         },
         tuple(parts["train"]),
@@ -119,52 +120,53 @@ def read_tree(source: Path, fraction: float) -> Tree:
 
 
 def _classes(folder: Path, root: Path, left_out: LeftOut) -> dict[str, list[Photograph]]:
-    """Return class -> its photographs, by name."""
+    """Return class -> its photographs, sorted by path."""
     entries = sorted(folder.iterdir())
     names = [path.name for path in entries if path.is_dir() and not is_hidden(path)]
     for path in entries:
         if path.name not in names:
             why = "hidden" if is_hidden(path) else "in no class folder"
             left_out.setdefault(why, []).append(str(path.relative_to(root)))
-    found = {}
+    classes = {}
     for label, name in enumerate(names):
         files = pictures_below(folder / name, root, left_out)
         if not files:
             more = f" {told(left_out)}." if left_out else ""
             raise UserError(f"{folder / name} has no photograph ({' '.join(SUFFIXES)}).{more}")
-        found[as_text(name)] = [
+        classes[as_text(name)] = [
             Photograph(path, path.stat().st_size, as_text(str(path.relative_to(folder))), label)
             for path in files
         ]
-    if len(found) < 2:
-        raise UserError(f"{folder} has {len(found)} class folders: there must be two or more.")
-    return found
+    if len(classes) < 2:
+        raise UserError(f"{folder} has {len(classes)} class folders: there must be two or more.")
+    return classes
 
 
 def as_text(name: str) -> str:
-    """Return a file's name as one line of text; bytes that are no UTF-8 are written as numbers."""
+    """Return a file name as one line of valid text, with other bytes as escape sequences."""
     one_line = name.replace("\n", r"\n").replace("\r", r"\r")
     return one_line.encode(errors="backslashreplace").decode()
 
 
 UNREADABLE = "that cannot be read"
-NAMED = 20  # of the files that cannot be read
+NAMED = 20  # largest number of unreadable files that a message lists
 
 
 def checked(tree: Tree, on_bad: str, progress: Progress) -> Tree:
-    """Look at every photograph's header; return the tree without those that are no pictures.
+    """Check the header of every photograph; return the tree without unreadable files.
 
     Args:
-        tree: from `read_tree`.
-        on_bad: raise, or skip to leave them out.
-        progress: told how many were looked at.
+        tree: tree from `read_tree`.
+        on_bad: raise a UserError for unreadable files, or skip them.
+        progress: called with the number of files checked.
 
     Raises:
-        UserError: some are none, and are not to be skipped; it names them.
+        UserError: files are unreadable and ``on_bad`` is not skip, or no photograph of a class is
+            left.
     """
     bad: dict[str, str] = {}
 
-    def look(photograph: Photograph) -> tuple[str, str | None]:
+    def check(photograph: Photograph) -> tuple[str, str | None]:
         try:
             jpeg.size_of(photograph.read(), photograph.name)
         except OSError as error:
@@ -177,8 +179,8 @@ def checked(tree: Tree, on_bad: str, progress: Progress) -> Tree:
     for split, photographs in tree.splits.items():
         kept = []
         with ThreadPoolExecutor(core_count()) as pool:
-            looked = zip(photographs, pool.map(look, photographs), strict=True)
-            for done, (photograph, (name, error)) in enumerate(looked, 1):
+            checks = zip(photographs, pool.map(check, photographs), strict=True)
+            for done, (photograph, (name, error)) in enumerate(checks, 1):
                 if error is None:
                     kept.append(photograph)
                 else:
@@ -209,19 +211,20 @@ def checked(tree: Tree, on_bad: str, progress: Progress) -> Tree:
 
 
 def _divided(classes: dict[str, list[Photograph]], fraction: float, left_out: LeftOut) -> Tree:
+    """Divide each class at random into a training and a test part."""
     train: list[Photograph] = []
     test: list[Photograph] = []
     for name, photographs in classes.items():
-        some = shuffled(photographs)
-        held = max(1, round(fraction * len(some)))
-        if held == len(some):
-            raise UserError(f"The class {name} has {len(some)} photographs: too few to divide.")
-        test, train = test + some[:held], train + some[held:]
+        drawn = shuffled(photographs)
+        held = max(1, round(fraction * len(drawn)))
+        if held == len(drawn):
+            raise UserError(f"The class {name} has {len(drawn)} photographs: too few to divide.")
+        test, train = test + drawn[:held], train + drawn[held:]
     splits = {"train": shuffled(train), "test": shuffled(test)}
     return Tree(splits, tuple(classes), left_out=left_out)
 
 
 def shuffled(photographs: Sequence[Photograph]) -> list[Photograph]:
-    """Return them in a random order, so that any beginning of a split is a sample of it."""
+    """Shuffle with a fixed seed, so that any prefix of a split is a random sample of it."""
     order = np.random.Generator(np.random.Philox(key=[0, len(photographs)]))
     return [photographs[i] for i in order.permutation(len(photographs))]

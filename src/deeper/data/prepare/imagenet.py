@@ -1,8 +1,8 @@
-"""ILSVRC 2012 as people have it: the two tar files, or the tree of class folders.
+"""Reads ILSVRC 2012 from its two tar files, or from a tree of class folders.
 
-Classes are WordNet ids in their order; the labels of the validation images, which their files do
-not tell, are the list that TensorFlow Datasets ships. The tars are not unpacked: where each
-photograph lies in them is noted, and it is read from there.
+The classes are the WordNet ids in sorted order. The labels of the validation images, which are not
+in their files, are read from the list in TensorFlow Datasets. The tar files are not unpacked:
+photographs are read at their offsets.
 """
 
 import tarfile
@@ -19,7 +19,7 @@ from deeper.errors import UserError
 TRAIN_TAR, VALIDATION_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 SIZES = {"train": 1_281_167, "validation": 50_000}
 CLASSES = 1000
-# Where the class folders are: as torchvision makes them, or in Kaggle's archive.
+# Folders that may contain train/ and val/: torchvision's layout, and those of Kaggle's archive.
 ROOTS = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
 
 
@@ -32,13 +32,13 @@ def read_imagenet(
     """Find all photographs of ImageNet.
 
     Args:
-        source: directory of the tars, or of train/ and val/.
-        progress: told how far the reading of the tars' contents is.
-        sizes: photographs that there must be.
-        classes: likewise.
+        source: directory of the tar files, or of train/ and val/.
+        progress: called while the tar files are read.
+        sizes: split -> expected number of photographs.
+        classes: expected number of classes.
 
     Raises:
-        UserError: something is missing; it says what, where, and where to get it.
+        UserError: files are missing or damaged; the message says where to get them.
     """
     if not source.is_dir():
         raise UserError(f"data.source={source}: there is no such directory.")
@@ -55,7 +55,7 @@ def read_imagenet(
         if root is None:
             raise UserError(
                 f"{source} holds neither {TRAIN_TAR} and {VALIDATION_TAR} nor a folder train/ with "
-                f"a folder a class: {_WHERE}"
+                f"one folder per class: {_WHERE}"
             )
         if not (root / "val").is_dir():
             raise UserError(f"{root / 'val'} is missing: {_WHERE}")
@@ -63,14 +63,14 @@ def read_imagenet(
     names = sorted({photograph.name.split("/")[0] for photograph in train})
     if len(names) != classes:
         raise UserError(f"{source} has {len(names):,} classes to train on, not {classes:,}.")
-    found = {"train": _labelled(train, names), "validation": _labelled(validation, names)}
-    for split, photographs in found.items():
+    splits = {"train": _labelled(train, names), "validation": _labelled(validation, names)}
+    for split, photographs in splits.items():
         if len(photographs) != sizes[split]:
             raise UserError(
                 f"The {split} split in {source} has {len(photographs):,} photographs, not "
                 f"{sizes[split]:,}: is something not copied, or not unpacked? {_WHERE}"
             )
-    splits = {split: shuffled(some) for split, some in found.items()}
+    splits = {split: shuffled(found) for split, found in splits.items()}
     return Tree(splits, tuple(names), left_out=left_out)
 
 
@@ -81,7 +81,7 @@ _WHERE = (
 
 
 def _tree(folder: Path, left_out: LeftOut) -> list[Photograph]:
-    """Return the photographs in a folder and its class folders."""
+    """Return the photographs below a folder, without labels (-1)."""
     found = []
     for place, _, files in folder.walk():  # where a link to a folder counts as a file
         for path in (place / name for name in files):
@@ -108,7 +108,7 @@ def _is_photograph(name: PurePath, told: str, left_out: LeftOut) -> bool:
 
 
 def _members(path: Path, left_out: LeftOut) -> list[Photograph]:
-    """Return the photographs in a tar."""
+    """Return the photographs in a tar file, without labels (-1)."""
     try:
         with tarfile.open(path) as tar:
             return [
@@ -122,8 +122,8 @@ def _members(path: Path, left_out: LeftOut) -> list[Photograph]:
 
 
 def _nested(path: Path, classes: int, left_out: LeftOut, progress: Progress) -> list[Photograph]:
-    """Return the photographs in a tar of a tar a class."""
-    found = []
+    """Return the photographs in a tar file that contains one tar file per class."""
+    photographs = []
     try:
         with tarfile.open(path) as tar:
             for done, outer in enumerate(tar, 1):
@@ -133,7 +133,7 @@ def _nested(path: Path, classes: int, left_out: LeftOut, progress: Progress) -> 
                         left_out.setdefault("no tar", []).append(f"{path}: {outer.name}")
                     continue
                 with tarfile.open(fileobj=inside) as inner:
-                    found += [
+                    photographs += [
                         Photograph(
                             path,
                             member.size,
@@ -150,33 +150,33 @@ def _nested(path: Path, classes: int, left_out: LeftOut, progress: Progress) -> 
                 progress(f"contents of {path.name}", done, classes)
     except (tarfile.TarError, EOFError) as error:
         raise UserError(f"{path} is damaged ({error}): get it again.") from error
-    return found
+    return photographs
 
 
 def _labelled(photographs: Sequence[Photograph], names: Sequence[str]) -> list[Photograph]:
-    """Give each photograph its class: its folder's, or that of the validation list."""
-    number = {name: i for i, name in enumerate(names)}
-    listed = None
-    out = []
+    """Set the label of each photograph, from its folder or from the list of validation labels."""
+    label_of = {name: i for i, name in enumerate(names)}
+    validation = None
+    labelled = []
     for photograph in photographs:
         folder, _, file = photograph.name.rpartition("/")
         if not folder:
-            listed = listed or _validation_classes()
-            folder = listed.get(file, "")
-        if folder not in number:
+            validation = validation or _validation_classes()
+            folder = validation.get(file, "")
+        if folder not in label_of:
             raise UserError(f"{photograph.name} in {photograph.path} is of none of the classes.")
-        out.append(replace(photograph, label=number[folder]))
-    return out
+        labelled.append(replace(photograph, label=label_of[folder]))
+    return labelled
 
 
 def wordnet_ids() -> tuple[str, ...]:
-    """Return the thousand classes' WordNet ids, in the order of the labels."""
+    """Return the WordNet ids of the 1000 classes, in the order of the labels."""
     place = resources.files("tensorflow_datasets") / "datasets/imagenet2012/labels.txt"
     return tuple(place.read_text(encoding="utf-8").split())
 
 
 def _validation_classes() -> dict[str, str]:
-    """Return the class of each validation photograph, by file, as TFDS lists them."""
+    """Return file -> WordNet id of each validation photograph, from the list in TFDS."""
     place = resources.files("tensorflow_datasets") / "datasets/imagenet2012/validation_labels.txt"
     lines = place.read_text(encoding="utf-8").split()
     return {f"ILSVRC2012_val_{i:08d}.JPEG": name for i, name in enumerate(lines, 1)}

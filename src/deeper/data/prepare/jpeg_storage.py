@@ -1,4 +1,4 @@
-"""How photographs are stored: byte for byte, laid out anew without loss, or made smaller."""
+"""How photographs are stored: unchanged, with restart markers (lossless), or reduced in size."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from deeper.data import jpeg, jpeg_restart
 from deeper.errors import UserError
 
 UNTOUCHED, RESTART = "untouched", "restart"
-NOTE = "storage.json"  # file beside the records
+NOTE = "storage.json"  # file in the prepared directory
 QUALITY = 95
 
 
@@ -22,16 +22,16 @@ class Storage:
     """How photographs are stored.
 
     Attributes:
-        layout: untouched, or restart: see `jpeg_restart`.
-        shorter_side: photographs whose shorter side is longer are made as small, in pixels,
-            antialiased (Pillow, bicubic), and coded at quality 95; None keeps them.
+        layout: untouched, or restart (see `jpeg_restart`).
+        shorter_side: larger photographs are reduced to this shorter side in pixels (Pillow,
+            bicubic, antialiased) and encoded at JPEG quality 95; None keeps their size.
     """
 
     layout: str = UNTOUCHED
     shorter_side: int | None = None
 
     def __post_init__(self) -> None:
-        """Say what cannot be."""
+        """Check the values."""
         if self.layout not in (UNTOUCHED, RESTART):
             raise UserError(f"layout={self.layout} is unknown; choose untouched or restart.")
         if self.shorter_side is not None and self.shorter_side < 1:
@@ -40,25 +40,25 @@ class Storage:
             jpeg_restart.require_program()
 
     def of(self, data: bytes, channels: int, name: str) -> bytes:
-        """Return what is stored of a photograph.
+        """Return the content to store for a photograph.
 
         Args:
-            data: the file's content.
-            channels: 3, or 1 where all are grey.
-            name: of the file, for messages.
+            data: content of the original file.
+            channels: 3, or 1 if all photographs are grey.
+            name: name of the file, for messages.
 
         Raises:
-            UserError: it is no picture.
+            UserError: the file is not an image.
         """
         height, width = jpeg.size_of(data, name)
         if self.shorter_side is not None and min(height, width) > self.shorter_side:
             turn = jpeg.orientation(data)
             data = _smaller(jpeg.decode(data, channels, name), self.shorter_side, turn)
         if self.layout == RESTART:
-            laid = jpeg_restart.relay(data)
-            # What the transcoder would change, as it may of a damaged file, stays as it is.
-            if laid is not None and _same_pixels(laid, data, channels, name):
-                return laid
+            marked = jpeg_restart.relay(data)
+            # The transcoder may change the pixels of a damaged file, which is stored unchanged.
+            if marked is not None and _same_pixels(marked, data, channels, name):
+                return marked
         return data
 
 
@@ -66,13 +66,14 @@ AS_THEY_ARE = Storage()
 
 
 def _smaller(pixels: jpeg.Pixels, shorter_side: int, orientation: int) -> bytes:
+    """Reduce an image to a shorter side and encode it as JPEG with its EXIF orientation."""
     height, width = pixels.shape[:2]
     scale = shorter_side / min(height, width)
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     size = max(round(width * scale), shorter_side), max(round(height * scale), shorter_side)
     stream = io.BytesIO()
     entry = Image.Exif()
-    if orientation != jpeg.UPRIGHT:  # the pixels are not turned: who reads them decides on that
+    if orientation != jpeg.UPRIGHT:  # pixels are stored as they are: readers apply it on request
         entry[ExifTags.Base.Orientation] = orientation
     picture.resize(size, Image.Resampling.BICUBIC).save(
         stream, "JPEG", quality=QUALITY, exif=entry.tobytes() if len(entry) else b""
@@ -80,29 +81,29 @@ def _smaller(pixels: jpeg.Pixels, shorter_side: int, orientation: int) -> bytes:
     return stream.getvalue()
 
 
-def _same_pixels(one: bytes, other: bytes, channels: int, name: str) -> bool:
+def _same_pixels(first: bytes, second: bytes, channels: int, name: str) -> bool:
     try:
-        found, expected = (jpeg.decode(data, channels, name) for data in (one, other))
+        pixels, expected = (jpeg.decode(data, channels, name) for data in (first, second))
     except UserError:
         return False
-    return np.array_equal(found, expected)
+    return np.array_equal(pixels, expected)
 
 
 def write_storage(directory: Path, storage: Storage) -> None:
-    """Note how a directory's photographs are stored."""
+    """Record in a prepared directory how its photographs are stored."""
     (directory / NOTE).write_text(json.dumps(asdict(storage)) + "\n", encoding="utf-8")
 
 
 def layout_of(directory: Path) -> str:
-    """Return how a directory's photographs are laid out."""
-    return str(_noted(directory)["layout"])
+    """Return the layout of the photographs in a prepared directory: untouched or restart."""
+    return str(_recorded(directory)["layout"])
 
 
 def require_storage(directory: Path, name: str, wished: Storage) -> None:
-    """Refuse a directory that is there already and stores its photographs in another way."""
-    there = _noted(directory)
+    """Raise a UserError if a prepared directory stores its photographs in another way."""
+    recorded = _recorded(directory)
     differing = [
-        f"{key}={there[key]}" for key, value in asdict(wished).items() if there[key] != value
+        f"{key}={recorded[key]}" for key, value in asdict(wished).items() if recorded[key] != value
     ]
     if differing:
         raise UserError(
@@ -111,9 +112,9 @@ def require_storage(directory: Path, name: str, wished: Storage) -> None:
         )
 
 
-def _noted(directory: Path) -> dict[str, Any]:
+def _recorded(directory: Path) -> dict[str, Any]:
     note = directory / NOTE
-    found: dict[str, Any] = (
+    recorded: dict[str, Any] = (
         json.loads(note.read_text(encoding="utf-8")) if note.is_file() else asdict(AS_THEY_ARE)
     )
-    return found
+    return recorded

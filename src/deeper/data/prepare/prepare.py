@@ -1,6 +1,6 @@
-"""Preparing a data set: original files in, a TFDS directory of array_record files out.
+"""Prepares a data set: converts original files to a TFDS directory of array_record files.
 
-Any user of TensorFlow Datasets can read the result.
+TensorFlow Datasets can read the result.
 """
 
 import errno
@@ -21,17 +21,17 @@ from deeper.data.prepare.jpeg_storage import AS_THEY_ARE, Storage, require_stora
 from deeper.data.prepare.tfds_writer import build
 from deeper.errors import UserError
 
-SECONDS = 30  # without a byte, after which a server counts as gone
+SECONDS = 30  # timeout of a download, while no byte arrives
 
 
 @dataclass(frozen=True)
 class Published:
-    """Where an original file is published, and what it is.
+    """An original file as it was published.
 
     Attributes:
-        url: its address.
-        checksum: its SHA-256.
-        size: in bytes.
+        url: address.
+        checksum: SHA-256, in hex digits.
+        size: size in bytes.
     """
 
     url: str
@@ -45,35 +45,35 @@ def prepare(
     original_dir: Path | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Path:
-    """Make a data set ready to be opened; does nothing if it is.
+    """Prepare a data set of the catalogue, unless it is already prepared.
 
-    It looks for a prepared TFDS directory, then for the original files in ``original_dir``, then
-    where Debian's package puts them, and downloads them otherwise.
+    The original files are looked for in ``original_dir``, then in the directory of the Debian
+    package, and are downloaded otherwise.
 
     Args:
-        name: one of the catalogue.
-        data_dir: root of the prepared data sets, as TFDS lays it out.
-        original_dir: where the original files are.
-        progress: told how far it is.
+        name: name in the catalogue.
+        data_dir: root of the prepared data sets, TFDS's data_dir.
+        original_dir: directory of the original files, if they are on this machine.
+        progress: called during downloads and conversion.
 
     Returns:
-        The prepared directory.
+        The prepared directory. It is published as a whole: a failure leaves nothing that a later
+        run could take for it.
 
     Raises:
-        UserError: whatever is in the way, in a sentence; nothing half-made is left where a later
-            run would find it.
+        UserError: the files are missing or damaged, the network fails, or the disk is full.
     """
     entry = known_entry(name)
     try:
-        found = prepared_directory(name, data_dir)
-        if found is not None:
-            _require_published(found, name)
-            return found
+        existing = prepared_directory(name, data_dir)
+        if existing is not None:
+            _require_published(existing, name)
+            return existing
         with scratch_directory(data_dir, name, progress) as scratch:
             # Another process may have prepared it while this one waited.
-            found = prepared_directory(name, data_dir)
-            if found is not None:
-                return found
+            existing = prepared_directory(name, data_dir)
+            if existing is not None:
+                return existing
             target = data_dir / name / entry.version
             if target.exists():
                 raise UserError(
@@ -83,8 +83,8 @@ def prepare(
             source = scratch
             if entry.files:
                 source = _find_originals(name, entry, original_dir, scratch, progress)
-            contents = idx_and_cifar.read(entry, source)
-            publish(build(name, entry, contents, scratch / "tfds", progress), target)
+            originals = idx_and_cifar.read(entry, source)
+            publish(build(name, entry, originals, scratch / "tfds", progress), target)
             return target
     except OSError as error:
         if error.errno == errno.ENOSPC:
@@ -106,21 +106,24 @@ def prepare_photographs(
     storage: Storage = AS_THEY_ARE,
     progress: Progress = lambda what, done, total: None,
 ) -> Path:
-    """Make a data set of photographs; a call that was cut is gone on with.
+    """Prepare a data set of photographs, unless it is already prepared.
+
+    A call that was interrupted is continued by the next one.
 
     Args:
-        name: what the data set is called from now on, or imagenet.
+        name: name of the new data set, or imagenet.
         data_dir: root of the prepared data sets.
-        read: finds the photographs, if the data set is not there.
-        channels: 3, or 1 where all are grey.
-        storage: how they are stored.
-        progress: told how far it is.
+        read: finds the photographs; called only if the data set is not prepared.
+        channels: 3, or 1 if all photographs are grey.
+        storage: how photographs are stored.
+        progress: called while files are written.
 
     Returns:
         The prepared directory.
 
     Raises:
-        UserError: whatever is in the way, in a sentence.
+        UserError: a photograph is unreadable, the name is not allowed, the directory stores its
+            photographs in another way, or the file system fails.
     """
     if not name.isidentifier():
         raise UserError(f"data.name={name}: give letters, digits and _, the first no digit.")
@@ -129,10 +132,10 @@ def prepare_photographs(
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         with alone(data_dir / f".{folder}.lock", progress):
-            found = prepared_directory(name, data_dir)
-            if found is not None:
-                require_storage(found, name, storage)
-                return found
+            existing = prepared_directory(name, data_dir)
+            if existing is not None:
+                require_storage(existing, name, storage)
+                return existing
             shard_writer.write(folder, version, read(), channels, storage, place, progress)
             publish(place, target)
             place.parent.rmdir()
@@ -145,7 +148,7 @@ def prepare_photographs(
 
 
 def _require_published(directory: Path, name: str) -> None:
-    """Refuse a user's photographs that are called as a data set of the catalogue."""
+    """Raise a UserError if photographs of a user have the name of a data set of the catalogue."""
     if holds_photographs(directory):
         raise UserError(
             f"{directory} holds photographs of any size, which is not {name} as it was published: "
@@ -154,12 +157,16 @@ def _require_published(directory: Path, name: str) -> None:
 
 
 def _space(entry: Entry) -> int:
-    """Return the megabytes that the original files, the prepared ones and the decoded take."""
+    """Return the megabytes that the original, the prepared and the decoded files need."""
     return 3 * sum(entry.sizes.values()) * math.prod(entry.image_shape) // 10**6
 
 
 def known_entry(name: str) -> Entry:
-    """Return a data set's entry in the catalogue."""
+    """Return the entry of a data set in the catalogue.
+
+    Raises:
+        UserError: it is not in the catalogue.
+    """
     known = ", ".join(CATALOGUE)
     if name not in CATALOGUE:
         raise UserError(f"The data set {name} cannot be prepared here; there are {known}.")
@@ -167,7 +174,7 @@ def known_entry(name: str) -> Entry:
 
 
 def published_files(name: str) -> dict[str, Published]:
-    """Return the original files by name, as TFDS's own builder registers them."""
+    """Return file name -> original file, as registered by the TFDS builder of the same name."""
     import tensorflow_datasets as tfds
 
     return {
@@ -179,7 +186,7 @@ def published_files(name: str) -> dict[str, Published]:
 def _find_originals(
     name: str, entry: Entry, original_dir: Path | None, scratch: Path, progress: Progress
 ) -> Path:
-    """Return a directory with the verified original files."""
+    """Return a directory with the original files, whose checksums have been verified."""
     published = published_files(name)
     debian = None if entry.debian is None else Path(entry.debian[0])
     for place in (original_dir, debian):
@@ -209,10 +216,10 @@ def _download(
     directory: Path,
     progress: Progress,
 ) -> None:
-    """Fetch and verify the original files.
+    """Download the original files and verify their checksums.
 
-    TFDS's own download manager would try for minutes where there is no network, and for ever where
-    a server hangs.
+    The download manager of TFDS retries for minutes without a network, and waits without limit for
+    a server that hangs.
     """
     for file in entry.files:
         url, host = published[file].url, published[file].url.split("/")[2]

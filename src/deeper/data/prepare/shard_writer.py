@@ -1,7 +1,7 @@
-"""Writing photographs into a TFDS directory of array_record files, as they are unless asked.
+"""Writes photographs into a TFDS directory of array_record files.
 
-File by file: each is written beside its place, then moved, so that a killed `prepare` goes on after
-the files that are there. Any user of TensorFlow Datasets can read the result.
+Each file is written under a temporary name and then renamed, so that a `prepare` that was killed
+continues after the complete files. TensorFlow Datasets can read the result.
 """
 
 import errno
@@ -26,9 +26,9 @@ from deeper.data.prepare.jpeg_storage import Storage, write_storage
 from deeper.errors import UserError
 from deeper.platform_support import core_count
 
-SHARD = 128 << 20  # bytes, about
-SIGNATURE = "unfinished"  # file that tells what is being written
-SOURCE = "source.json"  # file that tells what was found, by names and sizes, and what left out
+SHARD = 128 << 20  # approximate size of a file in bytes
+SIGNATURE = "unfinished"  # file with a digest of what is being written
+SOURCE = "source.json"  # digest of the photographs' names and sizes, and what was left out
 
 
 def write(
@@ -40,20 +40,20 @@ def write(
     place: Path,
     progress: Progress,
 ) -> None:
-    """Write the splits and what TFDS has to know of them.
+    """Write the splits and the metadata of TFDS.
 
     Args:
-        name: of the data set.
-        version: likewise.
+        name: name of the data set.
+        version: version of the data set.
         tree: the photographs.
-        channels: 3, or 1 where all are grey.
-        storage: how they are stored.
-        place: directory to write to; whole files that are there are kept.
-        progress: told of photographs written.
+        channels: 3, or 1 if all photographs are grey.
+        storage: how photographs are stored.
+        place: directory to write to; complete files that are there are kept.
+        progress: called with the number of photographs written.
 
     Raises:
-        UserError: a file is no picture, has changed, or the disk has too little room.
-        OSError: of the file system.
+        UserError: a file is not an image or has changed, or the disk has too little room.
+        OSError: from the file system.
     """
     import tensorflow_datasets as tfds
 
@@ -122,7 +122,7 @@ def write(
 
 
 def _name(info: Path, name: str) -> None:
-    """Put name and file format into TFDS's description, which it takes from the place."""
+    """Set name and file format in ``dataset_info.json``, which TFDS infers from the directory."""
     known = json.loads(info.read_text(encoding="utf-8"))
     info.write_text(
         json.dumps(known | {"name": name, "fileFormat": "array_record"}, indent=2), encoding="utf-8"
@@ -170,6 +170,7 @@ def _source(directory: Path) -> dict[str, Any]:
 
 
 def _shards(photographs: Sequence[Photograph]) -> list[list[Photograph]]:
+    """Divide photographs evenly into files of about `SHARD` bytes."""
     count = max(1, math.ceil(sum(p.size for p in photographs) / SHARD))
     bounds = [len(photographs) * i // count for i in range(count + 1)]
     return [list(photographs[a:b]) for a, b in itertools.pairwise(bounds)]
@@ -180,6 +181,7 @@ def _file(name: str, split: str, number: int, count: int) -> str:
 
 
 def _require_room(place: Path, name: str, plan: dict[str, list[list[Photograph]]]) -> None:
+    """Raise a UserError if the disk has too little room for the files that are still missing."""
     missing = sum(
         sum(p.size for p in shard)
         for split, shards in plan.items()
@@ -201,7 +203,7 @@ def _write_shard(
     storage: Storage,
     target: Path,
 ) -> None:
-    """Write a file of records, unless it is there."""
+    """Write one file of records, unless it exists."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
     if target.exists():
@@ -220,7 +222,7 @@ def _write_shard(
             }
             writer.write(features.serialize_example(features.encode_example(example)))
         writer.close()
-    except RuntimeError as error:  # array_record tells of a failed write so, in words alone
+    except RuntimeError as error:  # array_record's error of a failed write has no errno
         full = os.strerror(errno.ENOSPC) in str(error)
         raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
     part.replace(target)

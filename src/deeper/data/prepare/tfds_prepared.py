@@ -1,4 +1,4 @@
-"""Data sets that TensorFlow Datasets prepared: what can be used, and how to come by it."""
+"""Data sets that TensorFlow Datasets has prepared: which can be used, and how to get others."""
 
 import json
 from pathlib import Path
@@ -9,15 +9,15 @@ from deeper.errors import UserError
 
 
 def find_prepared(name: str, data_dir: Path) -> Path:
-    """Return the directory of an image classification set that TFDS prepared.
+    """Return the directory of an image classification data set that TFDS has prepared.
 
     Args:
-        name: as TFDS has it: the data set, and its config behind a slash if it has any.
-        data_dir: TFDS's own data_dir.
+        name: name in TFDS, followed by a slash and the config if it has any.
+        data_dir: TFDS's data_dir.
 
     Raises:
-        UserError: it is not there, of another file format, or no image classification; it says
-            how to get or convert it.
+        UserError: it is missing, has another file format, or is not an image classification data
+            set; the message says how to get or convert it.
     """
     directory = prepared_directory(name, data_dir)
     if directory is None:

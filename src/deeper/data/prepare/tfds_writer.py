@@ -1,8 +1,8 @@
-"""Writing array_record files with TFDS, without TensorFlow.
+"""Writes array_record files with TFDS, without TensorFlow.
 
-Images are handed to TFDS as encoded PNG bytes, which it stores as they are; arrays would have to
-be encoded by TensorFlow. Features, class names, keys and so the order of the examples are those of
-TFDS's own builder of the same name and version.
+TFDS receives images as encoded PNG, which it stores unchanged; it would need TensorFlow to encode
+arrays. Features, class names and keys, and therefore the order of the examples, are those of the
+TFDS builder of the same name and version.
 """
 
 import contextlib
@@ -25,27 +25,27 @@ from deeper.data.prepare.idx_and_cifar import Originals
 def build(
     name: str, entry: Entry, originals: Originals, directory: Path, progress: Progress
 ) -> Path:
-    """Write a data set in TFDS's form.
+    """Write a data set in the format of TFDS.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         entry: its entry in the catalogue.
         originals: its images and labels.
-        directory: TFDS's data_dir, to write below.
-        progress: told how far it is.
+        directory: TFDS's data_dir to write to.
+        progress: called with the number of examples written.
 
     Returns:
         The prepared directory, ``directory/NAME/VERSION``.
 
     Raises:
-        OSError: of the file system.
+        OSError: from the file system.
     """
     import tensorflow_datasets as tfds
 
     stdout = sys.stdout
 
     def tell(split: str, done: int) -> None:
-        with contextlib.redirect_stdout(stdout):  # see below
+        with contextlib.redirect_stdout(stdout):  # which is redirected for TFDS below
             progress(f"write {split}", done, len(originals.splits[split].images))
 
     tfds.disable_progress_bar()
@@ -91,19 +91,19 @@ def build(
     Builder.name = name
     builder = Builder(data_dir=directory, file_format="array_record")
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints where it writes
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints the directory
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(try_download_gcs=False)
             )
     except RuntimeError as error:
-        # array_record tells of a failed write so, in words alone.
+        # array_record's error of a failed write has no errno.
         full = os.strerror(errno.ENOSPC) in str(error)
         raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
     return Path(builder.data_dir)
 
 
 def _png(image: np.ndarray) -> io.BytesIO:
-    """Encode an image (H, W, C), losslessly."""
+    """Encode an image (H, W, C) as PNG."""
     stream = io.BytesIO()
     squeezed = image[..., 0] if image.shape[-1] == 1 else image
     Image.fromarray(np.ascontiguousarray(squeezed)).save(stream, "PNG", compress_level=1)
