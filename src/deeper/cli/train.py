@@ -164,11 +164,12 @@ def _train(
         checkpoints.restore_last_good(state, warn=partial(console.print, soft_wrap=True)) or state
     )
     step = int(state.step)
+    told = load.compare_preprocessing(config, overrides) if step == 0 else None
     _take_data(config, directory, splits, begun=step > 0)
     seconds_before = directory.truncate_after(step)
     console.print(banner(config.label, plan, mesh, step, view_of(config.data)))
-    for line in transfer_lines(plan, begin):
-        console.print(line, soft_wrap=True)
+    for line in (*transfer_lines(plan, begin), *([told] if told else [])):
+        console.print(line, soft_wrap=True, markup=False)
     for notice in build.notices(config):
         console.print(notice)
     directory.write_environment(

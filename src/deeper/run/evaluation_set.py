@@ -93,7 +93,7 @@ def _of_other_data(config: DictConfig, of_run: DictConfig, shown: DictConfig) ->
 def _names_of_net(path: Path, of_run: DictConfig) -> tuple[str, ...]:
     """Return the names of the classes that a net was trained on, as its data set had them."""
     record, data = data_record.read_record(path), of_run.data
-    if record is not None:
+    if record is not None and "class_names" in record:
         return tuple(record["class_names"])
     if data.name == "imagenet" and data.classes == CLASSES:
         return wordnet_ids()

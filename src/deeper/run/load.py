@@ -1,11 +1,12 @@
 """A run's net with the variables of one of its checkpoints."""
 
 import glob
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import flax.linen as nn
@@ -18,11 +19,13 @@ from deeper.config.instantiate import require_trusted, targets_in
 from deeper.data.prepare.imagenet import CLASSES, wordnet_ids
 from deeper.errors import UserError
 from deeper.models.initializers import initialise, shapes_of
-from deeper.run import build, data_record, device
+from deeper.run import build, data_record, device, preprocessing
 from deeper.run.dataset import open_splits
 from deeper.train.checkpoint import CheckpointReader
 from deeper.weights import torchvision, weight_files
 from deeper.weights.torchvision_names import LAST
+
+ORIGIN = "weights.json"  # beside imported weights: where they are from
 
 
 @dataclass(frozen=True)
@@ -216,6 +219,31 @@ def source_of(config: DictConfig) -> Path | None:
     return matches[0]
 
 
+def compare_preprocessing(config: DictConfig, overrides: Sequence[str] | None) -> str | None:
+    """Say how a run shows images otherwise than those were shown that ``init_from``'s net saw.
+
+    Args:
+        config: the run's.
+        overrides: that the user gave; None where they are not known.
+
+    Raises:
+        UserError: the weights' mean and std are not the run's, and have to be.
+    """
+    path = source_of(config)
+    if path is not None:
+        known: Any = config_of(path, "init_from", own=set(targets_in(config))).data
+        same = (path / ORIGIN).is_file() or known.name == config.data.name
+        place = str(path)
+        return preprocessing.compared(
+            config.data, place, known, same_data=same, overrides=overrides
+        )
+    if config.init_from is None:
+        return None
+    source: str = config.init_from
+    known = SimpleNamespace(**preprocessing.of_file(source, instantiate.build(config.model)))
+    return preprocessing.compared(config.data, source, known, same_data=True, overrides=overrides)
+
+
 def _given(config: DictConfig) -> tuple[str, dict[str, Any]]:
     """Return where ``init_from`` leads to, and the variables that are there."""
     path = source_of(config)
@@ -278,7 +306,7 @@ def class_names(path: Path, config: DictConfig) -> list[str]:
     that the config names, or numbers.
     """
     record = data_record.read_record(path)
-    if record is not None:
+    if record is not None and "class_names" in record:
         names = list(record["class_names"])
         by_id = len(names) == CLASSES and names == list(wordnet_ids())
         return imagenet_names() if by_id else names
