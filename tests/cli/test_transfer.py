@@ -1,12 +1,16 @@
 """Transfer end to end: from a run on some classes to nets for the others."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
-from deeper.run import load
+from deeper.errors import UserError
+from deeper.models.googlenet import googlenet
+from deeper.models.resnet import resnet
+from deeper.run import load, preprocessing
 from tests.cli.conftest import SMALL, starting
 
 FIVE = ("data.classes=5", "data.validation=40", "train.epochs=null")
@@ -89,3 +93,38 @@ def test_mistakes_are_told(mistake, source):
     for arguments, expected in mistakes.items():
         assert expected in mistake("train", *TARGET[:-1], *arguments)
     assert "There is no layer stage9" in mistake("features", f"run={source}", "layer=stage9")
+
+
+def test_weights_carry_their_preprocessing(said, mistake, source):
+    begin = (*TARGET[:-1], f"init_from={source}", "train.steps=1")
+    other = ("data.mean=[0.5]", "data.std=[0.5]")
+    # A run of the same data set that is normalised in another way by its study, say.
+    config = (source / "config.yaml").read_text()
+    (source / "config.yaml").write_text(config.replace("- 0.286", "- 0.4"))
+    try:
+        told = mistake("train", *begin)
+        assert "its weights are of images with data.mean=[0.4]" in told
+        assert "data.mean=[0.286]" in told
+        told = said("train", *begin, *other, "seed=1")
+        assert "mean [0.4] there, [0.5] here; std [0.353] there, [0.5] here" in told
+        assert "shown otherwise" not in said("train", *begin, "data.mean=[0.4]", "seed=2")
+    finally:
+        (source / "config.yaml").write_text(config)
+
+
+def test_imported_weights_are_begun_from_with_the_preprocessing_that_they_expect():
+    inception = SimpleNamespace(**preprocessing.of_file("googlenet.pth", googlenet(10)))
+    usual = SimpleNamespace(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
+
+    def compared(ours, overrides, same_data=True):
+        return preprocessing.compared(
+            ours, "googlenet.pth", inception, same_data=same_data, overrides=overrides
+        )
+
+    assert compared(inception, []) is None
+    with pytest.raises(UserError, match=r"data.mean=\[0.5,0.5,0.5\] data.std=\[0.5,0.5,0.5\]"):
+        compared(usual, ["data.mean=[0.485,0.456,0.406]"])
+    both = ["data.mean=[0.485,0.456,0.406]", "data.std=[0.229,0.224,0.225]"]
+    assert "mean [0.5,0.5,0.5] there" in compared(usual, both)
+    assert "mean [0.5,0.5,0.5] there" in compared(usual, [], same_data=False)
+    assert preprocessing.of_file("resnet18.pth", resnet(18, 10)) == {}

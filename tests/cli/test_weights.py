@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from deeper.augment.pipeline import Normalise
 from deeper.data.encoded_images import View
 from deeper.data.image_files import read_picture
+from deeper.data.prepare.imagenet import wordnet_ids
 from deeper.models.resnet import resnet
 from deeper.run import load
 from deeper.weights.torchvision import convert, state_dict_shapes
@@ -151,3 +152,24 @@ def test_imagenets_classes_have_names_where_the_images_are_absent():
     # Places in the order of WordNet ids that everybody uses; two cranes are told apart.
     assert (names[0], names[207], names[999]) == ("tench", "golden retriever", "toilet tissue")
     assert (names[134], names[517]) == ("crane bird", "crane")
+
+
+def test_an_import_records_names_and_preprocessing(folder, mistake):
+    record = json.loads((folder / "imported/data.json").read_text())
+    assert record["class_names"] == list(wordnet_ids())
+    assert record["preprocessing"]["mean"] == [0.485, 0.456, 0.406]
+    assert "fingerprint" not in record
+    # A file that deeper wrote tells its own.
+    arrays = load_file(folder / "resnet18.safetensors")
+    facts = {"mean": "[0.1, 0.2, 0.3]", "std": "[0.3, 0.2, 0.1]"}
+    facts["classes"] = json.dumps([f"hue {number}" for number in range(1000)])
+    save_file(arrays, folder / "own.safetensors", facts)
+    given = (*NET, "data=folder", "data.name=hues", "data.classes=1000")
+    out = deeper("weights", "import=own.safetensors", *given, "out=own", cwd=folder)
+    assert "as these weights expect: mean [0.1, 0.2, 0.3]" in out
+    record = json.loads((folder / "own/data.json").read_text())
+    assert record["class_names"][7] == "hue 7"
+    assert record["preprocessing"]["std"] == [0.3, 0.2, 0.1]
+    config = load.config_of(folder / "own", "run")
+    assert list(config.data.mean) == [0.1, 0.2, 0.3]
+    assert load.class_names(folder / "own", config)[7] == "hue 7"

@@ -25,6 +25,7 @@ def run_sweep(
     overrides: Sequence[Sequence[str]],
     launcher: str,
     settings: dict[str, Any],
+    uncomposed: Sequence[tuple[str, str]] = (),
 ) -> int:
     """Run or submit a sweep; return the exit status.
 
@@ -33,11 +34,13 @@ def run_sweep(
         overrides: of each.
         launcher: local or slurm.
         settings: of the launcher.
+        uncomposed: runs that have no config, by their overrides, each with the reason.
     """
     first = composed[0]
     read_keys("train", {key: first[key] for key in ("launch", "jobs", "runs")})
     settings = read_launcher(launcher, settings)
     configs, words, mistakes = _read(composed, overrides)
+    mistakes = [*uncomposed, *mistakes]
     if not configs or (mistakes and first.mode.dry):
         raise UserError(mistakes[0][1])
     if first.mode.dry:

@@ -14,14 +14,14 @@ from deeper.cli.output_files import check_directory, check_file
 from deeper.cli.terminal import open_console
 from deeper.config.compose import run_config
 from deeper.errors import UserError
-from deeper.models.googlenet import GoogLeNet
-from deeper.run import build, device, load
+from deeper.record.atomic_files import to_json
+from deeper.record.schema import DATA
+from deeper.run import build, device, load, preprocessing
 from deeper.run.class_names import class_names
 from deeper.run.initial_weights import imported
 from deeper.train.checkpoint import Checkpoints
 from deeper.weights import export, torchvision, weight_files
 
-ORIGIN = "weights.json"
 OWN_KEYS = ("import", "run", "out", "names", "checkpoint")
 
 
@@ -51,17 +51,19 @@ def _import(config: DictConfig, source: str, out: Path, console: Console) -> Non
     arrays, origin = weight_files.read(source, "import")
     variables, new = imported(arrays, model, typed, typed.data.image_shape)
     plain = typed.plain()
-    if isinstance(model, GoogLeNet) and typed.data.name == "imagenet":
-        # torchvision's weights were trained at Inception's scale, and its net turns images
-        # normalised in the usual way into it (transform_input).
-        plain["data"] |= {"mean": [0.5] * 3, "std": [0.5] * 3}
-        console.print(
-            "Images are normalised by mean 0.5 and deviation 0.5, as these weights expect."
-        )
+    scale = preprocessing.of_file(source, model)
+    given = {word.lstrip("+").split("=")[0] for word in HydraConfig.get().overrides.task}
+    scale = {name: value for name, value in scale.items() if f"data.{name}" not in given}
+    if any(plain["data"][name] != value for name, value in scale.items()):
+        plain["data"] |= scale
+        told = ", ".join(f"{name} {value}" for name, value in scale.items())
+        console.print(f"Images are normalised as these weights expect: {told}.")
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
     record = {**origin, "arrays": len(arrays), "new_layers": list(new)}
-    (out / ORIGIN).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (out / load.ORIGIN).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    about_data = preprocessing.record_of_import(typed, plain, source, new)
+    (out / DATA).write_bytes(to_json(about_data, indent=2))
     checkpoints = Checkpoints(out / "checkpoints", device.one())
     try:
         checkpoints.save_variables(variables)

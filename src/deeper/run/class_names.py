@@ -17,7 +17,7 @@ def class_names(path: Path, config: RunConfig) -> list[str]:
     that the config names, or numbers.
     """
     record = data_record.read_record(path)
-    if record is not None:
+    if record is not None and "class_names" in record:
         names = list(record["class_names"])
         by_id = len(names) == CLASSES and names == list(wordnet_ids())
         return imagenet_names() if by_id else names

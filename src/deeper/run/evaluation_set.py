@@ -112,7 +112,7 @@ def _of_other_data(
 def _names_of_net(path: Path, config: RunConfig) -> tuple[str, ...]:
     """Return the names of the classes that a net was trained on, as its data set had them."""
     record, data = data_record.read_record(path), config.data
-    if record is not None:
+    if record is not None and "class_names" in record:
         return tuple(record["class_names"])
     if data.name == "imagenet" and data.classes == CLASSES:
         return wordnet_ids()

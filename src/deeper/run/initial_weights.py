@@ -1,8 +1,10 @@
 """The variables that a run begins with: drawn, of another run, or from a file of weights."""
 
 import glob
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import flax.linen as nn
@@ -14,8 +16,8 @@ from deeper.config.instantiate import targets_in
 from deeper.config.schema import RunConfig
 from deeper.errors import UserError
 from deeper.models.initializers import initialise
-from deeper.run import build
-from deeper.run.load import open_stored
+from deeper.run import build, preprocessing
+from deeper.run.load import ORIGIN, config_of, open_stored
 from deeper.weights import torchvision, weight_files
 from deeper.weights.torchvision_names import LAST
 
@@ -104,6 +106,32 @@ def source_of(config: RunConfig) -> Path | None:
             f"{matches[1].name}: name one."
         )
     return matches[0]
+
+
+def compare_preprocessing(config: RunConfig, overrides: Sequence[str] | None) -> str | None:
+    """Say how a run shows images otherwise than those were shown that ``init_from``'s net saw.
+
+    Args:
+        config: the run's.
+        overrides: that the user gave; None where they are not known.
+
+    Raises:
+        UserError: the weights' mean and std are not the run's, and have to be.
+    """
+    if config.init_from is None:
+        return None
+    path, source = source_of(config), config.init_from
+    if path is None:
+        of_file = preprocessing.of_file(source, instantiate.build(config.model))
+        known: Any = SimpleNamespace(**of_file)
+        return preprocessing.compared(
+            config.data, source, known, same_data=True, overrides=overrides
+        )
+    known = config_of(path, "init_from", own=set(targets_in(config.plain()))).data
+    same = (path / ORIGIN).is_file() or known.name == config.data.name
+    return preprocessing.compared(
+        config.data, str(path), known, same_data=same, overrides=overrides
+    )
 
 
 def _given(config: RunConfig) -> tuple[str, dict[str, Any]]:

@@ -28,7 +28,7 @@ from deeper.run.cached_features import featured
 from deeper.run.check import OTHER_DATA, check, check_same_data
 from deeper.run.cost import check_memory, training_bytes
 from deeper.run.dataset import Splits, in_result, open_splits, unreadable_in_words
-from deeper.run.initial_weights import Beginning, beginning
+from deeper.run.initial_weights import Beginning, beginning, compare_preprocessing
 from deeper.track.tracker import Tracker
 from deeper.train.checkpoint import Checkpoints
 from deeper.train.data_parallel import everywhere, from_first
@@ -205,9 +205,12 @@ def _train(
     checkpoints = Checkpoints(directory.path / "checkpoints", mesh, plan.settings.keep_at)
     state = checkpoints.restore_last_good(state, warn=display.says) or state
     start = Start(config, plan, mesh, int(state.step), begin)
+    shown = None if start.step else compare_preprocessing(config, record["overrides"])
     _take_data(config, directory, splits, begun=start.step > 0)
     seconds_before = directory.truncate_after(start.step)
     display.begins(start)
+    if shown:
+        display.says(shown)
     for target in targets_in(config.plain()):
         if package_of(target) == "__main__":
             display.says(
@@ -261,6 +264,7 @@ def _take_data(config: RunConfig, directory: RunDirectory, splits: Splits, *, be
         )
     if begun:
         data_record.require_same(directory.path, config.data, seen, OTHER_DATA)
+    directory.take_config()
     if not begun or data_record.read_record(directory.path) is None:
         directory.write(DATA, to_json(seen, indent=2))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deeper.config.identity import LAUNCHING, config_hash, run_directory
+from deeper.config.instantiate import require_trusted, trust_in_children
 from deeper.config.schema import RunConfig
 from deeper.errors import UserError
 from deeper.record.atomic_files import disk_errors, read_json
@@ -124,7 +125,8 @@ def frozen_config(directory: Path) -> RunConfig:
     """Return the config that was frozen in a run directory.
 
     Raises:
-        UserError: there is none, or it is not the one that was frozen, or it is not allowed.
+        UserError: there is none, it is not the one that was frozen, it is not allowed, or it names
+            a target that is not trusted.
     """
     plain = read_config(directory)
     if plain is None:
@@ -140,6 +142,7 @@ def frozen_config(directory: Path) -> RunConfig:
             f"{directory / CONFIG} was edited: its config_hash is {frozen}, but what it says has "
             f"{config_hash(plain)}. Undo that, or give `deeper train` the new values."
         )
+    require_trusted(plain, str(directory / CONFIG))
     return RunConfig.of(plain)
 
 
@@ -165,6 +168,8 @@ def claim(
     Raises:
         UserError: another launcher is at it for long, or the disk refuses.
     """
+    # What this process was told to run its children may call; they ask again.
+    trust_in_children(arm.config.plain() for arm in arms)
     study = arms[0].directory.parent.name
     name = f"{study}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     folder = runs.absolute() / ".sweep" / name
@@ -229,7 +234,9 @@ def _take(arm: Arm, taken: Claim, launcher: str, settings: dict[str, Any]) -> No
         return
     plain = arm.config.plain()
     try:
-        RunDirectory.open(arm.directory, plain, config_hash(plain)).close()
+        with RunDirectory.open(arm.directory, plain, config_hash(plain)) as opened:
+            if _on_other_data(arm) is None:  # else the arm says so itself, and nothing is written
+                opened.take_config()
     except UserError as error:
         taken.failed.append((arm.name, str(error)))
         return
