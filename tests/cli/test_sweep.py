@@ -93,9 +93,9 @@ def test_names_that_slurm_would_read_otherwise_are_refused(tmp_path, name):
 
 def test_a_snapshot_that_pythons_path_cannot_name_is_refused(tmp_path):
     with pytest.raises(UserError, match="code=tree"):
-        code_snapshot.freeze("snapshot", tmp_path / "12:30")
+        code_snapshot.freeze("snapshot", tmp_path / "12:30", [])
     assert not list(tmp_path.glob("**/*.py"))
-    assert code_snapshot.freeze("tree", tmp_path / "12:30").root is None
+    assert code_snapshot.freeze("tree", tmp_path / "12:30", []).root is None
 
 
 def test_an_arm_runs_no_other_code_than_what_was_frozen(tmp_path, monkeypatch):
@@ -133,8 +133,8 @@ def test_an_arm_is_frozen_with_its_choices_and_a_changed_file_is_refused(tmp_pat
 
 
 def test_a_snapshot_runs_and_knows_which_code_it_is_of(tmp_path):
-    code = code_snapshot.freeze("snapshot", tmp_path)
-    assert code_snapshot.freeze("snapshot", tmp_path) == code
+    code = code_snapshot.freeze("snapshot", tmp_path, [])
+    assert code_snapshot.freeze("snapshot", tmp_path, []) == code
     place = Path(code.root)
     assert sum(file.stat().st_size for file in place.rglob("*")) < 5e6
     program = (

@@ -45,7 +45,7 @@ def _compare_code(directory: Path, submission: Submission) -> None:
     Raises:
         UserError: a snapshot was to run, and it is not what runs.
     """
-    current, frozen = digest(), submission.code["root"]
+    current, frozen = digest(submission.code.get("packages", ())), submission.code["root"]
     if current == submission.code["digest"]:
         return
     if frozen is not None:

@@ -47,7 +47,7 @@ def run_sweep(
         return dry.run(configs, words)
     check_study(configs)
     runs = Path(first.runs)
-    code = freeze(first.code, runs)
+    code = freeze(first.code, runs, [config.plain() for config in configs])
     arms = arms_of(configs, words)
     show = status_command(arms[0].config, directories_of(first.hydra))
     return start(arms, runs, launcher, settings, code, first.launch, show, mistakes)

@@ -16,6 +16,7 @@ from deeper.cli.status_table import summary, table
 from deeper.cli.terminal import open_console
 from deeper.config.compose import directories_of
 from deeper.config.identity import study_directory
+from deeper.config.schema import RunConfig
 from deeper.config.verbs import read_launcher
 from deeper.errors import ExitCode, UserError
 from deeper.record.atomic_files import read_json
@@ -82,13 +83,13 @@ def _resume(states: Sequence[State], config: DictConfig, console: Console) -> in
     groups: dict[str, tuple[Any, list[Arm]]] = {}
     status: int = ExitCode.FINISHED
     for state in todo:
-        how = _how(state, config)
         try:
             arm = _arm(state)
         except UserError as error:
             console.print(f"{state.name} is left out: {error}", soft_wrap=True)
             status = ExitCode.USER_ERROR
             continue
+        how = _how(state, config, arm.config)
         key = json.dumps([*how[:2], how[2].plain()], sort_keys=True)
         groups.setdefault(key, (how, []))[1].append(arm)
     # A local launcher stays until its arms have ended: it is the last.
@@ -119,11 +120,11 @@ def _arm(state: State) -> "Arm":
     return Arm(state.name, state.directory, frozen, given)
 
 
-def _how(state: State, config: DictConfig) -> tuple[str, dict[str, Any], Code]:
+def _how(state: State, config: DictConfig, frozen: RunConfig) -> tuple[str, dict[str, Any], Code]:
     """Return the launcher of an arm that is resumed, its settings, and the code."""
     submission = state.submission
     if submission is None or config.code is not None:
-        code = freeze(config.code or "snapshot", Path(config.runs))
+        code = freeze(config.code or "snapshot", Path(config.runs), [frozen.plain()])
     else:
         code = Code(**submission.code)
         if code.root is not None and not Path(code.root).is_dir():

@@ -1,24 +1,30 @@
 """The code of a sweep as it was when the sweep was submitted.
 
 A snapshot is a copy of the package, its Hydra plugins and ``conf/``, about 2 MB, in
-``RUNS/.code/DIGEST/``, with the commit and the diff of the tree that it was taken from.
+``RUNS/.code/DIGEST/``, with the commit and the diff of the tree that it was taken from; and of the
+packages that the configs name and that no installer put where they are.
 """
 
 import dataclasses
 import hashlib
+import importlib.util
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deeper.config.calls import OWN, package_of
+from deeper.config.instantiate import targets_in
 from deeper.config.yaml_files import conf_directory
 from deeper.errors import UserError
 from deeper.record.atomic_files import disk_errors, to_json
 from deeper.record.environment import FROZEN, FROZEN_DIFF, code_version, root
 
 KINDS = ("snapshot", "tree")
+INSTALLED = ("site-packages", "dist-packages")
+MOST = 64 << 20  # bytes of a package: more is data
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class Code:
         git_commit: of the tree; None outside a checkout.
         git_dirty: whether the tree was another than the commit.
         diff: file with what differs; None where nothing does that is in a commit.
+        packages: of others, whose files count with it.
     """
 
     root: str | None
@@ -38,6 +45,7 @@ class Code:
     git_commit: str | None
     git_dirty: bool | None
     diff: str | None
+    packages: Sequence[str] = ()
 
     def plain(self) -> dict[str, Any]:
         """Return plain values."""
@@ -51,20 +59,23 @@ class Code:
         return f"The tree is not commit {str(self.git_commit)[:10]}: {where}."
 
 
-def freeze(kind: str, runs: Path) -> Code:
+def freeze(kind: str, runs: Path, configs: Iterable[Mapping[str, Any]]) -> Code:
     """Take the code as it is now.
 
     Args:
         kind: snapshot, or tree: the arms run what is installed when they start.
         runs: where run directories go.
+        configs: of the arms; the packages that they name are taken with ours.
 
     Raises:
-        UserError: the kind is unknown, the place cannot be told to Python, or the disk refuses.
+        UserError: the kind is unknown, the place cannot be told to Python, the disk refuses, or a
+            target is where no other process finds it.
     """
     if kind not in KINDS:
         raise UserError(f"code={kind} is unknown; choose {' or '.join(KINDS)}.")
     version = code_version(root())
-    diff, own = version["git_diff"], digest()
+    packages = _packages_of(configs)
+    diff, own = version["git_diff"], digest(packages)
     parts = "\0".join([own, str(version["git_commit"]), diff or ""])
     name = hashlib.sha256(parts.encode()).hexdigest()[:12]
     place = runs.absolute() / ".code" / (name if kind == "snapshot" else f"{name}-diff")
@@ -74,20 +85,25 @@ def freeze(kind: str, runs: Path) -> Code:
             "Python. Choose another place with runs=DIRECTORY, or code=tree."
         )
     if not place.is_dir() and (diff or kind == "snapshot"):
-        _write(place, version, copy=kind == "snapshot")
+        _write(place, version, list(_files(packages)) if kind == "snapshot" else [])
     return Code(
         root=str(place) if kind == "snapshot" else None,
         digest=own,
         git_commit=version["git_commit"],
         git_dirty=version["git_dirty"],
         diff=str(place / FROZEN_DIFF) if diff else None,
+        packages=packages,
     )
 
 
-def digest() -> str:
-    """Return a digest of the code that runs in this process."""
+def digest(packages: Sequence[str] = ()) -> str:
+    """Return a digest of the code that runs in this process.
+
+    Args:
+        packages: of others, that count with it.
+    """
     total = hashlib.sha256()
-    for name, file in _files():
+    for name, file in _files(packages):
         total.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()[:16]
 
@@ -96,7 +112,57 @@ def _package() -> Path:
     return Path(__file__).resolve().parents[1]
 
 
-def _files() -> Iterator[tuple[str, Path]]:
+def _packages_of(configs: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the packages that configs name and that are not installed like others' releases."""
+    targets = {package_of(target): target for config in configs for target in targets_in(config)}
+    if "__main__" in targets:
+        raise UserError(
+            f"{targets['__main__']} is defined in this notebook or script, where the processes of "
+            "a sweep do not find it: put it into a module and import it from there."
+        )
+    return sorted(name for name in targets if name != OWN and _place_of(name) is not None)
+
+
+def _place_of(package: str) -> Path | None:
+    """Return a package's directory or a module's file; None where an installer put it there."""
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        raise UserError(
+            f"There is no package {package} here. Install it, or put its directory into PYTHONPATH."
+        )
+    if spec.submodule_search_locations:
+        place = Path(next(iter(spec.submodule_search_locations)))
+    elif spec.has_location and spec.origin is not None:
+        place = Path(spec.origin)
+    else:  # of the interpreter itself
+        return None
+    standard = Path(os.__file__).parent
+    if place.is_relative_to(standard) or set(INSTALLED) & set(place.parts):
+        return None
+    return place
+
+
+def _files_of(package: str) -> Iterator[tuple[str, Path]]:
+    """Yield the files of a package of others with their places in a snapshot."""
+    place = _place_of(package)
+    if place is None:
+        return
+    if place.is_file():
+        yield f"src/{place.name}", place
+        return
+    size = 0
+    for file in sorted(place.rglob("*")):
+        if file.is_file() and not {"__pycache__", ".git"} & set(file.parts):
+            size += file.stat().st_size
+            yield f"src/{package}/{file.relative_to(place)}", file
+    if size > MOST:
+        raise UserError(
+            f"{place} is {size / 2**20:.0f} MiB, too much to keep with each sweep: move its data "
+            "elsewhere, or say code=tree."
+        )
+
+
+def _files(packages: Sequence[str] = ()) -> Iterator[tuple[str, Path]]:
     """Yield the files of the code with their places in a snapshot."""
     package = _package()
     folders = [("src/deeper", package, "*")]
@@ -107,15 +173,17 @@ def _files() -> Iterator[tuple[str, Path]]:
         for file in sorted(folder.rglob(pattern)):
             if file.is_file() and "__pycache__" not in file.parts:
                 yield f"{name}/{file.relative_to(folder)}", file
+    for other in packages:
+        yield from _files_of(other)
 
 
-def _write(place: Path, version: dict[str, Any], copy: bool) -> None:
+def _write(place: Path, version: dict[str, Any], files: Iterable[tuple[str, Path]]) -> None:
     """Write a snapshot aside and rename it: another launcher may be writing the same."""
     aside = place.with_name(f".{place.name}.{os.getpid()}")
     with disk_errors(place.parent):
         try:
             aside.mkdir(parents=True, exist_ok=True)
-            for name, file in _files() if copy else ():
+            for name, file in files:
                 (aside / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, aside / name)
             (aside / FROZEN).write_bytes(to_json({**version, "git_diff": None}, indent=1))

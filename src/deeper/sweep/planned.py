@@ -17,6 +17,8 @@ from deeper.study.checks import (
 from deeper.study.definition import Study
 from deeper.study.read_runs import missing_runs
 
+SPLITS = ("train/", "validation/", "test/")
+
 
 def check_study(configs: Sequence[RunConfig]) -> None:
     """Raise a UserError if a sweep's study names what its runs will not have.
@@ -41,6 +43,9 @@ def check_runs(runs: Sequence[Run], later: Sequence[str]) -> Study:
         later: keys that the finished runs will have besides.
     """
     study = Study.of(runs[0].config["study"])
+    if runs[0].config.get("task") is not None:  # whose metrics are known once it has been run
+        named = [study.metric, *(test["metric"] for test in study.tests if "metric" in test)]
+        later = [*later, *(key for key in named if key.startswith(SPLITS))]
     check_names(study, runs, later)
     if not missing_runs(study, runs):
         check_base(study, runs)

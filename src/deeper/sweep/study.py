@@ -79,7 +79,8 @@ class Study:
             raise UserError("mode=dry trains nothing: choose another mode.")
         check_study(self.configs)
         runs = Path(first.runs)
-        with held_here(self.arms, runs, {"jobs": jobs}, freeze("snapshot", runs)) as taken:
+        code = freeze("snapshot", runs, [config.plain() for config in self.configs])
+        with held_here(self.arms, runs, {"jobs": jobs}, code) as taken:
             with self.display() as tell:
                 outcome = Sweep(work_of(taken, jobs), tell).run()
             elsewhere = [f"{arm.name} ({where})" for arm, where in taken.elsewhere]
