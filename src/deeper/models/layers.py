@@ -176,7 +176,7 @@ class Dropout(nn.Module):
 
 def _rows_of(count: int) -> Any:
     """Return the global numbers of so many rows: counted from 0 outside of a training step."""
-    known = rows.numbered()
+    known = rows.current_rows()
     if known is not None and len(known) == count:
         return known
     return jnp.arange(count) + _first_row(count)
