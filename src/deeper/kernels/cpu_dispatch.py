@@ -231,7 +231,7 @@ def _plain_max_pool(window, stride, padding, x):
             low, high = (jnp.minimum(edge, -jnp.inf) for edge in edges)
             x = jnp.concatenate([low, x, high], axis)
         padding = ((0, 0), (0, 0))
-    # By keyword: so a converter to ONNX, which takes its place, expects it.
+    # By keyword, as the ONNX converter that replaces this function expects.
     return nn.max_pool(x, window_shape=window, strides=stride, padding=padding)
 
 
