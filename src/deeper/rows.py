@@ -1,32 +1,32 @@
-"""Which rows of a step's global batch a net is being traced on: the step says it, dropout asks.
+"""The numbers of the examples that a net is being traced on, in the step's global batch.
 
-A device sees its share of the batch alone, in micro-batches and with several views of an image, so
-that a layer cannot tell the rows from the shape of its input.
+A training step sets them and dropout reads them. A device sees its share of the batch alone, in
+micro-batches and with several views of an image, so that a layer cannot tell them from its input.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from jaxtyping import Array, Int
 
 Rows = Int[Array, " batch"]
 
-BY_ROW = "dropout_by_row"  # random keys that are the same for all micro-batches of a step
+BY_ROW = "dropout_by_row"  # the random stream that is the same for all micro-batches of a step
 
-_numbered: Rows | None = None
+_rows: ContextVar[Rows | None] = ContextVar("rows", default=None)
 
 
 @contextmanager
 def numbered_rows(rows: Rows) -> Iterator[None]:
-    """Trace a net whose examples have these rows in the global batch."""
-    global _numbered
-    before, _numbered = _numbered, rows
+    """Trace a net on examples that are these rows of the global batch."""
+    token = _rows.set(rows)
     try:
         yield
     finally:
-        _numbered = before
+        _rows.reset(token)
 
 
-def numbered() -> Rows | None:
+def current_rows() -> Rows | None:
     """Return the rows that `numbered_rows` has set; None outside of a training step."""
-    return _numbered
+    return _rows.get()

@@ -263,3 +263,16 @@ def test_a_convolution_of_many_groups_stays_one():
 
     assert convolutions(32) == 1
     assert convolutions(2) > 1
+
+
+def test_a_compiled_function_is_traced_again_where_the_formulations_are_turned_off():
+    pooled = jax.jit(lambda x: cpu.max_pool(x, (2, 2), (2, 2), ((0, 0), (0, 0))))
+    x = normal(1, 4, 4, 1)
+
+    def windows() -> int:
+        return str(jax.make_jaxpr(pooled)(x)).count("custom_vjp_call")
+
+    assert windows() == 1
+    with cpu.turned_off():
+        assert windows() == 0
+    assert windows() == 1

@@ -29,36 +29,29 @@ from deeper.kernels import cpu_convolution
 from deeper.kernels.cpu_convolution import Maps, Padding, Pair, Window
 from deeper.kernels.precision import at_least_float32
 
-_enabled = True
-_joins_padding = False
+# Both are read while a net is traced. As contexts of JAX they are part of jit's cache keys: a
+# function that was traced with one value is traced again with another.
+_enabled = jax.make_user_context(default_value=True)
+_joins_padding = jax.make_user_context(default_value=False)
 
 
 def use(enabled: bool) -> None:
-    """Turn the CPU formulations on or off for everything that is traced from now on."""
-    global _enabled
-    _enabled = enabled
+    """Turn the CPU formulations on or off, in all threads, for what is traced from now on."""
+    _enabled.set_global(enabled)
 
 
 @contextmanager
 def turned_off() -> Iterator[None]:
     """Trace without the CPU formulations: each convolution is one equation, whatever the batch."""
-    before = _enabled
-    use(False)
-    try:
+    with _enabled(False):
         yield
-    finally:
-        use(before)
 
 
 @contextmanager
 def joined_padding() -> Iterator[None]:
     """Trace with max pooling's padding joined to the map, for converters that leave it out."""
-    global _joins_padding
-    before, _joins_padding = _joins_padding, True
-    try:
+    with _joins_padding(True):
         yield
-    finally:
-        _joins_padding = before
 
 
 def _choose(cpu: Callable[..., Any], plain: Callable[..., Any], *arguments: Any) -> Any:
@@ -94,7 +87,7 @@ def conv(
         dilation: distance of the kernel's taps, in both axes.
     """
     window = Window(stride, padding, groups, dilation)
-    formulation = _conv if _enabled and groups <= _MOST_GROUPS else cpu_convolution.plain
+    formulation = _conv if _enabled.value and groups <= _MOST_GROUPS else cpu_convolution.plain
     return formulation(window, x, kernel)
 
 
@@ -142,7 +135,7 @@ def batch_norm(
         The maps, and the batch's mean and biased variance in float32, through which no gradient
         goes.
     """
-    if not _enabled:
+    if not _enabled.value:
         return _plain_batch_norm(x, scale, bias, eps=eps, relu=relu)
     y, mean, variance = _batch_norm(eps, relu, x, scale, bias)
     return y, lax.stop_gradient(mean), lax.stop_gradient(variance)
@@ -228,17 +221,17 @@ def max_pool(x: Maps, window: Pair, stride: Pair, padding: Padding) -> Maps:
         stride: rows, columns.
         padding: minus infinity above and below, left and right.
     """
-    return (_max_pool if _enabled else _plain_max_pool)(window, stride, padding, x)
+    return (_max_pool if _enabled.value else _plain_max_pool)(window, stride, padding, x)
 
 
 def _plain_max_pool(window, stride, padding, x):
-    if _joins_padding:
+    if _joins_padding.value:
         for axis, side in zip((1, 2), padding):
             edges = (lax.slice_in_dim(x, 0, size, axis=axis) for size in side)
             low, high = (jnp.minimum(edge, -jnp.inf) for edge in edges)
             x = jnp.concatenate([low, x, high], axis)
         padding = ((0, 0), (0, 0))
-    # By keyword: so a converter to ONNX, which takes its place, expects it.
+    # By keyword, as the ONNX converter that replaces this function expects.
     return nn.max_pool(x, window_shape=window, strides=stride, padding=padding)
 
 

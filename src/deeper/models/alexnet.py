@@ -16,6 +16,7 @@ from deeper.kernels.precision import at_least_float32
 from deeper.models import layers
 from deeper.models.initializers import ONES, ZEROS, FanInUniform, Normal, Rule
 from deeper.models.layers import Conv, Dense, Dropout, Maps
+from deeper.models.windows import mean_of_windows, windows
 
 # (channels, kernel, stride, padding, groups, normalised, pooled)
 OWT = (
@@ -51,8 +52,8 @@ class AlexNet(nn.Module):
         hidden: width of the two hidden dense layers, 4096 in the papers.
         dropout: rate in front of (one weird trick) or after (2012) the hidden layers.
         dtype: of the computation.
-        window: of the last map, which the dense layers look at one after the other; see
-            `fully_convolutional.over_whole_images`. None: they look at the whole map.
+        window: (height, width) of the windows of the last map that the dense layers are applied to;
+            see `fully_convolutional.over_whole_images`. None: they take the whole map.
     """
 
     table: tuple[tuple[int, int, int, int, int, bool, bool], ...]
@@ -97,7 +98,7 @@ class AlexNet(nn.Module):
             self.sow("intermediates", f"stage{i + 1}_out", x)
         maps = x
         if self.window is not None:
-            x = layers.windows(maps, self.window)
+            x = windows(maps, self.window)
         x = layers.flatten(layers.adaptive_avg_pool(x, min(6, *x.shape[1:3])))
         for i in (1, 2):
             rules: Any = {"rule": Normal(0.01), "bias_rule": ONES} if self.paper else {}
@@ -108,7 +109,7 @@ class AlexNet(nn.Module):
         logits = Dense(self.classes, **last, name="fc3")(at_least_float32(x))
         if self.window is None:
             return logits
-        return layers.mean_of_windows(logits, maps, self.window)
+        return mean_of_windows(logits, maps, self.window)
 
 
 def alexnet(

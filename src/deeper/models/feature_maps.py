@@ -1,7 +1,9 @@
-"""A net cut off above one of its stages, with a new linear classifier on what is left.
+"""A net cut off above one of its stages, with a new linear classifier on the stage's maps.
 
-For "which layer transfers" (Yosinski et al. 2014, arXiv:1411.1792). Any net will do that sows its
-stages: it runs its own code until the stage has spoken, so that the layers above never come to be.
+For "which layer transfers" (Yosinski et al. 2014, arXiv:1411.1792). A net names its stages by what
+it sows: ``self.sow("intermediates", "stage1_out", x)``. Flax has no hook for `sow`, so that it is
+overridden in a subclass made for the net. A truncated net runs the forward pass of the whole net
+and leaves it by an exception at the stage; later layers are never created.
 """
 
 from collections.abc import Callable
@@ -18,21 +20,21 @@ from deeper.models.layers import Dense, Maps
 HEAD = "head"
 
 
-class _Reached(Exception):  # noqa: N818 # no error: it carries the maps out of the net
+class _StageReached(Exception):  # noqa: N818 # no error: it carries the maps out of the net
     def __init__(self, maps: Maps):
         self.maps = maps
 
 
-def listening(net: nn.Module, hear: Callable[[str, Any], None]) -> nn.Module:
-    """Return the net, telling of each stage's maps by name when they are there."""
+def with_stage_hook(net: nn.Module, on_stage: Callable[[str, Any], None]) -> nn.Module:
+    """Return the net, calling ``on_stage(name, maps)`` at the end of each stage."""
 
-    class Listening(type(net)):  # type: ignore[misc] # a base that is known when it runs
+    class Hooked(type(net)):  # type: ignore[misc] # a base known at run time
         def sow(self, col: str, name: str, value: Any, *rest: Any, **options: Any) -> bool:
             if col == "intermediates":
-                hear(name.removesuffix("_out"), value)
+                on_stage(name.removesuffix("_out"), value)
             return super().sow(col, name, value, *rest, **options)
 
-    return Listening(**attributes(net))
+    return Hooked(**attributes(net))
 
 
 def truncated(net: nn.Module, stage: str, classes: int) -> nn.Module:
@@ -42,23 +44,25 @@ def truncated(net: nn.Module, stage: str, classes: int) -> nn.Module:
 
     Args:
         net: follows the package's contract.
-        stage: what it sows is called this and ``_out``.
+        stage: name of the stage, without ``_out``.
         classes: outputs.
     """
 
     def stop(name: str, maps: Maps) -> None:
         if name == stage:
-            raise _Reached(maps)
+            raise _StageReached(maps)
 
-    whole = type(listening(net, stop))
-
-    class Truncated(whole):  # type: ignore[misc, valid-type]
+    class Truncated(type(with_stage_hook(net, stop))):  # type: ignore[misc]
         @nn.compact
-        def __call__(self, images: Maps, *, train: bool) -> Float[Array, "batch classes"]:
-            """Return logits."""
+        def __call__(self, inputs: Any, *, train: bool) -> Float[Array, "batch classes"]:
+            """Return logits.
+
+            Raises:
+                ValueError: the net has no such stage.
+            """
             try:
-                super().__call__(images, train=train)
-            except _Reached as reached:
+                super().__call__(inputs, train=train)
+            except _StageReached as reached:
                 maps = reached.maps
             else:
                 raise ValueError(f"{type(net).__name__} has no stage {stage}")
@@ -70,10 +74,10 @@ def truncated(net: nn.Module, stage: str, classes: int) -> nn.Module:
 
 
 class LastLayer(nn.Module):
-    """A net's last, dense layer alone, on features that the rest of the net gave.
+    """A net's last, dense layer alone, on features computed by the rest of the net.
 
     Attributes:
-        layer: its name in the net; whatever else the variables hold is not looked at.
+        layer: its name in the net, so that it takes the whole net's variables.
         classes: outputs.
     """
 

@@ -1,4 +1,4 @@
-"""Nets in fully convolutional form, which answer for images of any size.
+"""Nets in fully convolutional form, which classify images of any size.
 
 Simonyan and Zisserman 2014 (arXiv:1409.1556), section 3.2: "the fully-connected layers are first
 converted to convolutional layers (the first FC layer to a 7 x 7 conv. layer, the last two FC layers
@@ -7,8 +7,8 @@ to 1 x 1 conv. layers). The resulting fully-convolutional net is then applied to
 every window of the last map that is as large as the map that they were trained on, and the scores
 in front of the softmax are averaged.
 
-A net that ends in the mean over each map and one dense layer is that as it is: the dense layer is
-linear, so its answer to the mean is the mean of its answers at all places.
+A net that ends in the mean over each map and one dense layer is fully convolutional as it is: the
+dense layer is linear, so its output for the mean is the mean of its outputs at all places.
 """
 
 from collections.abc import Sequence
@@ -25,22 +25,25 @@ from deeper.models.example import batch_of
 from deeper.models.initializers import shapes_of
 from deeper.models.vgg import VGG
 
-MORE = 64  # pixels: of two sizes that far apart no layer of a net has maps of the same size
+# Pixels between two sizes of images for which no layer of a net has maps of the same size.
+SIZE_STEP = 64
 
 
 def over_whole_images(net: nn.Module, image_shape: Sequence[int]) -> nn.Module:
-    """Return a net, of the same variables, that answers for images of any size.
+    """Return the net in the form that classifies images of any size, with the same variables.
 
     Args:
         net: follows the package's contract.
         image_shape: (height, width, channels) of the images that it was trained on.
 
     Raises:
-        UserError: it has no such form.
+        UserError: the net has no such form.
     """
     height, width, channels = image_shape
     if not hasattr(net, "window"):
-        if not fits(net, (height, width, channels), (height + MORE, width + MORE, channels)):
+        if not fits(
+            net, (height, width, channels), (height + SIZE_STEP, width + SIZE_STEP, channels)
+        ):
             raise UserError(
                 f"{type(net).__name__} cannot see images whole: its dense layers take maps of one "
                 "size. Choose protocol=1crop or 10crop."
@@ -60,29 +63,29 @@ def answer(
     images: Float[Array, "batch height width channels"],
     sizes: Int32[Array, "batch 2"],
 ) -> Float[Array, "batch classes"]:
-    """Return logits of images that may be smaller than their array; see `valid_region`.
+    """Return the logits of images that may be smaller than their array, see `valid_region`.
 
     Args:
-        net: from `over_whole_images`; if it is not `of_our_layers`, images fill their array.
+        net: from `over_whole_images`; unless it is `of_our_layers`, images fill their array.
         variables: params and batch_stats.
         images: normalised, each in the upper left.
         sizes: (height, width) of each, seven eighths of the array's at least.
     """
     if not of_our_layers(net):
         return net.apply(variables, images, train=False)  # type: ignore[return-value]
-    with valid_region.images_of((images.shape[1], images.shape[2]), sizes):
+    with valid_region.padded_images((images.shape[1], images.shape[2]), sizes):
         return net.apply(variables, images, train=False)  # type: ignore[return-value]
 
 
 def of_our_layers(net: nn.Module) -> bool:
     """Return whether a net is one of this package's, whose layers know of `valid_region`."""
-    own = [one for one in type(net).__mro__ if issubclass(one, nn.Module) and one is not nn.Module]
-    return all(one.__module__.startswith("deeper.models.") for one in own)
+    modules = [c for c in type(net).__mro__ if issubclass(c, nn.Module) and c is not nn.Module]
+    return all(c.__module__.startswith("deeper.models.") for c in modules)
 
 
-def fits(net: nn.Module, one: tuple[int, int, int], other: tuple[int, int, int]) -> bool:
-    """Return whether images of two shapes need the same variables."""
-    return _sizes(net, one) == _sizes(net, other)
+def fits(net: nn.Module, shape1: tuple[int, int, int], shape2: tuple[int, int, int]) -> bool:
+    """Return whether a net has the same variables for images of two shapes."""
+    return _sizes(net, shape1) == _sizes(net, shape2)
 
 
 def _sizes(net: nn.Module, image_shape: tuple[int, int, int]) -> Any:

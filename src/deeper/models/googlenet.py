@@ -5,6 +5,7 @@ torchvision's, with BatchNorm after every convolution. Torchvision's has 3x3 ker
 paper's third branch has 5x5, which came over from TensorFlow's slim.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
@@ -37,24 +38,35 @@ KERNEL_RULE = TruncatedNormal(0.01)  # torchvision's
 BATCH_NORM_EPS = 1e-3  # torchvision's, here alone
 
 
+@dataclass(frozen=True)
+class UnitConfig:
+    """What all units of a net share.
+
+    Attributes:
+        batch_norm: whether a unit has BatchNorm; a bias stands in for it otherwise.
+        batch_norm_axis: see `layers.BatchNorm`.
+        dtype: of the computation.
+    """
+
+    batch_norm: bool
+    batch_norm_axis: str | None
+    dtype: Any
+
+
 class Unit(nn.Module):
-    """A convolution and its rectifier, with BatchNorm in between where the form has it.
+    """A convolution and its rectifier, with BatchNorm in between in torchvision's form.
 
     Attributes:
         features: output channels.
         kernel: side of the kernel.
         stride: of both axes.
-        batch_norm: whether the form has it; a bias stands in for it otherwise.
-        batch_norm_axis: see `layers.BatchNorm`.
-        dtype: of the computation.
+        config: what all units share.
     """
 
     features: int
     kernel: int
     stride: int
-    batch_norm: bool
-    batch_norm_axis: str | None
-    dtype: Any
+    config: UnitConfig
 
     @nn.compact
     def __call__(self, x: Maps, train: bool) -> Maps:
@@ -62,19 +74,20 @@ class Unit(nn.Module):
         fan_in = self.kernel**2 * x.shape[-1]
         # The paper does not say how its weights begin; with rectifiers and no BatchNorm the net
         # needs He's variance to begin at all: sqrt(6 / fan in) is its uniform form.
-        rule: Rule = KERNEL_RULE if self.batch_norm else FanInUniform(fan_in, gain=6**0.5)
+        batch_norm = self.config.batch_norm
+        rule: Rule = KERNEL_RULE if batch_norm else FanInUniform(fan_in, gain=6**0.5)
         conv = Conv(
             self.features,
             self.kernel,
             self.stride,
-            use_bias=not self.batch_norm,
+            use_bias=not batch_norm,
             rule=rule,
-            dtype=self.dtype,
+            dtype=self.config.dtype,
             name="conv",
         )
-        if not self.batch_norm:
+        if not batch_norm:
             return nn.relu(conv(x))
-        norm = BatchNorm(relu=True, axis=self.batch_norm_axis, eps=BATCH_NORM_EPS, name="bn")
+        norm = BatchNorm(relu=True, axis=self.config.batch_norm_axis, eps=BATCH_NORM_EPS, name="bn")
         return norm(conv(x), train)
 
 
@@ -84,30 +97,29 @@ class Inception(nn.Module):
     Attributes:
         widths: a row of INCEPTION.
         third_kernel: 5 in the paper, 3 in torchvision.
-        unit: the other attributes of `Unit`, as pairs.
+        config: of its units.
     """
 
     widths: tuple[int, int, int, int, int, int]
     third_kernel: int
-    unit: tuple[tuple[str, Any], ...]
+    config: UnitConfig
 
     @nn.compact
     def __call__(self, x: Maps, train: bool) -> Maps:
         """Return the branches' maps, one after the other."""
-        one, reduce3, three, reduce5, five, projection = self.widths
+        width1, reduce3, width3, reduce5, width5, projection = self.widths
 
         def unit(features: int, kernel: int, name: str) -> Unit:
-            return Unit(features, kernel, 1, **dict(self.unit), name=name)
+            return Unit(features, kernel, 1, self.config, name=name)
 
-        k = self.third_kernel
         pooled = layers.max_pool(x, 3, 1, padding=1)
         second = unit(reduce3, 1, "branch2_reduce")(x, train)
         third = unit(reduce5, 1, "branch3_reduce")(x, train)
         return jnp.concatenate(
             [
-                unit(one, 1, "branch1")(x, train),
-                unit(three, 3, "branch2")(second, train),
-                unit(five, k, "branch3")(third, train),
+                unit(width1, 1, "branch1")(x, train),
+                unit(width3, 3, "branch2")(second, train),
+                unit(width5, self.third_kernel, "branch3")(third, train),
                 unit(projection, 1, "branch4")(pooled, train),
             ],
             axis=-1,
@@ -120,18 +132,18 @@ class AuxiliaryHead(nn.Module):
     Attributes:
         classes: outputs.
         dropout: rate in front of the last layer.
-        unit: the other attributes of `Unit`, as pairs.
+        config: of its units.
     """
 
     classes: int
     dropout: float
-    unit: tuple[tuple[str, Any], ...]
+    config: UnitConfig
 
     @nn.compact
     def __call__(self, x: Maps, train: bool) -> Float[Array, "batch classes"]:
         """Return logits."""
         x = layers.adaptive_avg_pool(x, 4)
-        x = Unit(128, 1, 1, **dict(self.unit), name="conv")(x, train)
+        x = Unit(128, 1, 1, self.config, name="conv")(x, train)
         x = nn.relu(Dense(1024, name="fc1")(at_least_float32(layers.flatten(x))))
         return Dense(self.classes, name="fc2")(Dropout(self.dropout, name="dropout")(x, train))
 
@@ -145,8 +157,8 @@ class GoogLeNet(nn.Module):
         auxiliary: whether there are auxiliary heads.
         small: a stem for images of 28 to 64 pixels: one 3x3 of stride 1, no pooling in it.
         dropout: rate in front of the last layer.
-        auxiliary_dropout: likewise of the auxiliary heads.
-        unit: attributes of `Unit` that all share, as pairs.
+        auxiliary_dropout: rate in front of the auxiliary heads' last layers.
+        config: of all units.
     """
 
     classes: int
@@ -155,7 +167,7 @@ class GoogLeNet(nn.Module):
     small: bool
     dropout: float
     auxiliary_dropout: float
-    unit: tuple[tuple[str, Any], ...]
+    config: UnitConfig
 
     @nn.compact
     def __call__(self, images: Maps, *, train: bool) -> Float[Array, "batch classes"]:
@@ -167,10 +179,10 @@ class GoogLeNet(nn.Module):
         self.sow("intermediates", "stage1_out", x)
         for name, widths in INCEPTION.items():
             kernel = 3 if self.batch_norm else 5
-            x = Inception(widths, kernel, self.unit, name=f"inception{name}")(x, train)
+            x = Inception(widths, kernel, self.config, name=f"inception{name}")(x, train)
             if self.auxiliary and name in HEADS and (train or self.is_initializing()):
                 rate = self.auxiliary_dropout
-                head = AuxiliaryHead(self.classes, rate, self.unit, name=HEADS[name])
+                head = AuxiliaryHead(self.classes, rate, self.config, name=HEADS[name])
                 logits = head(x, train)
                 if train:
                     self.sow("auxiliary", f"{HEADS[name]}_logits", logits)
@@ -183,15 +195,14 @@ class GoogLeNet(nn.Module):
         return Dense(self.classes, name="fc")(x)
 
     def _stem(self, x: Maps, train: bool) -> Maps:
-        unit = dict(self.unit)
         if self.small:
-            return Unit(192, 3, 1, **unit, name="conv1")(x, train)
-        x = Unit(64, 7, 2, **unit, name="conv1")(x, train)
+            return Unit(192, 3, 1, self.config, name="conv1")(x, train)
+        x = Unit(64, 7, 2, self.config, name="conv1")(x, train)
         x = layers.max_pool(x, 3, 2, ceil=True)
         if not self.batch_norm:
             x = layers.local_response_norm(x, size=5, k=1.0, alpha=1e-4 / 5, beta=0.75)
-        x = Unit(64, 1, 1, **unit, name="conv2")(x, train)
-        x = Unit(192, 3, 1, **unit, name="conv3")(x, train)
+        x = Unit(64, 1, 1, self.config, name="conv2")(x, train)
+        x = Unit(192, 3, 1, self.config, name="conv3")(x, train)
         if not self.batch_norm:
             x = layers.local_response_norm(x, size=5, k=1.0, alpha=1e-4 / 5, beta=0.75)
         return layers.max_pool(x, 3, 2, ceil=True)
@@ -217,7 +228,7 @@ def googlenet(
         auxiliary: whether there are auxiliary heads, which answer in training alone.
         stem: paper, or small for images of 28 to 64 pixels.
         dropout: rate in front of the last layer; by default the form's: 0.2, and 0.4 in the paper.
-        auxiliary_dropout: likewise of the auxiliary heads; 0.7 in the paper.
+        auxiliary_dropout: rate in the auxiliary heads; 0.7 in the paper.
         batch_norm_axis: "data" shares BatchNorm's statistics over the devices.
         dtype: of the computation, float32 or bfloat16.
     """
@@ -226,11 +237,6 @@ def googlenet(
     if stem not in ("paper", "small"):
         raise UserError(f"model.stem={stem} is unknown; choose paper or small.")
     batch_norm = str(form) == "batch_norm"
-    unit = {
-        "batch_norm": batch_norm,
-        "batch_norm_axis": batch_norm_axis,
-        "dtype": jnp.dtype(dtype),
-    }
     default = 0.2 if batch_norm else 0.4
     return GoogLeNet(
         classes=classes,
@@ -239,5 +245,5 @@ def googlenet(
         small=stem == "small",
         dropout=default if dropout is None else dropout,
         auxiliary_dropout=auxiliary_dropout,
-        unit=tuple(unit.items()),
+        config=UnitConfig(batch_norm, batch_norm_axis, jnp.dtype(dtype)),
     )

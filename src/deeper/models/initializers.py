@@ -1,10 +1,9 @@
-"""Initial parameters, drawn on the host leaf by leaf: nothing of a net is compiled for them.
+"""Initial parameters, drawn on the host, without compiling the net.
 
 ``jax.jit(model.init)`` of a deep net compiles for a minute, and without ``jit`` it runs the whole
-forward pass. Here the net is only traced with shapes. Our layers give flax an initialiser that
-returns a box with the rule inside; the boxes come out of the trace, and each rule draws its leaf
-with numpy, from a generator of (seed, path of the leaf). So the values depend neither on the
-platform nor on the order of the layers nor on how they are run (scan, remat).
+forward pass. Here parameters are traced for their shapes only; each carries its initialiser, which
+draws with NumPy, seeded by (seed, path). So the values depend neither on the platform nor on the
+order of the layers nor on how they are run (scan, remat).
 """
 
 import math
@@ -26,12 +25,16 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Constant:
-    """Every value the same."""
+    """All values are the same.
+
+    Attributes:
+        value: that value.
+    """
 
     value: float
 
     def draw(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
-        """Return a leaf."""
+        """Return an array, float32."""
         del rng
         return np.full(shape, self.value, np.float32)
 
@@ -47,7 +50,7 @@ class Normal:
     std: float
 
     def draw(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
-        """Return a leaf."""
+        """Return an array, float32."""
         return self.std * rng.standard_normal(shape, np.float32)
 
 
@@ -62,7 +65,7 @@ class TruncatedNormal:
     std: float
 
     def draw(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
-        """Return a leaf."""
+        """Return an array, float32."""
         values = rng.standard_normal(shape, np.float32)
         while (outside := np.abs(values) > 2.0).any():
             values[outside] = rng.standard_normal(int(outside.sum()), np.float32)
@@ -80,7 +83,7 @@ class HeNormal:
     fan: str
 
     def draw(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
-        """Return a leaf."""
+        """Return an array, float32."""
         receptive = math.prod(shape[:-2])
         fan = receptive * (shape[-2] if self.fan == "in" else shape[-1])
         return np.float32(math.sqrt(2.0 / fan)) * rng.standard_normal(shape, np.float32)
@@ -91,7 +94,7 @@ class FanInUniform:
     """Uniform within 1 / sqrt(fan in) of zero: PyTorch's default, after LeCun et al. 1998.
 
     Attributes:
-        fan_in: inputs of one output; of a bias its layer's, which its own shape does not tell.
+        fan_in: inputs of one output; for a bias those of its layer.
         gain: factor of the bound.
     """
 
@@ -99,7 +102,7 @@ class FanInUniform:
     gain: float = 1.0
 
     def draw(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
-        """Return a leaf."""
+        """Return an array, float32."""
         bound = self.gain / math.sqrt(self.fan_in)
         return rng.uniform(-bound, bound, shape).astype(np.float32)
 
@@ -115,7 +118,7 @@ class Uniform:
     bound: float
 
     def draw(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
-        """Return a leaf."""
+        """Return an array, float32."""
         return rng.uniform(-self.bound, self.bound, shape).astype(np.float32)
 
 
@@ -124,17 +127,17 @@ ZEROS, ONES = Constant(0.0), Constant(1.0)
 
 
 class Ruled(flax.struct.PyTreeNode, nn.meta.AxisMetadata):
-    """A leaf with the rule that draws it; flax takes the box off wherever the leaf is used."""
+    """A parameter with the rule that draws it, as a box that Flax opens where the layer uses it."""
 
     value: Any
     rule: Rule = flax.struct.field(pytree_node=False)
 
     def unbox(self) -> Any:
-        """Return the leaf."""
+        """Return the parameter."""
         return self.value
 
     def replace_boxed(self, val: Any) -> "Ruled":
-        """Return the box around another leaf."""
+        """Return the box around another value."""
         return self.replace(value=val)
 
     def add_axis(self, index: int, params: dict[Any, Any]) -> "Ruled":
@@ -149,7 +152,7 @@ class Ruled(flax.struct.PyTreeNode, nn.meta.AxisMetadata):
 
 
 def by(rule: Rule) -> Callable[..., Any]:
-    """Return a flax initialiser that leaves the drawing to `initialise`."""
+    """Return a Flax initialiser that leaves the drawing to `initialise`."""
 
     def initialiser(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Ruled:
         del key
@@ -161,8 +164,8 @@ def by(rule: Rule) -> Callable[..., Any]:
 def initialise(model: nn.Module, seed: int, example: Example) -> dict[str, Any]:
     """Return a net's initial variables as float32 numpy arrays.
 
-    Leaves with flax's own initialisers are drawn by flax, which takes longer; ours beside them are
-    drawn by their rules all the same.
+    Parameters of stock Flax layers are drawn by Flax, which takes longer; those of this package's
+    layers by their rules, also where a net has both.
 
     Args:
         model: the net.
@@ -200,7 +203,7 @@ def shapes_of(model: nn.Module, example: Example) -> dict[str, Any]:
 
 
 def _traced(model: nn.Module, example: Example) -> dict[str, Any]:
-    """Trace ``model.init`` with shapes alone; our layers' leaves come out in their boxes."""
+    """Trace ``model.init`` with shapes alone; our layers' parameters come out as `Ruled`."""
 
     def init(inputs: jax.Array) -> dict[str, Any]:
         key = jax.random.key(0)  # made inside the trace, so that not even this is compiled

@@ -36,7 +36,8 @@ class Conv(nn.Module):
         groups: of channels, independent of each other.
         use_bias: whether a bias is added.
         rule: of the kernel's first values.
-        bias_rule: likewise of the bias; uniform within 1 / sqrt(fan in) by default, as PyTorch.
+        bias_rule: of the bias's first values; uniform within 1 / sqrt(fan in) by default, as
+            PyTorch.
         dtype: of the computation.
     """
 
@@ -58,13 +59,13 @@ class Conv(nn.Module):
         shape = (k, k, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", by(self.rule), shape).astype(self.dtype)
         y = cpu_dispatch.conv(
-            valid_region.clear(x).astype(self.dtype),
+            valid_region.fill_padding(x).astype(self.dtype),
             kernel,
             stride=(self.stride, self.stride),
             padding=((p, p), (p, p)),
             groups=self.groups,
         )
-        valid_region.note(x, y, lambda size: (size + 2 * p - k) // self.stride + 1)
+        valid_region.record_size(x, y, lambda size: (size + 2 * p - k) // self.stride + 1)
         if self.use_bias:
             rule = self.bias_rule or FanInUniform(k * k * shape[2])
             y += self.param("bias", by(rule), (self.features,)).astype(self.dtype)[None, None, None]
@@ -109,9 +110,9 @@ class BatchNorm(nn.Module):
             )
         else:
             count *= lax.axis_size(self.axis)
-            # The variance of all is the mean of the devices' plus that of their means.
-            own = jnp.stack(cpu_dispatch.moments(x))
-            each_mean, each_variance = jnp.moveaxis(lax.all_gather(own, self.axis), 1, 0)
+            # The variance of all is the mean of the devices' variances plus that of their means.
+            moments = jnp.stack(cpu_dispatch.moments(x))
+            each_mean, each_variance = jnp.moveaxis(lax.all_gather(moments, self.axis), 1, 0)
             batch_mean = each_mean.mean(0)
             batch_variance = each_variance.mean(0) + each_mean.var(0)
             y = cpu_dispatch.normalise(
@@ -131,7 +132,7 @@ class Dense(nn.Module):
     Attributes:
         features: outputs.
         rule: of the kernel's first values; uniform within 1 / sqrt(fan in) by default, as PyTorch.
-        bias_rule: likewise of the bias.
+        bias_rule: of the bias's first values.
         dtype: of the computation; the input's by default.
     """
 
@@ -152,10 +153,10 @@ class Dense(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Drop values in training and scale up what stays (Srivastava et al. 2014).
+    """Drop values in training and scale up the others (Srivastava et al. 2014).
 
-    Each example has a mask of its own, a function of its row in the global batch (see
-    `deeper.rows`), so that neither the number of devices nor that of micro-batches changes it.
+    An example's mask is a function of its row in the global batch (see `deeper.rows`), so that it
+    depends neither on the number of devices nor on that of micro-batches.
 
     Attributes:
         rate: share that is dropped.
@@ -176,9 +177,9 @@ class Dropout(nn.Module):
 
 def _rows_of(count: int) -> Any:
     """Return the global numbers of so many rows: counted from 0 outside of a training step."""
-    known = rows.numbered()
-    if known is not None and len(known) == count:
-        return known
+    of_step = rows.current_rows()
+    if of_step is not None and len(of_step) == count:
+        return of_step
     return jnp.arange(count) + _first_row(count)
 
 
@@ -207,10 +208,10 @@ def max_pool(x: Maps, window: int, stride: int, padding: int = 0, ceil: bool = F
         (padding, padding + (_missing(size, window, stride, padding) if ceil else 0))
         for size in x.shape[1:3]
     )
-    cleared = valid_region.clear(x, -jnp.inf)
+    cleared = valid_region.fill_padding(x, -jnp.inf)
     y = cpu_dispatch.max_pool(cleared, (window, window), (stride, stride), (sides[0], sides[1]))
     outputs = _outputs_with_partial if ceil else _outputs
-    valid_region.note(x, y, lambda size: outputs(size, window, stride, padding))
+    valid_region.record_size(x, y, lambda size: outputs(size, window, stride, padding))
     return y
 
 
@@ -234,9 +235,11 @@ def _missing(size: int, window: int, stride: int, padding: int) -> int:
 def avg_pool(x: Maps, window: int, stride: int) -> Maps:
     """Mean under a square window, without padding."""
     require_size(x, window, f"{window}x{window} average pooling")
-    # By keyword: so a converter to ONNX, which takes its place, expects it.
-    y = nn.avg_pool(valid_region.clear(x), window_shape=(window, window), strides=(stride, stride))
-    valid_region.note(x, y, lambda size: _outputs(size, window, stride, 0))
+    # By keyword, as the ONNX converter that replaces this function expects.
+    y = nn.avg_pool(
+        valid_region.fill_padding(x), window_shape=(window, window), strides=(stride, stride)
+    )
+    valid_region.record_size(x, y, lambda size: _outputs(size, window, stride, 0))
     return y
 
 
@@ -258,55 +261,12 @@ def adaptive_avg_pool(x: Maps, size: int) -> Maps:
     return x
 
 
-def windows(x: Maps, size: tuple[int, int]) -> Maps:
-    """Cut every window out of the maps, at a distance of one from the next.
-
-    Args:
-        x: the maps.
-        size: rows and columns of a window.
-
-    Returns:
-        (batch * windows, rows, columns, channels): an image's windows follow each other.
-    """
-    rows, columns = size
-    down, along = x.shape[1] - rows + 1, x.shape[2] - columns + 1
-    if min(down, along) < 1:
-        raise UserError(
-            f"The images are too small: the dense layers look at maps of {rows}x{columns}, and get "
-            f"{x.shape[1]}x{x.shape[2]}. Take larger images."
-        )
-    taps = [x[:, i : i + down, j : j + along] for i in range(rows) for j in range(columns)]
-    return jnp.stack(taps, axis=3).reshape(-1, rows, columns, x.shape[3])
-
-
-def mean_of_windows(scores: Vectors, x: Maps, size: tuple[int, int]) -> Vectors:
-    """Return each image's mean over its windows.
-
-    Args:
-        scores: of all windows, in the order of `windows`.
-        x: the maps that they were cut out of.
-        size: rows and columns of a window.
-    """
-    down, along = x.shape[1] - size[0] + 1, x.shape[2] - size[1] + 1
-    grid = scores.reshape(len(x), down, along, -1)
-    found = valid_region.sizes_of(x)
-    if found is None:
-        return grid.mean((1, 2))
-    return _mean_inside(grid, found[0] - size[0] + 1, found[1] - size[1] + 1)
-
-
-def _mean_inside(x: Maps, rows: Any, columns: Any) -> Vectors:
-    """Mean over so many rows and columns of each map."""
-    total = jnp.where(valid_region.inside(x, rows, columns), x, 0).sum((1, 2))
-    return total / (rows * columns)[:, None]
-
-
 def global_avg_pool(x: Maps) -> Vectors:
     """Mean over each map, in float32 (Lin et al. 2013); over all axes but the first and last."""
-    found = valid_region.sizes_of(x)
-    if found is None:
+    size = valid_region.valid_size(x)
+    if size is None:
         return at_least_float32(x).mean(tuple(range(1, x.ndim - 1)))
-    return _mean_inside(at_least_float32(x), *found)
+    return valid_region.mean_of_valid(at_least_float32(x), *size)
 
 
 def local_response_norm(x: Maps, size: int, k: float, alpha: float, beta: float) -> Maps:

@@ -15,6 +15,7 @@ from deeper.kernels.precision import at_least_float32
 from deeper.models import layers, valid_region
 from deeper.models.initializers import FanInUniform, Rule, Uniform, by
 from deeper.models.layers import Conv, Dense, Maps, Vectors
+from deeper.models.windows import mean_of_windows, windows
 
 # Table I: which of the six maps of S2 each of the sixteen maps of C3 sees.
 C3_INPUTS = (
@@ -37,8 +38,8 @@ class LeNet5(nn.Module):
             map, and the rectifier is 1.7159 tanh(2x/3). Its radial-basis output with fixed
             bitmaps is a dense layer here.
         dtype: of the computation.
-        window: of the last map, which the dense layers look at one after the other; see
-            `fully_convolutional.over_whole_images`. None: they look at the whole map.
+        window: (height, width) of the windows of the last map that the dense layers are applied to;
+            see `fully_convolutional.over_whole_images`. None: they take the whole map.
     """
 
     classes: int
@@ -63,14 +64,14 @@ class LeNet5(nn.Module):
         self.sow("intermediates", "stage2_out", x)
         maps = x
         if self.window is not None:
-            x = layers.windows(maps, self.window)
+            x = windows(maps, self.window)
         x = layers.flatten(layers.adaptive_avg_pool(x, 5))
         x = squash(self._dense(120, "fc1", x))
         x = squash(self._dense(84, "fc2", x))
         logits = self._dense(self.classes, "fc3", at_least_float32(x))
         if self.window is None:
             return logits
-        return layers.mean_of_windows(logits, maps, self.window)
+        return mean_of_windows(logits, maps, self.window)
 
     def _rules(self, fan_in: int) -> dict[str, Rule]:
         rule = _paper_rule(fan_in) if self.paper else FanInUniform(fan_in)
@@ -131,12 +132,12 @@ class SparseConv(nn.Module):
         rows, columns = np.array(connections).T
         dense = jnp.zeros((k, k, x.shape[-1], outputs)).at[:, :, rows, columns].set(weights)
         y = cpu_dispatch.conv(
-            valid_region.clear(x).astype(self.dtype),
+            valid_region.fill_padding(x).astype(self.dtype),
             dense.astype(self.dtype),
             stride=(1, 1),
             padding=((0, 0), (0, 0)),
         )
-        valid_region.note(x, y, lambda size: size - k + 1)
+        valid_region.record_size(x, y, lambda size: size - k + 1)
         return y + bias.astype(self.dtype)[None, None, None]
 
 

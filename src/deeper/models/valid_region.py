@@ -1,12 +1,13 @@
-"""Images that fill their array in part, answered as if each were there alone.
+"""Batches of images of different sizes, padded at the bottom and right to one array.
 
-Photographs have a hundred shapes, and a program is compiled for each shape of its input. So an
-image lies in the upper left of an array that is a little larger. Every layer that looks at
-neighbours first clears what lies beyond the image, with what is around the image otherwise: zeros
-for a convolution, minus infinity for max pooling. It notes how far its own map reaches; means are
-taken as far as that. What is beyond has no part in the answer, whatever it is.
+A program is compiled for each shape of its input, and photographs have hundreds of shapes. So each
+image lies in the upper left of a slightly larger array. Every layer that looks at neighbours first
+fills the padding with what surrounds an image otherwise (zeros for a convolution, minus infinity
+for max pooling), and records the valid size of its output; means are taken over the valid part. An
+image's outputs are therefore those that it has alone, whatever lies in the padding.
 
-The layers of `deeper.models.layers` do so; a net made of others has to be given its images alone.
+The layers of `deeper.models.layers` do this; a net with other layers takes images of one size. The
+sizes are a context variable, so that a net's code is the same with and without them.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,75 +18,91 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int32
+from jaxtyping import Array, Bool, Float, Int32
 
-Size = Callable[[Any], Any]  # a map's rows or columns, given the image's: an int or an array
+# Rows or columns of the image -> valid rows or columns of a map; of ints and of arrays.
+SizeOfMap = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
-class _Images:
-    """What is known while a net is traced.
+class _PaddedImages:
+    """The images that a net is being traced for.
 
     Attributes:
         shape: (height, width) of the array.
         sizes: (height, width) of each image, int32 (batch, 2).
-        maps: shape of a map's array -> how far it reaches, given the image's size.
+        maps: (height, width) of a map's array -> its valid size as a function of the image's.
     """
 
     shape: tuple[int, int]
     sizes: Int32[Array, "batch 2"]
-    maps: dict[tuple[int, int], Size]
+    maps: dict[tuple[int, int], SizeOfMap]
 
 
-_current: ContextVar[_Images | None] = ContextVar("images", default=None)
+_images: ContextVar[_PaddedImages | None] = ContextVar("images", default=None)
 
 
 @contextmanager
-def images_of(shape: tuple[int, int], sizes: Int32[Array, "batch 2"]) -> Iterator[None]:
+def padded_images(shape: tuple[int, int], sizes: Int32[Array, "batch 2"]) -> Iterator[None]:
     """Trace a net for images that fill their array in part.
 
     Args:
         shape: (height, width) of the array.
-        sizes: (height, width) of each image, seven eighths of the array's at least.
+        sizes: (height, width) of each image, at least seven eighths of the array's.
     """
-    token = _current.set(_Images(shape, sizes, {shape: lambda size: size}))
+    token = _images.set(_PaddedImages(shape, sizes, {shape: lambda size: size}))
     try:
         yield
     finally:
-        _current.reset(token)
+        _images.reset(token)
 
 
-def sizes_of(x: Array) -> tuple[Any, Any] | None:
-    """Return how many rows and columns of each map are the image's; None where all are."""
-    images = _current.get()
+def valid_size(x: Array) -> tuple[Int32[Array, " batch"], Int32[Array, " batch"]] | None:
+    """Return the valid rows and columns of each map; None where there is no padding."""
+    images = _images.get()
     if images is None:
         return None
     size = images.maps[x.shape[1], x.shape[2]]
     return size(images.sizes[:, 0]), size(images.sizes[:, 1])
 
 
-def inside(x: Array, rows: Any, columns: Any) -> Bool[Array, "batch height width 1"]:
-    """Return which places are within so many rows and columns of each map."""
-    down = jnp.arange(x.shape[1])[None] < rows[:, None]
-    along = jnp.arange(x.shape[2])[None] < columns[:, None]
-    return down[:, :, None, None] & along[:, None, :, None]
+def _is_valid(
+    x: Array, rows: Int32[Array, " batch"], columns: Int32[Array, " batch"]
+) -> Bool[Array, "batch height width 1"]:
+    """Return which places of each map are valid, given the valid rows and columns."""
+    row_is_valid = jnp.arange(x.shape[1])[None] < rows[:, None]
+    column_is_valid = jnp.arange(x.shape[2])[None] < columns[:, None]
+    return row_is_valid[:, :, None, None] & column_is_valid[:, None, :, None]
 
 
-def clear(x: Array, beyond: float = 0.0) -> Array:
-    """Put a value wherever a map reaches beyond its image."""
-    found = sizes_of(x)
-    return x if found is None else jnp.where(inside(x, *found), x, jnp.asarray(beyond, x.dtype))
+def fill_padding(x: Array, value: float = 0.0) -> Array:
+    """Return maps with a value wherever there is padding."""
+    size = valid_size(x)
+    return x if size is None else jnp.where(_is_valid(x, *size), x, jnp.asarray(value, x.dtype))
 
 
-def note(before: Array, after: Array, size_after: Size) -> None:
-    """Note how far a layer's map reaches.
+def mean_of_valid(
+    x: Float[Array, "batch height width channels"],
+    rows: Int32[Array, " batch"],
+    columns: Int32[Array, " batch"],
+) -> Float[Array, "batch channels"]:
+    """Return the mean over the first rows and columns of each map."""
+    total = jnp.where(_is_valid(x, rows, columns), x, 0).sum((1, 2))
+    return total / (rows * columns)[:, None]
+
+
+def record_size(before: Array, after: Array, size_after: SizeOfMap) -> None:
+    """Record the valid size of a layer's output; without padding, do nothing.
 
     Args:
-        before: what the layer was given.
-        after: its map.
-        size_after: rows or columns of a map -> those that the layer makes of them.
+        before: the layer's input.
+        after: its output.
+        size_after: valid rows or columns of the input -> those of the output.
+
+    Raises:
+        ValueError: another map of the same shape has another valid size.
     """
-    images = _current.get()
+    images = _images.get()
     if images is None:
         return
     size_before = images.maps[before.shape[1], before.shape[2]]
@@ -94,9 +111,10 @@ def note(before: Array, after: Array, size_after: Size) -> None:
     def size(of_image: Any) -> Any:
         return size_after(size_before(of_image))
 
-    # Maps are known by their shape, which will do as long as all of one shape reach as far.
-    known = images.maps.setdefault(shape, size)
-    for whole in images.shape:
-        possible = np.arange(whole - whole // 8, whole + 1)
-        if (known(possible) != size(possible)).any():
-            raise ValueError(f"two maps of {shape[0]}x{shape[1]} reach differently far")
+    # Looked up by the map's shape, which is unambiguous if all maps of a shape have the same valid
+    # size, for every size that an image may have.
+    recorded = images.maps.setdefault(shape, size)
+    for full in images.shape:
+        possible = np.arange(full - full // 8, full + 1)
+        if (recorded(possible) != size(possible)).any():
+            raise ValueError(f"two maps of {shape[0]}x{shape[1]} have different valid sizes")

@@ -13,6 +13,7 @@ from deeper.kernels.precision import at_least_float32
 from deeper.models import layers
 from deeper.models.initializers import ZEROS, Normal
 from deeper.models.layers import BatchNorm, Conv, Dense, Dropout, Maps
+from deeper.models.windows import mean_of_windows, windows
 
 # 3x3 convolutions a stage; each stage ends with 2x2 max pooling.
 DEPTHS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -30,8 +31,8 @@ class VGG(nn.Module):
         hidden: width of the two hidden dense layers, 4096 in the paper.
         dropout: rate after the hidden layers.
         dtype: of the computation.
-        window: of the last map, which the dense layers look at one after the other; see
-            `fully_convolutional.over_whole_images`. None: they look at the whole map.
+        window: (height, width) of the windows of the last map that the dense layers are applied to;
+            see `fully_convolutional.over_whole_images`. None: they take the whole map.
     """
 
     stages: tuple[int, ...]
@@ -62,7 +63,7 @@ class VGG(nn.Module):
             self.sow("intermediates", f"stage{s}_out", x)
         maps = x
         if self.window is not None:
-            x = layers.windows(maps, self.window)
+            x = windows(maps, self.window)
         # Torchvision repeats a smaller map up to 7x7, which adds parameters and no information.
         x = layers.flatten(layers.adaptive_avg_pool(x, min(7, *x.shape[1:3])))
         for i in (1, 2):
@@ -74,7 +75,7 @@ class VGG(nn.Module):
         logits = last(at_least_float32(x))
         if self.window is None:
             return logits
-        return layers.mean_of_windows(logits, maps, self.window)
+        return mean_of_windows(logits, maps, self.window)
 
 
 def vgg(

@@ -21,6 +21,7 @@ from deeper.kernels.precision import at_least_float32
 from deeper.models import layers
 from deeper.models.initializers import ZEROS, Normal
 from deeper.models.layers import Conv, Dense, Dropout, Maps
+from deeper.models.windows import mean_of_windows, windows
 
 # Figure 3: (channels, kernel, stride, padding, normalised, pooled).
 PAPER = (
@@ -44,8 +45,8 @@ class ZFNet(nn.Module):
         hidden: width of the two hidden dense layers, 4096 in the paper.
         dropout: rate after the hidden layers.
         dtype: of the computation.
-        window: of the last map, which the dense layers look at one after the other; see
-            `fully_convolutional.over_whole_images`. None: they look at the whole map.
+        window: (height, width) of the windows of the last map that the dense layers are applied to;
+            see `fully_convolutional.over_whole_images`. None: they take the whole map.
     """
 
     classes: int
@@ -74,7 +75,7 @@ class ZFNet(nn.Module):
             self.sow("intermediates", f"stage{i}_out", x)
         maps = x
         if self.window is not None:
-            x = layers.windows(maps, self.window)
+            x = windows(maps, self.window)
         x = layers.flatten(layers.adaptive_avg_pool(x, min(6, *x.shape[1:3])))
         for i in (1, 2):
             dense = Dense(self.hidden, **rules, dtype=self.dtype, name=f"fc{i}")
@@ -82,7 +83,7 @@ class ZFNet(nn.Module):
         logits = Dense(self.classes, **rules, name="fc3")(at_least_float32(x))
         if self.window is None:
             return logits
-        return layers.mean_of_windows(logits, maps, self.window)
+        return mean_of_windows(logits, maps, self.window)
 
 
 def zfnet(
