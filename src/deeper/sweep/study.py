@@ -35,12 +35,14 @@ class Study:
         mode: that its runs are made in.
         directory: where its run directories are.
         arms: every arm with every seed.
+        config_directories: of the user's YAML files.
     """
 
     name: str
     mode: str
     directory: Path
     arms: tuple[Arm, ...]
+    config_directories: tuple[Path | str, ...] = ()
 
     def __repr__(self) -> str:
         """Return a line."""
@@ -99,7 +101,7 @@ class Study:
             UserError: no run is finished.
         """
         definition = self.arms[0].config.plain()["study"]
-        return make_report(self.directory, definition, self.mode)
+        return make_report(self.directory, definition, self.mode, self.config_directories)
 
 
 def study(name: str, *overrides: str, directories: Sequence[Path | str] = ()) -> Study:
@@ -119,7 +121,13 @@ def study(name: str, *overrides: str, directories: Sequence[Path | str] = ()) ->
     first = arms[0].config
     if first.study is None:
         raise UserError(f"study={name} is no study: name one of conf/study.")
-    return Study(str(first.study.name), first.mode.name, arms[0].directory.parent, tuple(arms))
+    return Study(
+        name=str(first.study.name),
+        mode=first.mode.name,
+        directory=arms[0].directory.parent,
+        arms=tuple(arms),
+        config_directories=tuple(directories),
+    )
 
 
 def _refuse(names: Sequence[str], total: int, what: str) -> None:
