@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,11 @@ BY_DIRECTORY = ("arm", "detached")
 # What the system says of a place that a person has to mend.
 REFUSALS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, *FULL)
 HELP = ("-h", "--help")
+# Hydra's options that have a value after them.
+WITH_VALUE = (
+    "--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c",
+    "--package", "-p", "--info", "-i",
+)  # fmt: skip
 
 
 def main() -> int:
@@ -56,8 +61,10 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):
             # File names need not be text, and a terminal need not know all characters.
             stream.reconfigure(errors="backslashreplace")
-    verb = sys.argv[1] if sys.argv[1:] else ""
-    log = verb in ("train", *BY_DIRECTORY) or sys.argv[1:3] == ["sweep", "resume"]
+    _, words = split_options(sys.argv[1:])
+    log = words[:1] in (["train"], *([verb] for verb in BY_DIRECTORY)) or (
+        words[:2] == ["sweep", "resume"]
+    )
     with lasting(log=log):
         try:
             status = _main()
@@ -68,11 +75,12 @@ def main() -> int:
 
 
 def _main() -> int:
-    verb, *rest = sys.argv[1:] or ["--help"]
+    options, words = split_options(sys.argv[1:])
+    verb, *rest = words or options or ["--help"]
     if verb == "--version":
         return _show(f"deeper {deeper.__version__}")
     if verb == "help" and rest:
-        verb, rest = rest[0], [*rest[1:], "--help"]
+        verb, rest, options = rest[0], rest[1:], ["--help"]
     if verb in (*HELP, "help"):
         return _show(_usage())
     if verb not in (*VERBS, *BY_DIRECTORY):
@@ -82,9 +90,9 @@ def _main() -> int:
         return ExitCode.USER_ERROR
     if [verb, *rest[:1]] == ["inspect", "conv"]:
         verb, rest = "convolution", rest[1:]
-    if verb == "sweep" and rest and "=" not in rest[0] and not rest[0].startswith("-"):
+    if verb == "sweep" and rest and "=" not in rest[0]:
         rest = [f"action={rest[0]}", *rest[1:]]
-    if verb not in BY_DIRECTORY and any(word in HELP for word in rest):
+    if verb not in BY_DIRECTORY and any(word in HELP for word in options):
         return _show(help_of(verb, conf_directory()))
     set_flags()
     # Keeps XLA's C++ log to errors; a warning there has no line number that a reader could use.
@@ -92,7 +100,25 @@ def _main() -> int:
     module = importlib.import_module(f"deeper.cli.{verb}")
     if verb in BY_DIRECTORY:
         return _run_in_directory(verb, module.run, rest)
-    return _run_app(verb, module.run, rest)
+    return _run_app(verb, module.run, [*options, *rest])
+
+
+def split_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the options of a command line, with their values, and its other words.
+
+    Hydra wants all overrides in one piece; here options may stand anywhere between them.
+    """
+    options: list[str] = []
+    words: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
+        if word in WITH_VALUE:
+            options.extend([word, *([value] if (value := next(rest, None)) is not None else [])])
+        elif word.startswith("-"):
+            options.append(word)
+        else:
+            words.append(word)
+    return options, words
 
 
 def _usage() -> str:
