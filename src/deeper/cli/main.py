@@ -154,7 +154,7 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
     def app(config: Any) -> None:
         try:
             there = set(config.keys())  # those without a value too, which `in` leaves out
-            keys = [one.name for one in fields(VERB_KEYS[verb]) if one.name in there]
+            keys = [key.name for key in fields(VERB_KEYS[verb]) if key.name in there]
             for key, value in read_keys(verb, {key: _value(config, key) for key in keys}).items():
                 config[key] = value  # a number in place of a text that spells it
             status = run(config) or ExitCode.FINISHED
@@ -223,8 +223,8 @@ def tell(error: BaseException) -> int:
         )
         return ExitCode.USER_ERROR
     if isinstance(error, ValueError) and str(error).startswith(NULL_GROUP):
-        given = " ".join(word for word in sys.argv[1:] if word.endswith("=null"))
-        print(f"deeper: {given}: a group needs a file; leave it out, or name one.", file=sys.stderr)
+        null = " ".join(word for word in sys.argv[1:] if word.endswith("=null"))
+        print(f"deeper: {null}: a group needs a file; leave it out, or name one.", file=sys.stderr)
         return ExitCode.USER_ERROR
     traceback.print_exception(error)
     return ExitCode.FAILED

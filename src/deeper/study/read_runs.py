@@ -70,13 +70,13 @@ class Collection:
 
     def _given(self, places: bool) -> list[str]:
         """Return the overrides that all runs were given, but for what makes an arm or a seed."""
-        told = ("study", "mode", "runs", "seed", *LAUNCHING, *self.study.arms)
+        elsewhere = ("study", "mode", "runs", "seed", *LAUNCHING, *self.study.arms)
         runs = [run for run in self.finished if run.words] or self.finished
         common = set.intersection(*(set(run.overrides.items()) for run in runs)) if runs else set()
         words = []
         for word in runs[0].words if runs else ():
             [(key, value)] = of_overrides([word]).items()
-            if (key, value) not in common or key in told:
+            if (key, value) not in common or key in elsewhere:
                 continue
             if changes_no_number(key) and not places:
                 continue
@@ -167,8 +167,8 @@ def _nothing(
 
 def _arm_name(label: str, rest: Mapping[str, Any]) -> str:
     # An arm that is called as its net is needs no other name.
-    told = [f"{k}={spelled(v)}" for k, v in rest.items() if v is not None and v != label]
-    return " ".join([label, *told])
+    settings = [f"{k}={spelled(v)}" for k, v in rest.items() if v is not None and v != label]
+    return " ".join([label, *settings])
 
 
 def missing_runs(study: Study, runs: Sequence[Run]) -> list[tuple[str, int]]:
@@ -189,10 +189,10 @@ def missing_runs(study: Study, runs: Sequence[Run]) -> list[tuple[str, int]]:
 def _supersede(runs: list[Run]) -> None:
     """Let one run count for an arm and seed: the newest, whatever became of it.
 
-    A changed config gives a run a directory of its own, so an old one may lie beside the new. An
-    older run of another config never stands in for a newer one that diverged, is damaged or goes
-    on: it would answer for a config that was given up. Of one config, a finished run counts before
-    a newer one that has no result.
+    A changed config gives a run another directory, so that directories of old configs may be there
+    too. A finished run of an old config does not replace a newer run that diverged, is damaged or
+    is not finished. Of runs of the same config, a finished one counts before a newer one without a
+    result.
     """
     groups: dict[tuple[str, int | None], list[Run]] = {}
     for run in runs:

@@ -64,8 +64,8 @@ def freeze(kind: str, runs: Path) -> Code:
     if kind not in KINDS:
         raise UserError(f"code={kind} is unknown; choose {' or '.join(KINDS)}.")
     version = code_version(root())
-    diff, own = version["git_diff"], digest()
-    parts = "\0".join([own, str(version["git_commit"]), diff or ""])
+    diff, of_files = version["git_diff"], digest()
+    parts = "\0".join([of_files, str(version["git_commit"]), diff or ""])
     name = hashlib.sha256(parts.encode()).hexdigest()[:12]
     place = runs.absolute() / ".code" / (name if kind == "snapshot" else f"{name}-diff")
     if kind == "snapshot" and os.pathsep in str(place):
@@ -77,7 +77,7 @@ def freeze(kind: str, runs: Path) -> Code:
         _write(place, version, copy=kind == "snapshot")
     return Code(
         root=str(place) if kind == "snapshot" else None,
-        digest=own,
+        digest=of_files,
         git_commit=version["git_commit"],
         git_dirty=version["git_dirty"],
         diff=str(place / FROZEN_DIFF) if diff else None,

@@ -115,9 +115,8 @@ def study(name: str, *overrides: str, directories: Sequence[Path | str] = ()) ->
     Raises:
         UserError: there is no such study, or an override is not allowed.
     """
-    words = [override("study", name), *overrides]
-    composed = configure_sweep(*words, directories=directories)
-    arms = arms_of([config for _, config in composed], [given for given, _ in composed])
+    composed = configure_sweep(override("study", name), *overrides, directories=directories)
+    arms = arms_of([config for _, config in composed], [words for words, _ in composed])
     first = arms[0].config
     if first.study is None:
         raise UserError(f"study={name} is no study: name one of conf/study.")
