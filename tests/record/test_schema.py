@@ -17,7 +17,8 @@ def test_what_a_run_was_given_is_read_from_its_record_and_not_from_a_command(tmp
 
 def test_a_run_of_before_overrides_were_recorded_has_its_commands(tmp_path):
     command = "deeper train model.depth=20 seed=3"
-    path = write_net(tmp_path, True, 20, 0, 1.0, facts={"command": command, "overrides": None})
+    facts = {"command": command, "overrides": None}
+    path = write_net(tmp_path, True, 20, 0, 1.0, facts=facts, environment={"overrides": None})
     assert read_run(path).words == ["model.depth=20", "seed=3"]
 
 

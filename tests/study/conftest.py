@@ -1,5 +1,6 @@
 """Synthetic studies: run directories as training leaves them, without the training."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+from deeper.config.compose import configure
 from deeper.study.report import make_report
 
 DEPTHS = (8, 14, 20, 32, 44)
@@ -42,6 +44,24 @@ DEFINITION = {
 }
 
 
+@functools.cache
+def frozen_config() -> str:
+    """Return the config of a run of a study in quick mode, as `deeper train` freezes it."""
+    net = ("model=resnet", "model.depth=20", "optimizer.learning_rate=0.1")
+    config = configure("study=depth_fashion", "mode=quick", *net)
+    return json.dumps(config.plain())
+
+
+def with_changes(values, changes):
+    """Return a config with other values; a section is changed and not replaced."""
+    return values | {
+        key: with_changes(values[key], value)
+        if isinstance(value, dict) and isinstance(values.get(key), dict)
+        else value
+        for key, value in changes.items()
+    }
+
+
 def write_run(
     root, label, seed, error, *, depth=None, residual=None, status="finished", study=None,
     macs=None, config=None, environment=None, name="0123abcd", overrides="", facts=None,
@@ -49,17 +69,18 @@ def write_run(
     """Write one run directory; ``status`` is finished, diverged or unfinished."""
     path = root / f"{label}-s{seed}-{name}"
     path.mkdir(parents=True)
-    command = f"'deeper train' seed={seed} {overrides} study=depth_test mode=quick"
-    stated = {
+    given = ["study=depth_test", "mode=quick", f"seed={seed}", *overrides.split()]
+    command = f"'deeper train' {' '.join(given)}"
+    changes = {
         "label": label,
         "seed": seed,
         "model": {"depth": depth, "residual": residual},
-        "optimizer": {"learning_rate": 0.1},
-        "mode": {"name": "quick"},
-        "study": DEFINITION if study is None else study,
-        **(config or {}),
+        "choices": {"model": label.rstrip("0123456789"), "study": "depth_test"},
     }
-    (path / "config.yaml").write_text(yaml.safe_dump(stated))
+    stated = with_changes(json.loads(frozen_config()), changes)
+    stated["study"] = DEFINITION if study is None else study
+    stated = with_changes({**stated, "config_hash": name}, config or {})
+    (path / "config.yaml").write_text(yaml.safe_dump(stated, sort_keys=False))
     about = {
         "git_commit": "c0ffee0123456789",
         "git_dirty": False,
@@ -68,7 +89,8 @@ def write_run(
         "cpu": "A processor",
         "started": "2026-01-01T00:00:00+00:00",
         "command": command,
-        "run": {"steps": 100},
+        "overrides": given,
+        "run": {"steps": 100, "batch_size": 8},
         **(environment or {}),
     }
     (path / "environment.json").write_text(json.dumps(about))
@@ -98,6 +120,7 @@ def write_run(
         "config_hash": name,
         "git_commit": about["git_commit"],
         "command": command,
+        "overrides": given,
         **(facts or {}),
     }
     if status == "diverged":

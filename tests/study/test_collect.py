@@ -1,6 +1,7 @@
 """Run directories in every state they can be in."""
 
 import json
+import shlex
 import shutil
 
 import pytest
@@ -272,3 +273,23 @@ def test_what_changes_no_number_is_no_difference(tmp_path):
             },
         )  # fmt: skip
     assert warnings(collect(tmp_path)) == []
+
+
+def test_the_command_repeats_what_all_runs_were_given(tmp_path):
+    root = tmp_path / "my runs" / "depth_test"
+    for seed, more in ((0, ""), (1, "train.ema=0.9")):
+        path = write_net(root, True, 8, seed, 10.0)
+        result = json.loads((path / "result.json").read_text())
+        words = ["study=depth_test", "mode=quick", f"seed={seed}", "model.depth=8"]
+        result["overrides"] = [*words, "data.dir='/my data'", "train.epochs=2", "jobs=3"] + (
+            [more] if more else []
+        )
+        (path / "result.json").write_text(json.dumps(result))
+    collection = collect(root, config_directories=["/my conf"])
+    assert shlex.split(collection.command()) == [
+        "deeper", "train", "-m", "study=depth_test", "mode=quick", "data.dir='/my data'",
+        "train.epochs=2", f"runs={tmp_path}/my runs", "--config-dir", "/my conf",
+    ]  # fmt: skip
+    # What is published names no directory of the machine.
+    published = collection.command(places=False)
+    assert published == "deeper train -m study=depth_test mode=quick train.epochs=2"

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from omegaconf import OmegaConf
 
-from deeper.cli.report import run
+from deeper.cli.report import write_and_show
 from deeper.errors import UserError
 from deeper.study.report import make_report, update_readme
 from tests.cli.test_config import compose_train
@@ -132,7 +132,7 @@ def test_the_command_prints_the_summary_and_ends_with_the_page(report, tmp_path,
     readme = tmp_path / "README.md"
     readme.write_text(MARKED)
     root = report.page.parents[1]
-    run(command_config(root, DEFINITION, readme=str(readme)))
+    write_and_show(command_config(root, DEFINITION, readme=str(readme)))
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == str(report.page)
     assert "parameters" in lines[0]
@@ -144,7 +144,7 @@ def test_the_command_prints_the_summary_and_ends_with_the_page(report, tmp_path,
 
 def test_the_command_wants_a_study(tmp_path):
     with pytest.raises(UserError, match="deeper report study="):
-        run(command_config(tmp_path, None))
+        write_and_show(command_config(tmp_path, None))
 
 
 def test_quotes_in_a_label_end_no_attribute(tmp_path):
@@ -158,7 +158,7 @@ def test_quotes_in_a_label_end_no_attribute(tmp_path):
 def test_what_a_study_leaves_open_is_taken_from_its_runs(report):
     arms = DEFINITION["arms"] | {"model": "${nets}"}
     study = DEFINITION | {"title": "On ${data.name}", "arms": arms}
-    run(command_config(report.page.parents[1], study, data={"name": "???"}, nets="???"))
+    write_and_show(command_config(report.page.parents[1], study, data={"name": "???"}, nets="???"))
     page = report.page.read_text()
     assert DEFINITION["title"] in page
     assert "30 of 30 runs are finished" in page
@@ -177,5 +177,5 @@ def test_the_study_on_own_photographs_is_reported_without_naming_them(tmp_path):
     config = compose_train(*given)
     OmegaConf.set_struct(config, False)
     config.readme = None
-    run(config)
+    write_and_show(config)
     assert "from scratch" in (study / "report.html").read_text()

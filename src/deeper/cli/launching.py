@@ -58,13 +58,13 @@ def _read(
 ) -> tuple[list[RunConfig], list[Sequence[str]], list[tuple[str, str]]]:
     """Return the configs with their overrides, and of each wrong one its overrides and what is."""
     configs, words, mistakes = [], [], []
-    for config, given in zip(composed, overrides, strict=True):
+    for config, of_run in zip(composed, overrides, strict=True):
         try:
             configs.append(run_config(config, config.hydra))
         except UserError as error:
-            mistakes.append((" ".join(given), str(error)))
+            mistakes.append((" ".join(of_run), str(error)))
         else:
-            words.append(given)
+            words.append(of_run)
     return configs, words, mistakes
 
 

@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,11 @@ OF_A_RUN = ("inspect", "prepare", "doctor")
 # What the system says of a place that a person has to mend.
 REFUSALS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, *FULL)
 HELP = ("-h", "--help")
+# Hydra's options that have a value after them.
+WITH_VALUE = (
+    "--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c",
+    "--package", "-p", "--info", "-i",
+)  # fmt: skip
 
 
 def main() -> int:
@@ -57,8 +62,10 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):
             # File names need not be text, and a terminal need not know all characters.
             stream.reconfigure(errors="backslashreplace")
-    verb = sys.argv[1] if sys.argv[1:] else ""
-    log = verb in ("train", *BY_DIRECTORY) or sys.argv[1:3] == ["sweep", "resume"]
+    _, words = split_options(sys.argv[1:])
+    log = words[:1] in (["train"], *([verb] for verb in BY_DIRECTORY)) or (
+        words[:2] == ["sweep", "resume"]
+    )
     with lasting(log=log):
         try:
             status = _main()
@@ -69,11 +76,12 @@ def main() -> int:
 
 
 def _main() -> int:
-    verb, *rest = sys.argv[1:] or ["--help"]
+    options, words = split_options(sys.argv[1:])
+    verb, *rest = words or options or ["--help"]
     if verb == "--version":
         return _show(f"deeper {deeper.__version__}")
     if verb == "help" and rest:
-        verb, rest = rest[0], [*rest[1:], "--help"]
+        verb, rest, options = rest[0], rest[1:], ["--help"]
     if verb in (*HELP, "help"):
         return _show(_usage())
     if verb not in (*VERBS, *BY_DIRECTORY):
@@ -83,16 +91,34 @@ def _main() -> int:
         return ExitCode.USER_ERROR
     if [verb, *rest[:1]] == ["inspect", "conv"]:
         verb, rest = "convolution", rest[1:]
-    if verb == "sweep" and rest and "=" not in rest[0] and not rest[0].startswith("-"):
+    if verb == "sweep" and rest and "=" not in rest[0]:
         rest = [f"action={rest[0]}", *rest[1:]]
-    if verb not in BY_DIRECTORY and any(word in HELP for word in rest):
+    if verb not in BY_DIRECTORY and any(word in HELP for word in options):
         return _show(help_of(verb, conf_directory()))
     # Keeps XLA's C++ log to errors; a warning there has no line number that a reader could use.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     module = importlib.import_module(f"deeper.cli.{verb}")
     if verb in BY_DIRECTORY:
         return _run_in_directory(verb, module.run, rest)
-    return _run_app(verb, module.run, rest)
+    return _run_app(verb, module.run, [*options, *rest])
+
+
+def split_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the options of a command line, with their values, and its other words.
+
+    Hydra wants all overrides in one piece; here options may stand anywhere between them.
+    """
+    options: list[str] = []
+    words: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
+        if word in WITH_VALUE:
+            options.extend([word, *([value] if (value := next(rest, None)) is not None else [])])
+        elif word.startswith("-"):
+            options.append(word)
+        else:
+            words.append(word)
+    return options, words
 
 
 def _usage() -> str:
@@ -128,7 +154,7 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
     def app(config: Any) -> None:
         try:
             there = set(config.keys())  # those without a value too, which `in` leaves out
-            keys = [one.name for one in fields(VERB_KEYS[verb]) if one.name in there]
+            keys = [key.name for key in fields(VERB_KEYS[verb]) if key.name in there]
             for key, value in read_keys(verb, {key: _value(config, key) for key in keys}).items():
                 config[key] = value  # a number in place of a text that spells it
             if verb in OF_A_RUN:
@@ -201,8 +227,8 @@ def tell(error: BaseException) -> int:
         )
         return ExitCode.USER_ERROR
     if isinstance(error, ValueError) and str(error).startswith(NULL_GROUP):
-        given = " ".join(word for word in sys.argv[1:] if word.endswith("=null"))
-        print(f"deeper: {given}: a group needs a file; leave it out, or name one.", file=sys.stderr)
+        null = " ".join(word for word in sys.argv[1:] if word.endswith("=null"))
+        print(f"deeper: {null}: a group needs a file; leave it out, or name one.", file=sys.stderr)
         return ExitCode.USER_ERROR
     traceback.print_exception(error)
     return ExitCode.FAILED

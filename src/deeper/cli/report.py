@@ -1,14 +1,17 @@
 """``deeper report study=NAME``: tables, figures and a page from the run directories alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 from rich.console import Console
 
 from deeper.cli.output_files import check_file
 from deeper.cli.terminal import open_console, tables
+from deeper.config.compose import directories_of
 from deeper.config.identity import study_directory
 from deeper.errors import UserError
 from deeper.study.read_runs import LEFT_OPEN
@@ -18,13 +21,23 @@ from deeper.study.tables import headings, spread_words, summary_rows
 
 def run(config: DictConfig) -> None:
     """Make a study's report, print its summary, and as the last line the page's path."""
+    write_and_show(config, directories_of(HydraConfig.get()))
+
+
+def write_and_show(config: DictConfig, directories: Sequence[Path] = ()) -> None:
+    """Do so; see `run`.
+
+    Args:
+        config: of the command.
+        directories: of the user's YAML files, for the commands that are shown.
+    """
     if config.study is None:
         raise UserError("Say which study: deeper report study=depth_fashion.")
     if config.readme is not None:
         check_file(Path(config.readme), "readme")
     study = _stated(config)
     directory = study_directory(config.runs, study, config.mode.name)
-    report = make_report(directory, study, config.mode.name)
+    report = make_report(directory, study, config.mode.name, directories)
     console = open_console()
     _show(report, console)
     if config.readme is not None:
@@ -64,5 +77,5 @@ def _show(report: Report, console: Console) -> None:
     for finding in report.findings:
         console.print(f"- {finding.claim} {finding.verdict.capitalize()}.")
     if not collection.complete:
-        console.print(f"\nTo run what lacks: {collection.command()}", soft_wrap=True)
+        console.print(f"\nTo run what is missing: {collection.command()}", soft_wrap=True)
     console.print()

@@ -19,10 +19,10 @@ COLOURS = {
 def summary(states: Sequence[State]) -> str:
     """Return in a line how many arms are in which state."""
     counts = Counter(state.word for state in states)
-    told = [f"{counts[word]} {word}" for word in WORDS if counts[word]]
+    parts = [f"{counts[word]} {word}" for word in WORDS if counts[word]]
     speeds = [s.images_per_second for s in states if s.word == "running" and s.images_per_second]
     speed = f"; {sum(speeds):,.0f} img/s together" if speeds else ""
-    return f"{len(states)} arms: {', '.join(told)}{speed}"
+    return f"{len(states)} arms: {', '.join(parts)}{speed}"
 
 
 def table(states: Sequence[State], *, everything: bool) -> Group:
@@ -47,10 +47,10 @@ def table(states: Sequence[State], *, everything: bool) -> Group:
 
 def _failure(state: State, everything: bool) -> Text:
     facts = [_step(state), f"{state.starts} starts" if state.starts > 1 else "", _job(state)]
-    told = ", ".join(fact for fact in facts if fact)
+    note = ", ".join(fact for fact in facts if fact)
     return Text.assemble(
         (state.word, COLOURS[state.word]),
-        f"  {state.name}" + (f" ({told})" if told else "") + f"\n  {state.remark}",
+        f"  {state.name}" + (f" ({note})" if note else "") + f"\n  {state.remark}",
         no_wrap=not everything,
         overflow="fold" if everything else "ellipsis",
     )

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +18,7 @@ from deeper.config.identity import study_directory
 from deeper.config.schema import RunConfig
 from deeper.config.verbs import read_launcher
 from deeper.errors import ExitCode, UserError
-from deeper.record.atomic_files import read_json
-from deeper.record.schema import ENVIRONMENT
+from deeper.record.schema import read_run
 from deeper.sweep import slurm_queue
 from deeper.sweep.code_snapshot import Code, freeze
 from deeper.sweep.status import ALIVE, TO_RESUME, State, runs_in, states_of
@@ -60,8 +58,8 @@ def run(config: DictConfig) -> int:
 
 def _names_a_sweep() -> bool:
     """Whether the command says whose arms it means, rather than leaving it to the defaults."""
-    given = [word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task]
-    return bool({"study", "runs"} & set(given))
+    keys = [word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task]
+    return bool({"study", "runs"} & set(keys))
 
 
 def _order(state: State) -> tuple[str, int, str]:
@@ -113,11 +111,7 @@ def _arm(state: State) -> "Arm":
     if submission is not None:
         return Arm(state.name, state.directory, frozen, submission.overrides, submission.cwd)
     # `deeper train`, by hand: its overrides stand in the record.
-    record = read_json(state.directory / ENVIRONMENT) or {}
-    given = record.get("overrides")
-    if given is None:  # of runs that recorded the command alone
-        given = shlex.split(record.get("command") or "")[2:]
-    return Arm(state.name, state.directory, frozen, given)
+    return Arm(state.name, state.directory, frozen, read_run(state.directory).words)
 
 
 def _how(state: State, config: DictConfig, frozen: RunConfig) -> tuple[str, dict[str, Any], Code]:
@@ -132,15 +126,15 @@ def _how(state: State, config: DictConfig, frozen: RunConfig) -> tuple[str, dict
                 f"{code.root}, the code of {state.name}, is gone: code=snapshot goes on with the "
                 "code as it is now."
             )
-    given = _given_launcher(config)
-    if given is not None:
-        return (*given, code)
+    launcher = _named_launcher(config)
+    if launcher is not None:
+        return (*launcher, code)
     if submission is not None:
         return submission.launcher, submission.settings, code
     return "local", {"jobs": config.jobs}, code
 
 
-def _given_launcher(config: DictConfig) -> tuple[str, dict[str, Any]] | None:
+def _named_launcher(config: DictConfig) -> tuple[str, dict[str, Any]] | None:
     """Return the launcher that the command line names, with its settings."""
     hydra = HydraConfig.get()
     if not any(word.startswith("hydra/launcher=") for word in hydra.overrides.hydra):

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from deeper import version
 from deeper.platform_support import core_count, cpu_name
 from deeper.record.atomic_files import read_json
 from deeper.version import RELEASE, commit, git
@@ -54,7 +55,7 @@ def code_version(root: Path) -> dict[str, Any]:
         diff = diff_file.read_text(encoding="utf-8") if diff_file.is_file() else None
         return frozen | {"git_diff": diff}
     if not (root / ".git").exists():
-        built = commit()
+        built = commit() if root == version.PACKAGE.parents[1] else None
         if built is not None:
             return {"git_commit": built[0], "git_dirty": built[1], "git_diff": None}
         return _unknown(f"{root} is no checkout")

@@ -1,17 +1,17 @@
 """One process at a time on a directory, also where several machines share its file system.
 
-Two things hold a directory, for neither is enough:
+A directory is held by two means, since neither is enough alone:
 
-- flock(2) on the file ``lock``. The kernel lets go of it when its holder ends, however it ends.
-  NFS and Lustre (mounted with -o flock) carry it between machines; other file systems keep it to
-  one machine, or have no such thing.
-- A lease, the file ``lock.N``: it says who holds the directory, and a thread of the holder renews
-  its time. One that was not renewed for `LEASE` seconds has run out. Whoever takes the directory
-  over creates ``lock.(N+1)``, which the file system grants to one alone, and removes ``lock.N``; a
-  holder that was only suspended finds its lease gone and stops before it writes again.
+- flock(2) on the file ``lock``. The kernel releases it when the process ends, however it ends.
+  NFS and Lustre (mounted with -o flock) carry it between machines; other file systems keep it
+  within one machine, or do not support it.
+- A lease, the file ``lock.N``. It names the holder, and a thread of the holder renews its
+  modification time. A lease that was not renewed for `LEASE` seconds has expired. A process that
+  takes over an expired lease creates ``lock.(N+1)`` exclusively and removes ``lock.N``; a holder
+  that was only suspended finds its lease gone and stops before it writes again.
 
-All times that are compared are the file system's, whose clock need not be this machine's. A lease
-is no fence: a write that had begun when its holder was suspended ends when it wakes.
+All times that are compared are the file system's, whose clock may differ from this machine's. The
+lease is not a fencing token: a write in progress when its holder was suspended still completes.
 """
 
 import errno

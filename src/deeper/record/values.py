@@ -1,4 +1,4 @@
-"""One spelling for each value, so that values are compared and not how they were typed."""
+"""One spelling for each value, so that 0.10, 1e-1 and 0.1 compare as equal."""
 
 import re
 from collections.abc import Mapping
@@ -53,5 +53,5 @@ def _number(value: float) -> str:
 
 def of_overrides(overrides: list[str] | tuple[str, ...]) -> dict[str, str]:
     """Return what overrides set: key -> value in its one spelling."""
-    given = (word.lstrip("+").split("=", 1) for word in overrides if "=" in word)
-    return {key: spelled(value) for key, value in given}
+    pairs = (word.lstrip("+").split("=", 1) for word in overrides if "=" in word)
+    return {key: spelled(value) for key, value in pairs}

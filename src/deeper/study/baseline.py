@@ -22,12 +22,12 @@ ABSENT = "–"
 def cells(collection: Collection) -> dict[Any, dict[str, Cell]]:
     """Return the finished runs by x, line and seed; x rises, lines stand as the study has them."""
     study = collection.study
-    found: dict[Any, dict[str, Cell]] = {}
+    cells: dict[Any, dict[str, Cell]] = {}
     for run in collection.finished:
         x, line = run.value(study.x), run.value(study.line or "label")
         if run.seed is not None:
-            found.setdefault(x, {}).setdefault(spelled(line), {})[run.seed] = run
-    return dict(sorted(found.items()))
+            cells.setdefault(x, {}).setdefault(spelled(line), {})[run.seed] = run
+    return dict(sorted(cells.items()))
 
 
 def difference(cell: Cell, base: Cell, metric: str, comparisons: int = 1) -> Mean | None:
@@ -44,7 +44,7 @@ def difference(cell: Cell, base: Cell, metric: str, comparisons: int = 1) -> Mea
         for seed, run in sorted(cell.items())
         if seed in base
     ]
-    values = [one - other for one, other in pairs if one is not None and other is not None]
+    values = [a - b for a, b in pairs if a is not None and b is not None]
     return mean_of(values, comparisons) if values else None
 
 
@@ -136,12 +136,12 @@ def difference_figure(collection: Collection) -> Figure | None:
     number = max(1, comparisons(collection))
 
     def gaps(line: str) -> dict[Any, Mean]:
-        found = {
+        gaps = {
             x: difference(lines[line], lines[spelled(study.base)], study.metric, number)
             for x, lines in by_x.items()
             if line in lines
         }
-        return {x: gap for x, gap in found.items() if gap is not None}
+        return {x: gap for x, gap in gaps.items() if gap is not None}
 
     order = sorted(names, key=lambda line: -sum(g.mean for g in gaps(line).values()))
     figure = Figure(figsize=(2.2 + 2.4 * len(by_x), 1.4 + 0.34 * len(order)), layout="constrained")

@@ -1,4 +1,4 @@
-"""Whether what a study's definition names is there in its runs, made or only planned."""
+"""Checks of a study's definition against its runs, which may be finished or only planned."""
 
 import difflib
 from collections.abc import Mapping, Sequence

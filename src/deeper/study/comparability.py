@@ -43,10 +43,10 @@ def warnings(collection: Collection) -> list[str]:
     out += _recipes(collection)
     superseded = [run for run in collection.runs if run.status == "superseded"]
     if superseded:
-        told = "; ".join(f"{run.path.name}: {run.note}" for run in superseded)
+        listed = "; ".join(f"{run.path.name}: {run.note}" for run in superseded)
         out.append(
             "Of several runs of one arm and seed, which differ in their configs, the newest one "
-            f"counts, whatever became of it. Left out are {told}."
+            f"counts, whatever became of it. Left out are {listed}."
         )
     return out
 
@@ -80,19 +80,19 @@ def _recipes(collection: Collection) -> Iterable[str]:
     """
     arms = collection.study.arms
     seen: dict[str, dict[Any, Counter[str]]] = {}
-    own: set[str] = set()  # keys whose value is not the run's seed
+    independent: set[str] = set()  # keys whose value is not the run's seed
     for run in collection.finished:
         for key, value in _flat(run.config):
             if key in arms or key in OWN or changes_no_number(key):
                 continue
             if value != run.seed:
-                own.add(key)
+                independent.add(key)
             groups = [arm for arm in arms if arm == "arm" or f"{key}.".startswith(f"{arm}.")]
             group = tuple(str(run.setting(name)) for name in groups)
             seen.setdefault(key, {}).setdefault(group, Counter())[
                 str(value).replace(f"-s{run.seed}-", "-s*-")
             ] += 1
-    for key, by_group in sorted((key, seen[key]) for key in own):
+    for key, by_group in sorted((key, seen[key]) for key in independent):
         for counts in by_group.values():
             if len(counts) > 1:
                 yield f"The runs differ in {key}, which no arm varies: {_counted(counts)}."

@@ -133,12 +133,12 @@ def _settings(runs: Sequence[Run]) -> list[dict[str, str]]:
     """
     flat = [dict(_flat(run.config)) for run in runs]
     keys = {key for each in flat for key in each}
-    own = {"seed", "config_hash"} | {
+    of_seed = {"seed", "config_hash"} | {
         key
         for key in keys
         if all(type(each.get(key)) is int and each[key] == each["seed"] for each in flat)
     }
-    kept = [key for key in keys if key not in own and not changes_no_number(key)]
+    kept = [key for key in keys if key not in of_seed and not changes_no_number(key)]
     return [
         {
             key: spelled(each[key]).replace(f"-s{each['seed']}-", "-s*-")

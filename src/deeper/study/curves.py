@@ -33,8 +33,7 @@ def curves_figure(
         palette: colours of nets without an order; an order is shown from light to dark.
     """
     key = collection.study.x
-    found = {run.value(key) for run in collection.finished}
-    values = sorted(found, key=_natural)
+    values = sorted({run.value(key) for run in collection.finished}, key=_natural)
     colours: dict[Any, Any] = dict(zip(values, itertools.cycle(palette)))
     if key != "label" or len(values) > len(palette):
         # Light to dark where there is an order, else hues for more nets than the palette has.

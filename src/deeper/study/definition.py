@@ -1,4 +1,4 @@
-"""What a study states before any run: its claim, its arms and how the claim is to be tested."""
+"""A study's definition: its claim, its arms, and the tests that decide the claim."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ class Study:
         seeds: of every arm.
         tests: each a claim and the comparison that is to decide it, see `hypothesis_tests.examine`.
         published: column -> value or values, the published numbers to show beside the runs'.
-        bars: likewise, published numbers that have a chart of their own.
+        bars: column -> value or values, the published numbers that have a chart of their own.
     """
 
     name: str

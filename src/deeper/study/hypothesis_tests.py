@@ -247,8 +247,8 @@ def examine_all(collection: Collection) -> tuple[Finding, ...]:
     findings = [examine(test, collection) for test in collection.study.tests]
     against = [1.0 if f.p is None or f.favours else f.p for f in findings]
     return tuple(
-        _corrected(finding, p, len(findings)) if own < 1 - LEVEL and p > own else finding
-        for finding, p, own in zip(findings, holm(against), against, strict=True)
+        _corrected(finding, p, len(findings)) if alone < 1 - LEVEL and p > alone else finding
+        for finding, p, alone in zip(findings, holm(against), against, strict=True)
     )
 
 

@@ -60,7 +60,7 @@ def place_beside(
     lines = [axes.transData.transform(line.get_xydata()) for line in axes.lines]
     centres = [axes.transData.transform((x, y)) for x, y, *_ in points]
     dots = [Bbox.from_extents(x - 6, y - 6, x + 6, y + 6) for x, y in centres]
-    for (x, y, text, colour), own in zip(points, dots, strict=True):
+    for (x, y, text, colour), its_dot in zip(points, dots, strict=True):
         best: tuple[int, Annotation] | None = None
         for offset, horizontal, vertical in PLACES:
             label = axes.annotate(
@@ -69,7 +69,7 @@ def place_beside(
             )  # fmt: skip
             box = label.get_window_extent()
             cost = 4 * sum(box.overlaps(other) for other in boxes)
-            cost += 4 * sum(box.overlaps(dot) for dot in dots if dot is not own)
+            cost += 4 * sum(box.overlaps(dot) for dot in dots if dot is not its_dot)
             cost += sum(_crosses(line, box) for line in lines)
             cost += 8 * (not _within(box, axes.bbox))
             if best is None or cost < best[0]:

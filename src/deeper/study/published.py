@@ -51,12 +51,12 @@ def comparison_rows(collection: Collection) -> list[tuple[str, ...]]:
     the run's own, such as `1crop at 224 of 236`, is another one. The protocol that the paper of a
     recipe reports by is marked.
     """
-    found = published(collection.study.published)
+    numbers = published(collection.study.published)
     rows: list[tuple[str, ...]] = []
     for arm, runs in by_arm(collection).items():
         dataset = nested(runs[0].config, "data.name")
         of_recipe = nested(runs[0].config, "recipe.protocol")
-        of_net = [r for r in found if (r["dataset"], r["model"]) == (dataset, runs[0].label)]
+        of_net = [r for r in numbers if (r["dataset"], r["model"]) == (dataset, runs[0].label)]
         of_net = [row for row in of_net if row["protocol"] in SAME and row["metric"] in MEASURED]
         if not of_net:
             continue
@@ -66,10 +66,12 @@ def comparison_rows(collection: Collection) -> list[tuple[str, ...]]:
                 same = [
                     r for r in of_net if (SAME[r["protocol"]], r["metric"]) == (protocol, metric)
                 ]
-                own = _measured(runs, protocol, key)
+                measured = _measured(runs, protocol, key)
                 marked = f"{protocol} (recipe)" if protocol == of_recipe else protocol
-                for row in same or ([{}] if own != ABSENT else []):
-                    rows.append((arm, marked, METRIC_NAMES[metric], own, *_told(row)))
+                for row in same or ([{}] if measured != ABSENT else []):
+                    rows.append(
+                        (arm, marked, METRIC_NAMES[metric], measured, *_value_and_source(row))
+                    )
     return rows
 
 
@@ -88,7 +90,7 @@ def _sizes(run: Run) -> tuple[int, int]:
     return SIZES if shorter is None else (nested(run.config, "data.image_shape")[0], shorter)
 
 
-def _told(row: Mapping[str, str]) -> tuple[str, str]:
+def _value_and_source(row: Mapping[str, str]) -> tuple[str, str]:
     """Return a published value and its source, with what is special about its net."""
     if not row:
         return ABSENT, "none of this protocol"

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deeper.config.command_line import command, override
+from deeper.config.identity import LAUNCHING, changes_no_number
 from deeper.errors import UserError
 from deeper.record.atomic_files import read_json
-from deeper.record.schema import CONFIG, RECORDS, RESULT, STATES, SUBMISSION, Run, read_run
-from deeper.record.values import spelled
+from deeper.record.schema import CONFIG, RECORDS, RESULT, STATES, SUBMISSION, Run, nested, read_run
+from deeper.record.values import of_overrides, spelled
 from deeper.study.checks import check_names
 from deeper.study.definition import Study
 
@@ -28,6 +30,7 @@ class Collection:
         mode: that the runs were made in.
         runs: all of them, by state, arm and seed.
         missing: name of the arm and seed, of runs that have no directory.
+        config_directories: of the user's YAML files, for the commands that are shown.
     """
 
     directory: Path
@@ -35,6 +38,7 @@ class Collection:
     mode: str
     runs: list[Run]
     missing: list[tuple[str, int]]
+    config_directories: Sequence[Path | str] = ()
 
     @property
     def finished(self) -> list[Run]:
@@ -48,9 +52,36 @@ class Collection:
             run.status in ("diverged", "unfinished", "damaged") for run in self.runs
         )
 
-    def command(self) -> str:
-        """Return the command that makes the runs, or those that lack."""
-        return f"deeper train -m study={self.study.name} mode={self.mode}"
+    def command(self, *verb: str, places: bool = True) -> str:
+        """Return the command that makes the runs, with what all of them were given.
+
+        Args:
+            *verb: another one than ``train -m``, with the same overrides.
+            places: also what changes no number, such as directories of this machine.
+        """
+        chosen = [nested(run.config, "choices.study") for run in self.runs]
+        name = next((name for name in chosen if name), self.study.name)
+        words = [override("study", name), override("mode", self.mode), *self._given(places)]
+        runs = str(self.directory.parent)
+        if places and runs != "runs":
+            words.append(override("runs", runs))
+        directories = self.config_directories if places else ()
+        return command(*(verb or ("train", "-m")), *words, directories=directories)
+
+    def _given(self, places: bool) -> list[str]:
+        """Return the overrides that all runs were given, but for what makes an arm or a seed."""
+        elsewhere = ("study", "mode", "runs", "seed", *LAUNCHING, *self.study.arms)
+        runs = [run for run in self.finished if run.words] or self.finished
+        common = set.intersection(*(set(run.overrides.items()) for run in runs)) if runs else set()
+        words = []
+        for word in runs[0].words if runs else ():
+            [(key, value)] = of_overrides([word]).items()
+            if (key, value) not in common or key in elsewhere:
+                continue
+            if changes_no_number(key) and not places:
+                continue
+            words.append(word)
+        return words
 
     def absences(self) -> str:
         """Say in words how many of the study's runs do not count, and why; empty if all do."""
@@ -62,7 +93,10 @@ class Collection:
 
 
 def collect(
-    directory: Path, definition: Mapping[str, Any] | None = None, mode: str | None = None
+    directory: Path,
+    definition: Mapping[str, Any] | None = None,
+    mode: str | None = None,
+    config_directories: Sequence[Path | str] = (),
 ) -> Collection:
     """Read every run directory of a study.
 
@@ -71,6 +105,7 @@ def collect(
         definition: the study; by default, and where a value is `LEFT_OPEN`, as the first readable
             run states it.
         mode: for the command that is recommended; by default as the runs state it.
+        config_directories: of the user's YAML files, for that command.
 
     Raises:
         UserError: no run is finished, or the definition cannot be understood.
@@ -86,7 +121,7 @@ def collect(
     modes = [run.config["mode"]["name"] for run in runs if "name" in (run.config.get("mode") or {})]
     mode = mode or next(iter(modes), "quick")
     if not definition:
-        raise UserError(_nothing(directory, directory.name, mode, runs))
+        raise UserError(_nothing(directory, directory.name, mode, runs, config_directories))
     study = Study.of(definition)
     ended = [run for run in runs if run.status == "finished"]
     if ended:
@@ -97,27 +132,43 @@ def collect(
         rest = [key for key in study.arms if key not in IN_LABEL]
         run.arm = _arm_name(run.label, {key: run.setting(key) for key in rest})
     _supersede(runs)
-    collection = Collection(directory, study, mode, runs, missing_runs(study, runs))
+    collection = Collection(
+        directory, study, mode, runs, missing_runs(study, runs), config_directories
+    )
     if not collection.finished:
-        raise UserError(_nothing(directory, study.name, mode, runs))
+        raise UserError(_nothing(directory, study.name, mode, runs, config_directories))
     runs.sort(key=lambda r: (STATES.index(r.status), r.depth, r.arm, r.seed or 0, r.path))
     return collection
 
 
-def _nothing(directory: Path, name: str, mode: str, runs: list[Run]) -> str:
+def _nothing(
+    directory: Path,
+    name: str,
+    mode: str,
+    runs: list[Run],
+    config_directories: Sequence[Path | str],
+) -> str:
     counts = Counter(run.status for run in runs)
-    found = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    states = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    chosen = [nested(run.config, "choices.study") for run in runs]
+    words = [
+        override("study", next((choice for choice in chosen if choice), name)),
+        override("mode", mode),
+    ]
+    if str(directory.parent) != "runs":
+        words.append(override("runs", str(directory.parent)))
+    first = command("train", "-m", *words, directories=config_directories)
     return (
-        f"{directory} has no finished run ({found or 'it holds no run at all'}), so there is "
-        f"nothing to report. Run `deeper train -m study={name} mode={mode}` first; runs of another "
+        f"{directory} has no finished run ({states or 'it holds no run at all'}), so there is "
+        f"nothing to report. Run `{first}` first; runs of another "
         "mode are reported with its mode=..."
     )
 
 
 def _arm_name(label: str, rest: Mapping[str, Any]) -> str:
     # An arm that is called as its net is needs no other name.
-    told = [f"{k}={spelled(v)}" for k, v in rest.items() if v is not None and v != label]
-    return " ".join([label, *told])
+    settings = [f"{k}={spelled(v)}" for k, v in rest.items() if v is not None and v != label]
+    return " ".join([label, *settings])
 
 
 def missing_runs(study: Study, runs: Sequence[Run]) -> list[tuple[str, int]]:
@@ -138,10 +189,10 @@ def missing_runs(study: Study, runs: Sequence[Run]) -> list[tuple[str, int]]:
 def _supersede(runs: list[Run]) -> None:
     """Let one run count for an arm and seed: the newest, whatever became of it.
 
-    A changed config gives a run a directory of its own, so an old one may lie beside the new. An
-    older run of another config never stands in for a newer one that diverged, is damaged or goes
-    on: it would answer for a config that was given up. Of one config, a finished run counts before
-    a newer one that has no result.
+    A changed config gives a run another directory, so that directories of old configs may be there
+    too. A finished run of an old config does not replace a newer run that diverged, is damaged or
+    is not finished. Of runs of the same config, a finished one counts before a newer one without a
+    result.
     """
     groups: dict[tuple[str, int | None], list[Run]] = {}
     for run in runs:

@@ -1,7 +1,7 @@
 """A study's page: the claim, whether the numbers support it, and everything behind that."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -55,7 +55,10 @@ class Report:
 
 
 def make_report(
-    directory: Path, definition: Mapping[str, Any] | None = None, mode: str | None = None
+    directory: Path,
+    definition: Mapping[str, Any] | None = None,
+    mode: str | None = None,
+    config_directories: Sequence[Path | str] = (),
 ) -> Report:
     """Write results.csv, figures/ and report.html beside a study's runs.
 
@@ -63,11 +66,12 @@ def make_report(
         directory: the study's directory.
         definition: the study; by default as its runs state it.
         mode: that the study is to be run in; by default as its runs state it.
+        config_directories: of the user's YAML files, for the commands that are shown.
 
     Raises:
         UserError: no run is finished, or the definition cannot be understood.
     """
-    collection = collect(directory, definition, mode)
+    collection = collect(directory, definition, mode, config_directories)
     if collection.complete:
         check_base(collection.study, collection.finished)
     findings = examine_all(collection)
@@ -122,6 +126,7 @@ def _page(report: Report) -> str:
         example=newest.path.name,
         commits=sorted({str(run.environment.get("git_commit")) for run in collection.finished}),
         command=collection.command(),
+        report_command=collection.command("report"),
     )
 
 
@@ -200,7 +205,7 @@ def _origin(report: Report) -> str:
     made = {_machine(run) for run in report.collection.finished}
     return (
         f"{tables.spread_words(report.collection)}; every test image once, one view, one net. "
-        f"Made by `{report.collection.command()}` ({'; '.join(sorted(made))})."
+        f"Made by `{report.collection.command(places=False)}` ({'; '.join(sorted(made))})."
     )
 
 

@@ -1,7 +1,7 @@
-"""What launchers have in common: a sweep's arms, frozen in their directories and claimed.
+"""Freezing the configs of a sweep's runs in their directories, and claiming them for a launcher.
 
-An arm runs once, whoever submits it and how often: a launcher takes an arm only while it holds the
-lock of the study's directory, and only if no process and no job has it already.
+Each run is executed once, however many launchers are started: a launcher claims a run while it
+holds the lock of the study's directory, and only if no process and no job has the run already.
 """
 
 import os
@@ -59,13 +59,13 @@ class Arm:
 
 @dataclass
 class Claim:
-    """What became of the arms of a sweep when a launcher took them.
+    """The runs of a sweep, sorted by what a launcher has to do with them.
 
     Attributes:
         folder: of the launch.
         code: what they run.
-        todo: the arms that are now this launcher's, in order.
-        finished: before.
+        todo: the arms that this launcher runs, in order.
+        finished: arms that were finished before.
         failed: names of arms with reasons: diverged before, finished on other data, or mistakes
             in their configs.
         elsewhere: arms that another process or job has, with its name.
@@ -109,7 +109,7 @@ def arms_of(configs: Sequence[RunConfig], overrides: Sequence[Sequence[str]]) ->
 
 
 def _tell_apart(arms: list[Arm]) -> None:
-    """Add to the arms' names what differs between them and is not in their labels."""
+    """Add to the arms' names the settings in which they differ and that no label contains."""
     values: dict[str, set[str]] = {}
     for arm in arms:
         for key, value in of_overrides(arm.overrides).items():
@@ -208,7 +208,7 @@ def claim(
 
 
 def _on_other_data(arm: Arm) -> str | None:
-    """Return why a finished arm does not count, where its data are not those that are there now."""
+    """Return a message if a finished arm was trained on other data than are there now."""
     try:
         with chdir(arm.cwd):
             check_same_data(arm.directory, arm.config)
@@ -218,7 +218,7 @@ def _on_other_data(arm: Arm) -> str | None:
 
 
 def _take(arm: Arm, taken: Claim, launcher: str, settings: dict[str, Any]) -> None:
-    """Freeze an arm in its directory, unless a process that no launcher started is at it."""
+    """Freeze an arm in its directory, unless `deeper train` is running it already."""
     try:
         with chdir(arm.cwd):
             check(arm.config)
@@ -276,7 +276,7 @@ def alive_among(submissions: Sequence[Submission | None]) -> list[str | None]:
 
 @contextmanager
 def _studies(directories: Sequence[Path]) -> Iterator[None]:
-    """Hold the directories of studies, for as long as it takes to submit."""
+    """Hold the locks of studies' directories while runs are claimed."""
     locks: list[Lock] = []
     deadline = time.monotonic() + CLAIM_SECONDS
     try:

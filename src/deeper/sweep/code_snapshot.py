@@ -75,8 +75,8 @@ def freeze(kind: str, runs: Path, configs: Iterable[Mapping[str, Any]]) -> Code:
         raise UserError(f"code={kind} is unknown; choose {' or '.join(KINDS)}.")
     version = code_version(root())
     packages = _packages_of(configs)
-    diff, own = version["git_diff"], digest(packages)
-    parts = "\0".join([own, str(version["git_commit"]), diff or ""])
+    diff, of_files = version["git_diff"], digest(packages)
+    parts = "\0".join([of_files, str(version["git_commit"]), diff or ""])
     name = hashlib.sha256(parts.encode()).hexdigest()[:12]
     place = runs.absolute() / ".code" / (name if kind == "snapshot" else f"{name}-diff")
     if kind == "snapshot" and os.pathsep in str(place):
@@ -88,7 +88,7 @@ def freeze(kind: str, runs: Path, configs: Iterable[Mapping[str, Any]]) -> Code:
         _write(place, version, list(_files(packages)) if kind == "snapshot" else [])
     return Code(
         root=str(place) if kind == "snapshot" else None,
-        digest=own,
+        digest=of_files,
         git_commit=version["git_commit"],
         git_dirty=version["git_dirty"],
         diff=str(place / FROZEN_DIFF) if diff else None,

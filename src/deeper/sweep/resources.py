@@ -1,4 +1,4 @@
-"""Which part of this machine each arm of a sweep has to itself: cores, or GPUs."""
+"""Dividing this machine's cores or GPUs among the runs of a sweep."""
 
 import os
 import subprocess

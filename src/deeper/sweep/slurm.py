@@ -72,13 +72,13 @@ def _executor(folder: Path, settings: dict[str, Any], root: str | None) -> Any:
         ) from error
     slurm_queue.ask(["sbatch", "--version"])
     executor = SlurmExecutor(folder, max_num_timeout=settings["max_num_timeout"])
-    given = {
+    parameters = {
         _SUBMITITS.get(key, key): value
         for key, value in settings.items()
         if key not in _OWN and value is not None
     }
     if settings["mem_gb"] is not None:
-        given["mem"] = f"{round(settings['mem_gb'] * 1024)}MB"
+        parameters["mem"] = f"{round(settings['mem_gb'] * 1024)}MB"
     srun = list(settings["srun_args"])
     if settings["cpus_per_task"] is not None:
         # srun takes it from the job no longer, since Slurm 22.05.
@@ -89,7 +89,7 @@ def _executor(folder: Path, settings: dict[str, Any], root: str | None) -> Any:
         setup.insert(0, f"export PYTHONPATH={shlex.quote(path)}${{PYTHONPATH:+:$PYTHONPATH}}")
     try:
         executor.update_parameters(
-            **given,
+            **parameters,
             job_name=folder.name,
             setup=setup,
             srun_args=srun,

@@ -1,7 +1,7 @@
-"""What Slurm says of a sweep's jobs: one call of squeue, and one of sacct, for all of them.
+"""The state of a sweep's jobs in Slurm, from one call of squeue and one of sacct.
 
-The job of a launch has the name of the launch's folder, so that it is found also where the launcher
-was killed between submitting it and writing down its number.
+A job is named like the folder of its launch, so that it can be found even if the launcher was
+killed between submitting the job and recording its number.
 """
 
 import re
@@ -49,7 +49,7 @@ def waiting_and_running(submissions: Iterable[Submission]) -> dict[tuple[str, in
     Raises:
         UserError: squeue is not there, or Slurm does not answer.
     """
-    folders = {Path(one.sweep).name: one.sweep for one in submissions}
+    folders = {Path(each.sweep).name: each.sweep for each in submissions}
     if not folders:
         return {}
     wanted = ",".join(f"{name}:{width}" for name, width in _FIELDS.items())
@@ -93,9 +93,9 @@ def largest_array() -> int:
     Raises:
         UserError: scontrol is not there, or Slurm does not answer.
     """
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask(["scontrol", "show", "config"]), re.M)
+    limit = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask(["scontrol", "show", "config"]), re.M)
     # Tasks are numbered from 0 and have numbers below it; 0 is for no arrays at all.
-    return max(int(found[1]), 1) if found else 1001  # Slurm's own default
+    return max(int(limit[1]), 1) if limit else 1001  # Slurm's own default
 
 
 def cancel(jobs: Sequence[Job]) -> None:

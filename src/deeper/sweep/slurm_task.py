@@ -1,7 +1,7 @@
-"""What a task of a Slurm job does: start the trainer of an arm, and see to it that it ends well.
+"""The task of a Slurm job: start the training process of a run, and stop it at checkpoints.
 
-submitit loads `RunArm` from a pickle in each task of the job and calls it. The trainer is a process
-of its own, so that no handler of submitit's raises inside of it. What can come:
+submitit loads `RunArm` from a pickle in each task of the job and calls it. Training is a process of
+its own, so that no signal handler of submitit raises inside it. The signals are:
 
 - USR2, at Slurm's time limit (``--signal``) or a preemption: submitit's handler in the task of
   rank 0 calls `RunArm.checkpoint`, which asks the trainer for a checkpoint and waits for its end;
@@ -46,7 +46,7 @@ def start_trainer(
 
     Args:
         directory: the run directory.
-        submission: its own.
+        submission: of the arm.
         environment: what changes in that of the submission.
         log: what it prints is added to this file.
         pipe: where it writes how far it is; closed here.
@@ -54,7 +54,7 @@ def start_trainer(
     Raises:
         OSError: it cannot be started.
     """
-    own = {PIPE_VARIABLE: str(pipe), "PYTHONUNBUFFERED": "1"}
+    ours = {PIPE_VARIABLE: str(pipe), "PYTHONUNBUFFERED": "1"}
     try:
         with log.open("ab") as stream:
             return subprocess.Popen(
@@ -62,7 +62,7 @@ def start_trainer(
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
-                env=submission.environment | environment | own,
+                env=submission.environment | environment | ours,
                 cwd=submission.cwd,
                 pass_fds=(pipe,),
                 # Ctrl-C reaches the launcher alone, which passes it on once.
@@ -194,10 +194,10 @@ def job_facts() -> dict[str, str]:
     """Return what Slurm says of this job; empty where it does not answer."""
     command = ["scontrol", "show", "job", "--oneliner", os.environ.get("SLURM_JOB_ID", "")]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=30).stdout
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError):
         return {}
-    return dict(re.findall(r"(\w+)=(\S*)", told))
+    return dict(re.findall(r"(\w+)=(\S*)", answer))
 
 
 def last_line(log: Path) -> str:

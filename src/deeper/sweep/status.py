@@ -1,6 +1,6 @@
-"""How each arm of a sweep stands, from its files and from one look at Slurm's queue.
+"""The state of each run of a sweep, from its files and from one query of Slurm's queue.
 
-Nothing is asked of the launcher, which may have ended days ago or on another machine.
+The launcher is not asked: it may have ended days ago, or run on another machine.
 """
 
 import json
@@ -32,14 +32,14 @@ _TAIL = 8192
 
 @dataclass(frozen=True)
 class State:
-    """How an arm stands.
+    """The state of a run.
 
     Attributes:
         directory: its run directory.
         name: for the display.
         word: one of `WORDS`.
         remark: why it waits, what went wrong, or the test error.
-        step: that its record has reached.
+        step: the last step in its record.
         steps: in all; None before the first start.
         images_per_second: in training.
         seconds_left: of training, at that speed.
@@ -71,7 +71,7 @@ class State:
 
 
 def over(state: State) -> bool:
-    """Whether nothing more comes of an arm by itself."""
+    """Whether a run has ended and will not start again by itself."""
     return state.word not in ALIVE
 
 
@@ -81,22 +81,22 @@ def runs_in(study: Path) -> list[Path]:
 
 
 def states_of(directories: Sequence[Path]) -> list[State]:
-    """Return how runs stand.
+    """Return the state of each run.
 
     Raises:
         UserError: there are jobs of Slurm's that are not known to have ended, and squeue cannot be
             asked.
     """
-    found = [(directory, read_submission(directory)) for directory in directories]
-    unfinished = [(d, s) for d, s in found if not (d / RESULT).is_file() and s is not None]
-    submitted = [one for _, one in unfinished if one.launcher == "slurm"]
-    jobs = slurm_queue.waiting_and_running(submitted)
-    gone = [one for one in submitted if (one.sweep, one.index) not in jobs and one.job]
-    ended = slurm_queue.ended([str(one.job) for one in gone])
-    folders = {one.sweep for _, one in unfinished if one.launcher == "local"}
+    submissions = [(directory, read_submission(directory)) for directory in directories]
+    unfinished = [s for d, s in submissions if not (d / RESULT).is_file() and s is not None]
+    on_slurm = [each for each in unfinished if each.launcher == "slurm"]
+    jobs = slurm_queue.waiting_and_running(on_slurm)
+    gone = [each for each in on_slurm if (each.sweep, each.index) not in jobs and each.job]
+    ended = slurm_queue.ended([str(each.job) for each in gone])
+    folders = {each.sweep for each in unfinished if each.launcher == "local"}
     holders = {folder: holder_of(Path(folder)) for folder in folders}
     states = []
-    for directory, submission in found:
+    for directory, submission in submissions:
         result = read_json(directory / RESULT)
         name = directory.name if submission is None else submission.name
         state = State(directory, name, "stopped", submission=submission)
@@ -130,7 +130,7 @@ def _by_hand(state: State) -> State:
 
 
 def _of_job(state: State, submission: Submission, job: Job | None, accounted: str | None) -> State:
-    """Return how an arm stands that Slurm has or had."""
+    """Return the state of a run that was submitted to Slurm."""
     if job is not None:
         state = replace(state, job=job.id)
         if job.state == "RUNNING":
@@ -153,7 +153,7 @@ def _of_job(state: State, submission: Submission, job: Job | None, accounted: st
 
 
 def _of_process(state: State, submission: Submission, launcher: bool) -> State:
-    """Return how an arm stands that a launcher on some machine has or had."""
+    """Return the state of a run that was given to a local launcher, on this machine or another."""
     process = submission.process
     state = replace(state, job="" if process is None else str(process.pid))
     if submission.ended is not None:
@@ -182,7 +182,7 @@ def _ended(state: State, submission: Submission, account: str) -> State:
 
 
 def _with_progress(state: State) -> State:
-    """Add where the record has come to."""
+    """Add how far the record of the run is."""
     environment = read_json(state.directory / ENVIRONMENT)
     if environment is None:
         return replace(state, word="starting") if state.word == "running" else state

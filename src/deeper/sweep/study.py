@@ -37,6 +37,7 @@ class Study:
         directory: where its run directories are.
         arms: every arm with every seed.
         display: opens what is called with each event of `deeper.sweep.events` while runs are made.
+        config_directories: of the user's YAML files.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Study:
     directory: Path
     arms: tuple[Arm, ...]
     display: Callable[[], AbstractContextManager[Tell]] = lambda: nullcontext(quiet)
+    config_directories: tuple[Path | str, ...] = ()
 
     def __repr__(self) -> str:
         """Return a line."""
@@ -103,7 +105,7 @@ class Study:
             UserError: no run is finished.
         """
         definition = self.arms[0].config.plain()["study"]
-        return make_report(self.directory, definition, self.mode)
+        return make_report(self.directory, definition, self.mode, self.config_directories)
 
 
 def study(name: str, *overrides: str, directories: Sequence[Path | str] = ()) -> Study:
@@ -117,13 +119,18 @@ def study(name: str, *overrides: str, directories: Sequence[Path | str] = ()) ->
     Raises:
         UserError: there is no such study, or an override is not allowed.
     """
-    words = [override("study", name), *overrides]
-    composed = configure_sweep(*words, directories=directories)
-    arms = arms_of([config for _, config in composed], [given for given, _ in composed])
+    composed = configure_sweep(override("study", name), *overrides, directories=directories)
+    arms = arms_of([config for _, config in composed], [words for words, _ in composed])
     first = arms[0].config
     if first.study is None:
         raise UserError(f"study={name} is no study: name one of conf/study.")
-    return Study(str(first.study.name), first.mode.name, arms[0].directory.parent, tuple(arms))
+    return Study(
+        name=str(first.study.name),
+        mode=first.mode.name,
+        directory=arms[0].directory.parent,
+        arms=tuple(arms),
+        config_directories=tuple(directories),
+    )
 
 
 def _refuse(names: Sequence[str], total: int, what: str) -> None:

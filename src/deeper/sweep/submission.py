@@ -1,7 +1,7 @@
-"""``submission.json``: how an arm of a sweep was handed to a launcher, and what became of it.
+"""``submission.json``: how a run of a sweep was given to a launcher, and how it ended.
 
-It lies in the arm's run directory, so that any terminal can say later what is going on. This module
-is imported in each job beside the trainer, so it imports nothing heavy.
+It is in the run directory, where any terminal can read the state of the sweep later. Each job
+imports this module beside the trainer, so it imports nothing heavy.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from deeper.record.schema import SUBMISSION
 
 @dataclass(frozen=True)
 class Process:
-    """A process of a machine; the time of its start tells it from a later one of the same number.
+    """A process of a machine. Its start time distinguishes it from a later one with the same pid.
 
     Attributes:
         host: name of the machine.
@@ -40,18 +40,18 @@ class Process:
 
     @property
     def here(self) -> bool:
-        """Whether it is of this machine."""
+        """Whether it is on this machine."""
         return self.host == socket.gethostname()
 
     @property
     def alive(self) -> bool:
-        """Whether it is still that process; False also for another machine's."""
+        """Whether it still runs; False also for a process on another machine."""
         return self.here and process_start(self.pid) == self.began
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What a launcher was given.
+    """A run as it was given to a launcher.
 
     Attributes:
         launcher: local or slurm.
@@ -136,6 +136,6 @@ def update_submission(directory: Path, sweep: str, **changes: Any) -> None:
 
 
 def note(directory: Path, sweep: str, **changes: Any) -> None:
-    """Do the same where nothing hangs on it: a full disk costs what status would have told."""
+    """Do as `update_submission`, but ignore disk errors: only `sweep status` depends on it."""
     with contextlib.suppress(UserError):
         update_submission(directory, sweep, **changes)
