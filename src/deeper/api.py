@@ -84,7 +84,7 @@ def train(
         instantiate.trust(target)  # whoever trains it has named it
     place = None if path is None else Path(path)
     if progress is True:
-        from deeper.cli.live_display import NotebookDisplay
+        from deeper.display.run_display import NotebookDisplay
 
         with NotebookDisplay(f"{config.label} s{config.seed}") as display:
             trained = train_run(config, place, display=display, stop_asked=stop_asked)
@@ -135,7 +135,7 @@ def study(
     found = studies.study(name, *overrides, directories=directories)
     if not progress:
         return found
-    from deeper.cli.sweep_display import SweepBars
-    from deeper.cli.terminal import open_console
+    from deeper.display.sweep_bars import SweepBars
+    from deeper.display.terminal import open_console
 
     return replace(found, display=lambda: SweepBars(open_console(stderr=True)))

@@ -10,7 +10,6 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from deeper.cli.banner import seen_of
 from deeper.cli.main import tell
 from deeper.config import instantiate
 from deeper.config.compose import configure, register_resolvers
@@ -19,6 +18,7 @@ from deeper.config.schema import RunConfig
 from deeper.config.yaml_files import conf_directory
 from deeper.data.dataset import Split, known_size
 from deeper.data.encoded_images import View
+from deeper.display.banner import seen_of
 from deeper.errors import ExitCode, UserError
 from deeper.run import build, input_pipeline
 from deeper.run.dataset import Splits, view_of

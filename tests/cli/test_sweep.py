@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 from deeper.cli import dry, sweep, sweep_display
-from deeper.cli.status_table import duration, summary, table
-from deeper.cli.terminal import open_console
 from deeper.config.compose import configure, run_config
 from deeper.config.identity import config_hash, run_directory
+from deeper.display.status_table import duration, summary, table
+from deeper.display.terminal import open_console
 from deeper.errors import UserError
 from deeper.record.environment import code_version, root
 from deeper.record.lock import Holder, holder_of, take_lock

@@ -14,11 +14,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import deeper
 from deeper.cli import sweep_display, train
-from deeper.cli.live_display import bar
-from deeper.cli.status_table import table as status_table
-from deeper.cli.terminal import open_console, tables
 from deeper.config.identity import config_hash
 from deeper.config.schema import RunConfig
+from deeper.display.run_display import bar
+from deeper.display.status_table import table as status_table
+from deeper.display.terminal import open_console, tables
 from deeper.errors import ExitCode
 from deeper.record.run_directory import RunDirectory
 from deeper.sweep import local

@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from deeper.cli.output_files import check_file
-from deeper.cli.terminal import facts_table, open_console
+from deeper.display.terminal import facts_table, open_console
 from deeper.errors import UserError
 from deeper.profile import conv_figure
 from deeper.profile.conv_arithmetic import Geometry

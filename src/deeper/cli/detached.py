@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from deeper.cli import sweep_display
-from deeper.cli.terminal import open_console
+from deeper.display.terminal import open_console
 from deeper.record.lock import take_lock
 from deeper.sweep.local import detached_work
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from deeper.cli.terminal import facts_table, open_console
 from deeper.data.dataset import prepared_directory
+from deeper.display.terminal import facts_table, open_console
 from deeper.errors import ExitCode, UserError
 from deeper.record.environment import environment
 from deeper.run import device

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from deeper.cli.terminal import open_console, tables
 from deeper.config.identity import run_directory
 from deeper.config.schema import RunConfig
+from deeper.display.terminal import open_console, tables
 from deeper.errors import ExitCode
 from deeper.profile.macs import Summary
 from deeper.record.values import of_overrides

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from deeper.cli.live_display import told_by_a_bar
 from deeper.cli.output_files import check_file
 from deeper.cli.run_keys import moved_to, other_data
-from deeper.cli.terminal import open_console
 from deeper.config.settings import plain
+from deeper.display.run_display import told_by_a_bar
+from deeper.display.terminal import open_console
 from deeper.record.atomic_files import finite, to_json
 from deeper.run import load
 from deeper.run.evaluate import evaluate_run

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from deeper.cli.live_display import told_by_a_bar
 from deeper.cli.output_files import check_file
 from deeper.cli.run_keys import moved_to, names_another
-from deeper.cli.terminal import open_console
 from deeper.config.compose import plain_values
+from deeper.display.run_display import told_by_a_bar
+from deeper.display.terminal import open_console
 from deeper.interpret import probes
 from deeper.run.features import features_of_run
 

@@ -16,10 +16,10 @@ from omegaconf import DictConfig
 
 from deeper.augment import contact_sheet
 from deeper.cli.output_files import check_file
-from deeper.cli.terminal import open_console, tables
 from deeper.config import instantiate
 from deeper.config.compose import run_config
 from deeper.config.schema import RunConfig
+from deeper.display.terminal import open_console, tables
 from deeper.errors import UserError
 from deeper.interpret.traced_net import unrolled
 from deeper.profile import depth_figure

@@ -8,11 +8,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from deeper.cli import dry, sweep_display
-from deeper.cli.terminal import open_console
 from deeper.config.command_line import command, override
 from deeper.config.compose import directories_of, run_config
 from deeper.config.schema import RunConfig
 from deeper.config.verbs import read_keys, read_launcher
+from deeper.display.terminal import open_console
 from deeper.errors import ExitCode, UserError
 from deeper.sweep import launch, local
 from deeper.sweep.claim import Arm, arms_of

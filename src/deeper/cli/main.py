@@ -16,9 +16,9 @@ from typing import Any
 
 import deeper
 from deeper.cli.help import help_of
-from deeper.cli.standard_streams import FULL, lasting
 from deeper.config.command_line import quoted
 from deeper.config.yaml_files import conf_directory
+from deeper.display.standard_streams import FULL, lasting
 from deeper.errors import ExitCode, SaidElsewhereError, UserError
 
 VERBS = {

@@ -8,10 +8,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from deeper.cli.live_display import told_by_a_bar
 from deeper.cli.output_files import check_file
-from deeper.cli.terminal import open_console
 from deeper.data.image_files import LeftOut, picture_files, told
+from deeper.display.run_display import told_by_a_bar
+from deeper.display.terminal import open_console
 from deeper.errors import UserError
 from deeper.run.predict import LISTED, predict_files
 from deeper.study.tables import cell

@@ -11,9 +11,7 @@ from omegaconf import DictConfig
 from rich import box
 from rich.table import Table
 
-from deeper.cli.live_display import bar
 from deeper.cli.run_keys import data_section
-from deeper.cli.terminal import open_console
 from deeper.config.data_sections import DebianPhotographs, Tfds
 from deeper.data.catalogue import CATALOGUE
 from deeper.data.dataset import open_dataset, prepared_directory
@@ -26,6 +24,8 @@ from deeper.data.prepare.imagenet import read_imagenet
 from deeper.data.prepare.jpeg_storage import UNTOUCHED, Storage
 from deeper.data.prepare.prepare import prepare, prepare_photographs
 from deeper.data.prepare.tfds_prepared import find_prepared
+from deeper.display.run_display import bar
+from deeper.display.terminal import open_console
 from deeper.errors import UserError
 from deeper.run.dataset import is_own_folder, view_of
 

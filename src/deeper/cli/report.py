@@ -10,9 +10,9 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 from rich.console import Console
 
 from deeper.cli.output_files import check_file
-from deeper.cli.terminal import open_console, tables
 from deeper.config.compose import directories_of
 from deeper.config.identity import study_directory
+from deeper.display.terminal import open_console, tables
 from deeper.errors import UserError
 from deeper.study.read_runs import LEFT_OPEN
 from deeper.study.report import Report, make_report, update_readme

@@ -15,12 +15,12 @@ import numpy as np
 from omegaconf import DictConfig
 
 from deeper.augment.pipeline import Normalise
-from deeper.cli.live_display import bar
 from deeper.cli.output_files import check_directory
-from deeper.cli.terminal import open_console
 from deeper.data.dataset import Split
 from deeper.data.encoded_images import View
 from deeper.data.image_files import LeftOut, picture_files, read_picture, told
+from deeper.display.run_display import bar
+from deeper.display.terminal import open_console
 from deeper.errors import UserError
 from deeper.interpret import comparisons, figures
 from deeper.interpret.subject import Progress, Subject

@@ -11,12 +11,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from deeper.cli.status_table import summary, table
-from deeper.cli.terminal import open_console
 from deeper.config.compose import directories_of
 from deeper.config.identity import study_directory
 from deeper.config.schema import RunConfig
 from deeper.config.verbs import read_launcher
+from deeper.display.status_table import summary, table
+from deeper.display.terminal import open_console
 from deeper.errors import ExitCode, UserError
 from deeper.record.schema import read_run
 from deeper.sweep import slurm_queue

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from deeper.cli.live_display import bar
-from deeper.cli.terminal import open_console
+from deeper.display.run_display import bar
+from deeper.display.terminal import open_console
 from deeper.errors import UserError
 from deeper.track.sync import find_runs, sync
 

@@ -11,13 +11,13 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from deeper.cli import dry
-from deeper.cli.banner import banner
-from deeper.cli.live_display import RunDisplay
 from deeper.cli.main import tell
 from deeper.cli.stop_signals import asking_to_stop
-from deeper.cli.terminal import open_console
 from deeper.config.compose import run_config
 from deeper.config.schema import RunConfig
+from deeper.display.banner import banner
+from deeper.display.run_display import RunDisplay
+from deeper.display.terminal import open_console
 from deeper.errors import ExitCode, UserError
 from deeper.run import device, distributed
 from deeper.run.check import check

@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from deeper.cli.output_files import check_directory, check_file
-from deeper.cli.terminal import open_console
 from deeper.config.compose import run_config
+from deeper.display.terminal import open_console
 from deeper.errors import UserError
 from deeper.record.atomic_files import to_json
 from deeper.record.schema import DATA

@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from deeper.cli.banner import banner, transfer_lines
+from deeper.display.banner import banner, transfer_lines
 from deeper.run.train import Start
 from deeper.sweep.slurm_task import PIPE_VARIABLE
 from deeper.train.loop import Progress

@@ -6,8 +6,8 @@ import jax
 from rich.table import Table
 from rich.text import Text
 
-from deeper.cli.terminal import facts_table
 from deeper.data.encoded_images import View
+from deeper.display.terminal import facts_table
 from deeper.run.dataset import view_of
 from deeper.run.train import Start
 from deeper.train.step import ema_share
