@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from deeper.api import compare as compare
     from deeper.api import configure as configure
     from deeper.api import load as load
+    from deeper.api import prepare as prepare
     from deeper.api import study as study
     from deeper.api import train as train
 
-_OFFERED = ("call", "compare", "configure", "load")
+_OFFERED = ("call", "compare", "configure", "load", "prepare")
 _PACKAGES = ("study", "train")  # which are functions, too
 
 xla_flags.set_flags()

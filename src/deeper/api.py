@@ -1,21 +1,26 @@
 """What ``import deeper`` offers: runs, studies and nets in Python and in notebooks."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from deeper.config import instantiate
 from deeper.config.compose import configure as compose
+from deeper.config.data_sections import OwnDataset, Tfds
 from deeper.config.schema import RunConfig
+from deeper.data.catalogue import CATALOGUE
+from deeper.data.prepare.prepare import prepare as prepare_from_catalogue
 from deeper.errors import DivergedError, UserError
+from deeper.progress import Progress, quiet
 from deeper.run.run import Run
-from deeper.run.train import Display, train_run
+from deeper.run.train import Display, Silent, train_run
 from deeper.study.compare import compare
 from deeper.sweep import study as studies
 from deeper.sweep.study import Study
 
-__all__ = ["call", "compare", "configure", "load", "study", "train"]
+__all__ = ["call", "compare", "configure", "load", "prepare", "study", "train"]
 
 
 def configure(
@@ -59,6 +64,33 @@ def call(target: str | Callable[..., Any], **arguments: Any) -> Mapping[str, Any
     return {"_target_": target, **arguments}
 
 
+def prepare(config: RunConfig, *, progress: Progress = quiet) -> Path:
+    """Make a config's data set ready in ``data.dir``, as ``deeper prepare`` does; return where.
+
+    What is ready stays as it is. Data sets of the catalogue are read from original files on this
+    machine, or downloaded.
+
+    Args:
+        config: from `configure`.
+        progress: told how far it is.
+
+    Raises:
+        UserError: it is not of the catalogue, files are damaged, or the network or disk fails.
+    """
+    data = config.data
+    if not _of_catalogue(data):
+        raise UserError(
+            f"{data.name} is not of the catalogue: `deeper prepare` makes photographs ready, and a "
+            "data set of your own is what its function returns."
+        )
+    original = None if data.original_dir is None else Path(data.original_dir)
+    return prepare_from_catalogue(data.name, Path(data.dir), original, progress)
+
+
+def _of_catalogue(data: Any) -> bool:
+    return data.name in CATALOGUE and not isinstance(data, OwnDataset | Tfds)
+
+
 def train(
     config: RunConfig,
     *,
@@ -68,7 +100,8 @@ def train(
 ) -> Run:
     """Train what a config says, or go on where an earlier call was cut; return the run.
 
-    It is the run directory that the command makes: a finished run is not trained again.
+    It is the run directory that the command makes: a finished run is not trained again. A data set
+    of the catalogue is prepared first where it is not there; see `prepare`.
 
     Args:
         config: from `configure`.
@@ -83,14 +116,10 @@ def train(
     for target in instantiate.targets_in(config.plain()):
         instantiate.trust(target)  # whoever trains it has named it
     place = None if path is None else Path(path)
-    if progress is True:
-        from deeper.display.run_display import NotebookDisplay
-
-        with NotebookDisplay(f"{config.label} s{config.seed}") as display:
-            trained = train_run(config, place, display=display, stop_asked=stop_asked)
-    else:
-        watching = None if progress is False else progress
-        trained = train_run(config, place, display=watching, stop_asked=stop_asked)
+    with _display(config, progress) as display:
+        if _of_catalogue(config.data):
+            prepare(config, progress=display.prepares)
+        trained = train_run(config, place, display=display, stop_asked=stop_asked)
     if trained.status == "diverged":
         outcome = trained.outcome
         where = "" if outcome is None else f" ({outcome.not_finite}, step {outcome.step})"
@@ -99,6 +128,14 @@ def train(
             "longer schedule.warmup or train.gradient_clip=1."
         )
     return Run(trained.path)
+
+
+def _display(config: RunConfig, progress: bool | Display) -> AbstractContextManager[Display]:
+    if progress is True:
+        from deeper.display.run_display import NotebookDisplay
+
+        return NotebookDisplay(f"{config.label} s{config.seed}")
+    return nullcontext(Silent() if progress is False else progress)
 
 
 def load(path: str | Path, *, trust: Sequence[str] = ()) -> Run:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -90,6 +91,21 @@ def test_what_is_the_users_own_trains_resumes_sweeps_and_is_reported(deeper, pyt
     assert "DEEPER_TRUST=shapes" in refused
     found = json.loads(deeper("evaluate", f"run={runs[0]}", DEEPER_TRUST="shapes"))
     assert found[METRIC] == results[0]["metrics"][METRIC]
+
+
+def test_an_installed_package_brings_its_yaml_files_by_an_entry_point(python, tmp_path):
+    site = tmp_path / "site"
+    shutil.copytree(CONF, site / "shapes_conf")
+    (site / "shapes_conf" / "__init__.py").touch()
+    about = site / "shapes-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: shapes\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[deeper.conf]\nshapes = shapes_conf\n")
+    code = (
+        f"import sys; sys.path.append({str(site)!r}); import deeper\n"
+        "print(deeper.configure('study=width_signals').data.input_shape)"
+    )
+    assert "(64, 1)" in python(code)
 
 
 def test_the_task_is_summarised_over_every_example_once(monkeypatch):

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal, cast
 
+import yaml
+
 from deeper.config.calls import Consistency, Model, Operation, Optimizer, OwnCall, Schedule
 from deeper.config.data_sections import Data, ImagesOfOneSize
 from deeper.config.moved_targets import present
@@ -145,7 +147,7 @@ Recipe = Annotated[
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunConfig:
     """A run's config; `of` makes one.
 
@@ -190,6 +192,14 @@ class RunConfig:
         _check_channels(config.data)
         object.__setattr__(config, "_plain", written)
         return cast(RunConfig, config)
+
+    def __repr__(self) -> str:
+        """Return a line; ``str`` gives the whole as YAML."""
+        return f"RunConfig({self.label} on {self.data.name}, seed {self.seed})"
+
+    def __str__(self) -> str:
+        """Return it as ``config.yaml`` has it."""
+        return yaml.safe_dump(self._plain, sort_keys=False).rstrip()
 
     def plain(self) -> dict[str, Any]:
         """Return the values as ``config.yaml`` holds them: dicts, lists and scalars."""

@@ -97,7 +97,7 @@ def one_value_a_pixel(method: str, values: PixelMaps | Heat, size: tuple[int, in
     return values.sum(-1) if method == "integrated_gradients" else jnp.abs(values).max(-1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Attribution:
     """Which pixels of some images a class's score comes from.
 
@@ -119,6 +119,11 @@ class Attribution:
     method: str
     images: np.ndarray
     class_names: Sequence[str] | None = None
+
+    def __repr__(self) -> str:
+        """Return a line."""
+        where = f" of {self.layer}" if self.layer else ""
+        return f"Attribution({self.method}{where}, maps {self.maps.shape})"
 
     def figure(self) -> Figure:
         """Return a figure of every image and the heat map over it, with its class and score."""

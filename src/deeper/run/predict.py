@@ -20,9 +20,10 @@ from deeper.run.class_names import class_names
 from deeper.run.dataset import evaluation_view
 
 LISTED = 5
+SHOWN = 20  # pictures, in a line each
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predictions:
     """A net's answers about some pictures.
 
@@ -46,6 +47,14 @@ class Predictions:
     def __len__(self) -> int:
         """Return the number of pictures with an answer."""
         return len(self.files)
+
+    def __repr__(self) -> str:
+        """Return a line a picture."""
+        lines = [
+            f"{file}: " + ", ".join(f"{name} {share:.3f}" for name, share in answers)
+            for file, answers in zip(self.files, self.top(3), strict=True)
+        ]
+        return "\n".join(lines[:SHOWN] + [f"and {len(lines) - SHOWN} more"] * (len(lines) > SHOWN))
 
     def top(self, k: int = LISTED) -> list[list[tuple[str, float]]]:
         """Return the k likeliest classes of each picture, with their probabilities."""

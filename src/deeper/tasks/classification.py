@@ -148,7 +148,9 @@ def error_by_class(rows: Predictions, classes: int) -> list[float | None]:
     """Return each class's error in per cent; None where it has no examples."""
     counts = np.bincount(rows["label"], minlength=classes)
     right = np.bincount(rows["label"], rows["correct"], minlength=classes)
-    return [100.0 * (1.0 - r / n) if n else None for r, n in zip(right, counts, strict=True)]
+    return [
+        100.0 * (1.0 - float(r) / int(n)) if n else None for r, n in zip(right, counts, strict=True)
+    ]
 
 
 def confusion(rows: Predictions, classes: int) -> Int32[np.ndarray, "classes classes"]:
