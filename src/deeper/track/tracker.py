@@ -1,4 +1,4 @@
-"""The record of a run as it is made: rows to the run directory, and from there to W&B."""
+"""Logs a run: writes rows to the run directory, which a separate process mirrors to W&B."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -13,15 +13,15 @@ from deeper.track.wandb_process import Mirror
 
 @dataclass(frozen=True)
 class Examples:
-    """What a trained net says of a few images, and of all.
+    """Predictions of a trained net for a few images, and its confusion matrix.
 
     Attributes:
         images: uint8 (n, H, W, C).
         labels: true classes (n,).
-        predictions: answers (n,).
-        confidences: their probabilities (n,).
-        class_names: names of the classes.
-        confusion: counts of (true class, answer).
+        predictions: predicted classes (n,).
+        confidences: probabilities of the predicted classes (n,).
+        class_names: in the order of the labels.
+        confusion: counts of (true class, predicted class) over the whole test split.
     """
 
     images: np.ndarray
@@ -33,11 +33,11 @@ class Examples:
 
 
 class Tracker:
-    """Writes to the record, which must succeed; W&B follows the record by itself and may fail.
+    """Logs one run. Writing to the run directory must succeed; the mirror at W&B may fail.
 
     Args:
-        directory: the record.
-        mirror: the process that follows it, or None.
+        directory: the run directory.
+        mirror: the process that sends its rows to W&B, or None.
     """
 
     def __init__(self, directory: RunDirectory, mirror: Mirror | None):
@@ -47,12 +47,13 @@ class Tracker:
     def start(
         cls, directory: RunDirectory, config: Mapping[str, Any], warn: Callable[[str], None] = print
     ) -> "Tracker":
-        """Start the mirror that the config's ``tracker`` section asks for.
+        """Start the tracker, with the mirror that the ``tracker`` section of the config asks for.
 
         Args:
-            directory: with no rows but those that stay; see `RunDirectory.truncate_after`.
-            config: of the run.
-            warn: told, once, if W&B fails.
+            directory: the run directory, without rows after the checkpoint that the run continues
+                from; see `RunDirectory.truncate_after`.
+            config: config of the run.
+            warn: called with a message, once, if W&B fails.
 
         Raises:
             UserError: ``tracker.mode`` is unknown.
@@ -60,21 +61,21 @@ class Tracker:
         return cls(directory, Mirror.start(directory.path, config["tracker"], warn))
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Add a row."""
+        """Append a row to ``metrics.jsonl``."""
         self._directory.log(row)
         if self._mirror:
             self._mirror.check()
 
     def fsync(self) -> None:
-        """Make the rows so far survive a crash."""
+        """Flush the rows to disk."""
         self._directory.fsync()
 
     def summary(self, metrics: Mapping[str, float | int], examples: Examples) -> None:
-        """Keep example images and the confusion matrix, for W&B and for a look of one's own.
+        """Store example images and the confusion matrix in ``examples.npz``.
 
         Args:
-            metrics: of the final evaluations; the result holds them, and W&B takes them from it.
-            examples: kept in ``examples.npz``.
+            metrics: unused: the mirror reads the final metrics from the result.
+            examples: the examples to store.
         """
         del metrics
         buffer = io.BytesIO()
@@ -82,7 +83,7 @@ class Tracker:
         self._directory.write(EXAMPLES, buffer.getvalue())
 
     def finish(self, status: str) -> None:
-        """Let W&B take the rest, for a bounded time.
+        """Wait for a limited time until the mirror has sent the remaining rows.
 
         Args:
             status: finished, interrupted, diverged or failed.
