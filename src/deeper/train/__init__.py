@@ -1,1 +1,1 @@
-"""The compiled, data-parallel training loop."""
+"""Compiled, data-parallel training: state, step, loop, evaluation, checkpoints and data feeds."""
