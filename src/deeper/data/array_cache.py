@@ -28,7 +28,7 @@ CHUNK = 1000  # records per read: five times faster than one by one
 
 
 @dataclass(frozen=True)
-class Decoded:
+class CachedArrays:
     """The arrays of a data set and their description.
 
     Attributes:
@@ -45,7 +45,7 @@ class Decoded:
     fingerprint: str
 
 
-def decoded(name: str, directory: Path, progress: Progress) -> Decoded:
+def cached_arrays(name: str, directory: Path, progress: Progress) -> CachedArrays:
     """Return the arrays of a prepared data set, decoding them if they are not cached.
 
     Args:
@@ -111,7 +111,7 @@ def _writable(place: Path) -> bool:
     return os.access(place if place.exists() else place.parent, os.W_OK | os.X_OK)
 
 
-def _read(cache: Path) -> Decoded | None:
+def _read(cache: Path) -> CachedArrays | None:
     """Map a cache into memory; None if it is missing, incomplete or damaged."""
     try:
         about = json.loads((cache / "about.json").read_text(encoding="utf-8"))
@@ -126,7 +126,7 @@ def _read(cache: Path) -> Decoded | None:
             if labels.shape != (size,) or labels.dtype != np.int32:
                 return None
             arrays[split] = images, labels
-        return Decoded(arrays, tuple(about["class_names"]), shape, about["fingerprint"])
+        return CachedArrays(arrays, tuple(about["class_names"]), shape, about["fingerprint"])
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 

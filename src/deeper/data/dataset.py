@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from deeper.data.array_cache import decoded
+from deeper.data.array_cache import cached_arrays
 from deeper.data.array_records import split_lengths
 from deeper.data.catalogue import CATALOGUE
 from deeper.data.encoded_images import Photographs, View, holds_photographs, open_photographs
@@ -129,7 +129,7 @@ def open_dataset(
         splits = _with_test_split(splits, name)
         shape = next(iter(splits.values())).images.shape[1:]
         return Dataset(name, splits, photographs.class_names, shape, photographs.fingerprint)
-    cache = decoded(name, directory, progress)
+    cache = cached_arrays(name, directory, progress)
     splits = {split: Split(*part) for split, part in cache.arrays.items()}
     splits = _with_test_split(splits, name)
     return Dataset(name, splits, cache.class_names, cache.image_shape, cache.fingerprint)
