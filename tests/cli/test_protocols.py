@@ -16,7 +16,7 @@ from deeper.config import instantiate
 from deeper.config.yaml_files import conf_directory
 from deeper.data.prepare.image_folder import Photograph, Tree
 from deeper.data.prepare.prepare import prepare_photographs
-from deeper.data.whole_image_batches import groups, headers_of, whole
+from deeper.data.whole_image_batches import decode_groups, groups, headers_of
 from deeper.errors import UserError
 from deeper.models.initializers import initialise
 from deeper.run import build, load
@@ -186,7 +186,7 @@ def test_a_protocol_is_what_pillow_and_numpy_make_of_it(photographs, protocol, n
         found = of_whole_photographs(of_run, weights, chosen, examined, headers, ignore)
         for place, scale in enumerate(chosen.scales):
             some = groups(headers.sizes, scale, 5000, 2, 8)
-            for batch in whole(examined.split.images, headers, some, scale):
+            for batch in decode_groups(examined.split.images, headers, some, scale):
                 for image, size, number in zip(*(batch[k] for k in ("image", "size", "number"))):
                     if number >= 0:
                         own = image[: size[0], : size[1]]

@@ -15,7 +15,7 @@ from deeper.cli.live_display import bar
 from deeper.cli.output_files import check_file
 from deeper.cli.terminal import open_console
 from deeper.data.encoded_images import Photographs
-from deeper.data.whole_image_batches import Headers, groups, headers_of, whole
+from deeper.data.whole_image_batches import Headers, decode_groups, groups, headers_of
 from deeper.errors import UserError
 from deeper.models.fully_convolutional import answer, fits, of_our_layers, over_whole_images
 from deeper.record.atomic_files import finite, to_json, write_whole
@@ -206,7 +206,10 @@ def of_whole_photographs(
     return evaluate(
         data_parallel.replicate(weights.variables, mesh),
         np.asarray(examined.split.labels),
-        [whole(photographs, headers, some, side, workers) for side, some in by_scale.items()],
+        [
+            decode_groups(photographs, headers, some, side, workers)
+            for side, some in by_scale.items()
+        ],
         lambda done, total: tell(f"{shapes} shapes", done, total),
     )
 
