@@ -16,7 +16,13 @@ from deeper.augment.pipeline import Normalise
 from deeper.cli.live_display import bar
 from deeper.cli.output_files import check_file
 from deeper.cli.terminal import open_console
-from deeper.data.image_files import LeftOut, is_turned, picture_files, read_picture, told
+from deeper.data.image_files import (
+    LeftOut,
+    describe_left_out,
+    is_turned,
+    picture_files,
+    read_picture,
+)
 from deeper.errors import UserError
 from deeper.run import device, load
 from deeper.run.dataset import evaluation_view, exif_of
@@ -83,7 +89,7 @@ def run(config: DictConfig) -> None:
     count = len({row[0] for row in rows})
     console.print(f"{count:,} picture{'s' * (count != 1)} -> {out}", soft_wrap=True)
     if left_out:
-        console.print(told(left_out), soft_wrap=True)
+        console.print(describe_left_out(left_out), soft_wrap=True)
     if unturned:
         console.print(
             f"{unturned:,} of them {'is' if unturned == 1 else 'are'} shown as stored, though an "

@@ -14,7 +14,7 @@ from deeper.cli.terminal import open_console
 from deeper.data.catalogue import CATALOGUE
 from deeper.data.dataset import open_dataset, prepared_directory
 from deeper.data.encoded_images import Photographs
-from deeper.data.image_files import LeftOut, told
+from deeper.data.image_files import LeftOut, describe_left_out
 from deeper.data.prepare import shard_writer
 from deeper.data.prepare.debian_photographs import cut_photographs
 from deeper.data.prepare.image_folder import NAMED, UNREADABLE, Tree, checked, read_tree
@@ -56,7 +56,7 @@ def run(config: DictConfig) -> None:
     console.print(f"{name} is ready in {path}", soft_wrap=True)
     console.print(table)
     if left_out:
-        console.print(told(left_out), soft_wrap=True, markup=False)
+        console.print(describe_left_out(left_out), soft_wrap=True, markup=False)
         for error in left_out.get(UNREADABLE, [])[:NAMED]:
             console.print(f"  {error}", soft_wrap=True, markup=False)
     of_any_size = any(isinstance(part.images, Photographs) for part in dataset.splits.values())
