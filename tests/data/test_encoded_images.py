@@ -134,7 +134,7 @@ transcoder = pytest.mark.skipif(
 @pytest.mark.parametrize("size", [(301, 203), (97, 160), (20, 9)])
 def test_files_laid_out_anew_have_the_same_pixels_part_by_part(options, mode, size):
     data = encoded(photograph(*size, mode), **options)
-    laid = jpeg_restart.relay(data)
+    laid = jpeg_restart.with_restart_markers(data)
     whole = jpeg.decode(data, 3, "x")
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(laid)).convert("RGB")), whole)
     header = jpeg_restart.read_header(laid)
@@ -150,7 +150,7 @@ def test_files_laid_out_anew_have_the_same_pixels_part_by_part(options, mode, si
 
 @transcoder
 def test_a_part_is_made_of_a_part_of_the_bytes():
-    laid = jpeg_restart.relay(encoded(photograph(375, 500), quality=95))
+    laid = jpeg_restart.with_restart_markers(encoded(photograph(375, 500), quality=95))
     part = jpeg_restart.splice(laid, jpeg_restart.read_header(laid), Box(100, 100, 200, 200))
     assert len(part.data) < len(laid) / 4
 
@@ -158,8 +158,8 @@ def test_a_part_is_made_of_a_part_of_the_bytes():
 @transcoder
 def test_what_is_no_plain_jpeg_is_not_laid_out_anew():
     for kind in ("CMYK", "PNG under another name"):
-        assert jpeg_restart.relay(CASES[kind]) is None
-    assert jpeg_restart.relay(CASES["4:2:0"][:500]) is None
+        assert jpeg_restart.with_restart_markers(CASES[kind]) is None
+    assert jpeg_restart.with_restart_markers(CASES["4:2:0"][:500]) is None
 
 
 def test_wrong_ways_to_store_are_said(monkeypatch, prepared, tree):
