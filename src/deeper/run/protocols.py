@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
-from deeper.augment.test_time_views import mirrored_too, on_zeros, ten_crops
+from deeper.augment.test_time_views import ten_crops, with_mirror_images, zero_padded
 from deeper.errors import UserError
 from deeper.run.dataset import view_of
 
@@ -142,7 +142,7 @@ def _crops_of_photographs(name: str, config: DictConfig, data: DictConfig) -> Pr
         shorter_side=shorter,
         views={
             "1crop": None,
-            "flip": mirrored_too,
+            "flip": with_mirror_images,
             "10crop": lambda images: ten_crops(images, sides),
         }[name],
     )
@@ -169,8 +169,8 @@ def _small(name: str, config: DictConfig, data: DictConfig) -> Protocol:
         shown=shape,
         views={
             "1crop": None,
-            "flip": mirrored_too,
-            "10crop": lambda images: ten_crops(on_zeros(images, padding), shape[:2]),
+            "flip": with_mirror_images,
+            "10crop": lambda images: ten_crops(zero_padded(images, padding), shape[:2]),
         }[name],
     )
 
