@@ -14,7 +14,7 @@ from deeper.cli.terminal import open_console
 from deeper.data.dataset import Dataset, Split, open_dataset
 from deeper.data.encoded_images import MIDDLE, Photographs, View
 from deeper.data.splitting import first_of_draw, hold_out, only_classes
-from deeper.data.unreadable import readable
+from deeper.data.unreadable import without_unreadable
 from deeper.errors import UserError
 
 NAMES_SHOWN = 5  # of photographs that cannot be read
@@ -165,7 +165,7 @@ def leave_out_unreadable(
         return parts, {}
     console = open_console(stderr=True)
     with _told(console) as progress:
-        found = {name: readable(part, progress) for name, part in parts.items()}
+        found = {name: without_unreadable(part, progress) for name, part in parts.items()}
     unreadable = {name: names for name, (_, names) in found.items() if names}
     for name, names in unreadable.items():
         console.print(
