@@ -36,8 +36,8 @@ class Crop(NamedTuple):
         height: number of rows.
         width: number of columns.
         mirrored: exchange left and right.
-        crop_first: crop, then resize; otherwise resize, then crop, which lets the filter read pixels
-            outside the box.
+        crop_first: crop, then resize; otherwise resize, then crop, which lets the filter read
+            pixels outside the box.
     """
 
     top: float

@@ -2,10 +2,10 @@
 
 Most of the time of decoding a JPEG file is spent on entropy decoding, which has to read everything
 before the part that is wanted. Restart markers (ITU-T T.81, section F.1.1.5.1) divide the coded
-data into independent segments. `with_restart_markers` adds such markers, with segments of about `SEGMENT` pixels
-along each row of blocks, and stores the lengths of the segments in an APP11 segment. `splice` then
-builds a small file from the segments that a box touches. Nothing is quantised again: every decoder
-can read the file, and its pixels do not change.
+data into independent segments. `with_restart_markers` adds them, with segments of about `SEGMENT`
+pixels along each row of blocks, and stores the lengths of the segments in an APP11 segment.
+`splice` then builds a small file from the segments that a box touches. Nothing is quantised again:
+every decoder can read the file, and its pixels do not change.
 """
 
 import shutil

@@ -24,7 +24,7 @@ ONNX_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class Facts:
+class Metadata:
     """The metadata of an exported net.
 
     Attributes:
@@ -43,7 +43,7 @@ class Facts:
     classes: tuple[str, ...]
     step: int
 
-    def metadata(self) -> dict[str, str]:
+    def as_strings(self) -> dict[str, str]:
         """Return all attributes as strings; those that are not strings are encoded as JSON."""
         return {
             name: value if isinstance(value, str) else json.dumps(value)
@@ -59,7 +59,7 @@ def flat(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     }
 
 
-def stablehlo(model: nn.Module, variables: Any, facts: Facts, out: Path) -> None:
+def stablehlo(model: nn.Module, variables: Any, metadata: Metadata, out: Path) -> None:
     """Write a serialised `jax.export.Exported` for CPU, CUDA and TPU, and its metadata.
 
     ``jax.export.deserialize(bytes).call(images)`` runs it.
@@ -67,28 +67,28 @@ def stablehlo(model: nn.Module, variables: Any, facts: Facts, out: Path) -> None
     Args:
         model: the net.
         variables: its params and batch_stats.
-        facts: the metadata, written to ``OUT.json``.
+        metadata: the metadata, written to ``OUT.json``.
         out: path of the file.
     """
     (batch,) = jax.export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *facts.image_shape), jnp.uint8)
+    images = jax.ShapeDtypeStruct((batch, *metadata.image_shape), jnp.uint8)
     with cpu_dispatch.turned_off():
-        function = jax.jit(_inference(model, variables, facts))
+        function = jax.jit(_inference(model, variables, metadata))
         exported = jax.export.export(function, platforms=PLATFORMS)(images)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(bytes(exported.serialize()))
     out.with_name(out.name + ".json").write_text(
-        json.dumps(asdict(facts), indent=1) + "\n", encoding="utf-8"
+        json.dumps(asdict(metadata), indent=1) + "\n", encoding="utf-8"
     )
 
 
-def onnx(model: nn.Module, variables: Any, facts: Facts, out: Path) -> None:
+def onnx(model: nn.Module, variables: Any, metadata: Metadata, out: Path) -> None:
     """Write an ONNX file with its metadata, after comparing its logits in onnxruntime with ours.
 
     Args:
         model: the net.
         variables: its params and batch_stats.
-        facts: the metadata.
+        metadata: the metadata.
         out: path of the file.
 
     Raises:
@@ -101,15 +101,15 @@ def onnx(model: nn.Module, variables: Any, facts: Facts, out: Path) -> None:
         import onnxruntime
     except ImportError as error:
         raise UserError(f"out={out} needs the extra onnx: run scripts/setup onnx.") from error
-    inference = _inference(model, variables, facts)
-    images = np.random.default_rng(0).integers(0, 256, (2, *facts.image_shape)).astype(np.uint8)
+    inference = _inference(model, variables, metadata)
+    images = np.random.default_rng(0).integers(0, 256, (2, *metadata.image_shape)).astype(np.uint8)
     # jax2onnx 0.17 ignores the padding of max pooling.
     with cpu_dispatch.turned_off(), cpu_dispatch.joined_padding():
         expected = np.asarray(jax.jit(inference)(images))
         converted = jax2onnx.to_onnx(
             inference,
-            [jax.ShapeDtypeStruct(("batch", *facts.image_shape), jnp.uint8)],
-            model_name=facts.label,
+            [jax.ShapeDtypeStruct(("batch", *metadata.image_shape), jnp.uint8)],
+            model_name=metadata.label,
         )
     session = onnxruntime.InferenceSession(converted.SerializeToString())
     (logits,) = session.run(None, {session.get_inputs()[0].name: images})
@@ -120,14 +120,16 @@ def onnx(model: nn.Module, variables: Any, facts: Facts, out: Path) -> None:
             f"{off:.1e} of the largest, and {out} was not written. Take .stablehlo, which is JAX's "
             "own and takes every net."
         )
-    for name, value in facts.metadata().items():
+    for name, value in metadata.as_strings().items():
         converted.metadata_props.add(key=name, value=value)
     out.parent.mkdir(parents=True, exist_ok=True)
     onnx_library.save_model(converted, out)
 
 
-def _inference(model: nn.Module, variables: Any, facts: Facts):
-    mean, std = (np.array(v, np.float32).reshape(1, 1, 1, -1) for v in (facts.mean, facts.std))
+def _inference(model: nn.Module, variables: Any, metadata: Metadata):
+    mean, std = (
+        np.array(v, np.float32).reshape(1, 1, 1, -1) for v in (metadata.mean, metadata.std)
+    )
 
     def inference(images):
         x = (images.astype(jnp.float32) / 255.0 - mean) / std
