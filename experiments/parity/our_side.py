@@ -1,4 +1,4 @@
-"""Our answers, in torchvision's names and layout."""
+"""Results of our nets, with the names and array layout of torchvision."""
 
 from typing import Any
 
@@ -80,10 +80,10 @@ def root_mean_square(values: Any) -> float:
 
 
 def error(kind: str, found: dict[str, Any], exact: dict[str, Any], size=largest) -> float:
-    """Return the largest error size(a - b) / size(b) over the arrays of a kind in a net.
+    """Return the largest relative error size(a - b) / size(b) over the arrays of a kind in a net.
 
-    Some arrays are zero but for rounding, such as the gradient of a bias in front of a BatchNorm:
-    none is held against less than a hundredth of the largest of its kind in the net.
+    Some arrays are zero except for rounding, such as the gradient of a bias before a BatchNorm;
+    size(b) is therefore at least a hundredth of the largest of its kind in the net.
     """
     names = [name for name in found if name.partition("/")[0] == kind]
     least = FLOOR * max(size(exact[name]) for name in names)
