@@ -1,7 +1,7 @@
-"""What is compared with Pillow and torchvision: operations, strengths, crops, blurs."""
+"""The cases that are compared with Pillow and torchvision: operations, strengths, crops, blurs."""
 
-# operation -> strengths; see deeper.augment.op_table. Scale has none at which a pixel's source lies
-# exactly between two pixels: there the last digit decides, in Pillow's arithmetic as in ours.
+# Operation -> strengths; see deeper.augment.op_table. Strengths of scale at which a source lies
+# exactly between two pixels are left out: rounding errors decide there, in Pillow as in ours.
 STRENGTHS = {
     "identity": (0.0,),
     "shear_x": (0.09, 0.3, -0.3, 0.99),
@@ -24,7 +24,7 @@ STRENGTHS = {
     "solarize_add": (0.0, 66.0, 110.0, 200.0),
 }
 GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate", "scale")
-FILL = (30, 128, 220)  # of geometric operations, the first value alone on grey images
+FILL = (30, 128, 220)  # of geometric operations; grey images use only the first value
 
 # (top, left, height, width) of a crop, and the size that it is resized to
 CROPS = (((0, 0, 48, 64), (48, 64)), ((5, 9, 31, 40), (28, 28)), ((7, 2, 11, 17), (48, 48)))

@@ -1,4 +1,4 @@
-"""Record Pillow's and torchvision's answers in golden.npz: scripts/golden runs this.
+"""Record the results of Pillow and torchvision in golden.npz; run by scripts/golden.
 
 The images are a cut of a photograph that Matplotlib ships (Grace Hopper by James S. Davis, US Navy,
 public domain) and two of Fashion-MNIST's test split (MIT licence).

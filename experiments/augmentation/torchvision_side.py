@@ -1,4 +1,4 @@
-"""Pillow's and torchvision's answers: reads images from one npz file, writes answers to another.
+"""Applies Pillow and torchvision: reads images from one npz file, writes results to another.
 
 Run by `golden.py` with a Python that has torch and torchvision.
 """

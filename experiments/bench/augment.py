@@ -1,8 +1,9 @@
-"""RandAugment(2, 9) of ours beside torchvision's: interleaved rounds, median of their ratios.
+"""Compares the speed of our RandAugment(2, 9) with torchvision's: interleaved rounds, median ratio.
 
-Each side has one process a core, as a data loader has and as a sweep of ours has. They live all at
-once and work in turn, so that the machine's moods hit them alike. Ours is also timed as one process
-on all cores. The cost of the batched form that accelerators run is taken from its HLO.
+Each side has one process per core, as a data loader and a sweep have. All processes exist at the
+same time and work in turn, so that changes of the machine's speed affect both sides. Ours is also
+timed as one process on all cores. The cost of the batched form for accelerators is taken from its
+HLO.
 """
 
 import argparse

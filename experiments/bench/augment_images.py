@@ -1,6 +1,6 @@
-"""The photographs of the augmentation benchmark: cuts of one that Matplotlib ships.
+"""The photographs of the augmentation benchmark: crops of one that Matplotlib contains.
 
-Needs nothing but numpy and Pillow; the path is handed over, since the peer has no Matplotlib.
+Needs only numpy and Pillow. The path is an argument, since torchvision's side has no Matplotlib.
 """
 
 import os

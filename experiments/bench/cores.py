@@ -1,4 +1,4 @@
-"""How the pipeline of photographs gains by many cores: images a second of threads and processes.
+"""Measures the images per second of the photograph pipeline by number of threads or processes.
 
     python experiments/bench/cores.py DIRECTORY
 

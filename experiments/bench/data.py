@@ -1,9 +1,9 @@
-"""Our pipeline of photographs beside its peers: interleaved rounds, medians of the rounds' ratios.
+"""Compares our photograph pipeline with others: interleaved rounds, median of the ratios.
 
-All read the same photographs from a warm page cache, take random crops of 8 to 100 % of the area
-at 224 pixels, half of them mirrored, in shuffled batches of 128, uint8. All pipelines live at once
-and work in turn; those whose turn it is not are stopped (SIGSTOP), so that what one computes ahead
-costs no other one time. A turn is half an epoch, after two batches that are not timed.
+All read the same photographs from a warm page cache and yield shuffled uint8 batches of 128 random
+crops of 8 to 100 % of the area at 224 pixels, half of them mirrored. All pipelines exist at the
+same time and work in turn; the others are stopped (SIGSTOP), so that batches that one computes
+ahead cost the others no time. A turn is half an epoch, after two batches that are not timed.
 """
 
 import argparse
@@ -38,12 +38,12 @@ class Case:
     """A pipeline.
 
     Attributes:
-        name: as the table has it.
-        script: that runs it; ours in our interpreter, the peers' in theirs.
-        layout: of the files, untouched or restart.
-        antialias: of its resizing; None where nothing is resized.
-        arguments: of the script, after the place of the files.
-        goal: least ratio to tf.data on untouched files that we mean to keep.
+        name: name in the table.
+        script: script that runs it: ours in our interpreter, others in theirs.
+        layout: layout of the files, untouched or restart.
+        antialias: whether resizing is antialiased; None if nothing is resized.
+        arguments: arguments of the script after the directory of the files.
+        goal: lowest acceptable ratio to tf.data on untouched files.
     """
 
     name: str

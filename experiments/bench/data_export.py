@@ -1,4 +1,4 @@
-"""Writes a prepared data set's photographs as other pipelines want them, the JPEG bytes unchanged.
+"""Writes the photographs of a data set in the formats of other pipelines; JPEG bytes are unchanged.
 
 Arguments: the prepared directory, the directory to write to: TFRecord files of the same records,
 and a tree of JPEG files in class folders.

@@ -1,4 +1,4 @@
-"""What the workers of `data.py` share: a pipeline is opened, its batches are timed on demand."""
+"""Common part of the workers of `data.py`: opens a pipeline and times its batches on request."""
 
 import sys
 import time

@@ -1,8 +1,8 @@
-"""The whole training loop beside the bare compiled step, on a small net, interleaved.
+"""Compares the training loop with the bare compiled step on a small net, in interleaved rounds.
 
-The loop's time is that of `deeper.train.loop.train` with records, the feed of indices and polling
-for signals, without evaluation and without its compilation; the bare step is the same compiled
-function called with the same number of steps a call.
+The time of the loop is that of `deeper.train.loop.train` with records, the feed of indices and
+polling for signals, without evaluation and compilation. The bare step is the same compiled
+function, called with the same number of steps per call.
 """
 
 import argparse

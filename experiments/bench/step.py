@@ -1,8 +1,9 @@
-"""Our training step beside PyTorch's: interleaved rounds, median of the rounds' ratios.
+"""Compares our training step with PyTorch's: interleaved rounds, median of the ratios.
 
-All processes of a net live at once and work in turn, so that the machine's moods hit them alike.
-On a CPU PyTorch runs eagerly in two memory layouts; on a GPU in channels_last, eagerly and compiled
-with CUDA graphs, convolutions tuned by cuDNN. With bfloat16 PyTorch uses autocast.
+All processes of a net exist at the same time and work in turn, so that changes of the machine's
+speed affect both sides. On a CPU PyTorch runs eagerly in two memory layouts; on a GPU in
+channels_last, eagerly and compiled with CUDA graphs, with convolutions tuned by cuDNN. With
+bfloat16 PyTorch uses autocast.
 """
 
 import argparse
@@ -29,7 +30,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Case:
-    """A net with its batch, and the least ratio that we mean to keep, if any."""
+    """A net with its batch, and the lowest acceptable ratio, if any."""
 
     name: str
     batch: int

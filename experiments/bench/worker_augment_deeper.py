@@ -1,4 +1,4 @@
-"""Times RandAugment(2, 9) of ours: reads a number of batches a line, answers with seconds."""
+"""Times our RandAugment(2, 9): reads a number of batches per line, prints seconds."""
 
 import sys
 

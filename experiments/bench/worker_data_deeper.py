@@ -1,4 +1,4 @@
-"""Times our pipeline, or how many photographs a second libjpeg-turbo decodes beside nothing else.
+"""Times our pipeline, or decoding with libjpeg-turbo alone.
 
 Arguments: directory of the prepared data sets, form (threads, processes; limit, one process with
 one thread), antialias (0 or 1). The limit of the restart layout is of the parts that crops need.

@@ -1,4 +1,4 @@
-"""Times PyTorch's DataLoader with a process a core on torchvision's transforms.
+"""Times PyTorch's DataLoader with one process per core on torchvision's transforms.
 
 Arguments: directory of JPEG files in class folders, form: v1 (ImageFolder and Pillow) or v2
 (torchvision's own decoder, tensors). Both antialias, as is torchvision's default.
@@ -19,7 +19,7 @@ CORES = len(os.sched_getaffinity(0))
 
 
 class Endless(torch.utils.data.Sampler):
-    """One epoch after the other, each in an order of its own."""
+    """Epoch after epoch, each with a new permutation."""
 
     def __init__(self, size):
         self.size = size

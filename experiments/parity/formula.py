@@ -1,6 +1,6 @@
-"""Weights, statistics and images that both sides compute alike, to the bit, with numpy alone.
+"""Weights, statistics and images that both sides compute with numpy, equal to the bit.
 
-Value i of the array that torchvision calls NAME comes from a 32-bit hash of (i, NAME, seed):
+Value i of the array with torchvision's name NAME is computed from a 32-bit hash of (i, NAME, seed):
 h = i * 2654435761 + crc32(NAME) + 40503 * seed, twice h = (h ^ h >> 16) * 73244475, then
 h ^ h >> 16 (all modulo 2^32), and u = 2 h / 2^32 - 1, uniform in -1 to 1. Then
 
@@ -12,8 +12,8 @@ h ^ h >> 16 (all modulo 2^32), and u = 2 h / 2^32 - 1, uniform in -1 to 1. Then
     running variance    1 + 0.5 u
     images              2 u
 
-BatchNorm's values keep the rectifiers' inputs away from zero, five deviations on either side. At
-zero itself rounding decides which way a gradient goes. README.md says what was seen without that.
+With these values of BatchNorm the inputs of the rectifiers are five standard deviations away from
+zero, where rounding would decide whether a gradient passes. README.md shows the effect.
 """
 
 import zlib

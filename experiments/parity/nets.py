@@ -1,4 +1,4 @@
-"""The nets that are held against torchvision's: (torchvision's name, our constructor's arguments).
+"""The nets that are compared with torchvision's: (torchvision's name, arguments of our net).
 
 For nets with BatchNorm a training step is compared too. It runs in float64 as well, so its images
 are small; VGG needs 224 pixels, since ours has fewer weights for smaller images than torchvision's.

@@ -1,4 +1,4 @@
-"""Our answers, in torchvision's names and layout."""
+"""Results of our nets, with the names and array layout of torchvision."""
 
 from typing import Any
 
@@ -13,6 +13,7 @@ from deeper.models.googlenet import googlenet
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
 from deeper.train import losses
+from deeper.train.step import AUXILIARY_WEIGHT
 from deeper.weights.torchvision import convert, revert, state_dict_shapes
 
 FLOOR = 0.01
@@ -61,7 +62,7 @@ def _step(model, variables, images, labels):
         )
         total = losses.cross_entropy(logits, labels, 0.0).mean()
         for head in jax.tree.leaves(updated.get("auxiliary", {})):
-            total += losses.AUXILIARY_WEIGHT * losses.cross_entropy(head, labels, 0.0).mean()
+            total += AUXILIARY_WEIGHT * losses.cross_entropy(head, labels, 0.0).mean()
         return total, updated["batch_stats"]
 
     (loss, stats), grads = jax.value_and_grad(loss_of, has_aux=True)(variables["params"])
@@ -79,10 +80,10 @@ def root_mean_square(values: Any) -> float:
 
 
 def error(kind: str, found: dict[str, Any], exact: dict[str, Any], size=largest) -> float:
-    """Return the largest error size(a - b) / size(b) over the arrays of a kind in a net.
+    """Return the largest relative error size(a - b) / size(b) over the arrays of a kind in a net.
 
-    Some arrays are zero but for rounding, such as the gradient of a bias in front of a BatchNorm:
-    none is held against less than a hundredth of the largest of its kind in the net.
+    Some arrays are zero except for rounding, such as the gradient of a bias before a BatchNorm;
+    size(b) is therefore at least a hundredth of the largest of its kind in the net.
     """
     names = [name for name in found if name.partition("/")[0] == kind]
     least = FLOOR * max(size(exact[name]) for name in names)

@@ -1,7 +1,7 @@
-"""Our nets beside torchvision's on the same weights: the table and the golden files.
+"""Compares our nets with torchvision's on the same weights; makes the table and the golden files.
 
-Run by scripts/parity. A net's seeds go through PyTorch and through ours one after the other; the
-largest relative errors go into README.md, seed 0's answers of PyTorch into golden/.
+Run by scripts/parity. For each seed, a net runs in PyTorch and in ours. The largest relative errors
+are written to README.md, and the results of PyTorch for seed 0 to golden/.
 """
 
 import argparse
@@ -35,7 +35,7 @@ COLUMNS = (*LIMITS, "gradient, float32", "PyTorch's own, float32")
 
 
 def answers(net: Net, seeds: range) -> Iterator[dict[str, np.ndarray]]:
-    """Yield torchvision's answers, seed by seed."""
+    """Yield torchvision's results for each seed."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "answers.npz"
         command = [
@@ -72,7 +72,7 @@ def compare(net: Net, seed: int, theirs: dict[str, np.ndarray]) -> dict[str, flo
 
 
 def golden(theirs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return what the tests compare with: logits, loss, norms and some values of the rest."""
+    """Return the reference values of the tests: logits, loss, norms and some values of the rest."""
     kept = {name: theirs[name] for name in ("logits", "loss") if name in theirs}
     for name, array in theirs.items():
         if "/" in name and not name.startswith("single/"):

@@ -1,10 +1,10 @@
-"""torchvision's answers: logits, and for nets with BatchNorm one training step.
+"""Results of torchvision's nets: logits, and for nets with BatchNorm one training step.
 
 The step is computed twice: in float64, which is the reference, and in float32 (``single/``), which
-shows how far float32 alone goes from it.
+shows the error of float32 itself.
 
 Run by parity.py in a virtual environment of its own: torch_side.py NET STEP_SIZE OUT (pixels of the
-step's images, 0 for none), then reads one seed a line, writes its answers to OUT and says so.
+step's images, 0 for none). Reads one seed per line, writes its results to OUT, and prints a line.
 """
 
 import copy

@@ -1,8 +1,9 @@
-"""Write fuzz.json: what becomes of 10,000 damaged files.
+"""Write fuzz.json: the results of decoding 10,000 damaged files.
 
-Each of eight kinds of file has bytes changed, cut off, doubled or inserted, by a seed. A picture or
-a UserError is right; anything else ends the script. Half are decoded down to some row; told is how
-often that gives a picture where the whole file is refused. Memory is the process's own.
+Bytes of files of eight kinds are changed, cut off, doubled or inserted at random, with a seed. An
+image or a UserError is a correct result; any other error ends the script. Half of the files are
+decoded only down to some row; the script counts how often that gives an image although the complete
+file is refused. The memory is that of the process.
 
     python experiments/photographs/fuzz.py
 """

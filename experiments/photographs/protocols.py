@@ -1,13 +1,13 @@
-"""Write protocols.json: every protocol on 100 photographs, beside Pillow and numpy alone.
+"""Write protocols.json: every protocol on 100 photographs, compared with Pillow and numpy.
 
     deeper prepare data=photos
     python experiments/photographs/standin.py learned
     python experiments/photographs/protocols.py                 (all)
     python experiments/photographs/protocols.py "vgg11 dense"   (some of them)
 
-The reference takes one photograph after the other: Pillow resizes it as a whole, numpy cuts and
-mirrors, and a net written in numpy answers to each view by itself. Nets: the ResNet-18 that
-`standin.py` has trained, under each protocol; VGG-11 with random weights, dense.
+The reference works on one photograph at a time: Pillow resizes it, numpy crops and mirrors it, and
+a net written in numpy is applied to each view. The nets are the ResNet-18 that `standin.py` has
+trained, under each protocol, and VGG-11 with random weights, under dense.
 """
 
 import argparse

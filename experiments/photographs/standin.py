@@ -4,7 +4,7 @@
     python experiments/photographs/standin.py            (all parts; 40 minutes on one core)
     python experiments/photographs/standin.py killed     (some of them)
 
-A part that was stopped goes on where it was; the figures of the other parts are kept.
+A part that was interrupted continues, and the results of the other parts are kept.
 """
 
 import argparse
@@ -199,8 +199,8 @@ def layouts(work: Path) -> dict[str, Any]:
 def processes(work: Path) -> dict[str, Any]:
     """Two processes with two devices each, beside one with four.
 
-    They add up in another order, and each step makes such a rounding larger. By how much tells a
-    third run, of one process, whose first weights are one float32 step larger.
+    They add numbers in another order, and every step amplifies the rounding errors. A third run, of
+    one process whose initial weights are larger by one unit in the last place, shows by how much.
     """
     command = [DEEPER, "train", *NET, *GENTLE, "train.batch_size=32", "train.log_every=1"]
     nudged = [sys.executable, "-c", NUDGED, *command[1:]]

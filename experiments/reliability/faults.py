@@ -1,10 +1,10 @@
-"""Faults, injected by the tests many times over: how often, and what each cost.
+"""Runs the tests that inject faults many times, and records how often and at what cost.
 
     python experiments/reliability/faults.py --kills 9 --checkpoints 1 --cluster 3
 
-runs those tests so often (the last need root and Debian's packages of Slurm), adds a line a fault
-to faults.jsonl, and writes the table in README.md. Each test fails unless the disturbed run ends
-with the undisturbed one's parameters, rows and result.
+runs the tests that many times (those of the cluster need root and Debian's packages of Slurm), adds
+one line per fault to faults.jsonl, and writes the table in README.md. A test fails unless the
+disturbed run ends with the parameters, rows and result of the undisturbed one.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""The lock on a file system that two machines share and that carries no flock between them.
+"""Tests the lock of a run on a file system that two machines share without a common flock.
 
     python experiments/reliability/lock.py     # root and Debian's package bindfs; two minutes
 
-Mounts one directory twice with bindfs: each mount is a client of its own, and a lock that is taken
-through one is not seen through the other. The processes at them say that they are of two machines.
-Prints how long the second one waits while the first lives, is suspended, and is killed.
+Mounts one directory twice with bindfs. A flock that is taken through one mount does not hold in the
+other, and the processes in them identify themselves as two machines. Prints how long the second
+process waits while the first is running, is suspended, and is killed.
 """
 
 import signal

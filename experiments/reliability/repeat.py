@@ -1,11 +1,11 @@
-"""Whether a run gives the same bits again on this device, and what it costs to make it so.
+"""Measures whether repeated runs give the same bits on this device, and what that costs.
 
     python experiments/reliability/repeat.py data=photos model=resnet model.depth=18 ...
 
 Trains the same run several times, each in a process of its own with an empty compilation cache, so
-that the compiler chooses its kernels anew: as always, and without the flag that keeps a GPU's
-operations in order (`src/deeper/xla_flags.py`).
-Prints, for each, how many different results there were, and images a second.
+that the compiler selects its kernels again: with the default flags, and without the flag for
+deterministic operations on a GPU (`src/deeper/xla_flags.py`). Prints for both the number of
+different results, and images per second.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Whether a change of the code changed any number of a run.
+"""Checks that a change of the code has changed no number of a run.
 
     python experiments/reliability/same_bits.py --write      # before the change
     python experiments/reliability/same_bits.py              # after it: names what differs
@@ -40,7 +40,7 @@ PICTURES = (
     "data=folder", "data.name=squares", "data.classes=3", "data.image_shape=[32,32,3]",
     "data.shorter_side=36", "data.validation=0", "data.stem=small", "data.hidden=64",
 )  # fmt: skip
-# Name -> overrides. What begins with "after" goes on from another run's directory.
+# Name -> overrides. Names that begin with "after" start from the weights of another run.
 RUNS: dict[str, tuple[str, ...]] = {
     "lenet5": ("model=lenet5",),
     "alexnet, dropout": ("model=alexnet", "data.hidden=64"),

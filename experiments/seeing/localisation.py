@@ -1,10 +1,10 @@
-"""Where Grad-CAM points when an image shows two garments, side by side.
+"""Measures how well Grad-CAM localises one of two garments in an image.
 
     python experiments/seeing/localisation.py RUN
 
-Each pair of test images, both answered rightly alone and of two classes, becomes one image of twice
-the width. The share of Grad-CAM's mass that lies in the half of the class that is asked for is
-written to localisation.json: one half would be no localisation at all.
+Two test images of different classes, which the net classifies correctly, are joined to one image of
+twice the width. The share of Grad-CAM's mass in the half of the requested class is written to
+localisation.json; 0.5 would mean no localisation.
 """
 
 import json

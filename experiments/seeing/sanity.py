@@ -1,8 +1,8 @@
-"""Write sanity.json: how much of a map is left when the net's layers are drawn anew, top first.
+"""Write sanity.json: attribution maps after the layers are randomised from the top down.
 
 Adebayo et al. 2018 (arXiv:1810.03292), section 3.1, cascading randomisation: Spearman's correlation
-of a map's sizes with those of the trained net, for the same class. A method that keeps its map
-whatever the weights are explains no net.
+of the magnitudes of a map with those of the trained net, for the same class. A method whose maps do
+not depend on the weights does not explain the net.
 
     python experiments/seeing/sanity.py runs/depth_fashion/resnet20-s0-776dfc86
 """

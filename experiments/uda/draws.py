@@ -1,7 +1,7 @@
-"""Write draws.csv: which images of Fashion-MNIST have labels, in the order in which they get them.
+"""Write draws.csv: the images of Fashion-MNIST that are labelled, in the order of the draw.
 
-A row is a draw; the study with n labels takes its first n numbers. They count the training images
-that are left when the validation split is held out, from 0, in the data set's order.
+Each row is one draw; a study with n labels uses its first n numbers. They number the training
+images without the validation split, from 0, in the order of the data set.
 """
 
 import os

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deeper.augment.test_time_views import mirrored_too, on_zeros, ten_crops
+from deeper.augment.test_time_views import ten_crops, with_mirror_images, zero_padded
 from deeper.models.resnet import resnet
 from deeper.tasks.classification import mean_over_views
 from deeper.train.evaluate import Evaluator
@@ -14,7 +14,7 @@ IMAGES = np.random.default_rng(0).integers(1, 255, (3, 6, 8, 1)).astype(np.uint8
 
 
 def test_ten_crops_are_the_corners_and_the_centre_and_their_mirror_images():
-    seen = np.asarray(ten_crops(on_zeros(jnp.asarray(IMAGES), 2), (6, 8)))
+    seen = np.asarray(ten_crops(zero_padded(jnp.asarray(IMAGES), 2), (6, 8)))
     assert seen.shape == (10, 3, 6, 8, 1)
     wide = np.pad(IMAGES, ((0, 0), (2, 2), (2, 2), (0, 0)))
     np.testing.assert_array_equal(seen[0], wide[:, :6, :8])
@@ -33,7 +33,7 @@ def test_probabilities_are_averaged_over_views():
         return experiment.model.apply(variables, task.normalise(images), train=False)
 
     def predict(variables, batch):
-        return task.predict(mean_over_views(logits_of, mirrored_too(batch["image"])), batch)
+        return task.predict(mean_over_views(logits_of, with_mirror_images(batch["image"])), batch)
 
     evaluator = Evaluator(
         predict,

@@ -16,7 +16,7 @@ from deeper.config import instantiate
 from deeper.config.yaml_files import conf_directory
 from deeper.data.prepare.image_folder import Photograph, Tree
 from deeper.data.prepare.prepare import prepare_photographs
-from deeper.data.whole_image_batches import groups, headers_of, whole
+from deeper.data.whole_image_batches import decode_groups, groups, headers_of
 from deeper.errors import UserError
 from deeper.models.initializers import initialise
 from deeper.run import build, load
@@ -186,7 +186,7 @@ def test_a_protocol_is_what_pillow_and_numpy_make_of_it(photographs, protocol, n
         found = of_whole_photographs(of_run, weights, chosen, examined, headers, ignore)
         for place, scale in enumerate(chosen.scales):
             some = groups(headers.sizes, scale, 5000, 2, 8)
-            for batch in whole(examined.split.images, headers, some, scale):
+            for batch in decode_groups(examined.split.images, headers, some, scale):
                 for image, size, number in zip(*(batch[k] for k in ("image", "size", "number"))):
                     if number >= 0:
                         own = image[: size[0], : size[1]]
@@ -208,10 +208,10 @@ def test_a_protocol_is_what_pillow_and_numpy_make_of_it(photographs, protocol, n
             for one in views
         ]
     )
-    np.testing.assert_allclose(np.exp(-found.loss), shares[np.arange(N), labels], rtol=2e-4)
-    np.testing.assert_allclose(found.confidence, shares.max(1), rtol=2e-4)
-    np.testing.assert_array_equal(found.prediction, shares.argmax(1))
-    assert found.metrics("test")["test/n_seen"] == N
+    np.testing.assert_allclose(np.exp(-found["loss"]), shares[np.arange(N), labels], rtol=2e-4)
+    np.testing.assert_allclose(found["confidence"], shares.max(1), rtol=2e-4)
+    np.testing.assert_array_equal(found["prediction"], shares.argmax(1))
+    assert len(found["prediction"]) == N
     assert shares.std(0).max() > 0.02, "or the net says the same of every photograph"
 
 

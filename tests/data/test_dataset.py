@@ -103,7 +103,7 @@ def test_processes_that_open_at_once_get_the_same_and_decode_once(small):
     program = (
         "from pathlib import Path; import deeper.data.array_cache as d, os;"
         "real = d._decode; d._decode = lambda *a: (print('decode', flush=True), real(*a));"
-        f"data = d.decoded('fashion_mnist', Path({str(small / 'fashion_mnist/3.0.1')!r}), "
+        f"data = d.cached_arrays('fashion_mnist', Path({str(small / 'fashion_mnist/3.0.1')!r}), "
         "lambda *a: None); print(data.fingerprint)"
     )
     processes = [

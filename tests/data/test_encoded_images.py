@@ -134,7 +134,7 @@ transcoder = pytest.mark.skipif(
 @pytest.mark.parametrize("size", [(301, 203), (97, 160), (20, 9)])
 def test_files_laid_out_anew_have_the_same_pixels_part_by_part(options, mode, size):
     data = encoded(photograph(*size, mode), **options)
-    laid = jpeg_restart.relay(data)
+    laid = jpeg_restart.with_restart_markers(data)
     whole = jpeg.decode(data, 3, "x")
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(laid)).convert("RGB")), whole)
     header = jpeg_restart.read_header(laid)
@@ -150,7 +150,7 @@ def test_files_laid_out_anew_have_the_same_pixels_part_by_part(options, mode, si
 
 @transcoder
 def test_a_part_is_made_of_a_part_of_the_bytes():
-    laid = jpeg_restart.relay(encoded(photograph(375, 500), quality=95))
+    laid = jpeg_restart.with_restart_markers(encoded(photograph(375, 500), quality=95))
     part = jpeg_restart.splice(laid, jpeg_restart.read_header(laid), Box(100, 100, 200, 200))
     assert len(part.data) < len(laid) / 4
 
@@ -158,8 +158,8 @@ def test_a_part_is_made_of_a_part_of_the_bytes():
 @transcoder
 def test_what_is_no_plain_jpeg_is_not_laid_out_anew():
     for kind in ("CMYK", "PNG under another name"):
-        assert jpeg_restart.relay(CASES[kind]) is None
-    assert jpeg_restart.relay(CASES["4:2:0"][:500]) is None
+        assert jpeg_restart.with_restart_markers(CASES[kind]) is None
+    assert jpeg_restart.with_restart_markers(CASES["4:2:0"][:500]) is None
 
 
 def test_wrong_ways_to_store_are_said(monkeypatch, prepared, tree):
@@ -230,7 +230,7 @@ def test_without_antialiasing_four_pixels_make_one():
     pytest.importorskip("cv2", reason="needs the extra opencv, which .ci/run installs")
     ramp = np.arange(120, dtype=np.float64)
     pixels = np.repeat(np.round(ramp[None, :, None] + ramp[:, None, None]), 3, 2).astype(np.uint8)
-    for crop in (Crop(10, 20, 60, 48, False, alone=True), Crop(10.25, 20.5, 60.0, 48.0, True)):
+    for crop in (Crop(10, 20, 60, 48, False, crop_first=True), Crop(10.25, 20.5, 60.0, 48.0, True)):
         rows = crop.top + (np.arange(24) + 0.5) * crop.height / 24 - 0.5
         columns = crop.left + (np.arange(32) + 0.5) * crop.width / 32 - 0.5
         columns = columns[::-1] if crop.mirrored else columns
@@ -240,7 +240,7 @@ def test_without_antialiasing_four_pixels_make_one():
     # Every second pixel is white; a filter that does not widen sees some of them alone.
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::4] = 255
-    crop = Crop(0, 0, 64, 64, False, alone=True)
+    crop = Crop(0, 0, 64, 64, False, crop_first=True)
     assert np.ptp(cut(stripes, crop, (16, 16))) < np.ptp(stripes) / 4
     found = cut(stripes, crop, (16, 16), antialias=False)
     assert len(np.unique(found)) == 1 and found[0, 0, 0] in (0, 127, 128)
@@ -280,7 +280,7 @@ def test_damaged_files_end_in_a_picture_or_a_sentence():
 
 def cut(pixels, crop, out, antialias=True):
     """Cut a crop out of a whole photograph, of which all is looked at."""
-    box = crop.box(pixels.shape[:2], out) if crop.alone else Box(0, 0, *pixels.shape[:2])
+    box = crop.box(pixels.shape[:2], out) if crop.crop_first else Box(0, 0, *pixels.shape[:2])
     part = pixels[box.top : box.bottom, box.left : box.right]
     return cut_part(part, crop, out, box, antialias)
 

@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 from deeper.data import array_records, jpeg
 from deeper.data.crops import Box
 from deeper.data.encoded_images import View, open_photographs
-from deeper.data.image_files import picture_files, read_picture, told
+from deeper.data.image_files import describe_left_out, picture_files, read_picture
 from deeper.data.prepare.image_folder import checked, read_tree
 from deeper.data.prepare.jpeg_storage import Storage
 from deeper.data.prepare.prepare import prepare_photographs
@@ -223,7 +223,7 @@ def test_what_is_left_out_of_a_tree_is_counted_by_its_reason(tmp_path):
         "broken links": ["cat/gone.png"],
         "links to folders": ["cat/linked"],
     }
-    assert "2 .ico (cat/a.ico ...)" in told(found.left_out)
+    assert "2 .ico (cat/a.ico ...)" in describe_left_out(found.left_out)
     left_out = {}
     assert len(picture_files(tree, left_out)) == 13
     assert left_out["hidden"] == found.left_out["hidden"]
@@ -255,7 +255,7 @@ def test_prepare_names_all_files_that_cannot_be_read_or_leaves_them_out(tmp_path
     assert "object at" not in said
     found = checked(tree, "skip", lambda *told: None)
     assert sum(map(len, found.splits.values())) == 12
-    assert "2 that cannot be read" in told(found.left_out)
+    assert "2 that cannot be read" in describe_left_out(found.left_out)
 
 
 def test_pictures_of_all_common_kinds_are_taken_in(tmp_path):

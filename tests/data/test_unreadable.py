@@ -12,7 +12,7 @@ from deeper.data.encoded_images import View
 from deeper.data.host_batches import stream
 from deeper.data.prepare.image_folder import read_tree
 from deeper.data.prepare.prepare import prepare_photographs
-from deeper.data.unreadable import readable
+from deeper.data.unreadable import without_unreadable
 from deeper.errors import UserError
 
 VIEW = View((32, 32, 3), "inception", 36, antialias=True)
@@ -42,7 +42,7 @@ def train(tmp_path):
 
 def test_what_cannot_be_read_is_left_out_and_named_and_the_rest_stays(train):
     told = []
-    kept, names = readable(train, lambda *one: told.append(one))
+    kept, names = without_unreadable(train, lambda *one: told.append(one))
     assert set(names) == CUT
     assert told == [("decode train", 60, 60)]
     assert len(kept) == 58
@@ -54,7 +54,7 @@ def test_what_cannot_be_read_is_left_out_and_named_and_the_rest_stays(train):
 def test_batches_without_them_are_functions_of_their_number(train):
     with pytest.raises(UserError, match=r"(cat/03|dog/07)\.jpg .*data\.on_bad=skip"):
         list(stream(train, lambda batch: np.arange(60), 0, stop=1, seed=0))
-    kept, _ = readable(train, nothing)
+    kept, _ = without_unreadable(train, nothing)
 
     def batches(first):
         numbers = lambda batch: (np.arange(16) + 16 * batch) % 58  # noqa: E731
@@ -66,15 +66,15 @@ def test_batches_without_them_are_functions_of_their_number(train):
 
 
 def test_what_was_found_is_noted_for_the_files_it_is_of(train):
-    _, names = readable(train, nothing)
+    _, names = without_unreadable(train, nothing)
     told = []
-    assert readable(train, lambda *one: told.append(one))[1] == names
-    some, few = readable(train.select(np.arange(30)), lambda *one: told.append(one))
+    assert without_unreadable(train, lambda *one: told.append(one))[1] == names
+    some, few = without_unreadable(train.select(np.arange(30)), lambda *one: told.append(one))
     assert not told and len(some) + len(few) == 30
     note = train.images.directory / "unreadable-train.json"
     noted = json.loads(note.read_text())
     assert sorted(noted["unreadable"].values()) == sorted(CUT)
     noted["files"][0][1] += 1  # of other files
     note.write_text(json.dumps(noted | {"unreadable": {}}))
-    assert readable(train, lambda *one: told.append(one))[1] == names
+    assert without_unreadable(train, lambda *one: told.append(one))[1] == names
     assert told

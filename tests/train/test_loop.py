@@ -14,6 +14,7 @@ import pytest
 from deeper.errors import UserError
 from deeper.tasks.classification import confusion
 from deeper.train.checkpoint import CheckpointReader, Checkpoints
+from deeper.train.device_feed import OWN
 from deeper.train.evaluate import Evaluator, metrics_of, predictions_of
 from deeper.train.loop import train
 from tests.faults import note
@@ -37,7 +38,7 @@ def test_one_batch_is_learned_by_heart(checkpoints, rows):
     experiment, state = build(
         steps=60, operations=(), log_every=20, evaluate_every=60, checkpoint_every=60
     )
-    experiment.feed._numbers = lambda step: np.arange(16, dtype=np.int32)
+    experiment.feed._numbers = lambda step: {OWN: np.arange(16, dtype=np.int32)}
     train(experiment, state, rows, checkpoints(experiment))
     assert rows.rows[-2]["train/loss"] < 0.02
     assert rows.rows[-2]["train/error"] == 0.0
@@ -123,7 +124,7 @@ def test_parameters_that_are_not_finite_are_not_saved_nor_evaluated(checkpoints,
     assert (outcome.status, outcome.step, outcome.not_finite) == ("diverged", 8, "parameters")
     assert made.steps == [4]
     assert [row["step"] for row in rows.rows if "validation/error" in row] == [4]
-    assert not outcome.evaluations.keys() - {"validation"}
+    assert not outcome.predictions.keys() - {"validation"}
 
 
 def test_a_run_that_is_read_while_it_saves_saves_all_the_same(tmp_path, checkpoints):

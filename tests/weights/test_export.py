@@ -33,9 +33,9 @@ def test_an_onnx_file_gives_the_nets_logits_for_any_batch(name, tmp_path):
     model, shape = NETS[name]
     mean, std = (0.4,) * shape[2], (0.2,) * shape[2]
     classes = tuple(f"class {i}" for i in range(10))
-    facts = export.Facts(name, shape, mean, std, classes, step=3)
+    metadata = export.Metadata(name, shape, mean, std, classes, step=3)
     out = tmp_path / "net.onnx"
-    export.onnx(model, initialise(model, 0, shape), facts, out)
+    export.onnx(model, initialise(model, 0, shape), metadata, out)
     session = onnxruntime.InferenceSession(out)
     assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == list(classes)
     images = np.random.default_rng(1).integers(0, 256, (5, *shape)).astype(np.uint8)

@@ -6,7 +6,7 @@ from jaxtyping import Array, Num
 Images = Num[Array, "batch height width channels"]
 
 
-def mirrored_too(images: Images) -> Num[Array, "2 batch height width channels"]:
+def with_mirror_images(images: Images) -> Num[Array, "2 batch height width channels"]:
     """Stack the images and their mirror images (left and right exchanged)."""
     return jnp.stack([images, images[:, :, ::-1]])
 
@@ -28,9 +28,9 @@ def ten_crops(
     down, along = images.shape[1] - height, images.shape[2] - width
     corners = ((0, 0), (0, along), (down, 0), (down, along), (down // 2, along // 2))
     crops = [images[:, y : y + height, x : x + width] for y, x in corners]
-    return jnp.concatenate([mirrored_too(crop) for crop in crops])
+    return jnp.concatenate([with_mirror_images(crop) for crop in crops])
 
 
-def on_zeros(images: Images, padding: int) -> Images:
+def zero_padded(images: Images, padding: int) -> Images:
     """Pad each side of the images with ``padding`` pixels of zeros."""
     return jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deeper.cli.output_files import check_file
-from deeper.data.image_files import LeftOut, picture_files, told
+from deeper.data.image_files import LeftOut, describe_left_out, picture_files
 from deeper.display.run_display import told_by_a_bar
 from deeper.display.terminal import open_console
 from deeper.errors import UserError
@@ -53,7 +53,7 @@ def run(config: DictConfig) -> None:
     count = len(answers)
     console.print(f"{count:,} picture{'s' * (count != 1)} -> {out}", soft_wrap=True)
     if left_out:
-        console.print(told(left_out), soft_wrap=True)
+        console.print(describe_left_out(left_out), soft_wrap=True)
     if answers.unturned:
         console.print(
             f"{answers.unturned:,} of them {'is' if answers.unturned == 1 else 'are'} shown as "

@@ -16,7 +16,7 @@ from deeper.config.data_sections import DebianPhotographs, Tfds
 from deeper.data.catalogue import CATALOGUE
 from deeper.data.dataset import open_dataset, prepared_directory
 from deeper.data.encoded_images import Photographs
-from deeper.data.image_files import LeftOut, told
+from deeper.data.image_files import LeftOut, describe_left_out
 from deeper.data.prepare import shard_writer
 from deeper.data.prepare.debian_photographs import cut_photographs
 from deeper.data.prepare.image_folder import NAMED, UNREADABLE, Tree, checked, read_tree
@@ -65,7 +65,7 @@ def run(config: DictConfig) -> None:
         taken = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
         console.print(f"files taken in: {taken}", soft_wrap=True, markup=False)
     if left_out:
-        console.print(told(left_out), soft_wrap=True, markup=False)
+        console.print(describe_left_out(left_out), soft_wrap=True, markup=False)
         for error in left_out.get(UNREADABLE, [])[:NAMED]:
             console.print(f"  {error}", soft_wrap=True, markup=False)
     for split, why in dataset.unused.items():

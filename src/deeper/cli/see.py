@@ -18,7 +18,7 @@ from deeper.augment.pipeline import Normalise
 from deeper.cli.output_files import check_directory
 from deeper.data.dataset import Split
 from deeper.data.encoded_images import View
-from deeper.data.image_files import LeftOut, picture_files, read_picture, told
+from deeper.data.image_files import LeftOut, describe_left_out, picture_files, read_picture
 from deeper.display.run_display import bar
 from deeper.display.terminal import open_console
 from deeper.errors import UserError
@@ -180,7 +180,7 @@ def _pictures(config: DictConfig, view: View) -> np.ndarray:
     said = "\n".join([f"{len(unread):,} of {len(files):,} files left out:", *unread])
     if not images:
         raise UserError(said)
-    for line in (told(left_out), said if unread else ""):
+    for line in (describe_left_out(left_out), said if unread else ""):
         if line:
             open_console(stderr=True).print(line, soft_wrap=True)
     return np.stack(images)

@@ -77,7 +77,7 @@ def _import(config: DictConfig, source: str, out: Path, console: Console) -> Non
 def _export(config: DictConfig, path: Path, out: Path, console: Console) -> None:
     of_run = load.open_stored(path, config.checkpoint, "run")
     shape = of_run.config.data.image_shape
-    facts = export.Facts(
+    metadata = export.Metadata(
         label=str(of_run.config.label),
         image_shape=shape,
         mean=tuple(of_run.config.data.mean),
@@ -91,11 +91,11 @@ def _export(config: DictConfig, path: Path, out: Path, console: Console) -> None
             arrays = torchvision.revert(variables, of_run.model, shape)
         else:
             arrays = export.flat(variables)
-        weight_files.write(out, arrays, facts.metadata() | {"names": config.names})
+        weight_files.write(out, arrays, metadata.as_strings() | {"names": config.names})
     elif out.suffix == ".stablehlo":
-        export.stablehlo(of_run.model, variables, facts, out)
+        export.stablehlo(of_run.model, variables, metadata, out)
     else:
-        export.onnx(of_run.model, variables, facts, out)
+        export.onnx(of_run.model, variables, metadata, out)
     size = out.stat().st_size / 2**20
     console.print(f"{path}, step {of_run.step} -> {out} ({size:.1f} MiB)", soft_wrap=True)
 

@@ -29,7 +29,7 @@ CHUNK = 1000  # records per read: five times faster than one by one
 
 
 @dataclass(frozen=True)
-class Decoded:
+class CachedArrays:
     """The arrays of a data set and their description.
 
     Attributes:
@@ -48,7 +48,7 @@ class Decoded:
     unused: dict[str, str]
 
 
-def decoded(name: str, directory: Path, progress: Progress) -> Decoded:
+def cached_arrays(name: str, directory: Path, progress: Progress) -> CachedArrays:
     """Return the arrays of a prepared data set, decoding them if they are not cached.
 
     Args:
@@ -114,7 +114,7 @@ def _writable(place: Path) -> bool:
     return os.access(place if place.exists() else place.parent, os.W_OK | os.X_OK)
 
 
-def _read(cache: Path) -> Decoded | None:
+def _read(cache: Path) -> CachedArrays | None:
     """Map a cache into memory; None if it is missing, incomplete or damaged."""
     try:
         about = json.loads((cache / "about.json").read_text(encoding="utf-8"))
@@ -133,7 +133,7 @@ def _read(cache: Path) -> Decoded | None:
         wrong = any((labels < 0).any() for _, labels in arrays.values())
         if wrong or not set(arrays) <= set(array_records.READ):
             return None  # decoded by an older deeper, which read all splits
-        return Decoded(arrays, names, shape, about["fingerprint"], unused)
+        return CachedArrays(arrays, names, shape, about["fingerprint"], unused)
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 

@@ -36,8 +36,8 @@ class Crop(NamedTuple):
         height: number of rows.
         width: number of columns.
         mirrored: exchange left and right.
-        alone: crop, then resize; otherwise resize, then crop, which lets the filter read pixels
-            outside the box.
+        crop_first: crop, then resize; otherwise resize, then crop, which lets the filter read
+            pixels outside the box.
     """
 
     top: float
@@ -45,7 +45,7 @@ class Crop(NamedTuple):
     height: float
     width: float
     mirrored: bool
-    alone: bool = False
+    crop_first: bool = False
 
     def box(self, size: tuple[int, int], out: tuple[int, int]) -> Box:
         """Return the pixels that resizing the crop to ``out`` reads.
@@ -55,7 +55,7 @@ class Crop(NamedTuple):
             out: (height, width) of the result.
         """
         bottom, right = self.top + self.height, self.left + self.width
-        if self.alone:
+        if self.crop_first:
             return Box(round(self.top), round(self.left), round(bottom), round(right))
         down, along = max(self.height / out[0], 1.0), max(self.width / out[1], 1.0)
         return Box(
@@ -89,17 +89,17 @@ def inception(rng: np.random.Generator, size: tuple[int, int], out: tuple[int, i
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
             top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-            return _alone(top, left, h, w, bool(rng.integers(2)))
+            return _crop_first(top, left, h, w, bool(rng.integers(2)))
     w, h = width, height
     if width / height < 3 / 4:
         h = round(width / (3 / 4))
     elif width / height > 4 / 3:
         w = round(height * (4 / 3))
-    return _alone((height - h) // 2, (width - w) // 2, h, w, bool(rng.integers(2)))
+    return _crop_first((height - h) // 2, (width - w) // 2, h, w, bool(rng.integers(2)))
 
 
-def _alone(top: int, left: int, height: int, width: int, mirrored: bool) -> Crop:
-    return Crop(float(top), float(left), float(height), float(width), mirrored, alone=True)
+def _crop_first(top: int, left: int, height: int, width: int, mirrored: bool) -> Crop:
+    return Crop(float(top), float(left), float(height), float(width), mirrored, crop_first=True)
 
 
 def vgg(rng: np.random.Generator, size: tuple[int, int], out: tuple[int, int]) -> Crop:
@@ -197,7 +197,7 @@ def cut_into(image: Pixels, pixels: Pixels, crop: Crop, box: Box, antialias: boo
             interpolate between four pixels (OpenCV's, in a seventh of the time).
     """
     out = image.shape[:2]
-    top, left = (0.0, 0.0) if crop.alone else (crop.top - box.top, crop.left - box.left)
+    top, left = (0.0, 0.0) if crop.crop_first else (crop.top - box.top, crop.left - box.left)
     bottom, right = top + crop.height, left + crop.width
     height, width = pixels.shape[:2]
     if antialias:
@@ -214,7 +214,7 @@ def cut_into(image: Pixels, pixels: Pixels, crop: Crop, box: Box, antialias: boo
         image[:] = np.asarray(picture).reshape(image.shape)
         return
     cv2 = opencv()
-    if crop.alone:
+    if crop.crop_first:
         cv2.resize(pixels, out[::-1], dst=image, interpolation=cv2.INTER_LINEAR)
     else:
         down, along = crop.height / out[0], crop.width / out[1]

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Int32
 
-from deeper.data.array_cache import decoded
+from deeper.data.array_cache import cached_arrays
 from deeper.data.array_records import split_lengths
 from deeper.data.catalogue import CATALOGUE
 from deeper.data.encoded_images import View, holds_photographs, open_photographs
@@ -196,7 +196,7 @@ def open_dataset(
         return Dataset(
             name, parts, opened.class_names, opened.fingerprint, view.image_shape, opened.unused
         )
-    cached = decoded(name, directory, progress)
+    cached = cached_arrays(name, directory, progress)
     parts = _tested(_labelled(cached.arrays))
     return Dataset(
         name, parts, cached.class_names, cached.fingerprint, cached.image_shape, cached.unused

@@ -185,7 +185,7 @@ CROPS = 1 << 40  # added to seeds of crops, so that they differ from the keys of
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedPhotographs:
     """A prepared set of photographs.
 
     Attributes:
@@ -209,7 +209,7 @@ def holds_photographs(directory: Path) -> bool:
         return False  # damaged: opening the directory raises the error
 
 
-def open_photographs(directory: Path, view: View, progress: Progress) -> Opened:
+def open_photographs(directory: Path, view: View, progress: Progress) -> OpenedPhotographs:
     """Open a prepared directory of photographs.
 
     Grey and colour photographs are both converted to the channels of the view (`jpeg.decode`).
@@ -229,4 +229,4 @@ def open_photographs(directory: Path, view: View, progress: Progress) -> Opened:
         splits[split] = Photographs(directory, split, np.arange(len(labels)), view), labels
         digest.update(split.encode() + labels.astype("<i4").tobytes())
     digest.update(content_of(directory, progress).encode())
-    return Opened(splits, class_names, digest.hexdigest(), unused)
+    return OpenedPhotographs(splits, class_names, digest.hexdigest(), unused)

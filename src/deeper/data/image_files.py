@@ -63,7 +63,7 @@ def _leave_out(path: Path, why: str, root: Path, left_out: LeftOut) -> None:
     left_out.setdefault(why, []).append(str(path.relative_to(root)))
 
 
-def told(left_out: LeftOut) -> str:
+def describe_left_out(left_out: LeftOut) -> str:
     """Summarise in one line what was left out; empty if nothing was."""
     if not left_out:
         return ""
@@ -94,7 +94,7 @@ def picture_files(path: Path, left_out: LeftOut | None = None) -> list[Path]:
     left_out = {} if left_out is None else left_out
     pictures = pictures_below(path, path, left_out)
     if not pictures:
-        more = f" {told(left_out)}." if left_out else ""
+        more = f" {describe_left_out(left_out)}." if left_out else ""
         raise UserError(f"images={path}: no picture in it ({' '.join(SUFFIXES)}).{more}")
     return pictures
 

@@ -2,10 +2,10 @@
 
 Most of the time of decoding a JPEG file is spent on entropy decoding, which has to read everything
 before the part that is wanted. Restart markers (ITU-T T.81, section F.1.1.5.1) divide the coded
-data into independent segments. `relay` adds such markers, with segments of about `SEGMENT` pixels
-along each row of blocks, and stores the lengths of the segments in an APP11 segment. `splice` then
-builds a small file from the segments that a box touches. Nothing is quantised again: every decoder
-can read the file, and its pixels do not change.
+data into independent segments. `with_restart_markers` adds them, with segments of about `SEGMENT`
+pixels along each row of blocks, and stores the lengths of the segments in an APP11 segment.
+`splice` then builds a small file from the segments that a box touches. Nothing is quantised again:
+every decoder can read the file, and its pixels do not change.
 """
 
 import shutil
@@ -112,7 +112,7 @@ def splice(data: bytes, header: Header, box: Box) -> Part | None:
         box: the pixels that are needed.
 
     Returns:
-        The part, or None if the file has no restart markers that `relay` has listed.
+        The part, or None if the file has no restart markers that `with_restart_markers` has listed.
     """
     if header.lengths is None or not header.interval:
         return None
@@ -155,7 +155,7 @@ def splice(data: bytes, header: Header, box: Box) -> Part | None:
     return Part(bytes(body), first * row, start * column)
 
 
-def relay(data: bytes) -> bytes | None:
+def with_restart_markers(data: bytes) -> bytes | None:
     """Return a JPEG file with restart markers; None if they cannot be added.
 
     Only files of one and of three components can have them; progressive files become baseline.

@@ -24,7 +24,7 @@ from deeper.platform_support import core_count
 CHUNK = 64  # photographs per task
 
 
-def readable(split: Split, progress: Progress) -> tuple[Split, tuple[str, ...]]:
+def without_unreadable(split: Split, progress: Progress) -> tuple[Split, tuple[str, ...]]:
     """Return the readable part of a split, and the file names of the photographs left out.
 
     Args:

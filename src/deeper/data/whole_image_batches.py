@@ -132,7 +132,7 @@ def groups(
     return batched
 
 
-def whole(
+def decode_groups(
     photographs: Photographs,
     headers: Headers,
     which: Sequence[Group],

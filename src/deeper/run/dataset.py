@@ -10,7 +10,7 @@ from deeper.config.schema import RunConfig
 from deeper.data.dataset import Dataset, Split, open_dataset
 from deeper.data.encoded_images import MIDDLE, Photographs, View
 from deeper.data.splitting import first_of_draw, hold_out, only_classes
-from deeper.data.unreadable import readable
+from deeper.data.unreadable import without_unreadable
 from deeper.errors import UserError
 from deeper.progress import Progress, quiet
 
@@ -179,7 +179,7 @@ def leave_out_unreadable(
     """Leave out photographs that cannot be read if the config says so; return their names."""
     if not data.of_any_size or data.on_bad == "raise":
         return parts, {}
-    looked_at = {name: readable(part, progress) for name, part in parts.items()}
+    looked_at = {name: without_unreadable(part, progress) for name, part in parts.items()}
     unreadable = {name: names for name, (_, names) in looked_at.items() if names}
     return {name: part for name, (part, _) in looked_at.items()}, unreadable
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool
 from deeper.config.data_sections import OwnDataset
 from deeper.config.schema import RunConfig
 from deeper.data.encoded_images import Photographs
-from deeper.data.whole_image_batches import Headers, groups, headers_of, whole
+from deeper.data.whole_image_batches import Headers, decode_groups, groups, headers_of
 from deeper.errors import UserError
 from deeper.models.fully_convolutional import answer, fits, of_our_layers, over_whole_images
 from deeper.progress import Progress, quiet
@@ -214,7 +214,10 @@ def of_whole_photographs(
     return evaluate(
         data_parallel.replicate(weights.variables, mesh),
         np.asarray(examined.split.labels),
-        [whole(photographs, headers, some, side, workers) for side, some in by_scale.items()],
+        [
+            decode_groups(photographs, headers, some, side, workers)
+            for side, some in by_scale.items()
+        ],
         lambda done, total: progress(f"{shapes} shapes", done, total),
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from deeper.augment.test_time_views import mirrored_too, on_zeros, ten_crops
+from deeper.augment.test_time_views import ten_crops, with_mirror_images, zero_padded
 from deeper.config.data_sections import OwnDataset
 from deeper.errors import UserError
 from deeper.run.dataset import view_of
@@ -166,7 +166,7 @@ def _crops_of_photographs(name: str, wish: Wish, data: Any) -> Protocol:
         shorter_side=shorter,
         views={
             "1crop": None,
-            "flip": mirrored_too,
+            "flip": with_mirror_images,
             "10crop": lambda images: ten_crops(images, sides),
         }[name],
     )
@@ -193,8 +193,8 @@ def _small(name: str, wish: Wish, data: Any) -> Protocol:
         shown=shape,
         views={
             "1crop": None,
-            "flip": mirrored_too,
-            "10crop": lambda images: ten_crops(on_zeros(images, padding), shape[:2]),
+            "flip": with_mirror_images,
+            "10crop": lambda images: ten_crops(zero_padded(images, padding), shape[:2]),
         }[name],
     )
 

@@ -1,1 +1,1 @@
-"""The record of a run: its directory, and the mirror of it at Weights & Biases."""
+"""The mirror of run directories at Weights & Biases."""

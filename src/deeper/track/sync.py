@@ -1,7 +1,7 @@
-"""Sending the records of runs to W&B, as often as one likes.
+"""Sends the records of runs to W&B (`deeper sync`); it can be repeated at any time.
 
-The record is the truth, also of a run that was killed, whose W&B file may lack its end. What W&B
-has already is not sent again: see `wandb_upload`.
+The run directory is authoritative: the W&B file of a run that was killed may lack its last rows.
+Rows that W&B already has are not sent again; see `wandb_upload`.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,37 +15,38 @@ from deeper.track.wandb_process import Mirror, has_api_key
 from deeper.track.wandb_switches import choose
 from deeper.track.wandb_upload import uploaded
 
-RUN_SECONDS = 600.0  # for the upload of one run
+RUN_SECONDS = 600.0  # timeout for the upload of one run
 
 
 def find_runs(root: Path) -> list[Path]:
     """Return the run directories under a directory, or the directory itself if it is one.
 
     Args:
-        root: a run's directory, a study's, or the one of all the runs.
+        root: directory of a run, of a study, or of all runs.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no run.
     """
     patterns = (CONFIG, f"*/{CONFIG}", f"*/*/{CONFIG}")
-    found = sorted(file.parent for pattern in patterns for file in root.glob(pattern))
-    if not found:
+    runs = sorted(file.parent for pattern in patterns for file in root.glob(pattern))
+    if not runs:
         raise UserError(f"There is no run under {root}: name a run, a study's directory or runs.")
-    return found
+    return runs
 
 
 def sync(
     paths: Iterable[Path], *, mode: str = "online", warn: Callable[[str], None] = print
 ) -> dict[Path, int]:
-    """Send what W&B does not have yet.
+    """Send the rows that W&B does not have yet.
 
     Args:
         paths: run directories.
-        mode: online, or offline to write a file of W&B's own, of all the rows.
-        warn: told of a run that is going on, and so is left out, and of each failure.
+        mode: online, or offline to write an offline file of W&B with all rows.
+        warn: called with a message for each failure, and for each run that is left out because it
+            is being trained.
 
     Returns:
-        Rows sent, by run directory; one that failed is not in it.
+        Run directory -> number of rows sent; runs that failed are missing.
 
     Raises:
         UserError: there is no API key, or W&B is turned off.
@@ -64,7 +65,7 @@ def sync(
         except UserError as error:
             warn(f"left out: {error}")
             if holder_of(path) is not None:
-                sent[path] = 0  # what it makes is sent later
+                sent[path] = 0  # its own mirror sends the rows
             continue
         try:
             rows = _send(path, mode, warn)
@@ -79,7 +80,7 @@ def sync(
 
 
 def _send(path: Path, mode: str, warn: Callable[[str], None]) -> int | None:
-    """Return the number of rows sent of a run; None if it cannot be read, or W&B failed."""
+    """Send one run; return the number of rows sent, or None if its result or W&B failed."""
     if uploaded(path, mode):
         return 0
     result = read_json(path / RESULT)

@@ -1,4 +1,4 @@
-"""The record of a run as it is made: rows to the run directory, and from there to W&B."""
+"""Logs a run: writes rows to the run directory, which a separate process mirrors to W&B."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -12,11 +12,11 @@ from deeper.track.wandb_process import Mirror
 
 
 class Tracker:
-    """Writes to the record, which must succeed; W&B follows the record by itself and may fail.
+    """Logs one run. Writing to the run directory must succeed; the mirror at W&B may fail.
 
     Args:
-        directory: the record.
-        mirror: the process that follows it, or None.
+        directory: the run directory.
+        mirror: the process that sends its rows to W&B, or None.
     """
 
     def __init__(self, directory: RunDirectory, mirror: Mirror | None):
@@ -26,12 +26,13 @@ class Tracker:
     def start(
         cls, directory: RunDirectory, config: Mapping[str, Any], warn: Callable[[str], None]
     ) -> "Tracker":
-        """Start the mirror that the config's ``tracker`` section asks for.
+        """Start the tracker, with the mirror that the ``tracker`` section of the config asks for.
 
         Args:
-            directory: with no rows but those that stay; see `RunDirectory.truncate_after`.
-            config: of the run.
-            warn: told, once, if W&B fails.
+            directory: the run directory, without rows after the checkpoint that the run continues
+                from; see `RunDirectory.truncate_after`.
+            config: config of the run.
+            warn: called with a message, once, if W&B fails.
 
         Raises:
             UserError: ``tracker.mode`` is unknown.
@@ -39,13 +40,13 @@ class Tracker:
         return cls(directory, Mirror.start(directory.path, config["tracker"], warn))
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Add a row."""
+        """Append a row to ``metrics.jsonl``."""
         self._directory.log(row)
         if self._mirror:
             self._mirror.check()
 
     def fsync(self) -> None:
-        """Make the rows so far survive a crash."""
+        """Flush the rows to disk."""
         self._directory.fsync()
 
     def keep(self, examples: Mapping[str, Any]) -> None:
@@ -60,7 +61,7 @@ class Tracker:
         self._directory.write(EXAMPLES, buffer.getvalue())
 
     def finish(self, status: str) -> None:
-        """Let W&B take the rest, for a bounded time.
+        """Wait for a limited time until the mirror has sent the remaining rows.
 
         Args:
             status: finished, interrupted, diverged or failed.

@@ -1,9 +1,9 @@
-"""Weights & Biases as a mirror of the record: it may be off, offline, slow, broken or dead.
+"""The process that mirrors a run directory to Weights & Biases.
 
-W&B runs in a process of its own, which reads the run directory as it grows (see `wandb_upload`). So
-nothing that it does stops a run or makes it wait: a dead network is waited for there, what it
-prints goes to a file, and where it hangs at the end it is killed. When the run itself is killed,
-the other process still sends what was recorded.
+W&B runs in a process of its own, which reads the run directory as it grows (see `wandb_upload`), so
+that W&B can neither stop a run nor delay it: the process waits for the network, its output goes to
+a file, and it is killed if it hangs at the end. If the run itself is killed, the process still
+sends the rows that were recorded.
 """
 
 import configparser
@@ -20,39 +20,39 @@ from typing import Any
 from deeper.track.wandb_switches import choose
 
 LOG = "wandb/mirror.log"
-NOT_SENT = "not sent: "  # a line of the process that mirrors, with a notice
-FINISH_SECONDS = 30.0
+NOT_SENT = "not sent: "  # begins the line of the process that says why nothing was sent
+FINISH_SECONDS = 30.0  # timeout for the remaining rows at the end of a run
 
 
 class Mirror:
-    """The process that mirrors one run.
+    """The mirror of one run.
 
     Args:
-        path: the run directory; its name is the W&B run's id.
-        mode: online, offline, or auto, which W&B's own settings and its API key decide.
-        warn: told, once, if W&B fails or was turned off.
+        path: the run directory; its name is the id of the W&B run.
+        mode: online, offline, or auto, for which W&B's settings and API key decide.
+        warn: called with a message, once, if W&B fails or is turned off.
 
     Raises:
         OSError: the process cannot be started.
     """
 
     def __init__(self, path: Path, mode: str, warn: Callable[[str], None]):
-        self._warn, self._said = warn, False
+        self._warn, self._warned = warn, False
         log = path / LOG
         log.parent.mkdir(exist_ok=True)
-        # One that W&B has started for this process, if it has; the mirror starts its own.
+        # WANDB_SERVICE is a service that W&B has started for this process; the mirror has its own.
         environment = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}
         if "WANDB_MODE" in environment:
             environment["WANDB_MODE"] = environment["WANDB_MODE"].strip().lower()  # as W&B has it
         with log.open("wb") as stream:
-            self._log = log.open("rb")  # now: somebody may remove wandb/ while the run goes on
+            self._log = log.open("rb")  # opened early: a user may remove wandb/ during the run
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "deeper.track.wandb_upload", str(path), mode],
                 stdin=subprocess.PIPE,
                 stdout=stream,
                 stderr=stream,
                 env=environment,
-                # Ctrl-C is for the run, which then tells the mirror.
+                # Ctrl-C goes to the run only, which ends the mirror.
                 start_new_session=True,
             )
 
@@ -60,12 +60,12 @@ class Mirror:
     def start(
         cls, path: Path, settings: Mapping[str, Any], warn: Callable[[str], None]
     ) -> "Mirror | None":
-        """Begin or go on with the W&B run of a run directory; None where W&B is disabled.
+        """Start or continue the W&B run of a run directory; None if W&B is disabled.
 
         Args:
             path: the run directory.
-            settings: the config's ``tracker`` section; here its ``mode``.
-            warn: told, once, if W&B fails or its own switches turn it off.
+            settings: the ``tracker`` section of the config, of which ``mode`` is used.
+            warn: called with a message, once, if W&B fails or its own settings turn it off.
 
         Raises:
             UserError: the mode is unknown.
@@ -82,25 +82,25 @@ class Mirror:
             return None
 
     def check(self) -> None:
-        """Say it if W&B has failed or was turned off by now."""
+        """Warn if the process has ended because W&B failed or is turned off."""
         if self._process.poll() is not None:
-            self._say_end()
+            self._warn_of_end()
 
     def finish(self, status: str, seconds: float | None = None) -> int | None:
-        """Let W&B take the rest.
+        """Wait until the remaining rows are sent, and end the process.
 
         Args:
-            status: of the run: finished, interrupted, diverged or failed.
-            seconds: after which it is given up; `FINISH_SECONDS` by default.
+            status: status of the run: finished, interrupted, diverged or failed.
+            seconds: timeout, after which the process is killed; `FINISH_SECONDS` by default.
 
         Returns:
-            Rows sent; None if W&B failed or was turned off.
+            Number of rows sent; None if W&B failed or was turned off.
         """
         seconds = FINISH_SECONDS if seconds is None else seconds
         try:
             self._process.communicate(status.encode(), timeout=seconds)
         except subprocess.TimeoutExpired:
-            self._say(_sentence(f"no answer for {seconds:.0f} s"))
+            self._warn_once(_sentence(f"no answer for {seconds:.0f} s"))
         finally:
             if self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -111,28 +111,28 @@ class Mirror:
             sent = re.findall(r"^rows sent: (\d+)$", self._text(), re.M)
             if self._process.returncode == 0 and sent:
                 return int(sent[-1])
-            self._say_end()
+            self._warn_of_end()
             return None
 
-    def _say_end(self) -> None:
-        """Say why the process has ended before the run."""
+    def _warn_of_end(self) -> None:
+        """Warn with the reason for which the process has ended before the run."""
         text, code = self._text(), self._process.returncode
         notice = re.findall(rf"^{NOT_SENT}(.*)$", text, re.M)
         if code == 0 and notice:
-            self._say(notice[-1])
+            self._warn_once(notice[-1])
             return
         lines = [line.strip() for line in text.split("\n") if line.strip()]
-        self._say(
+        self._warn_once(
             _sentence(lines[-1] if code and lines else f"it ended too early, with status {code}")
         )
 
-    def _say(self, text: str) -> None:
-        if not self._said:
-            self._said = True
+    def _warn_once(self, text: str) -> None:
+        if not self._warned:
+            self._warned = True
             self._warn(text)
 
     def _text(self) -> str:
-        """Return what the process has printed so far."""
+        """Return the output of the process so far."""
         self._log.seek(0)
         return self._log.read().decode(errors="replace")
 
@@ -145,7 +145,7 @@ def _sentence(reason: str) -> str:
 
 
 def has_api_key() -> bool:
-    """Whether W&B has a key, from the environment or from its login; asks no server."""
+    """Return whether W&B has an API key, in the environment or from its login (offline check)."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = _base_url().split("//")[-1].split("/")[0].split(":")[0]
@@ -159,7 +159,7 @@ def has_api_key() -> bool:
 
 
 def _base_url() -> str:
-    """Return the address of the W&B server: one's own, or the public one."""
+    """Return the address of the W&B server: a private one if it is set, or the public one."""
     directory = os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb")
     settings = configparser.ConfigParser(interpolation=None)
     try:

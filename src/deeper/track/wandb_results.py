@@ -1,6 +1,7 @@
-"""What is found out about a run afterwards, as a W&B run of its own beside the run's mirror.
+"""Logs later results of a run (figures, evaluations) to W&B, as a separate W&B run.
 
-In the mirror itself it would take steps that belong to rows of the record (see `wandb_upload`).
+They cannot be logged to the W&B run of the training run, since its step has to equal the row number
+of ``metrics.jsonl`` (see `wandb_upload`).
 """
 
 from collections.abc import Callable, Mapping
@@ -17,16 +18,16 @@ Warn = Callable[[str], None]
 
 
 def log_pictures(path: Path, pictures: Mapping[str, Path], out: Path, warn: Warn) -> str | None:
-    """Send pictures to W&B, as ``tracker.mode`` of the run says.
+    """Log figures to W&B, in the ``tracker.mode`` of the run.
 
     Args:
         path: the run directory.
-        pictures: name -> PNG.
-        out: where W&B's own files go.
-        warn: told if W&B is off or fails.
+        pictures: name -> path of a PNG file.
+        out: directory for W&B's own files.
+        warn: called with a message if W&B fails or is turned off.
 
     Returns:
-        The mode that they were sent in; None if they were not.
+        The mode, online or offline; None if nothing was logged.
     """
 
     def media(wandb: Any) -> dict[str, Any]:
@@ -36,27 +37,28 @@ def log_pictures(path: Path, pictures: Mapping[str, Path], out: Path, warn: Warn
 
 
 def log_evaluation(path: Path, result: Mapping[str, Any], warn: Warn) -> str | None:
-    """Send an evaluation to W&B as two tables, as ``tracker.mode`` of the run says.
+    """Log an evaluation to W&B as two tables, in the ``tracker.mode`` of the run.
 
-    One has a row with every number and word of the result, the other a row a class. They are called
-    by the protocol, so that those of several protocols lie beside each other.
+    The first table has one row with all numbers and strings of the result, the second one row per
+    class. Both are named after the protocol, so that W&B shows several protocols together.
 
     Args:
         path: the run directory.
-        result: of ``deeper evaluate``, with ``protocol``, ``error_by_class`` and ``n_by_class``.
-        warn: told if W&B is off or fails.
+        result: result of ``deeper evaluate``, with ``protocol``, ``error_by_class`` and
+            ``n_by_class``.
+        warn: called with a message if W&B fails or is turned off.
 
     Returns:
-        The mode that it was sent in; None if it was not.
+        The mode, online or offline; None if nothing was logged.
     """
     scalars = {k: v for k, v in result.items() if isinstance(v, (str, int, float))}
     counts = result["n_by_class"]
     by_class = [[name, counts[name], error] for name, error in result["error_by_class"].items()]
 
     def media(wandb: Any) -> dict[str, Any]:
-        whole = wandb.Table(columns=list(scalars), data=[list(scalars.values())])
+        overall = wandb.Table(columns=list(scalars), data=[list(scalars.values())])
         classes = wandb.Table(columns=["class", "n", "error"], data=by_class[:LONGEST_TABLE])
-        return {result["protocol"]: whole, f"{result['protocol']}, by class": classes}
+        return {result["protocol"]: overall, f"{result['protocol']}, by class": classes}
 
     out = path / "evaluation"
     out.mkdir(exist_ok=True)
@@ -73,16 +75,16 @@ def _log(
     lost: str,
     warn: Warn,
 ) -> str | None:
-    """Send what ``media`` makes of W&B's module.
+    """Log the values that ``media`` returns to a W&B run of their own.
 
     Args:
         path: the run directory.
-        job: the verb.
-        done: what the W&B run's name says of the run.
-        out: where W&B's own files go.
-        media: wandb -> what is logged.
-        lost: where it is all the same if W&B fails.
-        warn: told if W&B is off or fails.
+        job: the verb, which becomes the job type.
+        done: last word of the name of the W&B run.
+        out: directory for W&B's own files.
+        media: module wandb -> values to log.
+        lost: where the user finds the values if W&B fails, for the message.
+        warn: called with a message if W&B fails or is turned off.
     """
     config = read_config(path) or {}
     tracker = config.get("tracker") or {"mode": "auto", "project": "deeper", "entity": None}
@@ -96,7 +98,7 @@ def _log(
         mode = allowed_mode(wandb, tracker["mode"])
         run = wandb.init(
             mode=mode,  # type: ignore[arg-type] # a str that is one of them
-            project=tracker["project"] or None,  # empty: WANDB_PROJECT= was
+            project=tracker["project"] or None,  # empty if WANDB_PROJECT is set to nothing
             entity=tracker["entity"] or None,
             dir=str(out),
             id=f"{run_id(path)}-{job}"[-128:],
@@ -111,7 +113,7 @@ def _log(
     except UserError as notice:
         warn(str(notice))
         return None
-    except Exception as error:  # whatever W&B raises: it lies on the disk all the same
+    except Exception as error:  # W&B raises many types; the values are on disk in any case
         warn(f"Weights & Biases failed ({str(error)[:200]}); {lost}.")
         return None
     return mode

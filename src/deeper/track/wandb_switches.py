@@ -1,9 +1,9 @@
-"""Whether the record of a run goes to Weights & Biases: our switch, and W&B's own ones.
+"""Decides whether a run is sent to Weights & Biases, from our setting and from W&B's own.
 
-W&B's are the environment (``WANDB_MODE``, ``WANDB_DISABLED``) and its settings files, the user's
-and the directory's, which ``wandb offline`` and ``wandb disabled`` write. Where one of them turns
-W&B off, nothing is sent, whatever ``tracker.mode`` says. Else ``tracker.mode`` is followed if it is
-not auto, and then they are. As at W&B, the environment goes before the files.
+W&B's own settings are the environment (``WANDB_MODE``, ``WANDB_DISABLED``) and its settings files
+of the user and of the directory, which ``wandb offline`` and ``wandb disabled`` write. The
+environment has precedence over the files, as in W&B. If they turn W&B off, nothing is sent. Else
+``tracker.mode`` decides unless it is auto, and with auto W&B's settings decide.
 """
 
 import os
@@ -24,41 +24,41 @@ _FALSE = ("", "0", "false", "no", "off", "n", "f")
 
 @dataclass(frozen=True)
 class Choice:
-    """How the record goes to W&B.
+    """The mode in which a run is sent to W&B.
 
     Attributes:
-        mode: online, offline or disabled; auto where an API key decides.
-        by: what said so, for a notice.
+        mode: online, offline or disabled; auto if the presence of an API key decides.
+        by: the setting that decided, for messages.
     """
 
     mode: str
     by: str
 
     def notice(self) -> str:
-        """Return the sentence for a run that is not sent."""
+        """Return the message for a run that is not sent."""
         return f"Weights & Biases is turned off by {self.by}: nothing is sent."
 
 
 def choose(mode: str, stored: Choice | None = None) -> Choice:
-    """Return how the record goes to W&B.
+    """Return the mode in which a run is sent to W&B.
 
     Args:
         mode: ``tracker.mode``.
-        stored: what W&B's settings files say; see `stored_choice`.
+        stored: the choice in W&B's settings files; see `stored_choice`.
 
     Raises:
         UserError: the mode, or ``WANDB_MODE``, is unknown.
     """
     if mode not in MODES:
         raise UserError(f"tracker.mode={mode} is unknown; choose one of {', '.join(MODES)}.")
-    ours, theirs = Choice(mode, f"tracker.mode={mode}"), _of_environment() or stored
+    ours, theirs = Choice(mode, f"tracker.mode={mode}"), _from_environment() or stored
     if mode == "disabled" or theirs is None:
         return ours
     return theirs if mode == "auto" or theirs.mode == "disabled" else ours
 
 
-def _of_environment() -> Choice | None:
-    """Return what the environment says of W&B; None if it says nothing."""
+def _from_environment() -> Choice | None:
+    """Return the choice in the environment; None if W&B's variables are not set."""
     disabled = os.environ.get("WANDB_DISABLED", "")
     if disabled.strip().lower() not in _FALSE:
         return Choice("disabled", f"WANDB_DISABLED={disabled}")
@@ -71,10 +71,10 @@ def _of_environment() -> Choice | None:
 
 
 def stored_choice(settings: Any) -> Choice | None:
-    """Return what W&B's settings files say; None if they say nothing.
+    """Return the choice in W&B's settings files; None if they contain none.
 
     Args:
-        settings: of W&B, from ``wandb.setup().settings``.
+        settings: settings of W&B, from ``wandb.setup().settings``.
     """
     files = settings.read_system_settings()
     stored: Mapping[str, str] = files.all()

@@ -1,12 +1,12 @@
-"""Sending the record of a run to Weights & Biases, while it grows or afterwards.
+"""Sends the record of a run to Weights & Biases, during the run or afterwards.
 
-Row n of ``metrics.jsonl`` is step n of the W&B run. W&B keeps each such step once and says on
-resuming how many it has, so that sending a record again adds what is missing and repeats nothing:
-not after a requeue, nor when the same run is mirrored and synchronised. The charts' axis is the
-training step.
+Row n of ``metrics.jsonl`` is step n of the W&B run. W&B stores each step once, and tells on
+resuming how many it has. Sending a record again therefore adds the missing rows and repeats none,
+also after a requeue, and if a run is both mirrored and synchronised. The x axis of the charts is
+the training step.
 
 ``python -m deeper.track.wandb_upload DIRECTORY MODE`` follows a run until its standard input ends,
-and prints the number of rows sent, or that W&B's own switches forbid it.
+and prints the number of rows sent, or the setting of W&B that turns it off.
 """
 
 import hashlib
@@ -31,20 +31,20 @@ from deeper.track.wandb_switches import choose, stored_choice
 
 INIT_SECONDS = 15.0
 POLL_SECONDS = 1.0
-# W&B draws no table longer than this.
+# Number of rows up to which W&B draws a table.
 LONGEST_TABLE = 10_000
 
 
 def upload(path: Path, mode: str, ended: Callable[[], str | None]) -> str:
-    """Send what W&B does not have of a run; may take long, and may raise whatever W&B raises.
+    """Send the rows of a run that W&B does not have; may raise any error of W&B.
 
     Args:
         path: the run directory.
         mode: online, offline, or auto; see `allowed_mode`.
-        ended: waits a moment and returns the run's status, or None while it goes on.
+        ended: waits a moment and returns the status of the run, or None while it is running.
 
     Returns:
-        What `Mirror` reads: the number of rows sent, or why none was.
+        A line for `Mirror`: the number of rows sent, or the reason why none was.
     """
     import wandb
 
@@ -55,12 +55,12 @@ def upload(path: Path, mode: str, ended: Callable[[], str | None]) -> str:
     (path / "wandb").mkdir(exist_ok=True)
     with (path / "wandb" / "lock").open("w") as lock:
         with suppress(OSError):  # a file system without locks
-            lock_file(lock.fileno(), wait=True)  # an earlier leg's mirror may still be sending
+            lock_file(lock.fileno(), wait=True)  # the mirror of an earlier process may be sending
         run = _begin(wandb, path, mode)
         first = run.starting_step
         number, offset, status = 0, 0, None
         while status is None:
-            status = ended()  # before the rows: then none comes after those read last
+            status = ended()  # asked before reading, so that the last reading misses no row
             for line, row in read_rows(path, offset):
                 offset += len(line)
                 if number >= first:
@@ -77,14 +77,14 @@ def upload(path: Path, mode: str, ended: Callable[[], str | None]) -> str:
 
 
 def allowed_mode(wandb: Any, mode: str) -> str:
-    """Return online or offline, as ``tracker.mode``, W&B's own switches and its key have it.
+    """Return online or offline, from ``tracker.mode``, W&B's own settings and its API key.
 
     Args:
-        wandb: the module, which reads its settings files itself.
-        mode: of the tracker.
+        wandb: the module, which reads its settings files.
+        mode: ``tracker.mode``.
 
     Raises:
-        UserError: W&B is turned off, and by what.
+        UserError: W&B is turned off; the message names the setting.
     """
     choice = choose(mode, stored_choice(wandb.setup().settings))
     if choice.mode == "disabled":
@@ -95,7 +95,7 @@ def allowed_mode(wandb: Any, mode: str) -> str:
 
 
 def uploaded(path: Path, mode: str) -> bool:
-    """Whether W&B, or an offline file of it, has the record as it is."""
+    """Return whether W&B, or its offline file, has the record in its present state."""
     return (read_json(path / MARK) or {}).get(mode) == _digest(path)
 
 
@@ -108,27 +108,27 @@ def _digest(path: Path) -> str:
 
 
 def _begin(wandb: Any, path: Path, mode: str) -> Any:
-    """Start the W&B run of a directory, or go on with it."""
+    """Start or resume the W&B run of a run directory."""
     config = read_config(path)
     if config is None:
         raise UserError(f"{path} has no {CONFIG}: it is no run directory.")
     study = (config.get("study") or {}).get("name")
-    tracker, own = config["tracker"], wandb.setup().settings  # WANDB_NAME and the like
-    tags = (study, config["label"], config["mode"]["name"], *(own.run_tags or ()))
+    tracker, settings = config["tracker"], wandb.setup().settings  # of WANDB_NAME and others
+    tags = (study, config["label"], config["mode"]["name"], *(settings.run_tags or ()))
     run = wandb.init(
         mode=mode,
-        project=tracker["project"] or None,  # empty: WANDB_PROJECT= was
+        project=tracker["project"] or None,  # empty if WANDB_PROJECT is set to nothing
         entity=tracker["entity"] or None,
         dir=str(path),
         id=run_id(path),
-        name=own.run_name or f"{config['label']}-s{config['seed']}",
-        group=study or own.run_group,
+        name=settings.run_name or f"{config['label']}-s{config['seed']}",
+        group=study or settings.run_group,
         tags=list(dict.fromkeys(tag for tag in tags if tag)),
         resume="allow",
         config=dict(flat(config)),
         settings=quiet_settings(wandb),
     )
-    if os.environ.get("WANDB_SWEEP_ID"):  # its agent has named the run
+    if os.environ.get("WANDB_SWEEP_ID"):  # the agent of a W&B sweep has chosen the id
         keep_id(path, run.id)
     run.define_metric("step", hidden=True)
     run.define_metric("*", step_metric="step")
@@ -136,7 +136,7 @@ def _begin(wandb: Any, path: Path, mode: str) -> Any:
 
 
 def quiet_settings(wandb: Any) -> Any:
-    """Return the settings of a W&B run that prints nothing and records no machine."""
+    """Return settings with which W&B prints nothing and records nothing about the machine."""
     return wandb.Settings(
         silent=True,
         quiet=True,
@@ -153,14 +153,14 @@ def quiet_settings(wandb: Any) -> Any:
 
 
 def _conclude(wandb: Any, run: Any, path: Path, result: Mapping[str, Any], number: int) -> None:
-    """Show the final numbers, the examples and the confusion matrix.
+    """Log the final metrics, the example images and the confusion matrix.
 
     Args:
         wandb: the module.
         run: the W&B run.
         path: the run directory.
-        result: the run's.
-        number: the W&B step after the last row's.
+        result: content of ``result.json``.
+        number: the W&B step after the last row.
     """
     plain = {k: v for k, v in result.items() if k != "metrics" and v is not None}
     run.summary.update(plain | dict(result.get("metrics") or {}))
@@ -179,7 +179,7 @@ def _conclude(wandb: Any, run: Any, path: Path, result: Mapping[str, Any], numbe
     ):
         pixels = image[..., 0] if image.shape[-1] == 1 else image
         table.add_data(wandb.Image(pixels), names[label], names[prediction], float(confidence))
-    # What W&B's own confusion_matrix makes of single answers, made of counts.
+    # As wandb.plot.confusion_matrix, which takes single predictions; here from counts.
     counts = examples["confusion"]
     cells = np.argwhere(counts if counts.size > LONGEST_TABLE else np.ones_like(counts))
     cells = cells[np.argsort(-counts[tuple(cells.T)], kind="stable")][:LONGEST_TABLE]
@@ -196,7 +196,7 @@ def _conclude(wandb: Any, run: Any, path: Path, result: Mapping[str, Any], numbe
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield a config's values with dotted keys."""
+    """Yield (dotted key, value) of a nested mapping."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{key}.")
@@ -208,14 +208,14 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def _ended() -> str | None:
-    """Return what the run says at its end; ``killed`` where it can say nothing any more."""
+    """Return the status that the run sends at its end, or ``killed`` if it ended without one."""
     ready, _, _ = select.select([sys.stdin], [], [], POLL_SECONDS)
     return (sys.stdin.read().strip() or "killed") if ready else None
 
 
 if __name__ == "__main__":
-    # A batch system sends it to all processes of a job; the run says when it ends.
+    # A batch system sends SIGTERM to all processes of a job; the mirror ends with its run.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # Images wait here for an upload to come; W&B's own place for them is the home directory.
+    # Images are stored here until they are uploaded; W&B's default is the home directory.
     os.environ.setdefault("WANDB_DATA_DIR", str(Path(sys.argv[1]).absolute() / "wandb" / "data"))
     print(f"\n{upload(Path(sys.argv[1]), sys.argv[2], _ended)}")

@@ -1,4 +1,4 @@
-"""The compiled, data-parallel training loop.
+"""Compiled, data-parallel training: state, step, loop, evaluation, checkpoints and data feeds.
 
 The package is also the function ``deeper.train(config)``, see `deeper.api.train`: both have one
 name, and whichever is imported first must not hide the other.

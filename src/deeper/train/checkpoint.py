@@ -1,8 +1,8 @@
-"""Checkpoints: asynchronous, atomic; the last two, the best one and chosen ones (Orbax).
+"""Checkpoints (Orbax), written asynchronously and atomically.
 
-A run has one writer, `Checkpoints`, which owns the directory: it removes old checkpoints and what a
-cut left half written, and puts damaged ones aside. Others use `CheckpointReader`, which changes
-nothing on the disk and may read while the run writes.
+The last two, the best one and chosen steps are kept. A run has one writer, `Checkpoints`, which
+owns the directory: it removes old and incomplete checkpoints, and moves damaged ones aside. All
+others use `CheckpointReader`, which changes nothing on disk and may read while the run writes.
 """
 
 import glob
@@ -26,16 +26,16 @@ from deeper.train import data_parallel
 from deeper.train.state import State
 
 _ERROR = "validation_error"
-_ITEM = "default"  # Orbax's name of what is saved without one
-_UNKNOWN_ERROR = 1e9  # a checkpoint made between evaluations is never the best
+_ITEM = "default"  # name under which Orbax saves an item without a name
+_UNKNOWN_ERROR = 1e9  # error of a checkpoint without an evaluation, so that it is never the best
 
 
 class Checkpoints:
     """The writer of one run's checkpoints; there may be only one at a time.
 
     Args:
-        directory: where they are; made if missing.
-        mesh: the devices that a restored state goes to.
+        directory: directory of the checkpoints; created if it is missing.
+        mesh: devices to which a restored state is copied.
         keep: steps whose checkpoints are never removed.
 
     Raises:
@@ -43,13 +43,13 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, mesh: Mesh, keep: Sequence[int] = ()):
-        # What fails is raised here, and said once; Orbax logs each thread's traceback besides.
+        # Errors are raised here; Orbax would log the traceback of each thread as well.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._failed = False
         self.directory = directory.absolute()
         _require_writable(self.directory)
         self._sharding = NamedSharding(mesh, P())
-        # Orbax's manager does not start where a checkpoint's metrics are damaged.
+        # Orbax's manager does not start if the metrics of a checkpoint are damaged.
         self._damaged = [(step, self._put_aside(step)) for step in _without_metrics(self.directory)]
         policies = ocp.checkpoint_managers
         self._manager = ocp.CheckpointManager(
@@ -77,14 +77,14 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, state: State, validation_error: float | None) -> None:
-        """Begin to write a checkpoint; it appears whole, later, or not at all.
+        """Start to write a checkpoint, which appears atomically at the end of the write.
 
         Args:
-            state: copied before this returns.
-            validation_error: in per cent, if just measured.
+            state: the state, which is copied before this returns.
+            validation_error: in per cent, if it was measured at this step.
 
         Raises:
-            UserError: this write, or the one before it, failed (a full disk, say).
+            UserError: this write, or the one before it, failed, for example on a full disk.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
@@ -100,8 +100,8 @@ class Checkpoints:
         """Read a checkpoint.
 
         Args:
-            template: a state of the same shapes.
-            step: which one; the last by default.
+            template: a state with the same shapes.
+            step: step of the checkpoint; the last one by default.
 
         Raises:
             ValueError: it does not exist or cannot be read.
@@ -115,7 +115,7 @@ class Checkpoints:
         return template.replace(**restored)
 
     def save_variables(self, variables: dict[str, Any]) -> None:
-        """Write a net's variables alone, as the checkpoint of step 0, and wait for it.
+        """Write only the variables of a net, as the checkpoint of step 0, and wait for the write.
 
         Raises:
             UserError: the write failed.
@@ -128,9 +128,13 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def restore_last_good(self, template: State, warn: Callable[[str], None]) -> State | None:
-        """Read the newest checkpoint that can be read; None if there is none.
+        """Read the newest checkpoint that is readable in all processes; None if there is none.
 
-        A damaged one is moved aside to ``checkpoints-damaged/`` and reported.
+        Damaged checkpoints are moved to ``checkpoints-damaged/`` and reported.
+
+        Args:
+            template: a state with the same shapes.
+            warn: called with a message for each damaged checkpoint.
         """
         for step, target in self._damaged:
             warn(
@@ -141,7 +145,7 @@ class Checkpoints:
             failed: Exception | None = None
             try:
                 restored = self.restore(template, step)
-            except Exception as error:  # whatever the readers below make of damaged bytes
+            except Exception as error:  # Orbax and its readers raise many types on damaged files
                 failed = error
             if data_parallel.everywhere(failed is None):
                 return restored
@@ -156,28 +160,28 @@ class Checkpoints:
         return None
 
     def _put_aside(self, step: int) -> Path:
-        """Move a checkpoint to where it is in nobody's way; return where that is."""
+        """Move a damaged checkpoint to ``checkpoints-damaged/``; return its new path."""
         aside = self.directory.with_name(self.directory.name + "-damaged")
         target, number = aside / str(step), 1
         while target.exists():
             number += 1
             target = aside / f"{step}-{number}"
-        data_parallel.everywhere(True)  # all have chosen the name before it is taken
+        data_parallel.everywhere(True)  # all processes have chosen the name before it is used
         if jax.process_index() == 0:
             aside.mkdir(exist_ok=True)
             (self.directory / str(step)).rename(target)
-        data_parallel.everywhere(True)  # it is moved before anyone looks again
+        data_parallel.everywhere(True)  # the move is complete before any process continues
         return target
 
     def wait(self) -> None:
-        """Wait for the write under way and raise what went wrong with it as a UserError."""
+        """Wait for the present write to finish; raise a UserError if it failed."""
         with self._disk_errors():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Wait, and release the manager's threads.
+        """Wait for the present write, and stop the threads of Orbax.
 
-        An error that `save` or `wait` has raised already is not raised again.
+        An error that `save` or `wait` has already raised is not raised again.
         """
         try:
             self._manager.close()
@@ -187,7 +191,7 @@ class Checkpoints:
 
     @contextmanager
     def _disk_errors(self) -> Iterator[None]:
-        """Turn a failed write into a sentence; the previous checkpoints are untouched by it."""
+        """Raise a UserError for a failed write, which leaves the previous checkpoints intact."""
         try:
             yield
         except Exception as error:
@@ -209,11 +213,11 @@ class Checkpoints:
 
 
 class CheckpointReader:
-    """Reads the checkpoints of a run, which may be writing: nothing on the disk is changed.
+    """Reads the checkpoints of a run, which may be running, without changing anything on disk.
 
     Args:
-        directory: where they are; it may be missing.
-        mesh: the devices that restored variables go to.
+        directory: directory of the checkpoints; it may be missing.
+        mesh: devices to which restored variables are copied.
     """
 
     def __init__(self, directory: Path, mesh: Mesh):
@@ -222,39 +226,39 @@ class CheckpointReader:
 
     @property
     def steps(self) -> list[int]:
-        """Steps of the whole checkpoints that are there now, oldest first."""
-        # A checkpoint under way has a name with more in it, until it is whole and is renamed.
+        """Steps of the complete checkpoints, oldest first."""
+        # A checkpoint has a longer, temporary name until it is complete.
         return sorted(int(p.name) for p in self.directory.glob("*/") if p.name.isdecimal())
 
     @property
     def best_step(self) -> int | None:
-        """Step of the checkpoint with the lowest validation error, the latest of equals."""
+        """Step of the checkpoint with the lowest validation error; of equals, the latest."""
         errors = {step: _error_of(self.directory / str(step)) for step in self.steps}
         known = {s: e for s, e in errors.items() if e is not None and e < _UNKNOWN_ERROR}
         return min(known, key=lambda step: (known[step], -step), default=None)
 
     def restore_variables(self, step: int) -> dict[str, Any]:
-        """Read what evaluation uses of a checkpoint, whatever else it holds.
+        """Read the variables that evaluation uses.
 
         Returns:
-            params and batch_stats: the moving averages where the run keeps them.
+            params and batch_stats: the moving averages if the run has them.
 
         Raises:
             UserError: the checkpoint cannot be read, or holds NaN or infinity.
         """
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what fails is said once, here
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # errors are raised here instead
         try:
             with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
                 place = self.directory / str(step) / _ITEM
-                known: Any = reader.metadata(place).item_metadata
+                metadata: Any = reader.metadata(place).item_metadata
                 abstract = jax.tree.map(
                     lambda leaf: jax.ShapeDtypeStruct(
                         leaf.shape, leaf.dtype, sharding=self._sharding
                     ),
-                    dict(known),
+                    dict(metadata),
                 )
                 tree: Any = reader.restore(place, args=ocp.args.StandardRestore(abstract))
-        except Exception as error:  # whatever the readers below make of damaged bytes
+        except Exception as error:  # Orbax and its readers raise many types on damaged files
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
             raise UserError(
                 f"The checkpoint of step {step} in {self.directory} cannot be read "
@@ -306,33 +310,33 @@ def _require_writable(directory: Path) -> None:
 
 
 def all_finite(tree: Any) -> bool:
-    """Whether no value is NaN or infinite, of arrays that are whole on this process's devices.
+    """Return whether all values of replicated arrays are finite (neither NaN nor infinity).
 
-    Looked at on the host: a program that asks this of a deep net takes XLA seconds to compile, a
-    copy of its parameters milliseconds.
+    The check runs on the host: compiling it for a deep net takes XLA seconds, copying the
+    parameters takes milliseconds.
     """
     return all(
-        # Not the array itself, which would keep its copy, and could not be donated.
+        # Not np.asarray(leaf), which caches a copy in the array, so that it could not be donated.
         np.isfinite(np.asarray(leaf.addressable_data(0))).all()
         for leaf in jax.tree.leaves(tree)
     )
 
 
 def _as_dict(state: State) -> dict[str, Any]:
-    """Return the state as a tree of arrays; a run without averages stores none."""
+    """Return the state as a dict of trees, without the attributes that are None."""
     tree = {name: getattr(state, name) for name in state.__dataclass_fields__}
     return {name: value for name, value in tree.items() if value is not None}
 
 
 def _without_metrics(directory: Path) -> list[int]:
-    """Return the steps of the checkpoints whose file of metrics is there and cannot be read."""
+    """Return the steps of the complete checkpoints whose file of metrics cannot be read."""
     places = [file.parents[1] for file in directory.glob("*/metrics/metrics")]
-    whole = [place for place in places if place.name.isdecimal()]
-    return sorted(int(place.name) for place in whole if _error_of(place) is None)
+    complete = [place for place in places if place.name.isdecimal()]
+    return sorted(int(place.name) for place in complete if _error_of(place) is None)
 
 
 def _error_of(checkpoint: Path) -> float | None:
-    """Return the validation error that a checkpoint was saved with; None if it cannot be read."""
+    """Return the validation error with which a checkpoint was saved; None if it is unreadable."""
     try:
         return float(json.loads((checkpoint / "metrics" / "metrics").read_bytes())[_ERROR])
     except (OSError, ValueError, TypeError, KeyError):

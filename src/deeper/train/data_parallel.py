@@ -1,11 +1,11 @@
-"""The only place that knows how a computation spreads over devices.
+"""Data parallelism over the devices of one or several processes.
 
-A step is written for one device's shard and knows the name of the data axis, nothing more. Here
-it is wrapped for all devices: by ``jax.jit`` of ``jax.shard_map``, or by ``jax.pmap``, which gives
-the same numbers. State and results are replicated; batches are split along their rows.
+A step is written for the shard of one device, and uses the name of the data axis. `parallelise`
+compiles it for all devices, with ``jax.shard_map`` under ``jax.jit``, or with ``jax.pmap``, which
+gives the same numbers. State and results are replicated; batches are split along their rows.
 
-The devices may belong to several processes, each on a host of its own: each one computes its own
-rows of a batch (`own_rows`), and here they become arrays over all devices.
+With several processes, each computes its own rows of a batch (`own_rows`), and `split_rows` makes
+arrays over all devices from them.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,13 +26,13 @@ DATA_AXIS = "data"
 
 
 def data_mesh(devices: Sequence[jax.Device]) -> Mesh:
-    """Return a mesh of one axis, ``data``, over the devices, those of a process side by side."""
+    """Return a mesh with one axis, ``data``, in which the devices of a process are adjacent."""
     ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
     return Mesh(np.array(ordered), (DATA_AXIS,), axis_types=(AxisType.Auto,))
 
 
 def check_divisible(batch_size: int, devices: int, accumulate: int = 1) -> None:
-    """Raise a UserError unless every device gets the same number of whole micro-batches."""
+    """Raise a UserError unless micro-batches divide evenly over the devices."""
     if batch_size % (devices * accumulate):
         share = f"{devices} devices" + (f" x accumulate={accumulate}" if accumulate > 1 else "")
         below = batch_size - batch_size % (devices * accumulate)
@@ -50,18 +50,20 @@ def parallelise(
     *,
     donate_first: bool,
 ) -> Callable[..., tuple[Any, ...]]:
-    """Compile ``function(state, source, feed, count)`` over the devices of a mesh.
+    """Compile ``function(state, source, feed, count)`` for the devices of a mesh.
 
     Args:
-        function: works on one device's shard; its results are the same on every device.
-        mesh: from `data_mesh`.
-        form: which of JAX's two wrappers.
-        donate_first: whether the state's buffers may be reused for the result.
+        function: a function on the shard of one device, with equal results on every device.
+        mesh: mesh from `data_mesh`.
+        form: shard_map or pmap.
+        donate_first: allow the buffers of the state to be reused for the result.
 
     Returns:
-        A function of (state, source, feed, count): state, source and count go whole to every
-        device; each leaf of feed, shaped (steps, rows, ...) with the rows of this process, is split
-        along its rows.
+        A function of (state, source, feed, count). State, source and count are replicated; each
+        leaf of feed, (steps, rows, ...) with the rows of this process, is split along its rows.
+
+    Raises:
+        UserError: the form is unknown, or is pmap with several processes.
     """
     donate = (0,) if donate_first else ()
     if form == "shard_map":
@@ -70,7 +72,7 @@ def parallelise(
             mesh=mesh,
             in_specs=(P(), P(), P(None, DATA_AXIS), P()),
             out_specs=P(),
-            # Gradients stay each device's own until the step's one all-reduce.
+            # Gradients differ between the devices until the step's single all-reduce.
             check_vma=False,
         )
         compiled = jax.jit(sharded, donate_argnums=donate)
@@ -102,9 +104,9 @@ def parallelise(
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Put a tree of host arrays whole on every device of the mesh.
+    """Copy a tree of host arrays to every device of the mesh.
 
-    Of several processes each puts its own copy on its own devices; they have to be equal.
+    Each process copies its own arrays to its own devices; they have to be equal in all processes.
     """
     sharding = NamedSharding(mesh, P())
     if _one_process(mesh):
@@ -112,7 +114,7 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
     def put(leaf):
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            return leaf  # it is there already
+            return leaf  # it is on all devices already
         host = np.asarray(leaf)
         return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
@@ -120,16 +122,16 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 
 def own_rows(mesh: Mesh, rows: int) -> slice:
-    """Return which rows of a batch this process computes, given how many the batch has."""
-    own = [i for i, d in enumerate(mesh.devices.flat) if d.process_index == jax.process_index()]
+    """Return the rows that this process computes of a batch with ``rows`` rows."""
+    local = [i for i, d in enumerate(mesh.devices.flat) if d.process_index == jax.process_index()]
     share = rows // mesh.devices.size
-    return slice(own[0] * share, (own[-1] + 1) * share)
+    return slice(local[0] * share, (local[-1] + 1) * share)
 
 
 def split_rows(feed: Any, mesh: Mesh) -> Any:
-    """Return arrays over all devices of leaves (steps, this process's rows, ...), as they go.
+    """Make arrays over all devices from leaves (steps, rows of this process, ...).
 
-    What is on the devices already stays as it is.
+    The transfer is asynchronous. Leaves that are JAX arrays already are returned as they are.
     """
     sharding = NamedSharding(mesh, P(None, DATA_AXIS))
 
@@ -146,10 +148,9 @@ def _one_process(mesh: Mesh) -> bool:
 
 
 class Agreement:
-    """Asks all processes at once, without waiting for their devices.
+    """A non-blocking any-reduce over all processes: each call returns the previous call's result.
 
-    Each call asks, and returns what the call before it found: by then the answer is there. All
-    processes have to call it as often.
+    All processes have to call it equally often.
 
     Args:
         mesh: the devices.
@@ -158,26 +159,26 @@ class Agreement:
     def __init__(self, mesh: Mesh):
         self._mesh = mesh
         self._any = jax.jit(jnp.any, out_shardings=NamedSharding(mesh, P()))
-        self._found: jax.Array | None = None
+        self._result: jax.Array | None = None
 
-    def __call__(self, asked: bool) -> bool:
-        """Return whether any process had asked, at the call before this one."""
-        found = self._found
-        own = np.full(len(self._mesh.local_devices), asked)
+    def __call__(self, value: bool) -> bool:
+        """Return whether any process passed true at the previous call; False at the first call."""
+        previous = self._result
+        local = np.full(len(self._mesh.local_devices), value)
         by_device = NamedSharding(self._mesh, P(DATA_AXIS))
-        self._found = self._any(jax.make_array_from_process_local_data(by_device, own))
-        return found is not None and bool(found)
+        self._result = self._any(jax.make_array_from_process_local_data(by_device, local))
+        return previous is not None and bool(previous)
 
 
 def from_first(value: int) -> int:
-    """Return the first process's value, in all of them."""
+    """Return the value of the first process in all processes (broadcast)."""
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
 def first_row(rows: int) -> jax.Array:
-    """Return the global number of this device's first row, given its number of rows."""
+    """Return the global number of the first of this device's ``rows`` rows."""
     return jax.lax.axis_index(DATA_AXIS) * rows
 
 
@@ -187,7 +188,10 @@ def devices() -> int:
 
 
 def mean_over_devices(tree: Any) -> Any:
-    """Average a tree of float32 arrays over the devices with a single all-reduce."""
+    """Average a tree of float32 arrays over the devices.
+
+    The leaves are concatenated into one vector, so that a single all-reduce suffices.
+    """
     if jax.lax.axis_size(DATA_AXIS) == 1:
         return tree
     flat, unravel = ravel_pytree(tree)
@@ -195,15 +199,15 @@ def mean_over_devices(tree: Any) -> Any:
 
 
 def sum_over_devices(tree: Any) -> Any:
-    """Add up a tree of arrays of one type over the devices with a single all-reduce."""
+    """Add a tree of arrays of one dtype over the devices, with a single all-reduce."""
     if jax.lax.axis_size(DATA_AXIS) == 1:
         return tree
     flat, unravel = ravel_pytree(tree)
     return unravel(jax.lax.psum(jnp.asarray(flat), DATA_AXIS))
 
 
-def everywhere(true: bool) -> bool:
-    """Whether it is true in all processes; they wait for each other."""
+def everywhere(value: bool) -> bool:
+    """Return whether a value is true in all processes, which wait for each other."""
     if jax.process_count() == 1:
-        return true
-    return bool(multihost_utils.process_allgather(np.asarray(true)).all())
+        return value
+    return bool(multihost_utils.process_allgather(np.asarray(value)).all())

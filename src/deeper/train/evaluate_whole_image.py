@@ -1,4 +1,4 @@
-"""Exact evaluation of a net in fully convolutional form on whole images, at one or several scales.
+"""Evaluation of nets in fully convolutional form on uncropped images, at one or several scales.
 
 Simonyan and Zisserman 2014 (arXiv:1409.1556):
 
@@ -9,9 +9,9 @@ Simonyan and Zisserman 2014 (arXiv:1409.1556):
 
 He et al. 2015 (arXiv:1512.03385), section 3.4: "we adopt the fully-convolutional form as in [41,
 13], and average the scores at multiple scales (images are resized such that the shorter side is in
-{224, 256, 384, 480, 640})". [41] is the former paper, so that its mirror images and its softmax are
-taken here, too. The average over the places of an image is taken in front of the softmax, by the
-net itself (`models.fully_convolutional`).
+{224, 256, 384, 480, 640})". Reference [41] is the former paper, so its mirror images and averages
+of the softmax are used here, too. The average over the positions in an image is taken before the
+softmax, by the net itself (`models.fully_convolutional`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -26,21 +26,21 @@ from jaxtyping import Array, Float32, Int32, UInt8
 from deeper.train import data_parallel
 from deeper.train.evaluate import Predictions
 
-AT_ONCE = 4096  # images whose predictions are taken together
+AT_ONCE = 4096  # images per call of the task's predict
 Batches = Iterable[dict[str, np.ndarray]]
 Answer = Callable[[Any, Any, Any], Any]
 
 
 class WholeEvaluator:
-    """Evaluation of whole images, compiled once for each shape of batch.
+    """Evaluates uncropped images; compiled once for each shape of batch.
 
     Args:
-        answer: (variables, stored images, their sizes) -> logits of a net in fully convolutional
-            form; an image lies in the upper left of its array, and what is beyond has no part.
+        answer: (variables, stored images, sizes) -> logits of a net in fully convolutional form.
+            Images are padded at the bottom and right; the net masks the padding.
         mesh: the devices.
         form: see `data_parallel.parallelise`.
         mean_over_views: (images -> logits, views) -> logarithm of the mean softmax.
-        predict: (log probabilities, batch with ``label``) -> what is kept of each image.
+        predict: (log probabilities, batch with ``label``) -> the task's prediction for each image.
     """
 
     def __init__(
@@ -68,18 +68,18 @@ class WholeEvaluator:
         scales: Sequence[Batches],
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Predictions:
-        """Evaluate all images at each scale; the probabilities are averaged over the scales.
+        """Evaluate all images at each scale, and average the probabilities over the scales.
 
         Args:
             variables: params and batch_stats.
-            labels: the images' classes.
-            scales: each the images' batches: ``image`` uint8 (rows, height, width, channels), with
+            labels: true classes of the images.
+            scales: for each scale, batches with ``image`` uint8 (rows, height, width, channels),
                 each image in the upper left; ``size`` int32 (rows, 2), its height and width;
-                ``number`` int32 (rows,), its place in ``labels``, -1 for padding.
-            progress: told of (images seen, images in all), all scales counted.
+                ``number`` int32 (rows,), its place in ``labels``, -1 for padding rows.
+            progress: called with (images seen, total), counted over all scales.
 
         Raises:
-            RuntimeError: a scale's batches did not hold every image exactly once.
+            RuntimeError: the batches of a scale did not contain every image exactly once.
         """
         total = None
         for place, batches in enumerate(scales):
@@ -102,18 +102,18 @@ class WholeEvaluator:
     def _log_probabilities(
         self, variables: Any, batches: Batches, n: int, tell: Callable[[int], None]
     ) -> Float32[np.ndarray, "n classes"]:
-        """Return the answers to each image, in order."""
-        found: np.ndarray | None = None
+        """Return the log probabilities of each image, in the order of the numbers."""
+        collected: np.ndarray | None = None
         seen = np.zeros(n, np.int32)
         pending: list[tuple[np.ndarray, Any]] = []
 
         def take() -> None:
-            nonlocal found
+            nonlocal collected
             numbers, answers = pending.pop(0)
             rows = np.asarray(answers)[numbers >= 0]
-            if found is None:
-                found = np.empty((n, rows.shape[1]), np.float32)
-            found[numbers[numbers >= 0]] = rows
+            if collected is None:
+                collected = np.empty((n, rows.shape[1]), np.float32)
+            collected[numbers[numbers >= 0]] = rows
             np.add.at(seen, numbers[numbers >= 0], 1)
             tell(int(seen.sum()))
 
@@ -121,22 +121,22 @@ class WholeEvaluator:
             feed = {name: batch[name][None] for name in ("image", "size")}
             answers = self._call(variables, (), feed, np.int32(1))
             pending.append((batch["number"], answers))
-            if len(pending) > 1:  # the host decodes the next batch while the device is at this one
+            if len(pending) > 1:  # the host decodes the next batch while the device computes this
                 take()
         while pending:
             take()
-        if found is None or (seen != 1).any():
+        if collected is None or (seen != 1).any():
             raise RuntimeError(
                 f"evaluation of whole images saw {(seen == 1).sum()} of {n} examples once, "
                 f"{(seen > 1).sum()} more than once"
             )
-        return found
+        return collected
 
 
 def mirrored(
     images: UInt8[Array, "batch height width channels"], widths: Int32[Array, " batch"]
 ) -> UInt8[Array, "batch height width channels"]:
-    """Exchange left and right of images that fill so many columns of their array."""
+    """Mirror images that fill only the first ``widths`` columns of their arrays."""
     place = jnp.arange(images.shape[2])[None]
     source = jnp.where(place < widths[:, None], widths[:, None] - 1 - place, place)
     return jnp.take_along_axis(images, source[:, None, :, None], axis=2)

@@ -1,4 +1,4 @@
-"""Cross-entropies and the counts that go with them."""
+"""Cross-entropy losses, and errors of predictions."""
 
 from collections.abc import Callable
 from functools import partial
@@ -24,34 +24,36 @@ def cross_entropy(
     Args:
         logits: float32 scores.
         targets: the true classes, or shares of the classes.
-        smoothing: share of the target spread evenly over all classes (Szegedy et al. 2015, 7).
+        smoothing: share of the target that is spread evenly over all classes (Szegedy et al. 2015,
+            section 7).
     """
     if targets.ndim == 1:
         plain = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-        own = jnp.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
+        target_logit = jnp.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
     else:
         plain = optax.softmax_cross_entropy(logits, targets)
-        own = (logits * targets).sum(axis=-1)
+        target_logit = (logits * targets).sum(axis=-1)
     if not smoothing:
         return plain
-    # The mean over classes of -log p: the cross-entropy to the even distribution.
-    even = plain + own - logits.mean(axis=-1)
-    return (1.0 - smoothing) * plain + smoothing * even
+    # The mean over classes of -log p, the cross-entropy with the uniform distribution as target.
+    uniform = plain + target_logit - logits.mean(axis=-1)
+    return (1.0 - smoothing) * plain + smoothing * uniform
 
 
 def binary_cross_entropy(
     logits: Logits, targets: Targets, smoothing: float = 0.0, threshold: float | None = None
 ) -> Float[Array, " batch"]:
-    """Mean over the classes of each one's own yes-or-no cross-entropy, in nats.
+    """Binary cross-entropy of each example in nats, averaged over the classes.
 
     Wightman et al. 2021 (arXiv:2110.00476): with Mixup and CutMix an image shows several classes,
-    and each is asked for by itself. As timm's BinaryCrossEntropy: smoothing, then the threshold.
+    and the presence of each is predicted independently. As in timm's BinaryCrossEntropy, smoothing
+    is applied before the threshold.
 
     Args:
         logits: float32 scores.
         targets: the true classes, or shares of the classes.
-        smoothing: share of the target spread evenly over all classes.
-        threshold: shares above it count as 1, all others as 0; None takes them as they are.
+        smoothing: share of the target that is spread evenly over all classes.
+        threshold: shares above it count as 1, all others as 0; None does not change them.
     """
     classes = logits.shape[-1]
     shares = jax.nn.one_hot(targets, classes) if targets.ndim == 1 else targets
@@ -62,15 +64,15 @@ def binary_cross_entropy(
 
 
 def loss_of(name: str, smoothing: float, threshold: float | None) -> Loss:
-    """Return the loss that is trained by.
+    """Return the loss function of a config.
 
     Args:
         name: cross_entropy or binary_cross_entropy.
-        smoothing: see there.
-        threshold: of `binary_cross_entropy`.
+        smoothing: label smoothing of the loss.
+        threshold: threshold of `binary_cross_entropy`; None for `cross_entropy`.
 
     Raises:
-        UserError: there is none of that name, or it has no threshold.
+        UserError: the name is unknown, or cross_entropy is given a threshold.
     """
     if name == "binary_cross_entropy":
         return partial(binary_cross_entropy, smoothing=smoothing, threshold=threshold)
@@ -86,7 +88,7 @@ def loss_of(name: str, smoothing: float, threshold: float | None) -> Loss:
 
 
 def wrong(logits: Logits, targets: Targets) -> Float[Array, " batch"]:
-    """1.0 where the first answer is wrong, or, of mixed labels, what share of them it misses."""
+    """Return 1.0 where the predicted class is wrong; with mixed labels, 1 - its target share."""
     if targets.ndim == 1:
         return 1.0 - in_top(logits, targets, 1)
     share = jnp.take_along_axis(targets, logits.argmax(axis=-1)[:, None], axis=-1)[:, 0]
@@ -94,16 +96,16 @@ def wrong(logits: Logits, targets: Targets) -> Float[Array, " batch"]:
 
 
 def in_top(logits: Logits, labels: Labels, k: int) -> Float[Array, " batch"]:
-    """1.0 where the true class is among the k highest scores, else 0.0.
+    """Return 1.0 where the true class is among the k highest scores, else 0.0.
 
-    Scores that tie with the true class's count as higher: a net that answers the same for every
-    class gets no credit. Nor does one whose scores have a NaN, which no comparison holds for.
+    Ties count against the prediction, so that a net with the same score for every class is wrong.
+    Scores with NaN are wrong, too.
     """
-    own = jnp.take_along_axis(logits, labels[:, None], axis=-1)
-    higher = (logits >= own).sum(axis=-1) - 1
+    true_logit = jnp.take_along_axis(logits, labels[:, None], axis=-1)
+    higher = (logits >= true_logit).sum(axis=-1) - 1
     return ((higher < k) & _rank(logits)).astype(jnp.float32)
 
 
 def _rank(logits: Logits) -> Bool[Array, " batch"]:
-    """Whether scores put the classes in an order: the highest is finite, and none is NaN."""
+    """Return whether scores rank the classes: the highest is finite, and none is NaN."""
     return jnp.isfinite(logits.max(axis=-1))

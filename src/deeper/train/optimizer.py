@@ -1,8 +1,8 @@
-"""Optimizers as the papers state them, put together from optax.
+"""Optimizers as the papers state them, composed from optax.
 
-Each is a small dataclass that `conf/optimizer/*.yaml` constructs. The learning rate is stated for
-256 examples a step and scales with the batch (Goyal et al. 2017, the linear scaling rule), so that
-a recipe keeps its meaning when the batch changes.
+Each is a dataclass that a file of `conf/optimizer` constructs. The learning rate is stated per 256
+examples and is scaled with the batch size (the linear scaling rule of Goyal et al. 2017), so that a
+recipe holds for any batch size.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,15 @@ import optax
 
 
 def decayed(params, everything: bool):
-    """Return the mask of the parameters that weight decay acts on.
+    """Return the mask of the parameters to which weight decay is applied.
 
-    PyTorch's training scripts decay everything (torchvision's, fb.resnet.torch). Caffe's nets, He
-    et al. 2015 by the account of fb.resnet.torch's README, and recipes since He et al. 2018 ("bag
+    PyTorch's training scripts (torchvision, fb.resnet.torch) decay all parameters. Caffe's nets, He
+    et al. 2015 according to the README of fb.resnet.torch, and recipes since He et al. 2018 ("bag
     of tricks") leave out biases and normalisation, which are the parameters with one axis.
+
+    Args:
+        params: tree of parameters.
+        everything: decay all parameters, also those with one axis.
     """
     return jax.tree.map(lambda leaf: everything or leaf.ndim > 1, params)
 
@@ -25,8 +29,9 @@ def decayed(params, everything: bool):
 class SGD:
     """Stochastic gradient descent with momentum and L2 weight decay in the gradient.
 
-    The rate multiplies what the momentum has gathered, as in PyTorch; Caffe's and Krizhevsky et
-    al.'s momentum gathers what the rate has multiplied. The two differ only where the rate changes.
+    The learning rate multiplies the momentum, as in PyTorch; in Caffe and in Krizhevsky et al. 2012
+    the momentum accumulates gradients multiplied by the rate. The two differ only when the rate
+    changes.
 
     Attributes:
         learning_rate: peak, per 256 examples.
@@ -122,9 +127,9 @@ class LARS:
 class LAMB:
     """Layer-wise adaptive rates over Adam, for large batches (You et al. 2019, arXiv:1904.00962).
 
-    As `optax.lamb`, but what has no weight decay (biases and normalisation parameters, unless
-    ``decay_all``) is not adapted by the trust ratio either, as in timm's Lamb (always_adapt=False),
-    whose numbers recipes take. timm's also clips the gradient's norm at 1: train.gradient_clip.
+    As `optax.lamb`, but parameters without weight decay (biases and normalisation, unless
+    ``decay_all``) are not scaled by the trust ratio either, as in timm's Lamb (always_adapt=False),
+    which recipes use. timm's also clips the norm of the gradient at 1: set train.gradient_clip.
 
     Attributes:
         learning_rate: peak, per 256 examples.

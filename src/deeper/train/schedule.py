@@ -1,7 +1,7 @@
-"""Learning-rate schedules: functions of the step, stated in shares of the run.
+"""Learning-rate schedules: functions of the step, with lengths stated as shares of the run.
 
-Each is a small dataclass that `conf/schedule/*.yaml` constructs; `over(peak, steps)` gives the
-optax schedule.
+Each is a dataclass that a file of `conf/schedule` constructs; `over(peak, steps)` returns the optax
+schedule.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from deeper.errors import UserError
 
 
 def _warmed_up(after: optax.Schedule, peak: float, warmup_steps: int) -> optax.Schedule:
-    """Rise linearly from zero to the peak, then follow ``after``."""
+    """Return a linear rise from zero to the peak, followed by ``after``."""
     if warmup_steps == 0:
         return after
     rise = optax.linear_schedule(0.0, peak, warmup_steps)
@@ -31,13 +31,13 @@ class Cosine:
     """Half a cosine from the peak to zero after a linear warm-up (Loshchilov and Hutter 2016).
 
     Attributes:
-        warmup: share of the steps that the linear rise takes (Goyal et al. 2017).
+        warmup: length of the linear warm-up as a share of the run (Goyal et al. 2017).
     """
 
     warmup: float
 
     def over(self, peak: float, steps: int) -> optax.Schedule:
-        """Return the schedule of a run of so many steps."""
+        """Return the schedule of a run of ``steps`` steps whose highest rate is ``peak``."""
         warmup_steps = round(_checked_share("warmup", self.warmup) * steps)
         fall = optax.cosine_decay_schedule(peak, max(1, steps - warmup_steps))
         return _warmed_up(fall, peak, warmup_steps)
@@ -45,13 +45,13 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Steps:
-    """The peak, multiplied by ``factor`` at each milestone: the papers' schedule.
+    """The peak, multiplied by ``factor`` at each milestone, as in most of the papers.
 
     Attributes:
-        milestones: shares of the run at which the rate drops. He et al. 2015 drop at 32k and 48k
-            of 64k steps on CIFAR-10: 0.5 and 0.75.
+        milestones: shares of the run at which the rate drops. He et al. 2015 drop it after 32k and
+            48k of 64k steps on CIFAR-10, at 0.5 and 0.75.
         factor: multiplier at each milestone, 0.1 in the papers.
-        warmup: share of the steps that a linear rise takes.
+        warmup: length of the linear warm-up as a share of the run.
     """
 
     milestones: tuple[float, ...]
@@ -59,7 +59,7 @@ class Steps:
     warmup: float
 
     def over(self, peak: float, steps: int) -> optax.Schedule:
-        """Return the schedule of a run of so many steps."""
+        """Return the schedule of a run of ``steps`` steps whose highest rate is ``peak``."""
         warmup_steps = round(_checked_share("warmup", self.warmup) * steps)
         shares = [_checked_share("milestones", share) for share in self.milestones]
         if any(a >= b for a, b in pairwise([self.warmup, *shares])):
@@ -76,25 +76,25 @@ class Constant:
     """The peak throughout, after a linear warm-up.
 
     Attributes:
-        warmup: share of the steps that the linear rise takes.
+        warmup: length of the linear warm-up as a share of the run.
     """
 
     warmup: float
 
     def over(self, peak: float, steps: int) -> optax.Schedule:
-        """Return the schedule of a run of so many steps."""
+        """Return the schedule of a run of ``steps`` steps whose highest rate is ``peak``."""
         warmup_steps = round(_checked_share("warmup", self.warmup) * steps)
         return _warmed_up(optax.constant_schedule(peak), peak, warmup_steps)
 
 
 @dataclass(frozen=True)
 class Staircase:
-    """The peak, multiplied by ``factor`` again and again at equal distances (Szegedy et al. 2014).
+    """The peak, multiplied by ``factor`` at regular intervals (Szegedy et al. 2014).
 
     Attributes:
-        every: share of the run from one drop to the next.
-        factor: multiplier at each drop.
-        warmup: share of the steps that a linear rise takes, before the first distance begins.
+        every: length of an interval as a share of the run.
+        factor: multiplier after each interval.
+        warmup: length of the linear warm-up as a share of the run; the first interval follows it.
     """
 
     every: float
@@ -102,7 +102,7 @@ class Staircase:
     warmup: float
 
     def over(self, peak: float, steps: int) -> optax.Schedule:
-        """Return the schedule of a run of so many steps."""
+        """Return the schedule of a run of ``steps`` steps whose highest rate is ``peak``."""
         warmup_steps = round(_checked_share("warmup", self.warmup) * steps)
         if not 0.0 < self.every <= 1.0:
             raise UserError(f"schedule.every is {self.every}: give a share of the run, up to 1.")

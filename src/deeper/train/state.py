@@ -1,4 +1,4 @@
-"""What a training step changes, and how it begins."""
+"""The training state and its initial value."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,16 +13,16 @@ Tree = Any  # a nested dict of arrays
 
 
 class State(flax.struct.PyTreeNode):
-    """Everything that a run has to remember; a checkpoint holds exactly this.
+    """The complete state of a run, which is what a checkpoint contains.
 
     Attributes:
         step: int32 scalar, the number of updates made. The learning rate, the position in the
             data and every random key are functions of it.
-        seed: uint32 scalar, the run's seed. It is data and no constant of the compiled step, so
-            that another seed finds the step in the compilation cache.
+        seed: uint32 scalar, the seed of the run. It is an argument of the compiled step rather than
+            a constant, so that the compilation cache serves all seeds.
         params: float32 parameters.
         batch_stats: float32 running statistics, averaged over the devices.
-        opt_state: the optimizer's memory.
+        opt_state: state of the optimizer.
         ema: exponential moving averages of (params, batch_stats), or None.
     """
 
@@ -35,7 +35,7 @@ class State(flax.struct.PyTreeNode):
 
     @property
     def evaluated(self) -> dict[str, Tree]:
-        """The variables that evaluation uses: the averages where the run keeps them."""
+        """The variables that evaluation uses: the moving averages if the run has them."""
         params, batch_stats = self.ema or (self.params, self.batch_stats)
         return {"params": params, "batch_stats": batch_stats}
 
@@ -47,13 +47,13 @@ def create(
     seed: int,
     keep_ema: bool,
 ) -> State:
-    """Return the state before the first step, as host arrays; nothing is compiled for it.
+    """Return the state before the first step, as host arrays, without compiling anything.
 
     Args:
-        variables: the net's params and, if it has any, batch_stats.
-        optimizer: the gradient transformation whose memory the state carries.
-        seed: the run's seed.
-        keep_ema: whether the state carries moving averages.
+        variables: the params of the net and, if it has any, batch_stats.
+        optimizer: the gradient transformation of the run.
+        seed: the seed of the run.
+        keep_ema: whether the state includes moving averages.
     """
     params = variables["params"]
     batch_stats = variables.get("batch_stats", {})
@@ -63,12 +63,12 @@ def create(
         params=params,
         batch_stats=batch_stats,
         opt_state=initial_memory(optimizer, params),
-        # Copies: the step's donated buffers may not be the same array twice.
+        # Copies, since the step donates its buffers, and no array may be donated twice.
         ema=jax.tree.map(np.array, (params, batch_stats)) if keep_ema else None,
     )
 
 
 def initial_memory(optimizer: optax.GradientTransformation, params: Tree) -> optax.OptState:
-    """Return ``optimizer.init(params)``, computed on the host without a compilation a leaf."""
+    """Return ``optimizer.init(params)``, computed on the CPU to avoid one compilation per leaf."""
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         return jax.tree.map(np.asarray, optimizer.init(jax.tree.map(jnp.asarray, params)))

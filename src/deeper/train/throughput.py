@@ -1,4 +1,4 @@
-"""What a run with streamed data could do if it had to wait for one side alone."""
+"""Rates at which the data and the devices of a run could each work without the other."""
 
 import time
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from deeper.train.state import State
 
 @dataclass(frozen=True)
 class Rates:
-    """Images a second, at a run's beginning.
+    """Images per second, measured at the start of a run with streamed data.
 
     Attributes:
-        data: of the data alone, while nothing was computed.
-        compute: of the devices, on a call's batches that were there already.
+        data: rate of the data, while the devices are idle.
+        compute: rate of the devices, on batches that are already on them.
     """
 
     data: float
@@ -24,17 +24,17 @@ class Rates:
 
     @property
     def bound_by(self) -> str:
-        """Return which side the run waits for: data or compute."""
+        """The slower of the two: data or compute."""
         return "data" if self.data < self.compute else "compute"
 
 
 def timed(
     call: Callable[..., tuple[State, Any]], state: State, source: Any, inputs: Any, count: Any
 ) -> tuple[State, Any, float]:
-    """Make a call of the compiled loop with nothing else on the devices.
+    """Call the compiled loop while the devices do nothing else.
 
     Returns:
-        State and metrics, as the call does, and its seconds.
+        State and metrics, as returned by the call, and its duration in seconds.
     """
     jax.block_until_ready((state, inputs))
     start = time.monotonic()

@@ -1,1 +1,1 @@
-"""Weights of other libraries in, ours out."""
+"""Import of weights from other libraries, and export of ours."""

@@ -1,7 +1,7 @@
-"""Nets as files that other programs run: StableHLO and ONNX.
+"""Export of nets to files that other programs can run: StableHLO and ONNX.
 
-The exported function takes images as they are stored, uint8 of (batch, height, width, channels)
-for any batch size, and returns logits, float32 of (batch, classes): normalisation is inside.
+The exported function takes images as stored, uint8 (batch, height, width, channels) for any batch
+size, and returns logits, float32 (batch, classes). It includes the normalisation.
 """
 
 import json
@@ -24,16 +24,16 @@ ONNX_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a file says of its net.
+class Metadata:
+    """The metadata of an exported net.
 
     Attributes:
-        label: of the run.
-        image_shape: height, width, channels.
-        mean: of each channel, of images in 0 to 1.
-        std: likewise.
-        classes: names, in the order of the logits.
-        step: of the checkpoint.
+        label: label of the run.
+        image_shape: (height, width, channels).
+        mean: mean of each channel, on the scale 0 to 1.
+        std: standard deviation of each channel, on the scale 0 to 1.
+        classes: names of the classes, in the order of the logits.
+        step: training step of the checkpoint.
     """
 
     label: str
@@ -43,8 +43,8 @@ class Facts:
     classes: tuple[str, ...]
     step: int
 
-    def metadata(self) -> dict[str, str]:
-        """Return everything as strings; what is no string, as JSON."""
+    def as_strings(self) -> dict[str, str]:
+        """Return all attributes as strings; those that are not strings are encoded as JSON."""
         return {
             name: value if isinstance(value, str) else json.dumps(value)
             for name, value in asdict(self).items()
@@ -52,35 +52,48 @@ class Facts:
 
 
 def flat(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return variables under names like ``params/stage1/block1/conv1/kernel``."""
+    """Return path -> array, with paths like ``params/stage1/block1/conv1/kernel``."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
         for path, leaf in jax.tree.leaves_with_path(variables)
     }
 
 
-def stablehlo(model: nn.Module, variables: Any, facts: Facts, out: Path) -> None:
-    """Write a serialised `jax.export.Exported` for CPU, CUDA and TPU, and ``OUT.json`` beside it.
+def stablehlo(model: nn.Module, variables: Any, metadata: Metadata, out: Path) -> None:
+    """Write a serialised `jax.export.Exported` for CPU, CUDA and TPU, and its metadata.
 
     ``jax.export.deserialize(bytes).call(images)`` runs it.
+
+    Args:
+        model: the net.
+        variables: its params and batch_stats.
+        metadata: the metadata, written to ``OUT.json``.
+        out: path of the file.
     """
     (batch,) = jax.export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *facts.image_shape), jnp.uint8)
+    images = jax.ShapeDtypeStruct((batch, *metadata.image_shape), jnp.uint8)
     with cpu_dispatch.turned_off():
-        function = jax.jit(_inference(model, variables, facts))
+        function = jax.jit(_inference(model, variables, metadata))
         exported = jax.export.export(function, platforms=PLATFORMS)(images)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(bytes(exported.serialize()))
     out.with_name(out.name + ".json").write_text(
-        json.dumps(asdict(facts), indent=1) + "\n", encoding="utf-8"
+        json.dumps(asdict(metadata), indent=1) + "\n", encoding="utf-8"
     )
 
 
-def onnx(model: nn.Module, variables: Any, facts: Facts, out: Path) -> None:
-    """Write an ONNX file, with the facts as its metadata, after running it in onnxruntime.
+def onnx(model: nn.Module, variables: Any, metadata: Metadata, out: Path) -> None:
+    """Write an ONNX file with its metadata, after comparing its logits in onnxruntime with ours.
+
+    Args:
+        model: the net.
+        variables: its params and batch_stats.
+        metadata: the metadata.
+        out: path of the file.
 
     Raises:
-        UserError: the extra ``onnx`` is not installed, or the converter gets the net wrong.
+        UserError: the extra ``onnx`` is not installed, or the logits of the converted net are
+            wrong.
     """
     try:
         import jax2onnx
@@ -88,37 +101,39 @@ def onnx(model: nn.Module, variables: Any, facts: Facts, out: Path) -> None:
         import onnxruntime
     except ImportError as error:
         raise UserError(f"out={out} needs the extra onnx: run scripts/setup onnx.") from error
-    inference = _inference(model, variables, facts)
-    images = np.random.default_rng(0).integers(0, 256, (2, *facts.image_shape)).astype(np.uint8)
-    # jax2onnx 0.17 leaves out the padding of max pooling.
+    inference = _inference(model, variables, metadata)
+    images = np.random.default_rng(0).integers(0, 256, (2, *metadata.image_shape)).astype(np.uint8)
+    # jax2onnx 0.17 ignores the padding of max pooling.
     with cpu_dispatch.turned_off(), cpu_dispatch.joined_padding():
         expected = np.asarray(jax.jit(inference)(images))
         converted = jax2onnx.to_onnx(
             inference,
-            [jax.ShapeDtypeStruct(("batch", *facts.image_shape), jnp.uint8)],
-            model_name=facts.label,
+            [jax.ShapeDtypeStruct(("batch", *metadata.image_shape), jnp.uint8)],
+            model_name=metadata.label,
         )
     session = onnxruntime.InferenceSession(converted.SerializeToString())
-    (answer,) = session.run(None, {session.get_inputs()[0].name: images})
-    off = float(np.abs(answer - expected).max() / np.abs(expected).max())
+    (logits,) = session.run(None, {session.get_inputs()[0].name: images})
+    off = float(np.abs(logits - expected).max() / np.abs(expected).max())
     if not off < ONNX_TOLERANCE:
         raise UserError(
             f"jax2onnx does not translate this net rightly: onnxruntime's logits are off by "
             f"{off:.1e} of the largest, and {out} was not written. Take .stablehlo, which is JAX's "
             "own and takes every net."
         )
-    for name, value in facts.metadata().items():
+    for name, value in metadata.as_strings().items():
         converted.metadata_props.add(key=name, value=value)
     out.parent.mkdir(parents=True, exist_ok=True)
     onnx_library.save_model(converted, out)
 
 
-def _inference(model: nn.Module, variables: Any, facts: Facts):
-    mean, std = (np.array(v, np.float32).reshape(1, 1, 1, -1) for v in (facts.mean, facts.std))
+def _inference(model: nn.Module, variables: Any, metadata: Metadata):
+    mean, std = (
+        np.array(v, np.float32).reshape(1, 1, 1, -1) for v in (metadata.mean, metadata.std)
+    )
 
-    def logits(images):
+    def inference(images):
         x = (images.astype(jnp.float32) / 255.0 - mean) / std
-        answer: Any = model.apply(variables, x, train=False)
-        return answer.astype(jnp.float32)
+        logits: Any = model.apply(variables, x, train=False)
+        return logits.astype(jnp.float32)
 
-    return logits
+    return inference

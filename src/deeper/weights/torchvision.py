@@ -1,7 +1,7 @@
-"""torchvision's and timm's weights to ours and back, on mappings of names to numpy arrays.
+"""Conversion between our variables and the state dicts of torchvision and timm (NumPy arrays).
 
-PyTorch keeps a convolution's kernel as (out, in, rows, columns) and a dense layer's as (out, in);
-we keep (rows, columns, in, out) and (in, out). Both keep the unbiased running variance.
+PyTorch stores the kernel of a convolution as (out, in, rows, columns) and that of a dense layer as
+(out, in); we use (rows, columns, in, out) and (in, out). Both store the unbiased running variance.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from deeper.weights.torchvision_names import FLATTENED, as_torchvision, names_of
 
 Arrays = Mapping[str, np.ndarray]
 
-# (collection, our leaf, PyTorch's) of each kind of layer
+# (collection, name of our array, name of PyTorch's array) for all kinds of layers
 LEAVES = (
     ("params", "kernel", "weight"),
     ("params", "scale", "weight"),
@@ -25,18 +25,19 @@ LEAVES = (
     ("batch_stats", "mean", "running_mean"),
     ("batch_stats", "var", "running_var"),
 )
-# What PyTorch counts and nothing reads: the batches that a BatchNorm has seen.
+# Number of batches that a BatchNorm has seen, which inference does not use.
 UNREAD = "num_batches_tracked"
 
 
 class Leaf(NamedTuple):
-    """One array on both sides.
+    """One array, in our variables and in torchvision's state dict.
 
     Attributes:
-        path: in our variables: collection, module, ..., leaf.
-        name: torchvision's.
-        shape: ours.
-        channels: of the maps that a dense layer flattens; 0 for other layers.
+        path: path in our variables: collection, module, ..., array.
+        name: name in torchvision's state dict.
+        shape: shape in our variables.
+        channels: for a dense layer that flattens feature maps, the number of their channels; 0 for
+            other layers.
     """
 
     path: tuple[str, ...]
@@ -46,14 +47,14 @@ class Leaf(NamedTuple):
 
 
 def leaves_of(model: nn.Module, image_shape: tuple[int, int, int] = (224, 224, 3)) -> list[Leaf]:
-    """Return all arrays of a net, ours beside torchvision's.
+    """Return all arrays of a net, with our paths and torchvision's names.
 
     Raises:
         UserError: torchvision has no such net.
     """
     layers, flattened = names_of(model), FLATTENED[type(model)]
     shapes: Any = shapes_of(model, image_shape)
-    found = []
+    leaves = []
     for collection, ours, theirs in LEAVES:
         for key, leaf in jax.tree.leaves_with_path(shapes.get(collection, {})):
             *path, last = (entry.key for entry in key)
@@ -61,8 +62,8 @@ def leaves_of(model: nn.Module, image_shape: tuple[int, int, int] = (224, 224, 3
             if last == ours:
                 channels = flattened.get(layer, 0) if ours == "kernel" else 0
                 name = f"{layers[layer]}.{theirs}"
-                found.append(Leaf((collection, *path, last), name, leaf.shape, channels))
-    return found
+                leaves.append(Leaf((collection, *path, last), name, leaf.shape, channels))
+    return leaves
 
 
 def convert(
@@ -71,26 +72,26 @@ def convert(
     image_shape: tuple[int, int, int] = (224, 224, 3),
     new: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """Return a net's variables from torchvision's or timm's weights.
+    """Convert a state dict of torchvision or timm to the variables of a net.
 
     Args:
-        state_dict: names and arrays.
-        model: the net that they are for.
-        image_shape: height, width, channels of the images.
-        new: layers (our paths) to leave out of the result, as a head of other classes.
+        state_dict: name -> array.
+        model: the net.
+        image_shape: (height, width, channels) of the images.
+        new: paths of our layers to leave out of the result, such as a head for other classes.
 
     Returns:
         {"params": ..., "batch_stats": ...}, float32.
 
     Raises:
-        UserError: names are missing, too many, or of the wrong shape, or values cannot be of a net
-            (NaN, infinity, negative variances); all of them are listed.
+        UserError: names are missing or unknown, shapes differ, or values are not possible (NaN,
+            infinity, negative variances); the message lists all of them.
     """
-    given = {theirs: name for name, theirs in as_torchvision(state_dict).items()}
+    sources = {theirs: name for name, theirs in as_torchvision(state_dict).items()}
     variables: dict[str, Any] = {"params": {}, "batch_stats": {}}
     missing, wrong, unusable = [], [], []
     for leaf in leaves_of(model, image_shape):
-        source = given.pop(leaf.name, None)
+        source = sources.pop(leaf.name, None)
         if "/".join(leaf.path[1:-1]) in new:
             continue
         if source is None:
@@ -113,17 +114,17 @@ def convert(
         for part in leaf.path[:-1]:
             node = node.setdefault(part, {})
         node[leaf.path[-1]] = converted
-    heads = [n for n in given if n.startswith(("aux1.", "aux2."))]
+    heads = [n for n in sources if n.startswith(("aux1.", "aux2."))]
     if getattr(model, "auxiliary", True) is False:
         for name in heads:
-            del given[name]
-    left = sorted(name for theirs, name in given.items() if not theirs.endswith(UNREAD))
-    _complain(type(model).__name__, missing, left, wrong, unusable)
+            del sources[name]
+    left = sorted(name for theirs, name in sources.items() if not theirs.endswith(UNREAD))
+    _require_fit(type(model).__name__, missing, left, wrong, unusable)
     return variables
 
 
 def state_dict_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Return torchvision's names and shapes of a net for images of 224 pixels."""
+    """Return torchvision's name -> shape of all arrays, for images of 224x224 pixels."""
     return {
         leaf.name: _theirs(np.broadcast_to(np.float32(0), leaf.shape), leaf).shape
         for leaf in leaves_of(model)
@@ -131,12 +132,12 @@ def state_dict_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def by_torchvision_name(state_dict: Arrays) -> dict[str, np.ndarray]:
-    """Return the arrays of a torchvision or timm file under torchvision's names."""
+    """Return a state dict of torchvision or timm with torchvision's names."""
     return {theirs: state_dict[name] for name, theirs in as_torchvision(state_dict).items()}
 
 
 def _ours(array: np.ndarray, leaf: Leaf) -> np.ndarray | None:
-    """Turn PyTorch's array into ours; None where the number of values differs."""
+    """Convert the layout of PyTorch's array to ours; None if it has another number of values."""
     if leaf.path[-1] != "kernel":
         return array
     if len(leaf.shape) == 4:
@@ -152,7 +153,12 @@ def revert(
     model: nn.Module,
     image_shape: tuple[int, int, int] = (224, 224, 3),
 ) -> dict[str, np.ndarray]:
-    """Return torchvision's names and arrays of a net's variables, float32.
+    """Convert the variables of a net to torchvision's state dict, float32.
+
+    Args:
+        variables: params and batch_stats.
+        model: the net.
+        image_shape: (height, width, channels) of the images.
 
     Raises:
         UserError: torchvision has no such net.
@@ -167,7 +173,7 @@ def revert(
 
 
 def _theirs(array: np.ndarray, leaf: Leaf) -> np.ndarray:
-    """Turn our array into PyTorch's."""
+    """Convert the layout of our array to PyTorch's."""
     if leaf.path[-1] != "kernel":
         return array
     if array.ndim == 4:
@@ -176,10 +182,10 @@ def _theirs(array: np.ndarray, leaf: Leaf) -> np.ndarray:
     return np.ascontiguousarray(places.transpose(2, 1, 0)).reshape(leaf.shape[1], leaf.shape[0])
 
 
-def _complain(
+def _require_fit(
     net: str, missing: list[str], left: list[str], wrong: list[str], unusable: list[str]
 ) -> None:
-    """Raise a UserError that lists everything that does not fit."""
+    """Raise a UserError that lists everything that does not fit, if there is anything."""
     parts = [
         f"{title}:\n  " + "\n  ".join(names)
         for title, names in (

@@ -1,4 +1,4 @@
-"""What torchvision and timm call the layers of our nets: a table for each net."""
+"""Names of our layers in torchvision and timm, one table per net."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,11 +9,11 @@ from deeper.models.googlenet import HEADS, INCEPTION, GoogLeNet
 from deeper.models.resnet import ResNet
 from deeper.models.vgg import VGG, WIDTHS
 
-# our path -> torchvision's prefix
+# Path of our layer -> prefix in torchvision's state dict.
 Names = dict[str, str]
 
-# Channels of the maps in front of a dense layer that sees all their places. PyTorch flattens
-# them as (channel, row, column), we as (row, column, channel).
+# For each dense layer that flattens feature maps: their number of channels. PyTorch flattens them
+# in the order (channel, row, column), we in the order (row, column, channel).
 FLATTENED: dict[type, dict[str, int]] = {
     AlexNet: {"fc1": OWT[-1][0]},
     VGG: {"fc1": WIDTHS[-1]},
@@ -21,14 +21,14 @@ FLATTENED: dict[type, dict[str, int]] = {
     ResNet: {},
 }
 
-# Where timm's prefixes differ from torchvision's: its VGG has convolutions for hidden layers.
+# timm's prefixes that differ from torchvision's: in its VGG the hidden layers are convolutions.
 TIMM = {
     "pre_logits.fc1": "classifier.0",
     "pre_logits.fc2": "classifier.3",
     "head.fc": "classifier.6",
 }
 
-# The layer whose outputs are the classes, and those of auxiliary heads.
+# The layers whose outputs are the classes: the last one, and those of the auxiliary heads.
 LAST: dict[type, tuple[str, ...]] = {
     AlexNet: ("fc3",),
     VGG: ("fc3",),
@@ -38,7 +38,7 @@ LAST: dict[type, tuple[str, ...]] = {
 
 
 def names_of(model: object) -> Names:
-    """Return what torchvision calls each layer of a net.
+    """Return the table of a net: path of our layer -> torchvision's prefix.
 
     Raises:
         UserError: torchvision has no such net.
@@ -123,7 +123,7 @@ def _resnet(model: ResNet) -> Names:
 
 
 def as_torchvision(names: Mapping[str, object]) -> dict[str, str]:
-    """Return timm's names translated: {name in the file: torchvision's name}."""
+    """Return name in a file of torchvision or timm -> torchvision's name."""
     translated = {}
     for name in names:
         prefix, _, leaf = name.rpartition(".")

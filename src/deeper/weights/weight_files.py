@@ -1,6 +1,6 @@
-"""Files of weights: safetensors, PyTorch's, and those of the Hugging Face Hub.
+"""Reads and writes files of weights: safetensors, PyTorch's, and those of the Hugging Face Hub.
 
-Nothing is ever unpickled freely: PyTorch's files are read by PyTorch with ``weights_only=True``.
+PyTorch's files are read with ``weights_only=True``, so that no code in a pickle is run.
 """
 
 import hashlib
@@ -23,10 +23,10 @@ def read(source: str, key: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
     Args:
         source: a path (``.safetensors``, ``.pth``, ``.pt``) or ``hf:OWNER/NAME[@REVISION]``.
-        key: what the user calls it, for messages.
+        key: the config key that names the file, for messages.
 
     Returns:
-        Names and arrays, and where they are from: file, SHA-256, and the Hub's revision.
+        name -> array, and the origin: ``source``, ``sha256``, and ``revision`` of the Hub.
 
     Raises:
         UserError: the file cannot be read, or a library that it needs is not installed.
@@ -65,10 +65,10 @@ def _pytorch(path: Path) -> dict[str, np.ndarray]:
         ) from error
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle's, zipfile's and torch's own, all about this file
+    except Exception as error:  # pickle, zipfile and torch raise types of their own
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{path} cannot be read with weights_only=True: {reason}") from error
-    for key in ("state_dict", "model"):  # where training scripts put it
+    for key in ("state_dict", "model"):  # under which training scripts save the state dict
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not all(torch.is_tensor(v) for v in loaded.values()):
@@ -82,7 +82,7 @@ def _pytorch(path: Path) -> dict[str, np.ndarray]:
 
 
 def _download(name: str) -> tuple[Path, str]:
-    """Return the file of a repository of the Hub, and the commit that it is from."""
+    """Download the weights of a repository of the Hub; return the file and its commit."""
     try:
         import huggingface_hub
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -96,12 +96,16 @@ def _download(name: str) -> tuple[Path, str]:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{HUB}{name} cannot be had: {reason}") from error
-    # The cache keeps a snapshot a commit: .../snapshots/COMMIT/model.safetensors
+    # The cache has one directory per commit: .../snapshots/COMMIT/model.safetensors
     return Path(path), Path(path).parent.name
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, whole or not at all."""
+    """Write a safetensors file atomically.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
@@ -113,6 +117,6 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, s
 
 
 def metadata_of(path: Path) -> dict[str, str]:
-    """Return what a safetensors file says of itself."""
+    """Return the metadata of a safetensors file."""
     with safe_open(path, framework="numpy") as file:
         return file.metadata() or {}

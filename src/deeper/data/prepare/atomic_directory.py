@@ -34,8 +34,8 @@ def scratch_directory(parent: Path, name: str, progress: Progress) -> Iterator[P
     """
     parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{name}-unfinished-"
-    with alone(parent / f".{name}.lock", progress) as only_one:
-        if only_one:
+    with exclusive(parent / f".{name}.lock", progress) as locked:
+        if locked:
             for old in parent.glob(f"{prefix}*"):
                 shutil.rmtree(old, ignore_errors=True)
         scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
@@ -63,7 +63,7 @@ def publish(made: Path, target: Path) -> None:
 
 
 @contextmanager
-def alone(path: Path, progress: Progress) -> Iterator[bool]:
+def exclusive(path: Path, progress: Progress) -> Iterator[bool]:
     """Hold an exclusive lock on a file; yield False if the file system has no locks.
 
     Args:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from deeper.data import jpeg
-from deeper.data.image_files import SUFFIXES, LeftOut, is_hidden, pictures_below, told
+from deeper.data.image_files import SUFFIXES, LeftOut, describe_left_out, is_hidden, pictures_below
 from deeper.data.prepare.atomic_directory import Progress
 from deeper.errors import UserError
 from deeper.platform_support import core_count
@@ -133,7 +133,7 @@ def _classes(folder: Path, root: Path, left_out: LeftOut) -> dict[str, list[Phot
     for label, name in enumerate(names):
         files = pictures_below(folder / name, root, left_out)
         if not files:
-            more = f" {told(left_out)}." if left_out else ""
+            more = f" {describe_left_out(left_out)}." if left_out else ""
             raise UserError(f"{folder / name} has no photograph ({' '.join(SUFFIXES)}).{more}")
         classes[as_text(name)] = [
             Photograph(path, path.stat().st_size, as_text(str(path.relative_to(folder))), label)

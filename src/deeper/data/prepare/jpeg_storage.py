@@ -55,7 +55,7 @@ class Storage:
             turn = jpeg.orientation(data)
             data = _smaller(jpeg.decode(data, channels, name), self.shorter_side, turn)
         if self.layout == RESTART:
-            marked = jpeg_restart.relay(data)
+            marked = jpeg_restart.with_restart_markers(data)
             # The transcoder may change the pixels of a damaged file, which is stored unchanged.
             if marked is not None and _same_pixels(marked, data, channels, name):
                 return marked

@@ -15,7 +15,7 @@ from deeper.data.catalogue import CATALOGUE, Entry
 from deeper.data.dataset import prepared_directory
 from deeper.data.encoded_images import holds_photographs
 from deeper.data.prepare import idx_and_cifar, shard_writer
-from deeper.data.prepare.atomic_directory import Progress, alone, publish, scratch_directory
+from deeper.data.prepare.atomic_directory import Progress, exclusive, publish, scratch_directory
 from deeper.data.prepare.image_folder import Tree
 from deeper.data.prepare.jpeg_storage import AS_THEY_ARE, Storage, require_storage
 from deeper.data.prepare.tfds_writer import build
@@ -131,7 +131,7 @@ def prepare_photographs(
     place, target = data_dir / f".{folder}-begun" / version, data_dir / folder / version
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        with alone(data_dir / f".{folder}.lock", progress):
+        with exclusive(data_dir / f".{folder}.lock", progress):
             existing = prepared_directory(name, data_dir)
             if existing is not None:
                 require_storage(existing, name, storage)
