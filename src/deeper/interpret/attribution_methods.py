@@ -1,6 +1,6 @@
-"""Which pixels an answer comes from: gradients, class activation maps, occlusion.
+"""Methods of attribution: gradients, class activation maps, occlusion.
 
-All take normalised images and return a map a pixel; they differ in what they ask of `TracedNet`.
+All take normalised images and the classes whose scores (logits) are attributed to their pixels.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,8 @@ def gradient(
     return jax.grad(lambda pixels: scores(net, pixels, classes, rule=rule).sum())(images)
 
 
-# What takes many gradients loops in Python: XLA:CPU is slow in a compiled loop (`cpu_dispatch`).
+# Methods that take many gradients loop in Python: XLA:CPU is slow at gradients of convolutions in
+# compiled loops (see `kernels.cpu_dispatch`).
 
 
 def integrated_gradients(
@@ -46,7 +47,7 @@ def integrated_gradients(
     steps: int = 64,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PixelMaps:
-    """Return the gradient's mean on the way from the mean image, times the way.
+    """Return the mean gradient along the line from the mean image, times the difference to it.
 
     Sundararajan, Taly and Yan 2017 (arXiv:1703.01365), equation 1, by the midpoint rule. The map
     adds up to the difference of the scores at both ends.
@@ -55,8 +56,8 @@ def integrated_gradients(
         net: the net.
         images: normalised.
         classes: whose score.
-        steps: on the way.
-        progress: told of (steps done, steps).
+        steps: of the midpoint rule.
+        progress: called with (steps done, steps).
     """
     slope = jax.jit(lambda share: gradient(net, share * images, classes))
     total = jnp.zeros_like(images)
@@ -85,7 +86,7 @@ def smooth_grad(
         key: of the noise.
         samples: copies; 50 in the paper.
         noise: standard deviation as a share of each image's range; 0.1 to 0.2 in the paper.
-        progress: told of (samples done, samples).
+        progress: called with (samples done, samples).
     """
     axes = (1, 2, 3)
     spread = images.max(axes, keepdims=True) - images.min(axes, keepdims=True)
@@ -109,9 +110,9 @@ def _maps_and_gradients(
     shape = (len(images), *net.shape(layer, spatial=True))
 
     def score(added):
-        found = net(images, [layer, LOGITS], added={layer: added})
-        own = jnp.take_along_axis(found[LOGITS], classes[:, None], axis=1)
-        return own.sum(), found[layer]
+        outputs = net(images, [layer, LOGITS], added={layer: added})
+        of_class = jnp.take_along_axis(outputs[LOGITS], classes[:, None], axis=1)
+        return of_class.sum(), outputs[layer]
 
     gradients, maps = jax.grad(score, has_aux=True)(jnp.zeros(shape))
     return maps, gradients
@@ -132,9 +133,9 @@ def grad_cam_plus_plus(net: TracedNet, images: Images, classes: Classes, layer: 
     """
     maps, gradients = _maps_and_gradients(net, images, classes, layer)
     total = maps.sum(axis=(1, 2), keepdims=True)
-    below = 2.0 * gradients**2 + total * gradients**3
-    share = jnp.where(below != 0.0, gradients**2 / jnp.where(below != 0.0, below, 1.0), 0.0)
-    weights = (share * jnp.maximum(gradients, 0.0)).sum(axis=(1, 2), keepdims=True)
+    divisor = 2.0 * gradients**2 + total * gradients**3
+    alpha = jnp.where(divisor != 0.0, gradients**2 / jnp.where(divisor != 0.0, divisor, 1.0), 0.0)
+    weights = (alpha * jnp.maximum(gradients, 0.0)).sum(axis=(1, 2), keepdims=True)
     return jnp.maximum((weights * maps).sum(axis=-1), 0.0)
 
 
@@ -157,8 +158,8 @@ def occlusion(
         images: normalised.
         classes: whose probability.
         side: of the square, in pixels.
-        stride: between places.
-        progress: told of (places done, places).
+        stride: pixels from one place to the next.
+        progress: called with (places done, places).
     """
     height, width = images.shape[1:3]
     rows, columns = jnp.arange(0, height, stride), jnp.arange(0, width, stride)
@@ -169,30 +170,30 @@ def occlusion(
         def probability(column):
             top, left = row - side // 2, column - side // 2
             covered = (y >= top) & (y < top + side) & (x >= left) & (x < left + side)
-            seen = jnp.where(covered[None, :, :, None], 0.0, images)
-            logits = net(seen, [LOGITS])[LOGITS]
-            own = jnp.take_along_axis(jax.nn.softmax(logits), classes[:, None], axis=1)
-            return own[:, 0]
+            occluded = jnp.where(covered[None, :, :, None], 0.0, images)
+            logits = net(occluded, [LOGITS])[LOGITS]
+            shares = jax.nn.softmax(logits)
+            return jnp.take_along_axis(shares, classes[:, None], axis=1)[:, 0]
 
         return jax.lax.map(probability, columns)
 
-    found = []
+    by_row = []
     for number, row in enumerate(rows):
-        found.append(row_of(row))
+        by_row.append(row_of(row))
         progress((number + 1) * len(columns), len(rows) * len(columns))
-    return jnp.moveaxis(jnp.stack(found), 2, 0)
+    return jnp.moveaxis(jnp.stack(by_row), 2, 0)
 
 
 def effective_field(net: TracedNet, images: Images, layer: str) -> Float[Array, "height width"]:
     """Return how strongly the middle of a layer's maps depends on each pixel.
 
-    Luo et al. 2016 (arXiv:1701.04128), section 4: the gradient of the middle place, with ones as
-    what comes back to all its channels; here the root of its mean square over images and channels.
+    Luo et al. 2016 (arXiv:1701.04128), section 4: the gradient of the middle place's sum over
+    channels; here the root of its mean square over images and channels.
     """
     height, width, _ = net.shape(layer, spatial=True)
 
     def middle(pixels):
         return net(pixels, [layer])[layer][:, height // 2, width // 2].sum()
 
-    found = jax.grad(middle)(images)
-    return jnp.sqrt((found**2).mean(axis=(0, 3)))
+    gradients = jax.grad(middle)(images)
+    return jnp.sqrt((gradients**2).mean(axis=(0, 3)))

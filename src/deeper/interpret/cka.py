@@ -16,20 +16,20 @@ from jaxtyping import Array, Float
 from deeper.interpret.traced_net import Images, TracedNet
 
 
-def hsic(one: Float[Array, "n n"], other: Float[Array, "n n"]) -> Float[Array, ""]:
+def hsic(k: Float[Array, "n n"], m: Float[Array, "n n"]) -> Float[Array, ""]:
     """Return the unbiased estimate for two Gram matrices whose diagonals are zero.
 
     Song et al. 2012, "Feature selection via dependence maximization", equation 5.
     """
-    n = len(one)
-    by_row, by_row_too = one.sum(axis=1), other.sum(axis=1)
-    same = (one * other).sum()
-    means = by_row.sum() * by_row_too.sum() / ((n - 1) * (n - 2))
-    rows = 2.0 / (n - 2) * (by_row * by_row_too).sum()
-    return (same + means - rows) / (n * (n - 3))
+    n = len(k)
+    k_rows, m_rows = k.sum(axis=1), m.sum(axis=1)
+    products = (k * m).sum()
+    means = k_rows.sum() * m_rows.sum() / ((n - 1) * (n - 2))
+    rows = 2.0 / (n - 2) * (k_rows * m_rows).sum()
+    return (products + means - rows) / (n * (n - 3))
 
 
-def _grams(found: dict[str, Array], layers: Sequence[str]) -> Float[Array, "layers n n"]:
+def _grams(outputs: dict[str, Array], layers: Sequence[str]) -> Float[Array, "layers n n"]:
     """Return each layer's Gram matrix, without its diagonal."""
 
     def gram(maps: Array) -> Array:
@@ -37,12 +37,12 @@ def _grams(found: dict[str, Array], layers: Sequence[str]) -> Float[Array, "laye
         products = jnp.matmul(flat, flat.T, precision=jax.lax.Precision.HIGHEST)
         return products * (1.0 - jnp.eye(len(maps)))
 
-    return jnp.stack([gram(found[layer]) for layer in layers])
+    return jnp.stack([gram(outputs[layer]) for layer in layers])
 
 
 def cka(
-    one: TracedNet,
-    other: TracedNet,
+    net1: TracedNet,
+    net2: TracedNet,
     layers: tuple[Sequence[str], Sequence[str]],
     batches: Iterable[Images],
     progress: Callable[[int], None] = lambda done: None,
@@ -50,31 +50,30 @@ def cka(
     """Return linear CKA between all layers of two nets, 0 to 1 but for the estimate's noise.
 
     Args:
-        one: a net.
-        other: another, or the same.
-        layers: names of each net's.
-        batches: normalised images, four or more in each; all of the same number.
-        progress: told of the images done.
+        net1: a net.
+        net2: another net, or the same.
+        layers: names of the layers of the first and of the second net.
+        batches: normalised images, at least four in each; all of the same size.
+        progress: called with the images done.
     """
 
     @jax.jit
     def products(images):
-        ours = _grams(one(images, layers[0]), layers[0])
-        theirs = _grams(other(images, layers[1]), layers[1])
-        across = jax.lax.map(lambda k: jax.lax.map(lambda m: hsic(k, m), theirs), ours)
+        grams1 = _grams(net1(images, layers[0]), layers[0])
+        grams2 = _grams(net2(images, layers[1]), layers[1])
         return (
-            across,
-            jax.lax.map(lambda k: hsic(k, k), ours),
-            jax.lax.map(lambda m: hsic(m, m), theirs),
+            jax.lax.map(lambda k: jax.lax.map(lambda m: hsic(k, m), grams2), grams1),
+            jax.lax.map(lambda k: hsic(k, k), grams1),
+            jax.lax.map(lambda m: hsic(m, m), grams2),
         )
 
     total, done = None, 0
     for images in batches:
-        found = [np.asarray(part, np.float64) for part in products(images)]
-        total = found if total is None else [a + b for a, b in zip(total, found, strict=True)]
+        parts = [np.asarray(part, np.float64) for part in products(images)]
+        total = parts if total is None else [a + b for a, b in zip(total, parts, strict=True)]
         done += len(images)
         progress(done)
     if total is None:
         raise ValueError("no batches")
-    across, own, others = total
-    return across / np.sqrt(own[:, None] * others[None])
+    cross, self1, self2 = total
+    return cross / np.sqrt(self1[:, None] * self2[None])

@@ -1,8 +1,9 @@
-"""What a layer's channels look for: their strongest places, projected back to pixels.
+"""The strongest activations of a layer's channels, projected back to pixels by a deconvnet.
 
 Zeiler and Fergus 2013, "Visualizing and understanding convolutional networks" (arXiv:1311.2901):
-for a channel the nine strongest activations of a data set, one an image, each alone in its map,
-sent back through unpooling switches, rectification and transposed filters.
+for a channel the nine strongest activations over a data set, at most one in an image. All other
+activations of the layer are set to zero, and the maps go back through unpooling switches,
+rectifiers and transposed filters.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,7 +25,7 @@ class Strongest:
 
     Attributes:
         activation: (channels, TOP); minus infinity where there were fewer images.
-        image: their numbers.
+        image: numbers of their images.
         row, column: places on the layer's maps.
     """
 
@@ -45,15 +46,15 @@ def strongest(
     batches: Iterable[tuple[Int[np.ndarray, " batch"], Images]],
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Strongest]:
-    """Go through a data set once and remember each channel's strongest places.
+    """Return each channel's strongest places over a data set, in one pass.
 
-    Memory holds one batch and `TOP` places a channel, whatever the size of the data set.
+    Memory holds one batch, and `TOP` places for each channel.
 
     Args:
         net: the net.
         layers: with maps.
         batches: numbers of the images, -1 for padding, and the images, normalised.
-        progress: told of the images done.
+        progress: called with the images done.
     """
     layers = list(layers)
     channels = {layer: net.shape(layer, spatial=True)[-1] for layer in layers}
@@ -67,30 +68,30 @@ def strongest(
             out[layer] = jnp.take_along_axis(flat, places[:, None], axis=1)[:, 0], places
         return out
 
-    kept = {
+    best = {
         layer: (np.full((n, TOP), -np.inf, np.float32), np.zeros((2, n, TOP), np.int64))
         for layer, n in channels.items()
     }
     done = 0
     for numbers, images in batches:
-        found = jax.tree.map(np.asarray, peaks(images))
-        real = numbers >= 0
-        for layer, (values, places) in found.items():
-            values = np.concatenate([kept[layer][0], values[real].T], axis=1)
-            who = np.broadcast_to(numbers[real], (values.shape[0], int(real.sum())))
-            facts = np.concatenate([kept[layer][1], np.stack([who, places[real].T])], axis=2)
-            best = np.argsort(-values, axis=1, kind="stable")[:, :TOP]
-            kept[layer] = (
-                np.take_along_axis(values, best, axis=1),
-                np.take_along_axis(facts, best[None], axis=2),
+        is_image = numbers >= 0
+        for layer, (values, places) in jax.tree.map(np.asarray, peaks(images)).items():
+            values = np.concatenate([best[layer][0], values[is_image].T], axis=1)
+            image = np.broadcast_to(numbers[is_image], (values.shape[0], int(is_image.sum())))
+            new = np.stack([image, places[is_image].T])
+            where = np.concatenate([best[layer][1], new], axis=2)
+            order = np.argsort(-values, axis=1, kind="stable")[:, :TOP]
+            best[layer] = (
+                np.take_along_axis(values, order, axis=1),
+                np.take_along_axis(where, order[None], axis=2),
             )
-        done += int(real.sum())
+        done += int(is_image.sum())
         progress(done)
-    out = {}
-    for layer, (values, (image, place)) in kept.items():
+    strongest_of = {}
+    for layer, (values, (image, place)) in best.items():
         row, column = np.divmod(place, net.shape(layer)[1])
-        out[layer] = Strongest(values, image, row, column)
-    return out
+        strongest_of[layer] = Strongest(values, image, row, column)
+    return strongest_of
 
 
 def project(
@@ -101,21 +102,23 @@ def project(
     rows: Int[Array, " batch"],
     columns: Int[Array, " batch"],
 ) -> Float[Array, "batch height width channels"]:
-    """Return one activation an image, projected back to its pixels.
+    """Return the projection of one activation of each image to its pixels.
 
     Args:
         net: the net.
         images: normalised.
         layer: with maps.
         channels: of each image's activation.
-        rows: likewise its place.
-        columns: likewise.
+        rows: of each image's activation.
+        columns: of each image's activation.
     """
-    maps, back = jax.vjp(lambda pixels: net(pixels, [layer], rule="deconvnet")[layer], images)
+    maps, project_back = jax.vjp(
+        lambda pixels: net(pixels, [layer], rule="deconvnet")[layer], images
+    )
     each = jnp.arange(len(images))
     alone = (
         jnp.zeros_like(maps)
         .at[each, rows, columns, channels]
         .set(maps[each, rows, columns, channels])
     )
-    return back(alone)[0]
+    return project_back(alone)[0]

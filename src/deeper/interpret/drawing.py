@@ -36,7 +36,7 @@ def as_picture(image: np.ndarray) -> Picture:
 
 
 def stretched(values: np.ndarray, *, about_zero: bool = True) -> np.ndarray:
-    """Bring values to 0..1: zero to a half and the largest size to an end, or least to most."""
+    """Scale values to 0..1: about zero, which becomes 0.5, or from the least to the largest."""
     if about_zero:
         return 0.5 + 0.5 * values / max(float(np.abs(values).max()), 1e-12)
     low, high = float(values.min()), float(values.max())
@@ -112,7 +112,7 @@ def grid_sheet(
         headings: of the columns.
         out: the PNG.
         heat: which columns are maps of heat.
-        heat_rows: likewise which rows.
+        heat_rows: which rows are maps of heat.
     """
     with mpl.rc_context(LOOK):
         natural = 1.15 * len(headings) + 0.2
@@ -178,7 +178,7 @@ def matrix_sheet(
 
     Args:
         title: of the sheet.
-        values: a row a layer of the one net, a column a layer of the other.
+        values: CKA; rows are layers of the first net, columns layers of the second.
         names: of the rows and of the columns.
         labels: of the two nets.
         out: the PNG.
@@ -202,7 +202,7 @@ def matrix_sheet(
 def depth_sheet(
     title: str, label: str, lines: Mapping[str, tuple[Sequence[int], Sequence[float]]], out: Path
 ) -> None:
-    """Draw values against depth, a line a net.
+    """Draw values against depth, a line for each net.
 
     Args:
         title: of the figure.
@@ -223,14 +223,14 @@ def depth_sheet(
 
 
 def dynamics_sheet(title: str, nets: Mapping[str, Mapping[int, Scales]], out: Path) -> None:
-    """Draw the size of values and gradients against depth, a column a net, a line a step.
+    """Draw the size of values and gradients against depth, a column a net and a line a step.
 
     Args:
         title: of the figure.
-        nets: net -> step -> what was measured.
+        nets: net -> step -> scales.
         out: the PNG.
     """
-    steps = sorted({step for found in nets.values() for step in found})
+    steps = sorted({step for by_step in nets.values() for step in by_step})
     shades = mpl.colormaps["viridis"](np.linspace(0.0, 0.9, len(steps)))
     colours = dict(zip(steps, shades, strict=True))
     with mpl.rc_context({**LOOK, "axes.grid": True}):
@@ -238,11 +238,11 @@ def dynamics_sheet(title: str, nets: Mapping[str, Mapping[int, Scales]], out: Pa
         FigureCanvasAgg(figure)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
         panels: Any = figure.subplots(2, len(nets), sharex="col", sharey="row", squeeze=False)
-        for column, (name, found) in enumerate(nets.items()):
+        for column, (name, by_step) in enumerate(nets.items()):
             for row, what in enumerate(("activation", "gradient")):
                 axes = panels[row, column]
-                for step in sorted(found):
-                    scales = found[step]
+                for step in sorted(by_step):
+                    scales = by_step[step]
                     axes.semilogy(
                         scales.depths, getattr(scales, what), color=colours[step], label=f"{step}",
                         linewidth=1.3,

@@ -1,4 +1,4 @@
-"""What a layer says of every image of a data set."""
+"""A layer's outputs for inputs, and for every example of a data set."""
 
 import hashlib
 import os
@@ -17,64 +17,64 @@ from deeper.interpret.traced_net import TracedNet, listed
 
 
 class Stored(Protocol):
-    """Images as stored, uint8 (n, height, width, channels): an array, or what decodes them."""
+    """Examples as stored: an array, or a source that decodes photographs on demand."""
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of examples."""
 
     def __getitem__(self, which: Any, /) -> Any:
-        """Return some."""
+        """Return a slice of them as an array."""
 
 
-Apply = Callable[[Any, Float[Array, "batch height width channels"]], Float[Array, "batch ..."]]
+Apply = Callable[[Any, Any], Float[Array, "batch ..."]]  # (variables, inputs) -> outputs
 
 
 def inputs_of(model: nn.Module, layer: str) -> Apply:
-    """Return (variables, normalised images) -> what a layer that the net calls itself is given."""
+    """Return (variables, inputs of the net) -> the input of a layer that the net calls itself."""
 
-    def inputs(variables: Any, images: Any) -> Any:
-        found = []
+    def apply(variables: Any, inputs: Any) -> Any:
+        captured = []
 
-        def note(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        def capture(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
             module = context.module
             if module.name == layer and isinstance(module.parent, type(model)):
-                found.append(args[0])
-            return next_function(*args, **kwargs)
+                captured.append(args[0])
+            return call(*args, **kwargs)
 
-        with nn.intercept_methods(note):
-            model.apply(variables, images, train=False)
-        return found[0]
+        with nn.intercept_methods(capture):
+            model.apply(variables, inputs, train=False)
+        return captured[0]
 
-    return inputs
+    return apply
 
 
 def outputs_of(model: nn.Module, layer: str) -> Apply:
-    """Return (variables, normalised images) -> a layer's output.
+    """Return (variables, inputs of the net) -> a layer's output.
 
     Args:
         model: the net.
         layer: a module's path, or the name of a stage.
 
     Raises:
-        UserError: once it is called: there is no such layer; it says which there are.
+        UserError: when it is called and there is no such layer.
     """
 
-    def outputs(variables: Any, images: Any) -> Any:
-        _, kept = model.apply(
-            variables, images, train=False, capture_intermediates=True, mutable=["intermediates"]
+    def apply(variables: Any, inputs: Any) -> Any:
+        _, captured = model.apply(
+            variables, inputs, train=False, capture_intermediates=True, mutable=["intermediates"]
         )
-        found = {}
-        for path, leaf in jax.tree.leaves_with_path(kept["intermediates"]):
+        outputs = {}
+        for path, leaf in jax.tree.leaves_with_path(captured["intermediates"]):
             names = [entry.key for entry in path if hasattr(entry, "key")]
             names = [name for name in names if name != "__call__"]
             if names:
-                found["/".join(names)] = leaf
+                outputs["/".join(names)] = leaf
         for name in (layer, f"{layer}_out"):
-            if name in found:
-                return found[name]
-        raise UserError(f"There is no layer {layer}; there are {listed(sorted(found))}.")
+            if name in outputs:
+                return outputs[name]
+        raise UserError(f"There is no layer {layer}; there are {listed(sorted(outputs))}.")
 
-    return outputs
+    return apply
 
 
 def stages(model: nn.Module, variables: Any, inputs: Any) -> dict[str, Array]:
@@ -108,23 +108,22 @@ def extract(
     place: Callable[[Any], Any] = jnp.asarray,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Float32[np.ndarray, "n features"]:
-    """Return features of all images; maps are averaged over their places.
+    """Return the features of all examples; maps are averaged over their places.
 
     Args:
         apply: from `inputs_of` or `outputs_of`.
-        variables: params and batch_stats, where ``place`` puts the images too.
-        images: as stored.
-        normalise: stored images -> what the net takes.
-        batch_size: images at a time.
+        variables: params and batch_stats, on the devices to which ``place`` moves the examples.
+        images: examples as stored.
+        normalise: stored examples -> inputs of the net.
+        batch_size: examples at a time.
         place: puts a batch on the devices.
-        progress: told of the images done.
+        progress: called with the examples done.
     """
 
     @jax.jit
     def features(variables, batch):
-        found = apply(variables, normalise(batch))
-        found = channel_means(found)
-        return found.reshape(len(found), -1).astype(jnp.float32)
+        outputs = channel_means(apply(variables, normalise(batch)))
+        return outputs.reshape(len(outputs), -1).astype(jnp.float32)
 
     parts = []
     for first in range(0, len(images), batch_size):
@@ -137,29 +136,29 @@ def extract(
     return np.concatenate(parts)
 
 
-def kept(
-    directory: Path, facts: Sequence[Any], make: Callable[[], np.ndarray]
+def cached(
+    directory: Path, depends_on: Sequence[Any], compute: Callable[[], np.ndarray]
 ) -> Float32[np.ndarray, "n features"]:
-    """Return features that were made before of the very same, or make and keep them.
+    """Return features from the cache, or compute them and add them to it.
 
     Args:
-        directory: where they are kept.
-        facts: arrays and texts that the features are a function of.
-        make: makes them.
+        directory: of the cache.
+        depends_on: arrays and texts that the features are a function of; their hash is the key.
+        compute: returns the features.
     """
     digest = hashlib.sha256()
-    for fact in facts:
-        data = fact.encode() if isinstance(fact, str) else np.ascontiguousarray(fact)
-        digest.update(str(getattr(fact, "shape", len(data))).encode())
+    for value in depends_on:
+        data = value.encode() if isinstance(value, str) else np.ascontiguousarray(value)
+        digest.update(str(getattr(value, "shape", len(data))).encode())
         digest.update(data)
     path = directory / f"{digest.hexdigest()[:32]}.npy"
     try:
         return np.load(path)
     except (OSError, ValueError, EOFError):
-        found = make()
+        features = compute()
     directory.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}")
     with part.open("wb") as file:
-        np.save(file, found)
-    part.replace(path)  # whole or not at all
-    return found
+        np.save(file, features)
+    part.replace(path)  # atomically
+    return features

@@ -36,7 +36,7 @@ def filters(subject: Subject, out: Path) -> None:
     if kernel.shape[-1] not in (1, 3):
         kernel = kernel.mean(axis=-1, keepdims=True)
     largest = np.abs(kernel).max()
-    pictures = [0.5 + 0.5 * one / largest for one in kernel]
+    pictures = [0.5 + 0.5 * weights / largest for weights in kernel]
     across = min(16, len(pictures))
     blank = np.ones_like(pictures[0])
     pictures += [blank] * (-len(pictures) % across)
@@ -53,15 +53,16 @@ def activations(subject: Subject, layer: str | None, n: int, out: Path) -> None:
     maps = np.asarray(net(images, [name])[name])
     shown = min(10, maps.shape[-1])
     rows, headings = [], ["image", *(f"{i}." for i in range(1, shown + 1))]
-    for picture, one in zip(pictures, maps, strict=True):
-        order = np.argsort(-one.max(axis=(0, 1)), kind="stable")[:shown]
-        rows.append([picture, *(one[..., c : c + 1] / max(one.max(), 1e-12) for c in order)])
+    for picture, values in zip(pictures, maps, strict=True):
+        order = np.argsort(-values.max(axis=(0, 1)), kind="stable")[:shown]
+        scaled = values / max(values.max(), 1e-12)
+        rows.append([picture, *(scaled[..., channel : channel + 1] for channel in order)])
     title = f"{subject.title}: {plain(name)}, the strongest maps of each image"
     drawing.grid_sheet(title, rows, headings, out, heat=[False] + [True] * shown)
 
 
 def fields(subject: Subject, n: int, out: Path) -> None:
-    """Draw what the middle of each stage's maps can see, and what it does look at."""
+    """Draw the receptive field of the middle of each stage's maps, and the effective one."""
     net = subject.net
     (picture,) = subject.first(1)[0]
     _, images, _ = subject.first(n)
@@ -87,13 +88,13 @@ def deconvnet_stages(subject: Subject, layers: Sequence[str], channels: int, out
     """
     net = subject.net
     total = len(subject.images)
-    found = deconvnet.strongest(
+    strongest = deconvnet.strongest(
         net, layers, subject.batches(), lambda done: subject.progress("search", done, total)
     )
     sheet: dict[str, list[drawing.Channel]] = {}
     steps = sum(min(channels, net.shape(layer)[-1]) for layer in layers)
     for layer in layers:
-        places = found[layer]
+        places = strongest[layer]
 
         @jax.jit
         def project(images: Any, channel: Any, rows: Any, columns: Any, layer: str = layer) -> Any:
@@ -115,8 +116,14 @@ def deconvnet_stages(subject: Subject, layers: Sequence[str], channels: int, out
             mean = np.asarray(subject.mean)
             drawn.append(
                 drawing.Channel(
-                    [_cut(one / 255.0, span, mean) for one, span in zip(shown, spans, strict=True)],
-                    [_cut(one, span, 0 * mean) for one, span in zip(back, spans, strict=True)],
+                    [
+                        _cut(image / 255.0, span, mean)
+                        for image, span in zip(shown, spans, strict=True)
+                    ],
+                    [
+                        _cut(values, span, 0 * mean)
+                        for values, span in zip(back, spans, strict=True)
+                    ],
                 )
             )
             subject.progress("project", sum(map(len, sheet.values())), steps)
@@ -136,32 +143,32 @@ def attributions(subject: Subject, layer: str | None, n: int, out: Path) -> None
         values = compute(method, net, images, classes, name, progress)
         heat.append(values.ndim == 3)
         if values.ndim == 4:  # by pixel and channel, of either sign
-            columns.append([drawing.stretched(np.asarray(one)) for one in values])
+            columns.append([drawing.stretched(np.asarray(of_image)) for of_image in values])
         else:
             large = np.asarray(one_value_a_pixel(method, values, (height, width)))[..., None]
-            columns.append([one / max(one.max(), 1e-12) for one in large])
+            columns.append([heat_map / max(heat_map.max(), 1e-12) for heat_map in large])
     rows = [list(row) for row in zip(pictures, *columns, strict=True)]
     title = f"{subject.title}: which pixels the class comes from (maps of {plain(name)})"
     drawing.grid_sheet(title, rows, ["image", *METHODS.values()], out, heat=[False, *heat])
 
 
 def maximised(subject: Subject, layer: str | None, out: Path) -> None:
-    """Draw what climbs to the strongest answer: of the classes, or of a layer's channels."""
+    """Draw images that maximise each class's score, or the activation of a layer's channels."""
     net = subject.net
     name = LOGITS if layer is None else net.layer_with_maps(layer)
     count = min(net.shape(name)[-1], 10)
     rows = []
     for regularised in (True, False):
-        found = activation_maximisation.maximise(
+        images = activation_maximisation.maximise(
             net,
             name,
             jnp.arange(count),
             jax.random.key(0),
             subject.shape,
             regularised=regularised,
-            progress=partial(subject.progress, "climb"),
+            progress=partial(subject.progress, "maximise"),
         )
-        rows.append([drawing.stretched(np.asarray(one)) for one in found])
+        rows.append([drawing.stretched(np.asarray(image)) for image in images])
     names = list(subject.class_names) if name == LOGITS else [f"{i}" for i in range(count)]
     title = f"{subject.title}: images of the strongest {plain(name)}, with and without regularisers"
     drawing.grid_sheet(title, rows, names[:count], out)
@@ -170,7 +177,7 @@ def maximised(subject: Subject, layer: str | None, out: Path) -> None:
 def _cut(
     picture: Float[np.ndarray, "height width channels"], spans: Any, padding: np.ndarray
 ) -> drawing.Picture:
-    """Return what lies in a span of rows and one of columns; all where they are larger."""
+    """Cut out a span of rows and one of columns; return all of a picture that is smaller."""
     if spans is None:
         return picture
     (top, bottom), (left, right) = spans
@@ -186,7 +193,7 @@ def _cut(
 
 
 def _boxed(picture: drawing.Picture, box: Sequence[tuple[int, int]]) -> drawing.Picture:
-    """Return a picture, enlarged, with a frame around what is seen."""
+    """Return a picture, enlarged, with a frame around a span of rows and one of columns."""
     large = np.repeat(np.repeat(picture, SCALE, axis=0), SCALE, axis=1)
     large = np.repeat(large, 3, axis=2) if large.shape[-1] == 1 else large.copy()
     (top, bottom), (left, right) = box
@@ -201,6 +208,6 @@ def _boxed(picture: drawing.Picture, box: Sequence[tuple[int, int]]) -> drawing.
 
 
 def require(subject: Subject, n: int) -> None:
-    """Raise a UserError unless there are so many images."""
+    """Raise a UserError unless there are n images."""
     if not 1 <= n <= len(subject.images):
         raise UserError(f"n={n}: give 1 to {len(subject.images)} images.")

@@ -1,7 +1,7 @@
-"""How large a net's activations and gradients are, layer by layer, in the state that training has.
+"""The size of a net's activations and gradients, layer by layer, as in training.
 
-He et al. 2015 (arXiv:1512.03385, section 4.1) argue that BatchNorm keeps both healthy in plain
-nets, so that their failure is none of vanishing; this is how to look.
+He et al. 2015 (arXiv:1512.03385, section 4.1) argue that BatchNorm keeps both from vanishing in
+plain nets, whose failure must have another cause; this measures it.
 """
 
 from typing import NamedTuple
@@ -17,11 +17,11 @@ from deeper.interpret.traced_net import LOGITS, Images, TracedNet
 
 
 class Scales(NamedTuple):
-    """What a batch says of each layer.
+    """The size of each layer's values and gradients for a batch.
 
     Attributes:
         layers: their names.
-        depths: of each, in layers with weights.
+        depths: layers with weights up to each.
         activation: root mean square of its values.
         gradient: root mean square over examples of the norm of the loss's gradient by its values.
     """
@@ -42,7 +42,7 @@ class Measure:
 
     Args:
         model: the net.
-        variables: any, for their shapes.
+        variables: of the net; only their shapes matter.
         images: normalised; the net normalises by this batch, as in training.
         labels: their classes.
     """
@@ -62,9 +62,9 @@ class Measure:
             net = TracedNet(model, variables, shape, train=True)
 
             def loss(added):
-                found = net(images, [*self.layers, LOGITS], added=added)
-                each = optax.softmax_cross_entropy_with_integer_labels(found[LOGITS], labels)
-                return each.sum(), {layer: found[layer] for layer in self.layers}
+                outputs = net(images, [*self.layers, LOGITS], added=added)
+                losses = optax.softmax_cross_entropy_with_integer_labels(outputs[LOGITS], labels)
+                return losses.sum(), {layer: outputs[layer] for layer in self.layers}
 
             zeros = {layer: jnp.zeros((n, *net.shapes[layer])) for layer in self.layers}
             gradients, values = jax.grad(loss, has_aux=True)(zeros)
@@ -76,5 +76,5 @@ class Measure:
 
     def __call__(self, variables: dict) -> Scales:
         """Return the scales of the net with these variables."""
-        found = self._scales(jax.tree.map(jnp.asarray, variables), self._images)
-        return Scales(self.layers, self.depths, *(np.asarray(part, np.float64) for part in found))
+        sizes = self._scales(jax.tree.map(jnp.asarray, variables), self._images)
+        return Scales(self.layers, self.depths, *(np.asarray(part, np.float64) for part in sizes))

@@ -1,4 +1,4 @@
-"""How well features tell classes apart: the standard probes (scikit-learn)."""
+"""Probes of features: logistic regression and nearest neighbours (scikit-learn)."""
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -23,9 +23,9 @@ def logistic(train: tuple[Features, Labels], test: tuple[Features, Labels]) -> f
 
 
 def nearest_neighbours(train: tuple[Features, Labels], test: tuple[Features, Labels]) -> float:
-    """Return the test error in per cent of a vote of the 20 nearest by cosine.
+    """Return the test error in per cent of a vote of the 20 nearest neighbours by cosine.
 
-    Each vote weighs one over the distance; 20 as in Caron et al. 2021 (arXiv:2104.14294).
+    Votes are weighted by one over the distance; 20 as in Caron et al. 2021 (arXiv:2104.14294).
     """
     from sklearn.neighbors import KNeighborsClassifier
 

@@ -1,11 +1,10 @@
-"""A net opened: every layer's maps can be read and changed, and rectifiers send gradients back by
-another rule, while the model's own code runs.
+"""Any net with access to its layers: outputs read and changed, rectifiers given another gradient.
 
-The model is traced to its program (jaxpr), and the program is run equation by equation. A rectifier
-is where it takes the larger of a value and zero; there the gradient rule is exchanged. So it works
-for any net whatever it calls its rectifiers, BatchNorm's included, and no net knows of it. Pooling
-needs no rule: the gradient of a maximum goes to the place that held it, which is the unpooling
-through switches of Zeiler and Fergus 2013.
+The net is traced to its program (jaxpr), which is run equation by equation. Where it takes the
+larger of a value and zero, it rectifies, and the gradient rule there is exchanged; so this works
+for any net, however its code names its rectifiers. Pooling needs no rule of its own: the gradient
+of a maximum goes to the place that held it, which is the unpooling through switches of Zeiler and
+Fergus 2013.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,22 +31,22 @@ Rule = Literal["gradient", "guided", "deconvnet"]
 LOGITS = "logits"
 
 
-def _let_through(rule: Rule, kept: Array, gradient: Array) -> Array:
-    """Return the gradient below a rectifier.
+def _gradient_below(rule: Rule, was_positive: Array, gradient: Array) -> Array:
+    """Return the gradient with respect to a rectifier's input.
 
-    Plain backpropagation lets through where the value was positive; a deconvnet where the gradient
-    is (Zeiler and Fergus 2013, section 2.1); guided backpropagation where both are (Springenberg
-    et al. 2014, arXiv:1412.6806, section 3.4).
+    Backpropagation passes it on where the input was positive; a deconvnet where the gradient is
+    (Zeiler and Fergus 2013, section 2.1); guided backpropagation where both are (Springenberg et
+    al. 2014, arXiv:1412.6806, section 3.4).
     """
     if rule == "gradient":
-        return gradient * kept
+        return gradient * was_positive
     rectified = jnp.maximum(gradient, 0)
-    return rectified if rule == "deconvnet" else rectified * kept
+    return rectified if rule == "deconvnet" else rectified * was_positive
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def rectify(rule: Rule, x: Array) -> Array:
-    """Return the larger of x and zero; the gradient goes back by the rule."""
+    """Return the larger of x and zero, differentiated by a rule."""
     del rule
     return jnp.maximum(x, 0)
 
@@ -56,22 +55,22 @@ def _forward(rule: Rule, x: Array) -> tuple[Array, Array]:
     return rectify(rule, x), (x > 0).astype(x.dtype)
 
 
-def _backward(rule: Rule, kept: Array, gradient: Array) -> tuple[Array]:
-    return (_let_through(rule, kept, gradient),)
+def _backward(rule: Rule, was_positive: Array, gradient: Array) -> tuple[Array]:
+    return (_gradient_below(rule, was_positive, gradient),)
 
 
 rectify.defvjp(_forward, _backward)
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return layers' names for a message: those of the net's own, and an example of the others."""
-    own = dict.fromkeys(name.removesuffix("_out") for name in names if "/" not in name)
+    """Return layers' names for a message: all that the net calls, and one of those inside them."""
+    called = dict.fromkeys(name.removesuffix("_out") for name in names if "/" not in name)
     inner = next((name for name in names if "/" in name), None)
-    return ", ".join(own) + (f", and what they are made of, such as {inner}" if inner else "")
+    return ", ".join(called) + (f", and what they are made of, such as {inner}" if inner else "")
 
 
 def unrolled(model: Any) -> Any:
-    """Return a net with its blocks written out; its numbers do not depend on it."""
+    """Return a net that calls its blocks one by one, without scan and remat; same numbers."""
     return model.clone(scan=False, remat=False) if hasattr(model, "scan") else model
 
 
@@ -85,8 +84,8 @@ class TracedNet:
         train: normalise by each batch's own statistics, and drop out, as training does.
 
     Attributes:
-        model: the net, its blocks written out.
-        variables: as given.
+        model: the net, `unrolled`.
+        variables: params and batch_stats.
         shapes: layer -> its shape for one example, in the order in which layers compute.
         fields: layer with maps -> what its places see along each spatial axis (rows, columns).
         depths: layer -> layers with weights on the longest path up to it.
@@ -125,7 +124,7 @@ class TracedNet:
 
     @property
     def trunk(self) -> list[str]:
-        """Return one layer a depth: the last that computes there, so after paths have met."""
+        """Return for each depth the last layer to compute there, which is after paths have met."""
         last: dict[int, str] = {}
         for name, depth in self.depths.items():
             if depth and depth >= max(last, default=0):
@@ -191,7 +190,7 @@ class TracedNet:
 
     def _plain(self, images: Images) -> dict[str, Maps]:
         """Return every layer's output, the logits last."""
-        logits, kept = self.model.apply(
+        logits, captured = self.model.apply(
             self.variables,
             images,
             train=self._train,
@@ -199,15 +198,15 @@ class TracedNet:
             capture_intermediates=True,
             mutable=["intermediates", *(["batch_stats", "auxiliary"] if self._train else [])],
         )
-        found: dict[str, Maps] = {}
-        for path, leaf in jax.tree.leaves_with_path(kept["intermediates"]):
+        outputs: dict[str, Maps] = {}
+        for path, leaf in jax.tree.leaves_with_path(captured["intermediates"]):
             keys = [entry.key for entry in path if hasattr(entry, "key")]
             name = "/".join(key for key in keys if key != "__call__")
             if name and hasattr(leaf, "shape"):
-                found[name] = leaf
+                outputs[name] = leaf
                 if keys[-1] != "__call__":
                     self._sown.add(name)
-        return found | {LOGITS: logits}
+        return outputs | {LOGITS: logits}
 
     def __call__(
         self,
@@ -222,15 +221,15 @@ class TracedNet:
         Args:
             images: normalised.
             layers: their names; ``logits`` is the last.
-            rule: of the rectifiers, for whoever differentiates this.
-            added: layer -> what is added to its output before the net goes on.
+            rule: by which the rectifiers are differentiated.
+            added: layer -> array that is added to its output, and so seen by later layers.
         """
         program, shapes = self._traced(images)
         names = list(shapes)
         outputs = dict(zip(names, program.jaxpr.outvars, strict=True))
         changes = {outputs[name]: value for name, value in (added or {}).items()}
-        found = _run(program.jaxpr, program.consts, [images], rule, changes)
-        return {name: value for name, value in zip(names, found, strict=True) if name in layers}
+        values = _run(program.jaxpr, program.consts, [images], rule, changes)
+        return {name: value for name, value in zip(names, values, strict=True) if name in layers}
 
 
 def _run(
@@ -264,7 +263,7 @@ def _run(
 
 
 def _rectified(equation: Any) -> int | None:
-    """Return which operand an equation rectifies, if it does."""
+    """Return the number of the operand that an equation rectifies; None if it rectifies none."""
     if equation.primitive.name != "max":
         return None
     zeros = [isinstance(v, core.Literal) and not np.any(v.val) for v in equation.invars]
@@ -272,11 +271,11 @@ def _rectified(equation: Any) -> int | None:
 
 
 def _program_with_rectifiers(equation: Any) -> core.Jaxpr | None:
-    """Return an equation's inner program where a rectifier is in it."""
+    """Return an equation's inner program if it has a rectifier, else None."""
     if equation.primitive.name in ("scan", "while", "cond"):
-        return None  # their bodies keep their own rule; nets are unrolled before they are opened
+        return None  # not entered: nets are unrolled before they are traced
     for inner in inner_programs(equation):
-        for one in inner.eqns:
-            if _rectified(one) is not None or _program_with_rectifiers(one) is not None:
+        for eqn in inner.eqns:
+            if _rectified(eqn) is not None or _program_with_rectifiers(eqn) is not None:
                 return inner
     return None

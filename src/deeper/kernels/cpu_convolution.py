@@ -11,8 +11,8 @@ Which formulation is taken follows from the shapes alone:
   many examples at a time as the caches hold where there are few channels.
 
 Inside a loop XLA:CPU is fast only at convolutions whose dimension numbers are NHWC, HWIO, NHWC and
-whose input is not dilated, so all of them are written that way, and barriers keep XLA from merging
-what prepares them into something else.
+whose input is not dilated, so all of them are written that way, and barriers keep XLA from fusing
+the preparation of their operands into other operations.
 """
 
 import math
@@ -46,7 +46,7 @@ class Window(NamedTuple):
 
 
 def plain(window: Window, x: Maps, kernel: Kernel) -> Maps:
-    """Cross-correlate as XLA has it."""
+    """Cross-correlate by XLA's own operation."""
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -59,12 +59,12 @@ def plain(window: Window, x: Maps, kernel: Kernel) -> Maps:
 
 
 def convolve(window: Window, x: Maps, kernel: Kernel) -> Maps:
-    """Cross-correlate."""
+    """Cross-correlate by the formulation that suits the shapes."""
     return _by_group(partial(_convolve, window._replace(groups=1)), window.groups)(x, kernel)
 
 
 def gradients(window: Window, x: Maps, kernel: Kernel, dy: Maps) -> tuple[Maps, Kernel]:
-    """Return the gradients with respect to x and kernel, given that of the result."""
+    """Return the gradients with respect to x and kernel, given that with respect to the result."""
     return _by_group(partial(_gradients, window._replace(groups=1)), window.groups)(x, kernel, dy)
 
 
@@ -89,7 +89,7 @@ def _convolve(window, x, kernel):
 
 
 def _gradients(window, x, kernel, dy):
-    # Without barriers XLA computes x and dy anew, from what they were made of, for each use.
+    # Without barriers XLA recomputes x and dy from their operands at each use.
     x, dy = lax.optimization_barrier(x), lax.optimization_barrier(dy)
     if _suits_im2col(window, x, kernel):
         return jax.vjp(partial(_im2col, window), x, kernel)[1](dy)
@@ -114,13 +114,13 @@ def _im2col(window, x, kernel):
 
 
 def pad(x: Maps, padding: Padding, value: float = 0.0) -> Maps:
-    """Put a value around maps; negative padding cuts."""
+    """Pad maps with a value; negative padding crops."""
     around = [(0, 0, 0), *((*side, 0) for side in padding), (0, 0, 0)]
     return lax.pad(x, jnp.array(value, x.dtype), around)
 
 
 def taps(x: Maps, window: Pair, stride: Pair) -> list[Maps]:
-    """Return what each place of a window sees as the window moves, row by row."""
+    """Return one strided slice for each place of a window, row by row."""
     (b, h, w, c), (kh, kw) = x.shape, window
     return [
         lax.slice(x, (0, i, j, 0), (b, h - kh + i + 1, w - kw + j + 1, c), (1, *stride, 1))
@@ -152,8 +152,8 @@ def _several_columns(window, x, kernel):
 def _input_gradient(window, x, kernel, dy):
     """Convolve dy with the kernel turned by half a turn.
 
-    At a stride, rows of x with one remainder meet only every so many rows of the kernel. Made
-    apart, they spare the multiplications by zero that a spread-out dy has.
+    At a stride s, the rows of x with one remainder modulo s meet only every s-th row of the kernel.
+    Computed apart, they avoid the multiplications by zero of a dilated dy.
     """
     if _suits_winograd(window, x, kernel):
         return _winograd(dy, kernel, turned=True)
@@ -176,7 +176,7 @@ def _input_gradient(window, x, kernel, dy):
 
 
 def interleave(part: Callable[[int, int], Maps], stride: Pair) -> Maps:
-    """Put maps together from the parts with each remainder of row and column."""
+    """Assemble maps from their parts, one for each remainder of row and column by the stride."""
     if stride == (1, 1):
         return part(0, 0)
     rows = [jnp.stack([part(i, j) for j in range(stride[1])], axis=3) for i in range(stride[0])]
@@ -255,7 +255,7 @@ def _winograd(x, kernel, turned: bool = False):
     """Convolve; with the kernel turned by half a turn and its channels swapped, if asked."""
     b, h, w, c = x.shape
     rows, columns = -(-h // 4), -(-w // 4)
-    # Tiles of 4x4 side by side, one more than results in each direction, then the 6x6 that overlap.
+    # Tiles of 4x4, one more than results in each direction, then the overlapping tiles of 6x6.
     x = pad(x, ((1, 4 * rows + 3 - h), (1, 4 * columns + 3 - w)))
     x = x.reshape(b, rows + 1, 4, columns + 1, 4, c).transpose(2, 4, 0, 1, 3, 5)
     x = lax.optimization_barrier(x)

@@ -1,14 +1,14 @@
 """Formulations of convolution, BatchNorm and max pooling that XLA:CPU runs well.
 
-They are used where a program is lowered for the CPU and nowhere else, and `use(False)` turns them
-off there too. What is wrong with the plain ones on XLA:CPU, as measured:
+They are used where a program is lowered for the CPU, and `use(False)` turns them off there too. The
+plain formulations have these faults on XLA:CPU, as measured:
 
 * Inside a loop a convolution is fast only if its dimension numbers are canonical (NHWC, HWIO) and
   it has no dilation of its input; the gradients that autodiff makes are neither, and fall to code
   that is 30 times slower. `deeper.kernels.cpu_convolution` writes them as canonical convolutions,
   and chooses faster formulations for the shapes that have one.
 * BatchNorm and its rectifier, left to autodiff, pass over the map more often than they need to.
-* The gradient of max pooling is a scatter, which goes value by value.
+* The gradient of max pooling is a scatter, which runs value by value.
 
 Values and gradients equal the plain formulations' up to float32 rounding.
 """
@@ -55,15 +55,16 @@ def joined_padding() -> Iterator[None]:
 
 
 def _choose(cpu: Callable[..., Any], plain: Callable[..., Any], *arguments: Any) -> Any:
-    """Take one formulation for the CPU and the other elsewhere; decided when lowered."""
+    """Apply one formulation on the CPU and the other elsewhere, decided at lowering."""
     return lax.platform_dependent(*arguments, cpu=cpu, default=plain)
 
 
 # --- convolution --------------------------------------------------------------------------------
 
-# That are worth a convolution each. Compiling a 3x3 convolution of 128 channels and its gradients
-# takes 1.2, 1.8, 3.9 and 4.8 s in 4, 8, 16 and 32 groups, and 0.3 to 0.4 s as one, on one of two
-# busy cores; a ResNeXt with 32 compiled 27 times longer, for 17 % of speed.
+# The most groups that are computed by a convolution each. Compiling a 3x3 convolution of 128
+# channels and its gradients takes 1.2, 1.8, 3.9 and 4.8 s in 4, 8, 16 and 32 groups, and 0.3 to
+# 0.4 s as one, on one of two busy cores; a ResNeXt with 32 compiled 27 times longer, for 17 % of
+# speed.
 _MOST_GROUPS = 8
 
 
@@ -150,14 +151,14 @@ def _plain_batch_norm(x, scale, bias, *, eps, relu):
 def moments(x: Maps) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
     """Return each channel's mean and biased variance, in float32 at least.
 
-    Both are taken around one of the map's own values, in one pass: E[x^2] - E[x]^2 itself loses
-    its digits where a channel's mean is many times its deviation (Chan, Golub and LeVeque 1983).
+    Both are computed in one pass, relative to one of the map's values: E[x^2] - E[x]^2 itself
+    cancels where a channel's mean is many times its deviation (Chan, Golub and LeVeque 1983).
     """
     flat = at_least_float32(x.reshape(-1, x.shape[-1]))
-    around = lax.stop_gradient(flat[0])
-    apart = flat - around[None]
-    mean = apart.mean(0)
-    return around + mean, jnp.maximum(0.0, (apart * apart).mean(0) - mean * mean)
+    shift = lax.stop_gradient(flat[0])
+    shifted = flat - shift[None]
+    mean = shifted.mean(0)
+    return shift + mean, jnp.maximum(0.0, (shifted * shifted).mean(0) - mean * mean)
 
 
 def normalise(x, mean, variance, scale, bias, *, eps: float, relu: bool) -> Maps:
@@ -197,8 +198,8 @@ def _batch_norm_gradients(eps, relu, x, scale, bias, mean, variance, y, dy):
     inverse = lax.rsqrt(variance + eps)
     d_bias = dy.sum(0)
     d_scale = ((dy * flat).sum(0) - mean * d_bias) * inverse
-    # dx = scale * inverse * (dy - (d_bias + (x - mean) * inverse * d_scale) / n), one term a power
-    # of x, so that a map is read and written once.
+    # dx = scale * inverse * (dy - (d_bias + (x - mean) * inverse * d_scale) / n), sorted by powers
+    # of x, so that the map is read and written once.
     factor = scale * inverse
     slope = -factor * d_scale * inverse / len(dy)
     offset = -factor * d_bias / len(dy) - slope * mean
@@ -265,13 +266,13 @@ _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def _max_pool_gradient(window, stride, padding, x, y, dy):
-    """Find the place in each window that has its maximum, then ask from the input's side."""
+    """Find each window's first maximum, then gather dy for each place of the input."""
     seen = cpu_convolution.taps(cpu_convolution.pad(x, padding, -jnp.inf), window, stride)
     first = jnp.full(y.shape, len(seen), jnp.uint8)
     for number, values in reversed(list(enumerate(seen))):
         first = jnp.where(values == y, jnp.uint8(number), first)
     reach = [-(-window[i] // stride[i]) - 1 for i in (0, 1)]
-    if any(reach):  # several parts will need it: find it once
+    if any(reach):  # several parts need it: compute it once
         first = lax.optimization_barrier(first)
 
     def part(row: int, column: int):

@@ -1,4 +1,4 @@
-"""The precision in which what must be accurate is computed, whatever the rest of a net uses."""
+"""Float32 for sums, normalisation and logits in nets that compute in a shorter type."""
 
 import jax
 import jax.numpy as jnp

@@ -97,9 +97,9 @@ def _last_map(net: nn.Module, image_shape: tuple[int, int, int]) -> tuple[int, i
     stages: dict[str, tuple[int, int]] = {}
 
     def forward(variables: Any, images: Any) -> None:
-        _, kept = net.apply(variables, images, train=False, mutable=["intermediates"])
-        # Read inside the trace, where they are in the order in which the net sowed them.
-        stages.update((name, maps.shape[1:3]) for name, (maps,) in kept["intermediates"].items())
+        _, sown = net.apply(variables, images, train=False, mutable=["intermediates"])
+        # Read inside the trace: outside, JAX has sorted them by name.
+        stages.update((name, maps.shape[1:3]) for name, (maps,) in sown["intermediates"].items())
 
     with cpu_dispatch.turned_off():
         jax.eval_shape(forward, shapes_of(net, image_shape), batch_of(image_shape, 1))

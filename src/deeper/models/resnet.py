@@ -110,10 +110,10 @@ def resnet(
         blocks: blocks a stage, in place of what the depth says.
         bottleneck: with ``blocks``: whether they are bottlenecks.
         groups: of a bottleneck's 3x3 (ResNeXt, Xie et al. 2016).
-        width_per_group: likewise (128 is the wide ResNet-50-2).
+        width_per_group: of a bottleneck's 3x3, at 64 channels (128 is the wide ResNet-50-2).
         zero_init_last: begin each residual block as the identity.
         batch_norm_axis: "data" shares BatchNorm's statistics over the devices.
-        scan: one compiled loop over the alike blocks of a stage.
+        scan: run the blocks of a stage that are alike in one compiled loop.
         remat: recompute activations in the backward pass.
         dtype: of the computation, float32 or bfloat16.
 

@@ -33,20 +33,20 @@ class Summary:
 
 
 def summarise(model: nn.Module, example: Example) -> Summary:
-    """Count a net's parameters, multiply-accumulates and kept activations.
+    """Count a net's parameters, multiply-accumulates and stored activations.
 
     Args:
         model: the net.
         example: shape and type of one input, see `models.example`.
     """
-    one = batch_of(example, 1)
+    inputs = batch_of(example, 1)
     rngs = {name: jax.random.key(0) for name in ("params", "dropout")}
-    variables = jax.eval_shape(lambda x: model.init(rngs, x, train=False), one)
+    variables = jax.eval_shape(lambda x: model.init(rngs, x, train=False), inputs)
     variables = nn.meta.unbox(variables)
     with cpu_dispatch.turned_off():
-        forward = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(variables, one)
+        forward = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(variables, inputs)
 
-    def kept(params, rest, x):
+    def residuals(params, rest, x):
         def loss(params):
             outputs, _ = model.apply(
                 {"params": params, **rest},
@@ -60,9 +60,9 @@ def summarise(model: nn.Module, example: Example) -> Summary:
         return jax.vjp(loss, params)[1]
 
     rest = {name: tree for name, tree in variables.items() if name != "params"}
-    # The difference leaves out what is kept once, such as kernels in another type. BatchNorm in the
-    # smallest nets would be degenerate with one example; it may ask for the data axis.
-    traced = jax.make_jaxpr(kept, axis_env=[(DATA_AXIS, 1)], return_shape=True)
+    # The difference leaves out what does not depend on the batch, such as kernels in another type.
+    # One example would be degenerate for BatchNorm in the smallest nets; it may use the data axis.
+    traced = jax.make_jaxpr(residuals, axis_env=[(DATA_AXIS, 1)], return_shape=True)
     two, three = (
         _bytes(traced(variables["params"], rest, batch_of(example, count))[1]) for count in (2, 3)
     )

@@ -107,7 +107,7 @@ def after_convolution(equation: Any, inputs: Known) -> Known:
 def after_dot(equation: Any, operands: Sequence[Known | None]) -> Known | None:
     """Return what is known of a dot product's result; None where no operand sees the input.
 
-    Axes that both operands share or that one has alone stay; what is summed over is seen whole.
+    Batch axes and free axes stay; an axis that is summed over is seen whole.
     """
     sizes = [len(variable.aval.shape) for variable in equation.invars]
     (contracted, shared) = equation.params["dimension_numbers"]

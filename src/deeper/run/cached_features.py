@@ -12,7 +12,7 @@ from deeper.augment.pipeline import Normalise
 from deeper.config.schema import RunConfig
 from deeper.data.dataset import Split
 from deeper.data.encoded_images import Photographs
-from deeper.interpret.features import extract, inputs_of, kept
+from deeper.interpret.features import cached, extract, inputs_of
 from deeper.progress import Progress, quiet
 from deeper.run.build import Plan
 from deeper.run.dataset import Splits
@@ -59,7 +59,7 @@ def featured(
         images = split.images
         shown = images.identity if isinstance(images, Photographs) else np.asarray(images)
         facts = [text, shown, *map(np.asarray, weights)]
-        features = kept(Path(config.runs) / ".features", facts, make)
+        features = cached(Path(config.runs) / ".features", facts, make)
         return split.with_columns(image=features)
 
     return replace(
