@@ -103,7 +103,7 @@ def test_a_readme_is_brought_up_to_date_between_its_markers(report, tmp_path):
     assert text.startswith("kept\n")
     assert text.endswith("kept too\n")
     assert "old" not in text
-    assert "**Supported.** All 2 tests" in text
+    assert "**Supported.** Both tests" in text
     assert "| plain8 | 3 |" in text
     assert "commit c0ffee012345, JAX 0.12.0, A processor" in text
     for image in re.findall(r"\]\(([^)]+)\)", text):
@@ -138,7 +138,7 @@ def test_the_command_prints_the_summary_and_ends_with_the_page(report, tmp_path,
     assert "parameters" in lines[0]
     assert len([line for line in lines if re.match(r"(plain|resnet)\d+ ", line)]) == 10
     assert all(len(line) <= 100 for line in lines[:-2])
-    assert any(line.startswith("Supported. All 2 tests") for line in lines)
+    assert any(line.startswith("Supported. Both tests") for line in lines)
     assert "plain8" in readme.read_text()
 
 

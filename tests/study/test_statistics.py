@@ -67,7 +67,7 @@ def pair(root, better, worse, test=AT_44):
         ((13.0, 13.1, 12.9), (25.0, 24.0, 26.0), "supported", "+12.00 points over 3 seeds"),
         ((25.0, 24.0, 26.0), (13.0, 13.1, 12.9), "contradicted", "−12.00, −10.90, −13.10"),
         ((13.0, 13.1), (14.0, 19.0), "inconclusive", "every seed agrees"),
-        ((14.0, 19.0), (13.0, 13.1), "inconclusive", "every seed points the other way"),
+        ((14.0, 19.0), (13.0, 13.1), "inconclusive", "every seed contradicts the claim"),
         ((13.0, 14.0, 13.5), (13.2, 13.8, 13.6), "inconclusive", "2 of 3 seeds agree"),
         ((13.0, 14.0, 13.5, 13, 13), (14, 14, 14, 14, 14), "supported", "+0.70 points over 5"),
     ],
@@ -202,22 +202,22 @@ def verdict_of(root, **errors):
 def test_a_claim_is_supported_if_every_test_is(tmp_path):
     found = verdict_of(tmp_path)
     assert found.word == "supported"
-    assert found.sentence == "All 2 tests are significant in its favour at the 5 % level."
+    assert found.sentence == "Both tests are significant in favour of the claim, at the 5 % level."
 
 
 def test_a_claim_is_contradicted_if_one_test_goes_the_other_way(tmp_path):
     found = verdict_of(tmp_path, residual=(12.5, 12.8, 13.1, 13.3, 13.5))
     assert found.word == "contradicted"
-    assert "1 of 2 tests is significant in the other direction" in found.sentence
-    assert "1 in its favour" in found.sentence
+    assert "1 of 2 tests is significant against the claim" in found.sentence
+    assert "1 is significant in its favour" in found.sentence
     assert "With shortcuts, depth helps." in found.sentence
 
 
 def test_a_claim_is_inconclusive_if_a_test_is_open(tmp_path):
     found = verdict_of(tmp_path, residual=(13.1, 13.0, 13.1, 13.0, 13.1), jitter=0.3)
     assert found.word == "inconclusive"
-    assert "1 of 2 tests is significant in its favour, 1 inconclusive" in found.sentence
-    assert "Inconclusive: With shortcuts, depth helps." in found.sentence
+    assert "1 of 2 tests is significant in favour of the claim" in found.sentence
+    assert "Not decided: With shortcuts, depth helps." in found.sentence
 
 
 def test_the_verdict_says_if_the_study_is_not_complete(tmp_path):

@@ -253,7 +253,7 @@ def examine_all(collection: Collection) -> tuple[Finding, ...]:
 
 
 def _corrected(finding: Finding, p: float, tests: int) -> Finding:
-    words = f"{finding.words}, in the other direction; {_p(p)} after Holm, of {tests} tests"
+    words = f"{finding.words}, against the claim; {_p(p)} corrected for {tests} tests (Holm)"
     return replace(finding, verdict=_verdict(p, -1.0), words=words)
 
 
@@ -279,22 +279,28 @@ def judge(findings: Sequence[Finding], collection: Collection) -> Verdict:
     against, for_it = kinds.count(CONTRADICTED), kinds.count(SUPPORTED)
     if against:
         which = " ".join(finding.claim for finding in findings if finding.verdict == CONTRADICTED)
-        corrected = ", corrected for their number (Holm)" if total > 1 else ""
+        corrected = f" (p corrected for {total} tests by Holm's method)" if total > 1 else ""
         return Verdict(
             CONTRADICTED,
-            f"{_count(against, total)} significant in the other direction at the 5 % level"
-            f"{corrected}{_rest(for_it)}. The opposite holds of: {which}{note}",
+            f"{_count(against, total)} significant against the claim, at the 5 % level{corrected}"
+            f"{_rest(for_it)}. The runs show the opposite of: {which}{note}",
         )
     if for_it == total:
-        words = f"{_count(total, total)} significant in its favour at the 5 % level.{note}"
+        words = (
+            f"{_count(total, total)} significant in favour of the claim, at the 5 % level.{note}"
+        )
         return Verdict(SUPPORTED, words)
     left = total - for_it
     if for_it:
-        words = f"{_count(for_it, total)} significant in its favour, {left} inconclusive"
+        is_or_are = "is" if left == 1 else "are"
+        words = (
+            f"{_count(for_it, total)} significant in favour of the claim and {left} {is_or_are} "
+            "inconclusive,"
+        )
     else:
-        words = f"{_count(total, total)} inconclusive"
+        words = f"{_count(total, total)} inconclusive,"
     undecided = [finding.claim for finding in findings if finding.verdict == OPEN]
-    which = f" Inconclusive: {' '.join(undecided)}" if for_it else ""
+    which = f" Not decided: {' '.join(undecided)}" if for_it else ""
     return Verdict(OPEN, f"{words} at the 5 % level.{which}{note}")
 
 
@@ -302,12 +308,14 @@ def _count(n: int, total: int) -> str:
     if total == 1:
         return "The test is"
     if n == total:
-        return f"All {total} tests are"
+        return "Both tests are" if total == 2 else f"All {total} tests are"
     return f"{n} of {total} tests {'is' if n == 1 else 'are'}"
 
 
 def _rest(supporting: int) -> str:
-    return f", {supporting} in its favour" if supporting else ""
+    if not supporting:
+        return ""
+    return f"; {supporting} {'is' if supporting == 1 else 'are'} significant in its favour"
 
 
 Cells = dict[tuple[int, Any], float]  # (seed, x) -> a metric, or a difference of two
@@ -482,9 +490,9 @@ def _verdict(p: float, towards: float) -> str:
 def _agreement(values: Sequence[float]) -> str:
     positive = sum(value > 0 for value in values)
     if positive == len(values):
-        return "every seed agrees with the claim, but they are too few to leave out chance"
+        return "every seed agrees with the claim, but with so few seeds that may be chance"
     if positive == 0:
-        return "every seed points the other way, but they are too few to leave out chance"
+        return "every seed contradicts the claim, but with so few seeds that may be chance"
     agree = "agrees" if positive == 1 else "agree"
     return f"{positive} of {len(values)} seeds {agree} with the claim"
 
