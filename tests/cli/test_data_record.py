@@ -77,6 +77,7 @@ def test_a_stopped_run_does_not_go_on_with_other_data(run, said, mistake, other_
     (run / "result.json").unlink()
     told = mistake("train", *SHORT, f"data.dir={other_data}")
     assert "is not the data of the run" in told
+    assert str(other_data) not in (run / "config.yaml").read_text()  # a refusal changes nothing
     copy = shutil.copytree(data_dir, run.parents[2] / "copy")
     assert "test error" in said("train", *SHORT, f"data.dir={copy}")
 

@@ -1,3 +1,3 @@
 """Commands in the tests' own process, as those of tests/cli give them."""
 
-from tests.cli.conftest import mistake  # noqa: F401
+from tests.cli.conftest import mistake, said  # noqa: F401

@@ -1,8 +1,15 @@
 """A wrong command is told of in one sentence, before any work."""
 
-import pytest
+import os
 
+import pytest
+import yaml
+
+from deeper.config.identity import config_hash
+from deeper.config.instantiate import trust
 from deeper.errors import UserError
+from deeper.run import build
+from deeper.sweep.claim import frozen_config
 from tests.cli.test_config import compose_train
 
 WRONG = {
@@ -34,6 +41,16 @@ WRONG = {
     "weights run=x out=f.pdf": ".safetensors, .stablehlo or .onnx",
     "weights run=x out=nowhere/f.onnx": "there is no directory nowhere",
     "inspect out=f.txt": ".png or .svg",
+    "inspect seed=abc": "seed=abc",
+    "inspect model.depth=abc": "model.depth=abc",
+    "inspect data.image_shape=[1,2]": "data.image_shape=[1, 2]",
+    "inspect train.batch_size=0": "train.batch_size=0",
+    "prepare data.validation=0.1": "data.validation=0.1",
+    "prepare data=folder data.name=x data.source=. data.fraction=2": "data.fraction=2",
+    "prepare data=folder data.name=x data.source=/nowhere": "data.source=/nowhere",
+    "doctor data.dir=": "data.dir=",
+    "train runs=??? mode=dry": "runs is missing",
+    "train -m runs=??? seed=1,2 mode=dry": "runs is missing",
     "inspect format=xml": "format=xml",
     "inspect conv input=8x8 kernel=0": "kernel=0",
     "inspect conv input=8x8 out=f.txt": ".png, .svg or .gif",
@@ -64,6 +81,40 @@ def test_a_sweep_runs_its_good_arms_and_tells_of_the_bad_ones(tmp_path, monkeypa
     [work] = given
     assert len(work.directories) == 1 and work.total == 2
     assert work.failed == mistakes
+
+
+def test_an_arm_that_does_not_compose_stops_no_other(tmp_path, said, monkeypatch):
+    from deeper.sweep import launch
+
+    given = []
+    monkeypatch.setattr(launch.local, "run", lambda work: given.append(work) or 1)
+    command = ("train", "-m", "model=lenet5,nonsense", "seed=1", f"runs={tmp_path}", "code=tree")
+    said(*command, status=1)
+    [work] = given
+    assert len(work.directories) == 1 and work.total == 2
+    [(name, reason)] = work.failed
+    assert "model=nonsense" in name and "lenet5" in reason
+    told = said(*command, "mode=dry", status=2)
+    assert "nonsense" in told and "lenet5" in told
+    assert "nonsense" in said("train", "-m", "model=nonsense,odd", f"runs={tmp_path}", status=2)
+
+
+def test_an_arm_from_elsewhere_runs_nothing_of_its_own(tmp_path, mistake, monkeypatch):
+    monkeypatch.delenv("DEEPER_TRUST", raising=False)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    config = compose_train("model=lenet5").copy()
+    plain = build.plain_config(build.frozen(config, config.hydra))
+    plain["optimizer"] = {"_target_": "os.system", "command": "false"}
+    for name in ("a", "b"):
+        (tmp_path / "single" / name).mkdir(parents=True)
+        text = yaml.safe_dump({**plain, "config_hash": config_hash(plain)})
+        (tmp_path / "single" / name / "config.yaml").write_text(text)
+    assert "would call os.system" in mistake("arm", tmp_path / "single" / "a")
+    told = mistake("sweep", "resume", f"runs={tmp_path}", "study=none", "code=tree")
+    assert told.count("is left out") == 2 and "would call os.system" in told
+    # What the user's own command named, its arms may call.
+    trust([plain])
+    assert frozen_config(tmp_path / "single" / "a").optimizer.command == "false"
 
 
 def test_a_run_directory_from_elsewhere_runs_nothing_of_its_own(tmp_path, monkeypatch):

@@ -36,6 +36,8 @@ VERBS = {
     "doctor": "say what this machine has and what is missing",
 }
 
+# Verbs whose sections of a run, such as data, are nobody's to check but the command line's.
+OF_A_RUN = ("inspect", "prepare", "doctor")
 ARM = "arm"  # what launchers start; its config is composed already
 
 # What the system says of a place that a person has to mend.
@@ -115,7 +117,7 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
 
     from deeper.config.compose import register_resolvers
     from deeper.config.verbs import VERBS as VERB_KEYS
-    from deeper.config.verbs import read_keys
+    from deeper.config.verbs import check_sections, read_keys
 
     register_resolvers()
     # Hydra's own handling of errors drops what a reader needs; they are told below.
@@ -130,6 +132,8 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
             keys = [one.name for one in fields(VERB_KEYS[verb]) if one.name in there]
             for key, value in read_keys(verb, {key: _value(config, key) for key in keys}).items():
                 config[key] = value  # a number in place of a text that spells it
+            if verb in OF_A_RUN:
+                check_sections({key: _value(config, key) for key in there - {"hydra", *keys}})
             status = run(config) or FINISHED
         except Exception as error:  # told below; Hydra would add a line of its own
             failures.append(error)
@@ -185,7 +189,7 @@ def tell(error: BaseException) -> int:
             print(f"deeper: {cause}", file=sys.stderr)
             return USER_ERROR
     if isinstance(error, HydraException | OmegaConfBaseException):
-        print(f"deeper: {_explain(error)}", file=sys.stderr)
+        print(f"deeper: {explain(error)}", file=sys.stderr)
         return USER_ERROR
     if isinstance(error, OSError) and error.errno in REFUSALS:
         place = error.filename or "standard output"
@@ -211,12 +215,14 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__
 
 
-def _explain(error: BaseException) -> str:
+def explain(error: BaseException) -> str:
     """Say what is wrong with an override, and what would be right."""
     from hydra.errors import OverrideParseException
 
     if isinstance(error, OverrideParseException):
         return _how_quoted(str(error.override))
+    if missing := re.search(r"Missing mandatory value: ([\w.@/]+)", str(error)):
+        return f"{missing[1]} is missing: give {missing[1]}=VALUE."
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=")))
     cause = "; ".join(str(c).splitlines()[0] for c in _causes(error) if c is not error and str(c))
@@ -258,14 +264,14 @@ def _how_quoted(override: str) -> str:
 def _known_keys(key: str) -> list[str]:
     """Return the dotted keys of the composed config, as far as it composes without overrides."""
     from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
-    GlobalHydra.instance().clear()
+    from deeper.config.compose import own_hydra
+
     verb = sys.argv[0].split()[-1]
     # Keep the groups that the user chose: their keys differ.
     chosen = [a for a in sys.argv[1:] if re.fullmatch(r"\w+=\w+", a) and not a.startswith(key)]
-    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+    with own_hydra(), initialize_config_dir(str(conf_directory()), version_base="1.3"):
         for overrides in (chosen, []):
             try:
                 config = compose(verb, overrides=overrides)

@@ -222,6 +222,7 @@ def _take_data(config: DictConfig, directory: RunDirectory, splits: Splits, *, b
         )
     if begun:
         data_record.require_same(directory.path, config.data, found, ANOTHER)
+    directory.take_config()
     if not begun or data_record.read_record(directory.path) is None:
         directory.write(DATA, to_json(found, indent=2))
 

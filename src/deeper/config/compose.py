@@ -73,7 +73,7 @@ def composed(
     register_resolvers()
     search = [f"file://{Path(one).absolute()}" for one in directories]
     more = [f"hydra.searchpath=[{','.join(search)}]"] if search else []
-    with _own_hydra(), initialize_config_dir(str(conf_directory()), version_base="1.3"):
+    with own_hydra(), initialize_config_dir(str(conf_directory()), version_base="1.3"):
         return compose(verb, overrides=[*overrides, *more], return_hydra_config=True)
 
 
@@ -105,7 +105,7 @@ def sweep_values(values: Any) -> str:
 
 
 @contextmanager
-def _own_hydra() -> Iterator[None]:
+def own_hydra() -> Iterator[None]:
     """Leave the process's Hydra, of a caller that is a Hydra program itself, as it was."""
     instance = GlobalHydra.instance()
     before = instance.hydra

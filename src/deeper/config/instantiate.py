@@ -3,7 +3,7 @@
 import functools
 import importlib
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from deeper.config.calls import OWN, TARGET, package_of
@@ -100,6 +100,17 @@ def trusted_packages() -> frozenset[str]:
     """Return the packages whose targets a run directory's config may name."""
     named = os.environ.get(TRUST, "").split(",")
     return frozenset([OWN, *(name.strip() for name in named if name.strip())])
+
+
+def trust(configs: Iterable[Any]) -> None:
+    """Let the processes that this one starts trust the packages that some configs name.
+
+    Args:
+        configs: of the user's own command.
+    """
+    packages = {package_of(target) for config in configs for target in targets_in(config)}
+    if more := packages - trusted_packages():
+        os.environ[TRUST] = ",".join(sorted(more | trusted_packages() - {OWN}))
 
 
 def require_trusted(config: Any, where: str, own: Collection[str] = ()) -> None:

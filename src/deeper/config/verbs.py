@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from deeper.config.calls import TARGET
+from deeper.config.data_sections import kind_of
+from deeper.config.schema import RunConfig
 from deeper.config.settings import OpenSection, read_open, setting
 
 Checkpoint = int | Literal["last", "best"]
@@ -207,6 +210,25 @@ def read_keys(verb: str, values: Mapping[str, Any]) -> dict[str, Any]:
         UserError: names the key, the value and what is allowed.
     """
     return read_open(VERBS[verb], values, "")[1]
+
+
+def check_sections(values: Mapping[str, Any]) -> None:
+    """Hold what a command takes of a run's config against its schema, as far as it is given.
+
+    Args:
+        values: sections and values at the top of a config; ``???`` where one is missing.
+
+    Raises:
+        UserError: names the key, the value and what is allowed.
+    """
+    given = {key: value for key, value in values.items() if value != "???"}
+    data = given.pop("data", None)
+    if isinstance(data, Mapping) and TARGET not in data:
+        known = {key: value for key, value in data.items() if value != "???"}
+        read_open(kind_of(data), known, "data")
+    elif "data" in values:
+        read_open(RunConfig, {"data": data}, "")
+    read_open(RunConfig, given, "")
 
 
 def read_launcher(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,10 +44,11 @@ class RunDirectory:
         self.path = path
         self._lock: Lock | None = lock
         self._rows: int | None = None
+        self._config: bytes | None = None  # that is to take the place of the one that is there
 
     @classmethod
     def open(cls, path: Path | str, config: Mapping[str, Any], config_hash: str) -> "RunDirectory":
-        """Make a run's directory or come back to it.
+        """Make a run's directory or come back to it; there, `take_config` is the next step.
 
         Args:
             path: the directory.
@@ -194,8 +195,19 @@ class RunDirectory:
                 "Move it away, or choose another place with runs=DIRECTORY."
             )
         # With the same hash only such things differ as where the data lies.
-        if old != new and not self.finished:
+        if old is None:
             self.write(CONFIG, text.encode())
+        elif old != new and not self.finished:
+            self._config = text.encode()
+
+    def take_config(self) -> None:
+        """Write the config that the directory was opened with, where another of its hash is there.
+
+        To be called once it is known that the run can go on with it: that its data are the same.
+        """
+        if self._config is not None:
+            self.write(CONFIG, self._config)
+            self._config = None
 
     def _open_rows(self) -> None:
         file = self.path / ROWS
@@ -216,7 +228,7 @@ class Beside(RunDirectory):
 
     def __init__(self, path: Path):
         self.path = path
-        self._lock = self._rows = None
+        self._lock = self._rows = self._config = None
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Leave it to the first."""

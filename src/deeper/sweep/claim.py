@@ -18,6 +18,7 @@ from rich.console import Console
 
 from deeper.cli.train import ANOTHER, check
 from deeper.config.identity import LAUNCHING, config_hash, run_directory
+from deeper.config.instantiate import require_trusted
 from deeper.errors import UserError
 from deeper.record.atomic_files import disk_errors, read_json
 from deeper.record.lock import Lock, holder_of, take_lock
@@ -148,7 +149,8 @@ def frozen_config(directory: Path) -> DictConfig:
     """Return the config that was frozen in a run directory.
 
     Raises:
-        UserError: there is none, or it is another one than was frozen.
+        UserError: there is none, it is another one than was frozen, or it names a target that is
+            not trusted.
     """
     plain = read_config(directory)
     if plain is None:
@@ -164,6 +166,7 @@ def frozen_config(directory: Path) -> DictConfig:
             f"{directory / CONFIG} was edited: its config_hash is {frozen}, but what it says has "
             f"{config_hash(plain)}. Undo that, or give `deeper train` the new values."
         )
+    require_trusted(plain, str(directory / CONFIG))
     return build.as_config(plain)
 
 
@@ -253,7 +256,9 @@ def _take(arm: Arm, taken: Claim, launcher: str, settings: dict[str, Any]) -> No
         return
     plain = build.plain_config(arm.config)
     try:
-        RunDirectory.open(arm.directory, plain, config_hash(plain)).close()
+        with RunDirectory.open(arm.directory, plain, config_hash(plain)) as opened:
+            if _on_other_data(arm) is None:  # else the arm says so itself, and nothing is written
+                opened.take_config()
     except UserError as error:
         taken.failed.append((arm.name, str(error)))
         return

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from deeper.cli import dry
 from deeper.cli.main import FINISHED
 from deeper.cli.terminal import open_console
+from deeper.config.instantiate import trust
 from deeper.config.verbs import read_keys, read_launcher
 from deeper.errors import UserError
 from deeper.record.lock import Lock, take_lock
@@ -25,6 +26,7 @@ def sweep(
     overrides: Sequence[Sequence[str]],
     launcher: str,
     settings: dict[str, Any],
+    uncomposed: Sequence[tuple[str, str]] = (),
 ) -> int:
     """Run or submit a sweep as Hydra composed it; return the exit status.
 
@@ -33,19 +35,24 @@ def sweep(
         overrides: of each.
         launcher: local or slurm.
         settings: of the launcher.
+        uncomposed: arms that have no config, by their overrides, each with the reason.
     """
     first = configs[0]
     read_keys("train", {key: first[key] for key in ("launch", "jobs", "runs")})
     settings = read_launcher(launcher, settings)
     if first.mode.dry:
+        if uncomposed:
+            raise UserError(uncomposed[0][1])
         return dry.run(configs, overrides)
     if first.study is not None:
         Study.of(build.plain_config(build.frozen(first, first.hydra))["study"])
     runs = Path(first.runs)
     code = freeze(first.code, runs)
     arms, mistakes = arms_of(configs, overrides)
+    mistakes = [*uncomposed, *mistakes]
     if not arms:
         raise UserError(mistakes[0][1])
+    trust(arm.config for arm in arms)  # that this process was told to run; the arms ask again
     return start(arms, runs, launcher, settings, code, first.launch, mistakes)
 
 

@@ -79,20 +79,22 @@ def read_tree(source: Path, fraction: float) -> Tree:
         UserError: there are no classes, a class without photographs, or classes that differ.
     """
     if not source.is_dir():
-        raise UserError(f"source={source}: there is no such directory.")
+        raise UserError(f"data.source={source}: there is no such directory.")
     left_out: LeftOut = {}
     folders = [path for path in sorted(source.iterdir()) if path.is_dir()]
     trains = [path for path in folders if path.name.lower() in TRAIN_NAMES]
     if not trains:
         if not 0 < fraction < 1:
-            raise UserError(f"fraction={fraction}: give a share of each class between 0 and 1.")
+            raise UserError(
+                f"data.fraction={fraction}: give a share of each class between 0 and 1."
+            )
         return _divided(_classes(source, source, left_out), fraction, left_out)
     tests = [path for path in folders if path.name.lower() in TEST_NAMES]
     if len(trains) != 1 or len(tests) != 1:
         found = ", ".join(path.name for path in trains[1:] + tests) or "none"
         raise UserError(
-            f"source={source} has {trains[0].name}/ and must have one of {', '.join(TEST_NAMES)} "
-            f"beside it; it has {found}."
+            f"data.source={source} has {trains[0].name}/ and must have one of "
+            f"{', '.join(TEST_NAMES)} beside it; it has {found}."
         )
     train = trains[0]
     for path in sorted(source.iterdir()):
