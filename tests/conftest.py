@@ -28,13 +28,14 @@ open_cache()
 # What `scripts/test quick` runs: files in which no test compiles a program. A test there that does
 # is marked @pytest.mark.compiles and left out; without the mark it fails.
 QUICK = (
-    "data/test_batches.py",
-    "data/test_order.py",
-    "data/test_pictures.py",
+    "data/test_host_batches.py",
+    "data/test_epoch_order.py",
+    "data/test_image_files.py",
     "data/test_prepare.py",
-    "data/test_readable.py",
-    "data/test_sources.py",
-    "data/test_tfds.py",
+    "data/test_unreadable.py",
+    "data/test_dataset.py",
+    "data/test_splitting.py",
+    "data/test_tfds_prepared.py",
     "study/test_collect.py",
     "study/test_differences.py",
     "study/test_published.py",
@@ -44,11 +45,11 @@ QUICK = (
     "test_help.py",
     "test_platform_support.py",
     "test_version.py",
-    "track/test_beside.py",
+    "track/test_wandb_results.py",
     "record/test_environment.py",
     "record/test_lock.py",
     "record/test_run_directory.py",
-    "weights/test_files.py",
+    "weights/test_weight_files.py",
 )
 _compilations: list[str] = []
 

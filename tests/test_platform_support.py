@@ -105,7 +105,7 @@ def test_the_command_can_be_imported_on_a_system_without_them():
         "import os, sys, time\n"
         "sys.modules['fcntl'] = None\n"
         "del os.sched_getaffinity, os.sched_setaffinity, time.CLOCK_BOOTTIME\n"
-        "import deeper.cli.main, deeper.cli.train, deeper.cli.sweep, deeper.sweep.local\n"
+        "import deeper.cli.main, deeper.cli.train, deeper.cli.sweep, deeper.cli.launching\n"
         "import deeper.track.wandb_upload, deeper.data.prepare.prepare\n"
         "sys.argv = ['deeper', '--help']\n"
         "raise SystemExit(deeper.cli.main.main())\n"

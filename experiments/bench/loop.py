@@ -22,7 +22,8 @@ import numpy as np
 import optax
 from rich.console import Console
 
-from deeper.augment.crops_and_colour import Flip, Normalise
+from deeper.augment.crops_and_colour import Flip
+from deeper.augment.pipeline import Normalise
 from deeper.data.epoch_order import batch_indices
 from deeper.models.initializers import initialise
 from deeper.models.resnet import resnet

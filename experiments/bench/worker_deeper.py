@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import optax
 
-from deeper.augment.crops_and_colour import Normalise
+from deeper.augment.pipeline import Normalise
 from deeper.kernels import cpu_dispatch
 from deeper.models.initializers import initialise
 from deeper.models.lenet import lenet5

@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deeper.augment.crops_and_colour import Normalise
-from deeper.interpret.attribution import grad_cam
-from deeper.interpret.traced_net import Opened
+from deeper.augment.pipeline import Normalise
+from deeper.interpret.attribution_methods import grad_cam
+from deeper.interpret.traced_net import TracedNet
 from deeper.run import device, load
 from deeper.run.dataset import open_splits
 
@@ -47,7 +47,7 @@ def main() -> None:
     pairs = rng.permutation(right)[: len(right) // 2 * 2].reshape(-1, 2)
     pairs = pairs[labels[pairs[:, 0]] != labels[pairs[:, 1]]][:PAIRS]
     both = np.concatenate([images[pairs[:, 0]], images[pairs[:, 1]]], axis=2)
-    net = Opened(weights.model, weights.variables, both.shape[1:])
+    net = TracedNet(weights.model, weights.variables, both.shape[1:])
     layer = net.stages[-1]
     heat_of = jax.jit(lambda some, classes: grad_cam(net, some, classes, layer))
     shares = []

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import spearmanr
 
-from deeper.augment.crops_and_colour import Normalise
-from deeper.interpret import attribution
-from deeper.interpret.traced_net import Opened
+from deeper.augment.pipeline import Normalise
+from deeper.interpret import attribution_methods as methods
+from deeper.interpret.traced_net import TracedNet
 from deeper.models.initializers import initialise
 from deeper.run import device, load
 from deeper.run.dataset import open_splits
@@ -43,23 +43,23 @@ def main(run: Path) -> None:
         key, layer = jax.random.key(0), net.stages[-1]
         rules = {"gradient": "gradient", "guided backprop": "guided", "deconvnet": "deconvnet"}
         found = {
-            name: jax.jit(lambda x, r=rule: attribution.gradient(net, x, classes, r))(images)
+            name: jax.jit(lambda x, r=rule: methods.gradient(net, x, classes, r))(images)
             for name, rule in rules.items()
         }
-        found["integrated gradients"] = attribution.integrated_gradients(net, images, classes, 32)
-        found["SmoothGrad"] = attribution.smooth_grad(net, images, classes, key, samples=32)
-        found["Grad-CAM"] = jax.jit(lambda x: attribution.grad_cam(net, x, classes, layer))(images)
+        found["integrated gradients"] = methods.integrated_gradients(net, images, classes, 32)
+        found["SmoothGrad"] = methods.smooth_grad(net, images, classes, key, samples=32)
+        found["Grad-CAM"] = jax.jit(lambda x: methods.grad_cam(net, x, classes, layer))(images)
         return {name: np.abs(np.asarray(m)).reshape(IMAGES, -1) for name, m in found.items()}
 
     now = jax.tree.map(np.asarray, weights.variables)
-    trained = maps(Opened(weights.model, now, shape))
+    trained = maps(TracedNet(weights.model, now, shape))
     result = {"net": run.name, "step": weights.step, "images": IMAGES, "drawn_anew_down_to": {}}
     for layer in CASCADE:
         now = {
             kind: {k: fresh[kind][k] if k == layer else v for k, v in layers.items()}
             for kind, layers in now.items()
         }
-        found = maps(Opened(weights.model, now, shape))
+        found = maps(TracedNet(weights.model, now, shape))
         result["drawn_anew_down_to"][layer] = {
             name: round(float(np.nanmean([
                 spearmanr(a, b).statistic

@@ -7,7 +7,8 @@ that are left when the validation split is held out, from 0, in the data set's o
 import os
 from pathlib import Path
 
-from deeper.data.dataset import draw_by_class, hold_out, open_dataset
+from deeper.data.dataset import open_dataset
+from deeper.data.splitting import draw_by_class, hold_out
 
 HERE = Path(__file__).parent
 DRAWS, LABELS, VALIDATION = 5, 4000, 5000

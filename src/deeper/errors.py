@@ -1,4 +1,6 @@
-"""The one exception that stands for a mistake of the person at the keyboard."""
+"""The exception for a mistake of the user's, and the exit statuses of the commands."""
+
+from enum import IntEnum
 
 
 class UserError(Exception):
@@ -7,3 +9,24 @@ class UserError(Exception):
     The message says what is wrong, where, and what to do. The command line prints it without a
     traceback and exits with status 2.
     """
+
+
+class SaidElsewhereError(UserError):
+    """Of several processes of a run another one has the mistake, and says it."""
+
+    def __init__(self) -> None:
+        super().__init__("The first process of this run says what is wrong.")
+
+
+class DivergedError(Exception):
+    """The loss or the parameters of a run became infinite or not a number."""
+
+
+class ExitCode(IntEnum):
+    """How a command, or the process of one run of a sweep, ended."""
+
+    FINISHED = 0
+    FAILED = 1  # something broke
+    USER_ERROR = 2
+    DIVERGED = 3  # a loss or a parameter became infinite or not a number
+    INTERRUPTED = 75  # stopped on request; the same command goes on from the last checkpoint

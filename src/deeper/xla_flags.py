@@ -7,6 +7,8 @@ jaxlib is known to have it.
 import importlib.metadata
 import importlib.util
 import os
+import sys
+import warnings
 from collections.abc import MutableMapping
 
 # Sends convolutions to Eigen instead of YNNPACK, which is about ten times slower at the weight
@@ -48,3 +50,15 @@ def _add(flag: str, environ: MutableMapping[str, str]) -> None:
 def _jaxlib_version() -> tuple[int, ...]:
     numbers = importlib.metadata.version("jaxlib").split(".")[:3]
     return tuple(int(number) for number in numbers if number.isdigit())
+
+
+def warn_if_too_late() -> None:
+    """Warn if JAX has started already: XLA reads its flags at that time alone."""
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    if bridge is None or not bridge.backends_are_initialized():
+        return
+    warnings.warn(
+        "JAX started before deeper was imported, so that XLA did not get the flags that make runs "
+        "fast on a CPU and repeatable on a GPU: import deeper first, in a new process.",
+        stacklevel=3,
+    )

@@ -32,12 +32,11 @@ class LocalLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run the arms; leave with the sweep's exit status unless all of them finished."""
-        from deeper.cli.composed_arms import composed_arms
-        from deeper.sweep import launch
+        from deeper.cli.launching import composed_arms, run_sweep
 
         loader = self._context.config_loader
         configs, words, mistakes = composed_arms(loader, self._config, job_overrides)
-        status = launch.sweep(configs, words, "local", {"jobs": self._jobs}, mistakes)
+        status = run_sweep(configs, words, "local", {"jobs": self._jobs}, mistakes)
         if status:
             sys.exit(status)
         return [JobReturn(status=JobStatus.COMPLETED, _return_value=0) for _ in job_overrides]

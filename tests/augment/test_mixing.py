@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeper.augment.crops_and_colour import augment, mixes
 from deeper.augment.mixing import CutMix, Mixup, OneOf
+from deeper.augment.pipeline import augment, mixes
 from deeper.augment.policies import RandAugment
 from deeper.errors import UserError
 from deeper.train import losses

@@ -11,15 +11,9 @@ import pytest
 
 from deeper.augment import timm_randaugment
 from deeper.augment.autoaugment_tables import POLICIES
-from deeper.augment.crops_and_colour import (
-    Blur,
-    RandomCrop,
-    RandomErasing,
-    RandomResizedCrop,
-    augment,
-    left_out_on_grey,
-)
+from deeper.augment.crops_and_colour import Blur, RandomCrop, RandomErasing, RandomResizedCrop
 from deeper.augment.op_table import KINDS
+from deeper.augment.pipeline import augment, left_out_on_grey
 from deeper.augment.policies import AugMix, AutoAugment, RandAugment, TrivialAugment
 from deeper.augment.policy_base import ColourJitter, Random
 from deeper.errors import UserError

@@ -11,14 +11,15 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from deeper.cli.banner import seen_of
-from deeper.cli.main import FAILED, USER_ERROR, tell
+from deeper.cli.main import tell
 from deeper.config import instantiate
-from deeper.config.compose import register_resolvers
+from deeper.config.compose import configure, register_resolvers
 from deeper.config.identity import config_hash, run_directory
+from deeper.config.schema import RunConfig
 from deeper.config.yaml_files import conf_directory
 from deeper.data.dataset import Split, known_size
 from deeper.data.encoded_images import View
-from deeper.errors import UserError
+from deeper.errors import ExitCode, UserError
 from deeper.run import build, input_pipeline
 from deeper.run.dataset import Splits, view_of
 
@@ -63,7 +64,7 @@ CHOICES = [
 def test_every_choice_composes_and_builds_without_compiling(choice):
     # Somebody's own photographs, or sets that are as large as they were prepared.
     own = choice in ("data=folder", "data=photos", "data=tfds", "study=transfer_imagenet")
-    config = compose_train(choice, *(["data.name=pets", "data.classes=3"] if own else []))
+    config = configure(choice, *(["data.name=pets", "data.classes=3"] if own else []))
     size = 1000 if own else known_size(config.data.name, "train", Path("nowhere"))
     size -= config.data.validation
     plan = build.make_plan(config, size)
@@ -73,19 +74,17 @@ def test_every_choice_composes_and_builds_without_compiling(choice):
     build.operations_of(config)
     if config.train.consistency is not None:
         instantiate.build(config.train.consistency)
-        for view in config.train.views.values():
+        for view in (config.train.views.weak, config.train.views.strong):
             assert [instantiate.build(operation) for operation in view]
-    plain = build.plain_config(build.frozen(config, config.hydra))
+    plain = config.plain()
     stored = yaml.safe_load(yaml.safe_dump(plain, sort_keys=False))
     assert config_hash(stored) == config_hash(plain)
-    assert build.plain_config(build.as_config(stored)) == plain
+    assert RunConfig.of(stored).plain() == plain
 
 
 def test_the_run_directory_is_a_function_of_what_changes_numbers():
     def directory(*overrides):
-        config = compose_train(*overrides)
-        plain = build.plain_config(build.frozen(config, config.hydra))
-        return run_directory(plain)
+        return run_directory(configure(*overrides).plain())
 
     one = directory("study=depth_fashion", "mode=quick")
     assert one == directory("study=depth_fashion", "mode=quick", "data.dir=elsewhere")
@@ -100,9 +99,7 @@ def test_the_run_directory_is_a_function_of_what_changes_numbers():
 def test_the_shorter_side_follows_the_images_size_unless_it_is_said(name):
     def side(*overrides):
         given = [f"data={name}", "data.name=pets", "data.classes=3", *overrides]
-        config = compose_train(*given)
-        plain = build.plain_config(build.frozen(config, config.hydra))
-        return plain["data"]["shorter_side"]
+        return configure(*given).data.shorter_side
 
     assert side() == (146 if name == "photos" else 256)
     assert side("data.image_shape=[224,224,3]") == 256
@@ -113,7 +110,7 @@ def test_the_shorter_side_follows_the_images_size_unless_it_is_said(name):
 def test_a_shorter_side_below_the_nets_size_is_found_without_data(mistake):
     own = ("data=folder", "data.name=pets", "data.classes=3", "data.shorter_side=200")
     with pytest.raises(UserError, match=r"data\.shorter_side=200 is less than the 224 pixels"):
-        build.make_plan(compose_train(*own), 100)
+        build.make_plan(configure(*own), 100)
     assert "data.shorter_side=200" in mistake("train", *own)
 
 
@@ -124,15 +121,14 @@ def test_the_banner_says_what_share_of_a_photograph_is_seen():
 
 
 def test_a_record_from_before_the_key_exif_has_the_hash_of_exif_ignore():
-    config = compose_train("data=imagenet")
-    plain = build.plain_config(build.frozen(config, config.hydra))
+    plain = configure("data=imagenet").plain()
     assert plain["data"]["exif"] == "ignore"
     old = plain | {"data": {key: v for key, v in plain["data"].items() if key != "exif"}}
     assert config_hash(old) == config_hash(plain)
-    assert not view_of(build.as_config(old).data).exif
+    assert not view_of(RunConfig.of(old).data).exif
     turned = plain | {"data": plain["data"] | {"exif": "apply"}}
     assert config_hash(turned) != config_hash(plain)
-    assert view_of(build.as_config(turned).data).exif
+    assert view_of(RunConfig.of(turned).data).exif
 
 
 def test_the_depth_study_has_twenty_arms_the_longest_first():
@@ -163,7 +159,7 @@ DECAYS = {  # recipe -> weight decay, and whether biases and normalisation decay
 
 @pytest.mark.parametrize("recipe", [name for name in names("recipe") if name != "none"])
 def test_a_recipe_builds_and_has_its_papers_learning_rates(recipe):
-    config = compose_train(f"recipe={recipe}", "data=imagenet", "model.depth=8")
+    config = configure(f"recipe={recipe}", "data=imagenet", "model.depth=8")
     plan = build.make_plan(config, 1_281_167)
     epochs, rates = EPOCHS[recipe]
     batch = BATCHES.get(recipe, 256)
@@ -200,8 +196,7 @@ RATES = {  # overrides -> torchvision's --lr
 
 @pytest.mark.parametrize("overrides", RATES)
 def test_torchvision_trains_nets_without_batchnorm_at_a_tenth_of_the_rate(overrides):
-    config = compose_train("data=imagenet", "recipe=torchvision_v1", *overrides.split())
-    plain = build.plain_config(build.frozen(config, config.hydra))
+    plain = configure("data=imagenet", "recipe=torchvision_v1", *overrides.split()).plain()
     assert plain["optimizer"]["learning_rate"] == RATES[overrides]
     assert (plain["train"]["batch_size"], plain["train"]["epochs"]) == (256, 90)
 
@@ -214,11 +209,11 @@ def test_what_a_recipe_states_for_one_net_is_of_a_recipe_and_a_net_that_are_ther
 
 @pytest.mark.parametrize("net", NETS)
 def test_a_net_has_the_recipe_of_its_paper_and_takes_another(net):
-    config = compose_train("study=families_imagenet", f"arm={net}")
-    assert build.label_of(config, config.hydra) == net
+    config = configure("study=families_imagenet", f"arm={net}")
+    assert config.label == net
     assert (config.recipe.name, config.data.name) == (NETS[net], "imagenet")
     build.build_model(config)
-    other = compose_train("study=families_imagenet", f"arm={net}", "recipe=rsb_a3")
+    other = configure("study=families_imagenet", f"arm={net}", "recipe=rsb_a3")
     assert (other.recipe.name, other.train.epochs) == ("rsb_a3", 100)
     assert other.optimizer._target_.endswith("LAMB")
 
@@ -322,18 +317,18 @@ def test_project_and_entity_of_wandbs_environment_are_taken_unless_they_are_give
 def test_what_breaks_while_a_mistake_is_being_handled_is_no_mistake_of_the_user(capsys):
     mistake, broken = UserError("data.dir is wrong."), ZeroDivisionError("ours")
     broken.__context__ = mistake
-    assert tell(broken) == FAILED
+    assert tell(broken) == ExitCode.FAILED
     broken.__cause__ = mistake
     assert "ZeroDivisionError" in capsys.readouterr().err
-    assert tell(broken) == USER_ERROR
+    assert tell(broken) == ExitCode.USER_ERROR
 
 
 def test_features_of_four_bytes_a_value_count_four_bytes(monkeypatch):
     def splits(dtype):
-        part = Split(np.zeros((100, 100), dtype), np.zeros(100, np.int32))
+        part = Split.of(image=np.zeros((100, 100), dtype), label=np.zeros(100, np.int32))
         return Splits(None, part, None, part, None, {})  # type: ignore[arg-type]
 
-    config = compose_train()
+    config = configure()
     monkeypatch.setattr(input_pipeline, "RESIDENT_SHARE", 30_000 / (8 * 2**30))
     assert input_pipeline.fits(config, splits(np.uint8))
     assert not input_pipeline.fits(config, splits(np.float32))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deeper.config.compose import configure
 from deeper.data.prepare.prepare import prepare
 from deeper.run import data_record, load
 from deeper.run.dataset import open_splits
@@ -137,7 +138,7 @@ def test_predictions_have_the_runs_own_class_names(run, said, tmp_path):
 def test_a_sweep_does_not_count_what_was_finished_on_other_data(run, other_data, data_dir):
     def taken(place):
         given = [*SHORT, f"data.dir={place}", f"runs={run.parents[1]}"]
-        arms = arms_of([compose_train(*given)], [given])
+        arms = arms_of([configure(*given)], [given])
         assert arms[0].directory == run
         code = code_snapshot.Code(None, "0", None, None, None)
         return claim(arms, run.parents[1], "local", code, {}, lambda it: None)

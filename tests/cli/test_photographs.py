@@ -13,7 +13,7 @@ from deeper.data import array_records
 from deeper.data.encoded_images import View, open_photographs
 from deeper.data.prepare.debian_photographs import PHOTOGRAPHS
 from deeper.study.read_runs import read_run
-from tests.data.test_debian import PACKAGES, installed
+from tests.data.test_debian_photographs import PACKAGES, installed
 
 __all__ = ["installed"]
 

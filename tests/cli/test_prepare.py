@@ -3,10 +3,10 @@
 import pytest
 from PIL import Image
 
-from deeper.cli.dry import train_size
+from deeper.config.compose import configure
 from deeper.data.prepare.image_folder import read_tree
 from deeper.data.prepare.prepare import prepare_photographs
-from tests.cli.test_config import compose_train
+from deeper.run.cost import train_size
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_a_folder_that_is_called_so_all_the_same_is_not_taken_for_it(mistake, tr
     prepare_photographs("mnist", root, lambda: read_tree(tree, 0.2), 3)
     told = mistake("prepare", "data=mnist", f"data.dir={root}")
     assert "is not mnist as it was published" in told
-    config = compose_train("data=folder", "data.name=mnist", "data.classes=2", f"data.dir={root}")
+    config = configure("data=folder", "data.name=mnist", "data.classes=2", f"data.dir={root}")
     assert train_size(config) == 8
 
 

@@ -134,7 +134,7 @@ def test_a_run_of_two_processes_survives_their_ends_and_gives_what_one_gives(sta
 
 def test_hosts_compute_their_own_rows_of_a_batch():
     images = np.arange(40 * 12, dtype=np.uint8).reshape(40, 2, 2, 3)
-    split = Split(images, np.arange(40, dtype=np.int32))
+    split = Split.of(image=images, label=np.arange(40, dtype=np.int32))
 
     def numbers(batch):
         return np.where(np.arange(12) + 12 * batch < 40, np.arange(12) + 12 * batch, -1)

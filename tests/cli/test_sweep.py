@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deeper.cli import dry, sweep
+from deeper.cli import dry, sweep, sweep_display
 from deeper.cli.status_table import duration, summary, table
 from deeper.cli.terminal import open_console
+from deeper.config.compose import configure, run_config
 from deeper.config.identity import config_hash, run_directory
 from deeper.errors import UserError
 from deeper.record.environment import code_version, root
 from deeper.record.lock import Holder, holder_of, take_lock
-from deeper.run import build
+from deeper.run.check import check
 from deeper.sweep import code_snapshot, local, resources, slurm
 from deeper.sweep.claim import arms_of, claim
 from deeper.sweep.slurm_task import last_line
@@ -34,7 +35,7 @@ CODE = code_snapshot.Code(None, "0", None, None, None)
 
 def arms(runs, *seeds):
     overrides = [["model=lenet5", f"seed={seed}", f"runs={runs}"] for seed in seeds]
-    return arms_of([compose_train(*given) for given in overrides], overrides)[0]
+    return arms_of([configure(*words) for words in overrides], overrides)
 
 
 def test_two_launchers_at_once_run_each_arm_once(tmp_path):
@@ -103,15 +104,14 @@ def test_an_arm_runs_no_other_code_than_what_was_frozen(tmp_path, monkeypatch):
     [one] = arms(tmp_path, 0)
     elsewhere = dataclasses.replace(CODE, root=str(tmp_path / "frozen"), digest="another")
     claim([one], tmp_path, "local", elsewhere, {}, lambda it: None)
-    monkeypatch.setattr(arm.train, "run_frozen", lambda config, path: pytest.fail("it ran"))
+    monkeypatch.setattr(arm.train, "run_frozen", lambda *config: pytest.fail("it ran"))
     with pytest.raises(UserError, match="frozen"):
         arm.run(one.directory)
 
 
 def test_a_mistake_in_an_arm_is_found_before_it_is_submitted(tmp_path):
     overrides = [["model=resnet", f"model.depth={depth}", f"runs={tmp_path}"] for depth in (8, 9)]
-    configs = [compose_train("model.form=cifar", *given) for given in overrides]
-    both, _ = arms_of(configs, overrides)
+    both = arms_of([configure("model.form=cifar", *words) for words in overrides], overrides)
     taken = claim(both, tmp_path, "local", CODE, {}, lambda it: None)
     [(_, reason)] = taken.failed
     assert "model.depth=9" in reason
@@ -139,9 +139,9 @@ def test_a_snapshot_runs_and_knows_which_code_it_is_of(tmp_path):
     assert sum(file.stat().st_size for file in place.rglob("*")) < 5e6
     program = (
         "import json; from deeper.config.yaml_files import conf_directory; "
-        "from deeper.sweep import snapshot; "
+        "from deeper.sweep import code_snapshot; "
         "from deeper.record.environment import code_version, root; "
-        "print(json.dumps([str(conf_directory()), snapshot.digest(), code_version(root())]))"
+        "print(json.dumps([str(conf_directory()), code_snapshot.digest(), code_version(root())]))"
     )
     told = subprocess.run(
         [sys.executable, "-P", "-c", program],
@@ -294,7 +294,7 @@ def launched(tmp_path, monkeypatch):
         monkeypatch.setattr(local, "start_trainer", start_trainer)
         directories = [str(directory) for directory in runs_in(study)]
         work = local.Work(str(tmp_path / ".sweep" / "live"), 2, 0, [], directories, 2, None)
-        return local.run(work), runs_in(study)
+        return sweep_display.run_here(work, open_console()), runs_in(study)
 
     return run
 
@@ -325,7 +325,7 @@ def test_an_arm_whose_launcher_is_gone_says_itself_that_it_stopped(tmp_path, mon
     submission = read_submission(one.directory)
     write_submission(one.directory, dataclasses.replace(submission, process=process))
     assert {state.word for state in states_of([one.directory])} == {"lost"}
-    monkeypatch.setattr(arm.train, "run_frozen", lambda config, path: 75)
+    monkeypatch.setattr(arm.train, "run_frozen", lambda *config: 75)
     assert arm.run(one.directory) == 75
     assert {state.word for state in states_of([one.directory])} == {"stopped"}
 
@@ -355,8 +355,7 @@ def test_a_time_is_told_in_its_two_largest_units():
 
 def test_the_frozen_config_starts_where_its_hash_says(tmp_path):
     [one] = arms(tmp_path, 3)
-    plain = build.plain_config(one.config)
-    assert one.directory.name == f"lenet5-s3-{config_hash(plain)}"
+    assert one.directory.name == f"lenet5-s3-{config_hash(one.config.plain())}"
 
 
 def test_what_an_agent_of_a_wandb_sweep_starts_composes():
@@ -376,9 +375,9 @@ def test_what_an_agent_of_a_wandb_sweep_starts_composes():
             words += macros[word[2:-1]] if word.startswith("${") else [word]
         assert words[:2] == ["deeper", "train"]
         config = compose_train(*words[2:])
-        config = build.frozen(config, config.hydra)
-        build.build_model(config)
-        directories.add(run_directory(build.plain_config(config)))
+        config = run_config(config, config.hydra)
+        check(config)
+        directories.add(run_directory(config.plain()))
         assert config.train.ema == (None if args is drawn["min"] else 0.999)
     assert len(directories) == 2
     assert given["metric"]["name"] == "validation/error"
@@ -386,18 +385,18 @@ def test_what_an_agent_of_a_wandb_sweep_starts_composes():
 
 def test_one_value_spelled_in_two_ways_is_one_run_of_one_name():
     rates = [["model=lenet5", f"optimizer.learning_rate={r}"] for r in ("0.05", "5e-2", "0.10")]
-    configs = [compose_train(*given) for given in rates]
+    configs = [configure(*words) for words in rates]
     assert [arm.name for arm in arms_of(configs, rates)] == ["lenet5 s0 0.05", "lenet5 s0 0.1"]
     assert len(arms_of(configs[:2], rates[:2])) == 1
-    costs = dry.costs_of([compose_train(*given, "mode=dry") for given in rates], rates)
-    assert [(one.name, one.runs) for one in costs] == [("lenet5 0.05", 1), ("lenet5 0.1", 1)]
+    rows = dry.rows_of([configure(*words, "mode=dry") for words in rates], rates)
+    assert [(row.name, row.runs) for row in rows] == [("lenet5 0.05", 1), ("lenet5 0.1", 1)]
     # Of runs that differ in their seeds alone, a name says no more.
     seeds = [
         ["model=lenet5", "seed=0", "train.ema=0.9"],
         ["model=lenet5", "seed=1", "train.ema=.90"],
     ]
-    told = [arm.name for arm in arms_of([compose_train(*given) for given in seeds], seeds)]
-    assert told == ["lenet5 s0", "lenet5 s1"]
+    names = [arm.name for arm in arms_of([configure(*words) for words in seeds], seeds)]
+    assert names == ["lenet5 s0", "lenet5 s1"]
 
 
 def test_a_run_whose_test_error_is_not_finite_is_told_of(tmp_path):

@@ -13,15 +13,15 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import deeper
-from deeper.cli import main, train
+from deeper.cli import sweep_display, train
 from deeper.cli.live_display import bar
 from deeper.cli.status_table import table as status_table
 from deeper.cli.terminal import open_console, tables
 from deeper.config.identity import config_hash
+from deeper.config.schema import RunConfig
+from deeper.errors import ExitCode
 from deeper.record.run_directory import RunDirectory
-from deeper.run import build
 from deeper.sweep import local
-from deeper.sweep.claim import frozen_config
 from deeper.sweep.status import runs_in, states_of
 from deeper.sweep.submission import read_submission
 from tests.cli.test_sweep import arms, stored
@@ -57,7 +57,8 @@ def test_an_arms_last_words_are_no_markup_and_cost_no_other_arm(tmp_path, monkey
     monkeypatch.setattr(local, "start_trainer", start_trainer)
     folder = tmp_path / "runs" / ".sweep" / "live"
     folder.mkdir(parents=True)
-    assert local.run(local.Work(str(folder), 2, 0, [], directories, 1, None)) == 1
+    work = local.Work(str(folder), 2, 0, [], directories, 1, None)
+    assert sweep_display.run_here(work, open_console()) == ExitCode.FAILED
     assert capfd.readouterr().out.count("unmatched [/b] in [v2] :smile:") == 4
     for directory in directories:
         assert read_submission(Path(directory)).ended["code"] == 1
@@ -66,10 +67,10 @@ def test_an_arms_last_words_are_no_markup_and_cost_no_other_arm(tmp_path, monkey
 def test_a_path_with_brackets_is_told_as_it_is(tmp_path, capfd):
     (arm,) = arms(f"'{tmp_path}/runs [v2]'", 0)
     arm.directory.mkdir(parents=True)
-    plain = build.plain_config(arm.config)
+    plain = arm.config.plain()
     RunDirectory.open(arm.directory, plain, config_hash(plain)).close()
     (arm.directory / "result.json").write_text(json.dumps({"status": "finished"}))
-    assert train.run_frozen(frozen_config(arm.directory), arm.directory) == main.FINISHED
+    assert train.train_and_tell(RunConfig.of(plain), arm.directory) == ExitCode.FINISHED
     assert f"{arm.directory} is finished already" in capfd.readouterr().out
 
 

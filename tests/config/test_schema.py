@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from deeper.config.compose import configure
+from deeper.config.compose import configure, run_config
 from deeper.config.identity import config_hash, run_directory
 from deeper.config.schema import RunConfig
 from deeper.errors import UserError
-from deeper.run import build
 from tests.cli.test_config import compose_train
 
 # What every committed choice, and every arm of every study in every mode, was called when this
@@ -28,7 +27,7 @@ def config():
 def test_a_run_directory_keeps_its_name(overrides, monkeypatch):
     monkeypatch.delenv("DEEPER_DATA", raising=False)
     composed = compose_train(*overrides.split())
-    plain = build.plain_config(build.frozen(composed, composed.hydra))
+    plain = run_config(composed, composed.hydra).plain()
     assert str(run_directory(plain)) == NAMES[overrides]
 
 

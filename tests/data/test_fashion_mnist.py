@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from deeper.data.catalogue import CATALOGUE
-from deeper.data.dataset import hold_out, open_dataset
+from deeper.data.dataset import open_dataset
 from deeper.data.prepare.idx_and_cifar import read
 from deeper.data.prepare.prepare import prepare, published_files
+from deeper.data.splitting import hold_out
 
 ENTRY = CATALOGUE["fashion_mnist"]
 assert ENTRY.debian is not None

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from deeper.data.catalogue import CATALOGUE
-from deeper.data.dataset import only_classes, open_dataset, prepared_directory
+from deeper.data.dataset import open_dataset, prepared_directory
 from deeper.data.prepare import atomic_directory, idx_and_cifar
 from deeper.data.prepare import prepare as preparing
 from deeper.data.prepare.prepare import known_entry, prepare, published_files
@@ -361,19 +361,3 @@ def test_digits_come_with_scikit_learn(tmp_path):
     ours = np.sort(digits.splits["test"].images.mean((1, 2, 3)))
     theirs = np.sort(given.images[1297:].mean((1, 2))) * 255 / 16
     np.testing.assert_allclose(ours, theirs, atol=4.0)
-
-
-def test_classes_that_are_kept_are_numbered_anew(tmp_path):
-    prepare("digits", tmp_path)
-    whole = open_dataset("digits", tmp_path)
-    kept = only_classes(whole, (7, 2))
-    assert kept.class_names == ("7", "2")
-    for name, split in kept.splits.items():
-        before = whole.splits[name]
-        np.testing.assert_array_equal(
-            split.images[split.labels == 0], before.images[before.labels == 7]
-        )
-        assert len(split) == np.isin(before.labels, (7, 2)).sum()
-    for wrong in ((), (3, 3), (3, 10)):
-        with pytest.raises(UserError, match="keep_classes"):
-            only_classes(whole, wrong)

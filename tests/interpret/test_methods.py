@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeper.augment.crops_and_colour import Normalise
+from deeper.augment.pipeline import Normalise
 from deeper.errors import UserError
-from deeper.interpret import attribution, figures
+from deeper.interpret import attribution_methods, comparisons, figures
 from deeper.interpret.activation_maximisation import maximise
 from deeper.interpret.gradient_scales import Measure
-from deeper.interpret.traced_net import LOGITS, Opened
+from deeper.interpret.subject import Subject
+from deeper.interpret.traced_net import LOGITS, TracedNet
 from deeper.models.initializers import initialise
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
@@ -28,7 +29,7 @@ def subject():
     model = resnet(8, 3, width=4)
     rng = np.random.default_rng(0)
     told = []
-    return figures.Subject(
+    return Subject(
         title="a small net",
         model=model,
         variables=initialise(model, 0, SHAPE),
@@ -43,7 +44,7 @@ def subject():
 
 @pytest.mark.parametrize("model", [resnet(14, 10, width=4), vgg(11, 10, hidden=16)])
 def test_fields_of_maps_are_those_of_the_layers(model):
-    net = Opened(model, initialise(model, 0, (32, 32, 1)), (32, 32, 1))
+    net = TracedNet(model, initialise(model, 0, (32, 32, 1)), (32, 32, 1))
     fields, layers = net.fields, layers_of(model, (32, 32, 1))
     convolutions = [layer for layer in layers if layer.kind == "conv"]
     assert convolutions
@@ -87,14 +88,14 @@ def test_what_is_maximised_rises_and_regularisers_make_it_smoother(subject):
 def test_other_weights_give_another_map(subject, name):
     """The sanity check of Adebayo et al. 2018 (arXiv:1810.03292): weights drawn anew."""
     _, images, classes = subject.first(6)
-    other = Opened(subject.model, initialise(subject.model, 1, SHAPE), SHAPE)
+    other = TracedNet(subject.model, initialise(subject.model, 1, SHAPE), SHAPE)
 
     def maps(net):
         if name == "grad_cam":
-            return attribution.grad_cam(net, images, classes, "stage2_out")
+            return attribution_methods.grad_cam(net, images, classes, "stage2_out")
         if name == "integrated_gradients":
-            return attribution.integrated_gradients(net, images, classes, 8)
-        return attribution.gradient(net, images, classes, name)
+            return attribution_methods.integrated_gradients(net, images, classes, 8)
+        return attribution_methods.gradient(net, images, classes, name)
 
     one, two = (np.asarray(maps(net)).reshape(6, -1) for net in (subject.net, other))
     alike = [np.corrcoef(a, b)[0, 1] for a, b in zip(one, two, strict=True) if a.std() and b.std()]
@@ -116,13 +117,13 @@ def test_sheets_are_drawn_and_are_no_blank_pages(subject, tmp_path):
 
 def test_mistakes_are_told(subject):
     with pytest.raises(UserError, match="no layer stage9; there are conv1, bn1, stage1"):
-        figures.layer_of(subject.net, "stage9")
+        subject.net.layer_with_maps("stage9")
     with pytest.raises(UserError, match="fc has no maps, only 3 values"):
-        figures.layer_of(subject.net, "fc")
+        subject.net.layer_with_maps("fc")
     with pytest.raises(UserError, match="give 1 to 30 images"):
         figures.require(subject, 31)
     with pytest.raises(UserError, match="batches of 200 images"):
-        figures.similarity(subject, subject, None)
+        comparisons.similarity(subject, subject, None)
 
 
 class Bright(nn.Module):
@@ -148,9 +149,9 @@ def test_probes_find_what_a_layer_knows(subject, tmp_path):
         images=images,
         labels=labels,
         progress=lambda what, done, total: told.append((what, done, total)),
-        learnt=(images, labels),
+        training=(images, labels),
     )
-    found = figures.probes([bright], 230, tmp_path / "probes.png")["a small net"]
+    found = comparisons.probes([bright], 230, tmp_path / "probes.png")["a small net"]
     assert found["sees"] == 0.0
     assert found["blind"] == pytest.approx(75.0, abs=1.0)
     assert ("features of a small net", 230, 230) in told

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from deeper.errors import UserError
-from deeper.interpret import attribution
+from deeper.interpret import attribution_methods as methods
 from deeper.interpret.deconvnet import TOP, project, strongest
-from deeper.interpret.traced_net import LOGITS, Opened
+from deeper.interpret.traced_net import LOGITS, TracedNet
 from deeper.models.alexnet import alexnet
 from deeper.models.googlenet import googlenet
 from deeper.models.initializers import initialise
@@ -34,7 +34,7 @@ def opened(model, shape, seed=0):
         return jnp.asarray(deviation * rng.normal(size=leaf.shape), jnp.float32)
 
     variables = {"params": {}, "batch_stats": {}} | jax.tree.map(drawn, variables)
-    return Opened(model, variables, shape), variables
+    return TracedNet(model, variables, shape), variables
 
 
 def pictures(n, shape):
@@ -69,7 +69,7 @@ def test_every_net_opened_answers_and_differentiates_as_itself(name):
     expected = jax.jit(jax.grad(lambda x: plain(x)[:, 3].sum()))(images)
     classes = jnp.array([3, 3])
     found = {
-        rule: jax.jit(lambda x, rule=rule: attribution.gradient(net, x, classes, rule))(images)
+        rule: jax.jit(lambda x, rule=rule: methods.gradient(net, x, classes, rule))(images)
         for rule in ("gradient", "guided", "deconvnet")
     }
     # By norms: where two values in a pooling window differ by rounding alone, the two programs may
@@ -103,7 +103,7 @@ def small():
     images = pictures(12, SHAPE)
     variables = Small().init(jax.random.key(0), images, train=False)
     variables = {"params": variables["params"]}
-    return Opened(Small(), variables, SHAPE), variables["params"], images
+    return TracedNet(Small(), variables, SHAPE), variables["params"], images
 
 
 def numpy_conv(x, kernel, bias):
@@ -198,28 +198,28 @@ CLASSES = jnp.array([0, 2, 1, 1])
 def test_the_gradient_is_the_slope(small):
     net, _, images = small
     some, way = images[:4], pictures(4, SHAPE)
-    expected = slope(lambda x: attribution.scores(net, x, CLASSES), some, way, 2e-4)
-    found = (attribution.gradient(net, some, CLASSES) * way).sum((1, 2, 3))
+    expected = slope(lambda x: methods.scores(net, x, CLASSES), some, way, 2e-4)
+    found = (methods.gradient(net, some, CLASSES) * way).sum((1, 2, 3))
     np.testing.assert_allclose(found, expected, rtol=0.02, atol=2e-3)
 
 
 def test_integrated_gradients_add_up_to_the_difference_of_the_scores(small):
     net, _, images = small
     some = images[:4]
-    found = attribution.integrated_gradients(net, some, CLASSES, steps=256).sum((1, 2, 3))
-    ends = [attribution.scores(net, x, CLASSES) for x in (some, jnp.zeros_like(some))]
+    found = methods.integrated_gradients(net, some, CLASSES, steps=256).sum((1, 2, 3))
+    ends = [methods.scores(net, x, CLASSES) for x in (some, jnp.zeros_like(some))]
     np.testing.assert_allclose(found, ends[0] - ends[1], atol=2e-3)
 
 
 def test_smooth_grad_is_a_mean_over_noise(small):
     net, _, images = small
     key = jax.random.key(0)
-    still = attribution.smooth_grad(net, images[:4], CLASSES, key, samples=2, noise=0.0)
-    np.testing.assert_allclose(still, attribution.gradient(net, images[:4], CLASSES), atol=1e-6)
-    noisy = attribution.smooth_grad(net, images[:4], CLASSES, key, samples=3)
+    still = methods.smooth_grad(net, images[:4], CLASSES, key, samples=2, noise=0.0)
+    np.testing.assert_allclose(still, methods.gradient(net, images[:4], CLASSES), atol=1e-6)
+    noisy = methods.smooth_grad(net, images[:4], CLASSES, key, samples=3)
     spread = np.ptp(np.asarray(images[:4]), axis=(1, 2, 3))[:, None, None, None]
     grains = [jax.random.normal(jax.random.fold_in(key, n), (4, *SHAPE)) for n in range(3)]
-    each = [attribution.gradient(net, images[:4] + 0.15 * spread * g, CLASSES) for g in grains]
+    each = [methods.gradient(net, images[:4] + 0.15 * spread * g, CLASSES) for g in grains]
     np.testing.assert_allclose(noisy, np.mean(each, axis=0), atol=1e-5)
 
 
@@ -231,7 +231,7 @@ def written_out(net, images, classes, layer):
         one = jnp.zeros(maps.shape).at[(slice(None), *index)].set(1.0)
 
         def score(size, one=one):
-            return attribution.scores(net, images, classes, added={layer: size * one})
+            return methods.scores(net, images, classes, added={layer: size * one})
 
         slopes[(slice(None), *index)] = (score(1e-2) - score(-1e-2)) / 2e-2
     return maps, slopes
@@ -242,14 +242,14 @@ def test_grad_cam_and_its_successor_are_their_formulas(small):
     some = images[:4]
     maps, slopes = written_out(net, some, CLASSES, "second")
     cam = np.maximum((slopes.mean((1, 2), keepdims=True) * maps).sum(-1), 0)
-    found = attribution.grad_cam(net, some, CLASSES, "second")
+    found = methods.grad_cam(net, some, CLASSES, "second")
     np.testing.assert_allclose(found, cam, atol=1e-4)
     total = maps.sum((1, 2), keepdims=True)
     below = 2 * slopes**2 + total * slopes**3
     alpha = np.divide(slopes**2, below, out=np.zeros_like(slopes), where=np.abs(below) > 1e-12)
     weights = (alpha * np.maximum(slopes, 0)).sum((1, 2), keepdims=True)
     plus = np.maximum((weights * maps).sum(-1), 0)
-    found = attribution.grad_cam_plus_plus(net, some, CLASSES, "second")
+    found = methods.grad_cam_plus_plus(net, some, CLASSES, "second")
     np.testing.assert_allclose(found, plus, atol=2e-3 * plus.max())
 
 
@@ -257,7 +257,7 @@ def test_occlusion_is_the_probability_with_a_square_over_the_image(small):
     net, _, images = small
     some = images[:4]
     seen = []
-    found = attribution.occlusion(
+    found = methods.occlusion(
         net,
         some,
         CLASSES,
@@ -275,7 +275,7 @@ def test_occlusion_is_the_probability_with_a_square_over_the_image(small):
 
 def test_the_effective_field_lies_in_the_receptive_field(small):
     net, _, images = small
-    found = np.asarray(attribution.effective_field(net, images, "second"))
+    found = np.asarray(methods.effective_field(net, images, "second"))
     # The middle place of 4x4, (2, 2), sees rows and columns 1 to 8 of the image: all but the first.
     assert found[0].max() == 0.0
     assert found[:, 0].max() == 0.0
@@ -287,17 +287,17 @@ def test_other_weights_give_another_map():
     model, shape = NETS["resnet"]
     images, classes = pictures(4, shape), jnp.array([1, 2, 3, 4])
     nets = [opened(model, shape, seed)[0] for seed in (0, 1)]
-    methods = {
-        "gradient": lambda net: attribution.gradient(net, images, classes),
-        "guided": lambda net: attribution.gradient(net, images, classes, "guided"),
-        "deconvnet": lambda net: attribution.gradient(net, images, classes, "deconvnet"),
-        "integrated": lambda net: attribution.integrated_gradients(net, images, classes, 8),
-        "smooth": lambda net: attribution.smooth_grad(
+    by_name = {
+        "gradient": lambda net: methods.gradient(net, images, classes),
+        "guided": lambda net: methods.gradient(net, images, classes, "guided"),
+        "deconvnet": lambda net: methods.gradient(net, images, classes, "deconvnet"),
+        "integrated": lambda net: methods.integrated_gradients(net, images, classes, 8),
+        "smooth": lambda net: methods.smooth_grad(
             net, images, classes, jax.random.key(0), samples=4
         ),
-        "grad-cam": lambda net: attribution.grad_cam(net, images, classes, "stage2_out"),
+        "grad-cam": lambda net: methods.grad_cam(net, images, classes, "stage2_out"),
     }
-    for name, method in methods.items():
+    for name, method in by_name.items():
         found = [np.abs(np.asarray(jax.jit(partial(method, net))())).ravel() for net in nets]
         ranks = [np.argsort(np.argsort(values)) for values in found]
         assert np.corrcoef(*ranks)[0, 1] < 0.8, name
@@ -309,4 +309,4 @@ def test_a_layer_that_is_not_there_or_has_no_maps_is_said():
     with pytest.raises(UserError, match=known):
         net.shape("stage9")
     with pytest.raises(UserError, match="layer fc has no maps, only 10 values; take one of conv1"):
-        attribution.grad_cam(net, pictures(1, (12, 12, 1)), jnp.array([0]), "fc")
+        methods.grad_cam(net, pictures(1, (12, 12, 1)), jnp.array([0]), "fc")

@@ -1,9 +1,11 @@
 """What is wrong in a study's file is said in a sentence, before a run and in the report."""
 
+from pathlib import Path
+
 import pytest
 
 from deeper.errors import UserError
-from deeper.study.checks import MEASURED, METRICS, check_base, check_names
+from deeper.study.checks import MEASURED, METRICS, check_base, check_names, check_tests
 from deeper.study.definition import Study
 from deeper.study.read_runs import Run, collect
 from deeper.study.report import make_report
@@ -64,3 +66,15 @@ def test_a_base_that_is_no_line_is_named(study):
     with pytest.raises(UserError, match=r"base: plain.*false, true"):
         make_report(study, {**DEFINITION, "base": "plain"})
     check_base(Study.of({**DEFINITION, "base": True}), collect(study).finished)
+
+
+def test_a_test_that_no_run_fits_is_said():
+    definition = {**DEFINITION, "tests": [{**DEFINITION["tests"][0], "worse": {"depth": 45}}]}
+    runs = [
+        Run(Path(f"{depth}-{seed}"), "finished", {"seed": seed}, {"depth": depth, "residual": True})
+        for depth in (20, 44)
+        for seed in (0, 1)
+    ]
+    with pytest.raises(UserError, match=r"worse: \{depth: 45\}.*depth is 20, 44"):
+        check_tests(Study.of(definition), runs)
+    check_tests(Study.of(definition), runs, later=("depth",))  # not known yet

@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from deeper.augment.crops_and_colour import Flip, Normalise, RandomCrop
+from deeper.augment.crops_and_colour import Flip, RandomCrop
+from deeper.augment.pipeline import Normalise
 from deeper.data.epoch_order import batch_indices, padded_batches
 from deeper.models import layers
 from deeper.models.initializers import initialise

@@ -1,1 +1,1 @@
-"""Image operations on batches, on the device, as a visible list of op objects."""
+"""Augmentation: random operations on batches of images, compiled into the training step."""

@@ -1,7 +1,7 @@
 """AutoAugment's learnt policies (Cubuk et al. 2018, arXiv:1805.09501, tables 7 to 9).
 
-A line is a pair of operations: name, probability, and bin of the magnitude (0 to 9) where the
-operation has one. Probability 0 stands as the search left it.
+Each line is a pair of operations: name, probability, and bin of the magnitude (0 to 9) if the
+operation has one. Operations with probability 0 are part of the published policies.
 """
 
 from typing import NamedTuple

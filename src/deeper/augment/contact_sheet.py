@@ -1,4 +1,4 @@
-"""A contact sheet: what an augmentation makes of real images, and each of its operations alone."""
+"""A contact sheet: augmented images of a data set, and every operation at several strengths."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,16 +20,16 @@ from deeper.augment.crops_and_colour import (
     RandomCrop,
     RandomErasing,
     RandomResizedCrop,
-    augment,
 )
 from deeper.augment.mixing import CutMix, Mixup
 from deeper.augment.op_table import COLOUR, KINDS, STRENGTHS
 from deeper.augment.pillow_ops import transform
+from deeper.augment.pipeline import augment
 from deeper.plotting import SOFT, STYLE
 
 Pictures = UInt8[np.ndarray, "n height width channels"]
 
-# operation -> strengths shown, weak to strong; translations are shares of the image's width.
+# Operation -> strengths that are drawn, weak to strong; translations as shares of the image's side.
 SHOWN = {
     "shear_x": (-0.3, -0.1, 0.1, 0.3, 0.99),
     "shear_y": (-0.3, -0.1, 0.1, 0.3, 0.99),
@@ -53,11 +53,11 @@ SHOWN = {
 
 
 def _others(picture: Pictures) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return the operations that policies do not draw from: unit, and strength -> operation."""
+    """Return the operations that no policy draws from: name -> unit, strength -> operation."""
     side, channels = picture.shape[1], picture.shape[-1]
     grey = (0.5,) * channels
 
-    def holes(size):
+    def hole(size):
         return Cutout(size, grey)
 
     shown: dict[str, tuple[str, dict[str, Any]]] = {
@@ -66,7 +66,7 @@ def _others(picture: Pictures) -> dict[str, tuple[str, dict[str, Any]]]:
             "least area",
             {f"{a:g}": RandomResizedCrop(scale=(a, 1.0)) for a in (0.64, 0.32, 0.16, 0.08)},
         ),
-        "cutout": ("pixels", {str(n): holes(n) for n in (side // 8, side // 4, side // 2)}),
+        "cutout": ("pixels", {str(n): hole(n) for n in (side // 8, side // 4, side // 2)}),
         "erasing": (
             "area",
             {f"{a:g}": RandomErasing(1.0, (a, a + 0.01)) for a in (0.02, 0.1, 0.2, 0.4)},
@@ -79,20 +79,21 @@ def _others(picture: Pictures) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 COLUMNS = 5
-STEPS = 11  # of training, that the augmentation is shown in
+STEPS = 11  # training steps whose augmented images are drawn
 
 
 def sheet(operations: Sequence[Any], name: str, pictures: Pictures, out: Path) -> None:
-    """Draw the sheet.
+    """Draw the contact sheet of an augmentation.
 
     Args:
         operations: the augmentation, as `conf/augment` lists it.
-        name: its name.
-        pictures: some images as stored; each is a row above, the first is shown below.
-        out: the PNG.
+        name: title of the sheet.
+        pictures: at least two images as stored. Each is a row of the upper part; the lower part
+            shows the operations on the first.
+        out: path of the PNG file.
     """
     with mpl.rc_context({**mpl.rcParamsDefault, **STYLE, "axes.grid": False, "backend": "agg"}):
-        entries = [*_of_policies(pictures[0]), *_by_themselves(pictures[:2])]
+        entries = [*_of_policies(pictures[0]), *_outside_policies(pictures[:2])]
         above, below = len(pictures), -(-len(entries) // 2)
         figure = Figure(figsize=(11.0, 0.95 * (above + below) + 1.1))
         FigureCanvasAgg(figure)
@@ -105,11 +106,11 @@ def sheet(operations: Sequence[Any], name: str, pictures: Pictures, out: Path) -
 
 
 class Entry(NamedTuple):
-    """An operation by its strength.
+    """Images of one operation at several strengths.
 
     Attributes:
-        name: of the operation.
-        unit: of its strength; empty if it has none.
+        name: name of the operation.
+        unit: unit of its strength; empty if it has none.
         images: strength -> image.
     """
 
@@ -119,7 +120,7 @@ class Entry(NamedTuple):
 
 
 def _of_policies(picture: np.ndarray) -> list[Entry]:
-    """Return the operations that policies draw from."""
+    """Return an entry for each operation that policies draw from."""
     shown = [kind for kind in SHOWN if kind not in COLOUR or picture.shape[-1] == 3]
     sides = {kind: picture.shape[1] if kind.startswith("translate") else 1.0 for kind in shown}
     flat = [(kind, strength * sides[kind]) for kind in shown for strength in SHOWN[kind]]
@@ -138,45 +139,47 @@ def _of_policies(picture: np.ndarray) -> list[Entry]:
     return list(entries.values())
 
 
-def _by_themselves(pictures: Pictures) -> list[Entry]:
-    """Return the other operations, and what mixes two examples."""
+def _outside_policies(pictures: Pictures) -> list[Entry]:
+    """Return an entry for each other operation, Mixup and CutMix among them."""
     rows, labels = jnp.arange(2), jnp.arange(2)
 
-    def after(operation: Any, step: int) -> np.ndarray:
+    def augmented(operation: Any, step: int) -> np.ndarray:
         key = jax.random.fold_in(jax.random.key(1), step)
         images, _ = augment((operation,), key, rows, jnp.asarray(pictures), labels)
         return np.asarray(images[0], np.float32)
 
     entries = [
         Entry(
-            name, unit, {title: after(op, n) for n, (title, op) in enumerate(by_strength.items())}
+            name,
+            unit,
+            {title: augmented(op, n) for n, (title, op) in enumerate(by_strength.items())},
         )
         for name, (unit, by_strength) in _others(pictures).items()
     ]
     for name, mixing in (("mixup", Mixup), ("cutmix", CutMix)):
-        images = {" " * n: after(mixing(1.0, 1.0, True, 2), n) for n in range(COLUMNS)}
+        images = {" " * n: augmented(mixing(1.0, 1.0, True, 2), n) for n in range(COLUMNS)}
         entries.append(Entry(name, "", images))
     return entries
 
 
 def _augmented(figure: Any, operations: Sequence[Any], name: str, pictures: Pictures) -> None:
-    """Draw each picture as stored and in a few steps of training."""
+    """Draw each picture as stored and as augmented in `STEPS` training steps."""
     rows, labels = jnp.arange(len(pictures)), jnp.arange(len(pictures))
-    shown: list[np.ndarray] = [pictures.astype(np.float32)]
-    made = jax.jit(lambda key: augment(operations, key, rows, jnp.asarray(pictures), labels)[0])
+    columns: list[np.ndarray] = [pictures.astype(np.float32)]
+    apply = jax.jit(lambda key: augment(operations, key, rows, jnp.asarray(pictures), labels)[0])
     for step in range(STEPS):
-        images = made(jax.random.fold_in(jax.random.key(0), step))
-        shown.append(np.asarray(images, np.float32))
-    panels = figure.subplots(len(pictures), len(shown), squeeze=False)
+        images = apply(jax.random.fold_in(jax.random.key(0), step))
+        columns.append(np.asarray(images, np.float32))
+    panels = figure.subplots(len(pictures), len(columns), squeeze=False)
     figure.subplots_adjust(0.005, 0.01, 0.995, 1.0 - 0.55 / (len(pictures) + 0.55), 0.04, 0.04)
     figure.suptitle(f"{name}: as stored, then as trained on", x=0.01, ha="left", fontsize=11)
     for row, axes_of_row in enumerate(panels):
-        for axes, images_of_step in zip(axes_of_row, shown, strict=True):
+        for axes, images_of_step in zip(axes_of_row, columns, strict=True):
             _picture(axes, images_of_step[row])
 
 
 def _one_by_one(figure: Any, entries: Sequence[Entry]) -> None:
-    """Draw operations at a few strengths, two operations a row."""
+    """Draw each operation at several strengths, two operations per row."""
     rows = -(-len(entries) // 2)
     panels = figure.subplots(rows, 2 * (COLUMNS + 1), squeeze=False)
     figure.subplots_adjust(0.005, 0.01, 0.995, 1.0 - 0.55 / (rows + 0.55), 0.04, 0.22)

@@ -1,41 +1,30 @@
-"""Crops, flips, holes, light, blur and normalisation of batches, and the list they stand in.
+"""Random operations on batches of images: crops, flips, holes, light and blur.
 
-An operation is a frozen dataclass that is called with one key an example and a batch of images in
-the range 0 to 255. Every draw depends on its example's key alone, so neither the number of devices
-nor a restart changes what an example looks like. Images stay 8-bit integers until an operation
-makes numbers with fractions of them. A list of operations is what `conf/augment/*.yaml` spells out;
-a new operation is a class of this shape and a line there.
+Each operation satisfies `pipeline.Operation`. Images stay 8-bit integers until an operation
+(`Lighting`) makes fractional values of them.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, Num, UInt8
+from jaxtyping import Array, Float, Key, Num
 
-from deeper.augment.mixing import Mixing, OneOf
-from deeper.augment.policy_base import Policy
 from deeper.errors import UserError
 
 Images = Num[Array, "batch height width channels"]  # uint8 or float32
 Keys = Key[Array, " batch"]
 
 
-class Operation(Protocol):
-    """One random operation on a batch; example i draws from ``keys[i]`` alone."""
-
-    def __call__(self, keys: Keys, images: Images) -> Images: ...
-
-
 def _fill(values: Sequence[float], images: Images) -> Array:
-    """Return a colour on the scale 0 to 1 as a pixel of such images."""
+    """Return a colour on the scale 0 to 1 as one pixel (1, 1, channels) of the images' dtype."""
     if len(values) not in (1, images.shape[-1]):
         raise UserError(
             f"A fill of {len(values)} values for images of {images.shape[-1]} channels: give one "
-            "value a channel, on the scale 0 to 1."
+            "value per channel, on the scale 0 to 1."
         )
     pixel = 255.0 * jnp.asarray(values, jnp.float32).reshape(1, 1, -1)
     return (jnp.round(pixel) if images.dtype == jnp.uint8 else pixel).astype(images.dtype)
@@ -43,11 +32,11 @@ def _fill(values: Sequence[float], images: Images) -> Array:
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """Pad every side and cut out a window of the old size (He et al. 2015, 4.2).
+    """Pad every side and cut out a window of the original size (He et al. 2015, section 4.2).
 
     Attributes:
         padding: pixels added on each side.
-        mode: zero, as in the paper, or reflect.
+        mode: fill of the padding: zero, as in the paper, or reflect.
     """
 
     padding: int
@@ -77,13 +66,13 @@ class RandomCrop:
 class RandomResizedCrop:
     """Cut out a rectangle of random area and shape and resize it (Szegedy et al. 2014, section 6).
 
-    Drawn and resized as torchvision does on Pillow's images: ten tries, then the largest central
-    rectangle; a triangle filter, horizontal before vertical, rounded in between.
+    Follows torchvision's RandomResizedCrop on Pillow images: up to ten draws, then the largest
+    central rectangle; a triangle filter, horizontal before vertical, with rounding in between.
 
     Attributes:
-        size: side of the result; None keeps the images' size.
+        size: side of the result in pixels; None keeps the size of the images.
         scale: least and largest area as a share of the image.
-        ratio: least and largest width by height.
+        ratio: least and largest ratio of width to height.
         antialias: widen the filter where the crop is larger than the result.
     """
 
@@ -93,7 +82,7 @@ class RandomResizedCrop:
     antialias: bool = True
 
     def __post_init__(self):
-        """Freeze what a config gives as lists, and check the values."""
+        """Make tuples of lists, as a config gives them, and check the values."""
         object.__setattr__(self, "scale", tuple(self.scale))
         object.__setattr__(self, "ratio", tuple(self.ratio))
         if not 0 < self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
@@ -107,20 +96,23 @@ class RandomResizedCrop:
         out = (self.size or height, self.size or width)
 
         def crop(key, image):
-            found, (top, left, tall, wide) = self.box(key, height, width)
-            within = min(max(width / height, self.ratio[0]), self.ratio[1])
-            all_tall = round(min(height, width / within))
-            all_wide = round(min(width, height * within))
-            middle = ((height - all_tall) // 2, (width - all_wide) // 2, all_tall, all_wide)
-            top, left, tall, wide = jnp.where(
-                found, jnp.stack([top, left, tall, wide]), jnp.array(middle)
-            )
+            fits, drawn = self.box(key, height, width)
+            ratio = min(max(width / height, self.ratio[0]), self.ratio[1])
+            most_tall = round(min(height, width / ratio))
+            most_wide = round(min(width, height * ratio))
+            margins = (height - most_tall) // 2, (width - most_wide) // 2
+            central = jnp.array((*margins, most_tall, most_wide))
+            top, left, tall, wide = jnp.where(fits, jnp.stack(drawn), central)
             return resized_crop(image, top, left, tall, wide, out, self.antialias)
 
         return jax.vmap(crop)(keys, images)
 
     def box(self, key: Key[Array, ""], height: int, width: int) -> tuple[Array, tuple[Array, ...]]:
-        """Draw a rectangle: whether one fitted, and its top, left, height and width."""
+        """Draw a rectangle inside an image of the given height and width.
+
+        Returns:
+            Whether one of ten draws fits into the image, and its (top, left, height, width).
+        """
         area_key, ratio_key, place_key = jax.random.split(key, 3)
         area = (
             height
@@ -149,7 +141,7 @@ def resized_crop(
     out: tuple[int, int],
     antialias: bool,
 ) -> Num[Array, "out_height out_width channels"]:
-    """Resize a rectangle of an image; nothing outside of it is seen."""
+    """Resize a rectangle of an image to ``out``, reading no pixel outside the rectangle."""
 
     def weights(start, length, size, total):
         scale = length / size
@@ -160,7 +152,7 @@ def resized_crop(
         near *= (places >= start) & (places < start + length)
         return near / near.sum(axis=1, keepdims=True)
 
-    def settled(values):
+    def rounded(values):
         if image.dtype != jnp.uint8:
             return values
         return jnp.clip(jnp.floor(values + 0.5), 0.0, 255.0)
@@ -169,14 +161,14 @@ def resized_crop(
     exact = jax.lax.Precision.HIGHEST
     across, down = weights(left, wide, out[1], width), weights(top, tall, out[0], height)
     values = image.astype(jnp.float32)
-    values = settled(jnp.einsum("xw,hwc->hxc", across, values, precision=exact))
-    values = settled(jnp.einsum("yh,hxc->yxc", down, values, precision=exact))
+    values = rounded(jnp.einsum("xw,hwc->hxc", across, values, precision=exact))
+    values = rounded(jnp.einsum("yh,hxc->yxc", down, values, precision=exact))
     return values.astype(image.dtype)
 
 
 @dataclass(frozen=True)
 class Flip:
-    """Mirror left and right with probability one half (Krizhevsky et al. 2012, 4.1)."""
+    """Mirror left and right with probability 0.5 (Krizhevsky et al. 2012, section 4.1)."""
 
     def __call__(self, keys: Keys, images: Images) -> Images:
         mirrored = jax.vmap(jax.random.bernoulli)(keys)
@@ -185,21 +177,21 @@ class Flip:
 
 @dataclass(frozen=True)
 class Cutout:
-    """Blank one square whose centre is anywhere in the image (DeVries and Taylor 2017).
+    """Fill one square whose centre is anywhere in the image (DeVries and Taylor 2017).
 
     The square is clipped at the border, as in the paper.
 
     Attributes:
         size: side of the square in pixels.
-        fill: what is written into it, one value a channel on the scale 0 to 1. The paper cut from
-            normalised images and wrote zeros, which is the data set's mean.
+        fill: colour of the square, one value per channel on the scale 0 to 1. The paper writes
+            zeros into normalised images, which is the data set's mean.
     """
 
     size: int
     fill: tuple[float, ...]
 
     def __post_init__(self):
-        """Freeze what a config gives as a list."""
+        """Make a tuple of a list, as a config gives it."""
         object.__setattr__(self, "fill", tuple(self.fill))
 
     def __call__(self, keys: Keys, images: Images) -> Images:
@@ -216,14 +208,14 @@ class Cutout:
 
 @dataclass(frozen=True)
 class RandomErasing:
-    """Overwrite a rectangle that lies inside of the image (Zhong et al. 2017, arXiv:1708.04896).
+    """Overwrite a rectangle that lies inside the image (Zhong et al. 2017, arXiv:1708.04896).
 
     Attributes:
-        probability: share of the images, 0.5 in the paper.
+        probability: share of the images that are erased, 0.5 in the paper.
         scale: least and largest area as a share of the image, 0.02 to 0.4 in the paper.
-        ratio: least and largest height by width, 0.3 to 3.3 in the paper.
-        fill: a value a channel on the scale 0 to 1; if empty, each pixel is random, the paper's
-            best.
+        ratio: least and largest ratio of height to width, 0.3 to 3.3 in the paper.
+        fill: one value per channel on the scale 0 to 1; if empty, every pixel is random, which is
+            the best variant of the paper.
     """
 
     probability: float = 0.5
@@ -232,7 +224,7 @@ class RandomErasing:
     fill: tuple[float, ...] = ()
 
     def __post_init__(self):
-        """Freeze what a config gives as lists, and check the values."""
+        """Make tuples of lists, as a config gives them, and check the values."""
         for name in ("scale", "ratio", "fill"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not 0 <= self.probability <= 1 or not 0 < self.scale[0] <= self.scale[1] < 1:
@@ -246,8 +238,8 @@ class RandomErasing:
 
         def erase(key, image):
             chance, box_key, noise = jax.random.split(key, 3)
-            found, box = RandomResizedCrop(None, self.scale, self.ratio).box(box_key, height, width)
-            used = found & (jax.random.uniform(chance) < self.probability)
+            fits, box = RandomResizedCrop(None, self.scale, self.ratio).box(box_key, height, width)
+            used = fits & (jax.random.uniform(chance) < self.probability)
             inside = used & _rectangle(box, height, width)
             pixels = jax.random.randint(noise, image.shape, 0, 256).astype(image.dtype)
             fill = _fill(self.fill, images) if self.fill else pixels
@@ -257,7 +249,7 @@ class RandomErasing:
 
 
 def _rectangle(box: tuple[Array | int, ...], height: int, width: int) -> Array:
-    """Return which pixels of an image lie inside of a rectangle (top, left, height, width)."""
+    """Return a mask (height, width) of the pixels inside a box (top, left, height, width)."""
     top, left, tall, wide = box
     rows, columns = jnp.arange(height), jnp.arange(width)
     inside_rows = (rows >= top) & (rows < top + tall)
@@ -265,8 +257,8 @@ def _rectangle(box: tuple[Array | int, ...], height: int, width: int) -> Array:
     return inside_rows[:, None] & inside_columns[None, :]
 
 
-# Square roots of ImageNet's colour covariance's eigenvalues, and its eigenvectors as columns, of
-# pixels on the scale 0 to 1 (facebook/fb.resnet.torch, datasets/imagenet.lua).
+# Of the covariance of ImageNet's colours, for pixels on the scale 0 to 1: square roots of the
+# eigenvalues, and the eigenvectors as columns (facebook/fb.resnet.torch, datasets/imagenet.lua).
 EIGENVALUES = (0.2175, 0.0188, 0.0045)
 EIGENVECTORS = (
     (-0.5675, 0.7192, 0.4009),
@@ -277,17 +269,18 @@ EIGENVECTORS = (
 
 @dataclass(frozen=True)
 class Lighting:
-    """Shift all pixels along ImageNet's principal colours (Krizhevsky et al. 2012, 4.1).
+    """Shift all pixels along ImageNet's principal colours (Krizhevsky et al. 2012, section 4.1).
 
     Attributes:
-        std: of the shift, in standard deviations of each principal colour; 0.1 in the paper.
+        std: standard deviation of the shift, in standard deviations of each principal colour; 0.1
+            in the paper.
     """
 
     std: float = 0.1
 
     def __call__(self, keys: Keys, images: Images) -> Float[Array, "batch height width channels"]:
         if images.shape[-1] != 3:
-            raise UserError("Lighting shifts red, green and blue: the images have to have them.")
+            raise UserError("Lighting shifts red, green and blue: it needs images of 3 channels.")
 
         def shift(key):
             amounts = self.std * jax.random.normal(key, (3,)) * jnp.array(EIGENVALUES)
@@ -301,9 +294,10 @@ class Blur:
     """Smooth with a Gaussian of random width, as torchvision's GaussianBlur.
 
     Attributes:
-        kernel: taps, an odd number.
+        kernel: number of taps, odd.
         sigma: least and largest standard deviation in pixels.
-        probability: share of the images; 0.5 in SimCLR (Chen et al. 2020, appendix A).
+        probability: share of the images that are blurred; 0.5 in SimCLR (Chen et al. 2020,
+            appendix A).
     """
 
     kernel: int
@@ -311,7 +305,7 @@ class Blur:
     probability: float = 1.0
 
     def __post_init__(self):
-        """Freeze what a config gives as a list, and check the values."""
+        """Make a tuple of a list, as a config gives it, and check the values."""
         object.__setattr__(self, "sigma", tuple(self.sigma))
         if not self.kernel >= 1 or self.kernel % 2 == 0:
             raise UserError(f"Blur's kernel={self.kernel}: give an odd number of taps.")
@@ -331,7 +325,13 @@ class Blur:
 
 
 def blurred(images: Images, sigmas: Float[Array, " batch"], kernel: int) -> Images:
-    """Smooth each image with its own Gaussian of ``kernel`` taps, the border reflected."""
+    """Smooth each image with a Gaussian of its own width, reflecting the border.
+
+    Args:
+        images: uint8 (rounded on return) or float32.
+        sigmas: standard deviations in pixels.
+        kernel: number of taps, odd.
+    """
     reach = kernel // 2
     taps = jnp.exp(-0.5 * (jnp.arange(-reach, reach + 1)[None] / sigmas[:, None]) ** 2)
     taps /= taps.sum(axis=1, keepdims=True)
@@ -342,82 +342,3 @@ def blurred(images: Images, sigmas: Float[Array, " batch"], kernel: int) -> Imag
     down = jnp.stack([weights[i] * values[:, i : i + height] for i in range(kernel)]).sum(axis=0)
     across = jnp.stack([weights[i] * down[:, :, i : i + width] for i in range(kernel)]).sum(axis=0)
     return (jnp.round(across) if images.dtype == jnp.uint8 else across).astype(images.dtype)
-
-
-@dataclass(frozen=True)
-class Normalise:
-    """Scale to 0..1, subtract the data set's mean, divide by its standard deviation.
-
-    Attributes:
-        mean: one value a channel, on the scale 0 to 1.
-        std: likewise.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __post_init__(self):
-        """Freeze what a config gives as lists."""
-        object.__setattr__(self, "mean", tuple(self.mean))
-        object.__setattr__(self, "std", tuple(self.std))
-
-    def __call__(self, images: Images) -> Float[Array, "batch height width channels"]:
-        if images.shape[-1] != len(self.mean):
-            raise UserError(
-                f"data.mean has {len(self.mean)} values but the images have {images.shape[-1]} "
-                "channels; give one mean and one std a channel."
-            )
-        shape = (1, 1, 1, -1)
-        mean = jnp.asarray(self.mean, jnp.float32).reshape(shape) * 255.0
-        std = jnp.asarray(self.std, jnp.float32).reshape(shape) * 255.0
-        return (images.astype(jnp.float32) - mean) / std
-
-
-Targets = Int[Array, " batch"] | Float[Array, "batch classes"]
-
-
-def augment(
-    operations: Sequence[Operation | Mixing | OneOf],
-    key: Key[Array, ""],
-    rows: Int[Array, " batch"],
-    images: UInt8[Array, "batch height width channels"],
-    labels: Int[Array, " batch"],
-) -> tuple[Images, Targets]:
-    """Apply the operations in turn to a batch of stored images.
-
-    Args:
-        operations: what `conf/augment` lists.
-        key: the key of (seed, purpose, step).
-        rows: each example's row in the global batch; folded into its keys.
-        images: pixels as stored.
-        labels: the true classes.
-
-    Returns:
-        Images still on the scale 0 to 255, and the labels, or shares of the classes where
-        operations mix them.
-    """
-    targets: Targets = labels
-    for number, operation in enumerate(operations):
-        op_key = jax.random.fold_in(key, number)
-        if isinstance(operation, Mixing | OneOf):
-            if targets is labels:
-                targets = jax.nn.one_hot(labels, operation.classes)
-            images, targets = operation(op_key, rows, images, targets)
-            continue
-        keys = jax.vmap(lambda row, op_key=op_key: jax.random.fold_in(op_key, row))(rows)
-        images = operation(keys, images)
-    return images, targets
-
-
-def mixes(operations: Sequence[Operation | Mixing | OneOf]) -> bool:
-    """Return whether the operations mix examples, and with them labels."""
-    return any(isinstance(operation, Mixing | OneOf) for operation in operations)
-
-
-def left_out_on_grey(operations: Sequence[Operation | Mixing | OneOf]) -> list[str]:
-    """Return in words what policies leave out where images have no colour."""
-    return [
-        f"{type(operation).__name__} without {', '.join(operation.lost_on_grey())}"
-        for operation in operations
-        if isinstance(operation, Policy) and operation.lost_on_grey()
-    ]

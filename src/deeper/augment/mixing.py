@@ -1,8 +1,8 @@
-"""Mixup and CutMix: two examples become one, and so do their labels.
+"""Mixup and CutMix, which mix pairs of examples and their labels.
 
-An example's partner is its neighbour in the batch: rows 0 and 1, 2 and 3, and so on. The order of a
-training batch is random, so the neighbour is as good as any other; and since neighbours lie on the
-same device, the number of devices changes nothing.
+The partner of an example is its neighbour in the batch: rows 0 and 1, 2 and 3, and so on. The order
+of a training batch is random, so the choice of neighbours is random, too; and since neighbours are
+on the same device, results do not depend on the number of devices.
 """
 
 from abc import ABC, abstractmethod
@@ -22,20 +22,20 @@ Rows = Int[Array, " batch"]
 
 
 def neighbours(leaf: Num[Array, "batch ..."]) -> Num[Array, "batch ..."]:
-    """Return each row's partner: rows 0 and 1 change places, 2 and 3, ..."""
+    """Swap rows 0 and 1, 2 and 3, and so on, so that each row holds its partner."""
     pairs = leaf.reshape(-1, 2, *leaf.shape[1:])
     return pairs[:, ::-1].reshape(leaf.shape)
 
 
 @dataclass(frozen=True)
 class Mixing(ABC):
-    """What both have in common.
+    """Common part of Mixup and CutMix.
 
     Attributes:
-        alpha: the share of the example itself is drawn from Beta(alpha, alpha).
-        probability: share of the batches, or examples, that are mixed.
-        per_example: draw for each example; otherwise once for the whole batch, as in the papers.
-        classes: of the data set, for the mixed labels.
+        alpha: the weight of the example itself is drawn from Beta(alpha, alpha).
+        probability: share of the batches, or of the examples, that are mixed.
+        per_example: draw for each example; otherwise once per batch, as in the papers.
+        classes: number of classes, for the mixed labels.
     """
 
     alpha: float
@@ -54,10 +54,10 @@ class Mixing(ABC):
     def __call__(
         self, key: OneKey, rows: Rows, images: Images, targets: Targets
     ) -> tuple[Images, Targets]:
-        """Mix each image with its neighbour's.
+        """Mix each example with its neighbour.
 
         Args:
-            key: of (seed, purpose, step, operation).
+            key: key of (seed, purpose, step, operation).
             rows: each example's row in the global batch.
             images: on the scale 0 to 255.
             targets: shares of the classes.
@@ -67,22 +67,22 @@ class Mixing(ABC):
         """
         images = images.astype(jnp.float32)
         keys = _keys(key, rows, self.per_example)
-        mixed, own = jax.vmap(self._mix)(keys, images, neighbours(images))
-        own = own[:, None]
-        return mixed, own * targets + (1.0 - own) * neighbours(targets)
+        mixed, weights = jax.vmap(self._mix)(keys, images, neighbours(images))
+        weights = weights[:, None]
+        return mixed, weights * targets + (1.0 - weights) * neighbours(targets)
 
-    def _share(self, key: OneKey) -> Float[Array, ""]:
+    def _draw_weight(self, key: OneKey) -> Float[Array, ""]:
         chance, size = jax.random.split(key)
         used = jax.random.uniform(chance) < self.probability
         return jnp.where(used, jax.random.beta(size, self.alpha, self.alpha), 1.0)
 
     @abstractmethod
     def _mix(self, key: OneKey, image: Array, other: Array) -> tuple[Array, Float[Array, ""]]:
-        """Return the mixed image, and the share of the example itself."""
+        """Return the mixed image, and the weight of the example itself."""
 
 
 def _keys(key: OneKey, rows: Rows, per_example: bool) -> Key[Array, " batch"]:
-    """Return a key an example: its own, or the same for all of the batch."""
+    """Return one key per example: a different one each, or the same for the whole batch."""
     numbers = rows + 1 if per_example else jnp.zeros_like(rows)
     return jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
 
@@ -91,29 +91,30 @@ class Mixup(Mixing):
     """A weighted mean of two images (Zhang et al. 2017, arXiv:1710.09412)."""
 
     def _mix(self, key: OneKey, image: Array, other: Array) -> tuple[Array, Float[Array, ""]]:
-        own = self._share(key)
-        return own * image + (1.0 - own) * other, own
+        weight = self._draw_weight(key)
+        return weight * image + (1.0 - weight) * other, weight
 
 
 class CutMix(Mixing):
-    """A rectangle of one image in the other (Yun et al. 2019, arXiv:1905.04899).
+    """A rectangle of one image pasted into the other (Yun et al. 2019, arXiv:1905.04899).
 
-    Its centre is anywhere; it is clipped at the border, and the labels' shares are its area's.
+    The centre of the rectangle is anywhere in the image. It is clipped at the border, and the
+    labels are weighted by the area that is left.
     """
 
     def _mix(self, key: OneKey, image: Array, other: Array) -> tuple[Array, Float[Array, ""]]:
         height, width, _ = image.shape
         share, down, right = jax.random.split(key, 3)
-        side = jnp.sqrt(1.0 - self._share(share))
+        side = jnp.sqrt(1.0 - self._draw_weight(share))
         rows = _covered(jax.random.randint(down, (), 0, height), side, height)
         columns = _covered(jax.random.randint(right, (), 0, width), side, width)
         inside = rows[:, None] & columns[None]
-        own = 1.0 - inside.sum() / (height * width)
-        return jnp.where(inside[..., None], other, image), own
+        weight = 1.0 - inside.sum() / (height * width)
+        return jnp.where(inside[..., None], other, image), weight
 
 
 def _covered(centre: Array, side: Array, size: int) -> Array:
-    """Return which of ``size`` places a stretch of a share of them covers."""
+    """Return a mask (size,) of an interval about ``centre`` whose length is ``side`` x ``size``."""
     half = (side * size).astype(jnp.int32) // 2
     places = jnp.arange(size)
     return (places >= centre - half) & (places < centre + half)
@@ -121,13 +122,13 @@ def _covered(centre: Array, side: Array, size: int) -> Array:
 
 @dataclass(frozen=True)
 class OneOf:
-    """Either of two ways to mix.
+    """One of two ways to mix, chosen at random.
 
     Attributes:
-        first: used otherwise.
-        second: used with the probability.
+        first: used with probability 1 - ``probability``.
+        second: used with probability ``probability``.
         probability: of the second.
-        per_example: choose for each example; otherwise once for the whole batch.
+        per_example: choose for each example; otherwise once per batch.
     """
 
     first: Any
@@ -148,12 +149,12 @@ class OneOf:
     def __call__(
         self, key: OneKey, rows: Rows, images: Images, targets: Targets
     ) -> tuple[Images, Targets]:
-        """Mix each image with its neighbour's, see `Mixing.__call__`."""
-        choice, one, two = jax.random.split(key, 3)
+        """Mix each example with its neighbour; see `Mixing.__call__`."""
+        choice, first_key, second_key = jax.random.split(key, 3)
         keys = _keys(choice, rows, self.per_example)
         second = jax.vmap(jax.random.uniform)(keys) < self.probability
-        first_images, first_targets = self.first(one, rows, images, targets)
-        second_images, second_targets = self.second(two, rows, images, targets)
+        first_images, first_targets = self.first(first_key, rows, images, targets)
+        second_images, second_targets = self.second(second_key, rows, images, targets)
         return (
             jnp.where(second[:, None, None, None], second_images, first_images),
             jnp.where(second[:, None], second_targets, first_targets),

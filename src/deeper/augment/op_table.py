@@ -1,6 +1,6 @@
-"""The operations that policies draw from, and what their strengths mean."""
+"""The operations that policies draw from, the unit of each strength, and its limits."""
 
-# name -> what its strength means
+# Operation -> meaning and unit of its strength. An operation's number is its place in `KINDS`.
 STRENGTHS = {
     "identity": "none",
     "shear_x": "pixels a row moves for each row above it, times -1",
@@ -24,9 +24,9 @@ STRENGTHS = {
 }
 KINDS = tuple(STRENGTHS)
 GEOMETRIC = KINDS[1:7]
-WHOLE_ROWS = ("shear_x", "translate_x", "translate_y")  # move rows as they are
-COLOUR = ("saturation", "hue", "greyscale")  # no effect on a grey image
-# name -> lowest and highest strength that means anything
+WHOLE_ROWS = ("shear_x", "translate_x", "translate_y")  # shift rows without changing them
+COLOUR = ("saturation", "hue", "greyscale")  # without effect on a grey image
+# Operation -> lowest and highest strength allowed.
 LIMITS = {
     "shear_x": (-10.0, 10.0),
     "shear_y": (-10.0, 10.0),

@@ -1,4 +1,4 @@
-"""Geometric operations on one image, with Pillow's coordinates and rounding."""
+"""Geometric (affine) operations on one packed image, with Pillow's coordinates and rounding."""
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +9,22 @@ from jaxtyping import Array, Int
 from deeper.augment.op_table import KINDS
 from deeper.augment.packed_pixels import Scalar, Words, join, split
 
-FIXED = 16  # bits behind the point of Pillow's coordinates
+FIXED = 16  # fractional bits of Pillow's fixed-point coordinates
 
 
 def warp(
     kind: Array, strength: Scalar, words: Words, *, channels: int, fill: int, bilinear: bool
 ) -> Words:
-    """Fetch each pixel from where the inverse of the operation's affine map has it."""
+    """Apply a geometric operation: read each output pixel at its place under the inverse map.
+
+    Args:
+        kind: number of the operation in `op_table.KINDS`.
+        strength: in the unit of `op_table.STRENGTHS`.
+        words: packed image.
+        channels: number of channels.
+        fill: packed colour of pixels from outside the image.
+        bilinear: interpolate; otherwise take the nearest pixel.
+    """
     height, width = words.shape
     a, b, c, d, e, f = _inverse(kind, strength, height, width)
     y, x = jnp.arange(height)[:, None], jnp.arange(width)[None]
@@ -25,8 +34,8 @@ def warp(
         row = (_fixed(f + 0.5 * d + 0.5 * e) + x * _fixed(d) + y * _fixed(e)) >> FIXED
         inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
         place = jnp.where(inside, row * width + column, 0)
-        found = words.reshape(-1).at[place].get(mode="promise_in_bounds")
-        return jnp.where(inside, found, jnp.uint32(fill))
+        pixels = words.reshape(-1).at[place].get(mode="promise_in_bounds")
+        return jnp.where(inside, pixels, jnp.uint32(fill))
 
     column = a * (x + 0.5) + b * (y + 0.5) + c
     row = d * (x + 0.5) + e * (y + 0.5) + f
@@ -38,8 +47,8 @@ def warp(
     def corner(down, right):
         rows, columns = jnp.clip(top + down, 0, height - 1), jnp.clip(left + right, 0, width - 1)
         place = jnp.where(inside, rows * width + columns, 0)
-        found = words.reshape(-1).at[place].get(mode="promise_in_bounds")
-        return [value.astype(jnp.float32) for value in split(found, channels)]
+        pixels = words.reshape(-1).at[place].get(mode="promise_in_bounds")
+        return [value.astype(jnp.float32) for value in split(pixels, channels)]
 
     corners = [corner(down, right) for down in (0, 1) for right in (0, 1)]
     mixed = []
@@ -54,11 +63,10 @@ def _fixed(value: Scalar) -> Int[Array, ""]:
 
 
 def _inverse(kind: Array, strength: Scalar, height: int, width: int) -> tuple[Scalar, ...]:
-    """Return the map from places in the result to places in the image.
+    """Return the coefficients (a, b, c, d, e, f) of the inverse affine map.
 
-    Of a place (x, y) in the result it gives (a x + b y + c, d x + e y + f). Shears keep the
-    upper left corner in place, as the policies' first code has it (Cubuk et al. 2018); rotation and
-    scale keep the centre.
+    The output pixel at (x, y) is read at (a x + b y + c, d x + e y + f). Shears keep the upper left
+    corner in place, as the code of Cubuk et al. 2018 does; rotation and scale keep the centre.
     """
 
     def where(name, value, otherwise):
@@ -70,18 +78,18 @@ def _inverse(kind: Array, strength: Scalar, height: int, width: int) -> tuple[Sc
     a = where("rotate", cos, shrink)
     b = where("rotate", -sin, where("shear_x", strength, 0.0))
     d = where("rotate", sin, where("shear_y", strength, 0.0))
-    # What the centre is moved by; nothing for shears, whose fixed point is the corner.
+    # Rotation and scale are about the centre; shears are about the upper left corner.
     about_centre = (kind == KINDS.index("rotate")) | (kind == KINDS.index("scale"))
     cx = jnp.where(about_centre, width / 2, 0.0)
     cy = jnp.where(about_centre, height / 2, 0.0)
-    whole = jnp.trunc(strength)
-    c = cx - a * cx - b * cy - where("translate_x", whole, 0.0)
-    f = cy - d * cx - a * cy - where("translate_y", whole, 0.0)
+    pixels = jnp.trunc(strength)
+    c = cx - a * cx - b * cy - where("translate_x", pixels, 0.0)
+    f = cy - d * cx - a * cy - where("translate_y", pixels, 0.0)
     return a, b, c, d, a, f
 
 
 def shift_rows(kind: Array, strength: Scalar, words: Words, *, fill: int) -> Words:
-    """Do what `warp` does where rows stay whole: they are copied, not fetched pixel by pixel."""
+    """Apply an operation of `op_table.WHOLE_ROWS` as `warp` does, by copying whole rows."""
     height, width = words.shape
     a, b, c, _, _, f = _inverse(kind, strength, height, width)
     rows = jnp.arange(height)

@@ -1,16 +1,16 @@
-"""The operations of augmentation policies on one image, with Pillow's arithmetic.
+"""The operations of augmentation policies, with Pillow's arithmetic.
 
-The policies' papers and torchvision work with Pillow, so its integer arithmetic, rounding and fill
-are the reference; `tests/augment/test_image.py` holds every operation against it.
+The papers of the policies and torchvision use Pillow, so its integer arithmetic, rounding and fill
+are the reference; `tests/augment/test_pillow_ops.py` compares every operation with it.
 
-`transform` is the one way in. It takes a batch with operations and strengths for each image, and
-differs by platform in form alone:
+The entry point is `transform`. It takes a batch, with operations and strengths for each image. The
+result is the same on every platform, but it is computed in two ways:
 
-- On a CPU it goes through the images one by one and branches, so that each costs what its own
+- On a CPU, a loop over the images branches by operation, so that each image costs what its own
   operations cost and stays in the cache between them.
-- Elsewhere it is batched: a branch under ``vmap`` computes every operation for every image. What
-  that would make dear is kept to one of a kind: one gather for all geometric operations, one
-  histogram and look-up for equalisation, one 3x3 stencil; the rest is pointwise and fuses.
+- Elsewhere, images are batched. Under ``vmap`` every branch runs for every image, so expensive work
+  is shared: one gather for all geometric operations, one histogram and look-up for equalisation,
+  one 3x3 stencil. The rest is pointwise and fuses.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ from deeper.augment.op_table import COLOUR, GEOMETRIC, KINDS, WHOLE_ROWS
 from deeper.augment.packed_pixels import Channels, Scalar, Words, join, pack, split, unpack
 from deeper.augment.pillow_affine import shift_rows, warp
 
-HISTOGRAMS = 4  # counted in turn: a count that was just raised takes a while to be raised again
+HISTOGRAMS = 4  # partial histograms, used in turn: updating a counter again has to wait for memory
 
 
 def transform(
@@ -38,14 +38,15 @@ def transform(
     fill: Sequence[int] = (),
     bilinear: bool = False,
 ) -> UInt8[Array, "batch height width channels"]:
-    """Apply to each image its own operations, one after the other.
+    """Apply to each image its own sequence of operations.
 
     Args:
-        kinds: numbers in `KINDS`.
-        strengths: as `STRENGTHS` has them.
-        images: of 1 to 4 channels.
-        fill: what geometric operations bring in, a value a channel; black by default.
-        bilinear: interpolate in geometric operations; the nearest pixel otherwise.
+        kinds: numbers of the operations in `op_table.KINDS`.
+        strengths: in the units of `op_table.STRENGTHS`.
+        images: with 1 to 4 channels.
+        fill: colour that geometric operations bring in, one value (0 to 255) per channel; black by
+            default.
+        bilinear: interpolate in geometric operations; otherwise take the nearest pixel.
     """
     channels = images.shape[-1]
     branches = _branches(channels, _packed_fill(fill, channels), bilinear)
@@ -55,25 +56,27 @@ def transform(
         kinds,
         strengths,
         pack(images),
-        cpu=partial(_in_turn, branches),
+        cpu=partial(_one_by_one, branches),
         default=partial(_batched, branches),
     )
     return unpack(words, channels)
 
 
 def _batched(branches: "list[Branch]", chosen: Array, kinds: Array, strengths: Array, words: Array):
-    """Side by side: each operation for all images, of which each keeps its own."""
+    """Apply the operations under ``vmap``: every branch runs for every image."""
 
-    def one(chosen, kinds, strengths, words):
+    def transform_image(chosen, kinds, strengths, words):
         for layer in range(len(chosen)):
             words = lax.switch(chosen[layer], branches, kinds[layer], strengths[layer], words)
         return words
 
-    return jax.vmap(one)(chosen, kinds, strengths, words)
+    return jax.vmap(transform_image)(chosen, kinds, strengths, words)
 
 
-def _in_turn(branches: "list[Branch]", chosen: Array, kinds: Array, strengths: Array, words: Array):
-    """One after the other, each by its own branch, in place."""
+def _one_by_one(
+    branches: "list[Branch]", chosen: Array, kinds: Array, strengths: Array, words: Array
+):
+    """Apply the operations in a loop over the images, in place: one branch runs for each image."""
 
     def in_place(branch):
         def change(i, kind, strength, words):
@@ -97,7 +100,7 @@ def _packed_fill(fill: Sequence[int], channels: int) -> int:
 
 
 def _luma(channels: Channels) -> Int[Array, "height width"]:
-    """Return the grey value of each pixel (Pillow's ITU-R 601-2 in 16-bit fixed point)."""
+    """Return the luma of each pixel (ITU-R 601-2 in 16-bit fixed point, as in Pillow)."""
     if len(channels) < 3:
         return channels[0]
     red, green, blue = channels[:3]
@@ -105,7 +108,7 @@ def _luma(channels: Channels) -> Int[Array, "height width"]:
 
 
 def _blend(base: Array | int, channel: Array, factor: Scalar) -> Array:
-    """Go from the base towards the channel, or beyond; fractions are cut off, as Pillow does."""
+    """Interpolate, or extrapolate, from the base to the channel; truncate, as Pillow does."""
     base = jnp.asarray(base, jnp.float32)
     mixed = base + factor * (channel.astype(jnp.float32) - base)
     return jnp.clip(mixed, 0.0, 255.0).astype(jnp.int32)
@@ -195,11 +198,12 @@ def _invert(channels: Channels, strength: Scalar) -> Channels:
 
 def _autocontrast(channels: Channels, strength: Scalar) -> Channels:
     def stretch(channel):
-        # By columns first: XLA:CPU runs that along the rows, and fuses it away without a barrier.
+        # Reduce over rows first, which XLA:CPU vectorises along a row; without the barrier it
+        # would fuse both reductions.
         lows, highs = lax.optimization_barrier((channel.min(axis=0), channel.max(axis=0)))
         low, high = lows.min(), highs.max()
         span = jnp.maximum(high - low, 1)
-        # In float32 the products are exact; the half keeps a quotient from falling short.
+        # The products are exact in float32; adding 0.5 keeps the quotient from being one too low.
         wide = ((channel - low) * 255).astype(jnp.float32) + 0.5
         stretched = (wide * (1.0 / span.astype(jnp.float32))).astype(jnp.int32)
         return jnp.where(high > low, stretched, channel)
@@ -208,14 +212,14 @@ def _autocontrast(channels: Channels, strength: Scalar) -> Channels:
 
 
 def _equalize(kind: Array, strength: Scalar, words: Words, *, channels: int) -> Words:
-    """Spread each channel's values evenly, after Pillow's look-up table of its histogram."""
+    """Equalise the histogram of each channel, by the look-up table that Pillow uses."""
 
     def table_of(number, channel):
         size, places = channel.size, channel.reshape(-1)
         places += 256 * (jnp.arange(size) % HISTOGRAMS)
-        several = jnp.zeros(HISTOGRAMS * 256, jnp.int32)
-        several = several.at[places].add(1, mode="promise_in_bounds")
-        counts = several.reshape(HISTOGRAMS, 256).sum(axis=0)
+        partial_counts = jnp.zeros(HISTOGRAMS * 256, jnp.int32)
+        partial_counts = partial_counts.at[places].add(1, mode="promise_in_bounds")
+        counts = partial_counts.reshape(HISTOGRAMS, 256).sum(axis=0)
         below = jnp.cumsum(counts) - counts
         brightest = counts[jnp.where(counts > 0, jnp.arange(256), 0).max()]
         step = (size - brightest) // 255
@@ -223,17 +227,17 @@ def _equalize(kind: Array, strength: Scalar, words: Words, *, channels: int) -> 
         return jnp.where(step > 0, table, jnp.arange(256)).astype(jnp.uint32) << (8 * number)
 
     bands = split(words, channels)
-    # Without the barrier the tables are worked out anew for every pixel.
+    # Without the barrier XLA computes the tables again for every pixel.
     tables = lax.optimization_barrier([table_of(*numbered) for numbered in enumerate(bands)])
-    found = [
+    equalised = [
         table.at[channel].get(mode="promise_in_bounds")
         for table, channel in zip(tables, bands, strict=True)
     ]
-    return reduce(jnp.bitwise_or, found)
+    return reduce(jnp.bitwise_or, equalised)
 
 
 def _hue(channels: Channels, shift: Scalar) -> Channels:
-    """Turn the hue, by way of Pillow's 8-bit hue, saturation and value."""
+    """Rotate the hue by a share of the colour circle, in Pillow's 8-bit HSV."""
     red, green, blue = channels[:3]
     high = jnp.maximum(jnp.maximum(red, green), blue)
     low = jnp.minimum(jnp.minimum(red, green), blue)
@@ -241,8 +245,8 @@ def _hue(channels: Channels, shift: Scalar) -> Channels:
     r, g, b = ((high - channel) / jnp.maximum(span, 1.0) for channel in (red, green, blue))
     sixths = jnp.where(high == red, b - g, jnp.where(high == green, r - b + 2.0, g - r + 4.0))
     turn = jnp.where(sixths < 0.0, sixths / 6.0 + 1.0, sixths / 6.0)
-    hue = jnp.where(span > 0.0, _whole_255ths(turn), 0)
-    saturation = _whole_255ths(span / jnp.maximum(high, 1))
+    hue = jnp.where(span > 0.0, _floor_255(turn), 0)
+    saturation = _floor_255(span / jnp.maximum(high, 1))
 
     hue = (hue + (shift * 255.0).astype(jnp.int32)) & 255
     position = hue * 6.0 / 255.0
@@ -258,20 +262,20 @@ def _hue(channels: Channels, shift: Scalar) -> Channels:
     return [lax.select_n(sector, *order) for order in orders] + channels[3:]
 
 
-def _whole_255ths(x: Array) -> Int[Array, "height width"]:
-    """Return the whole part of 255 x, which Pillow takes in float64, for float32 numbers."""
+def _floor_255(x: Array) -> Int[Array, "height width"]:
+    """Return floor(255 x) of float32 numbers, exactly as float64, which Pillow uses, gives it."""
     bits = lax.bitcast_convert_type(x, jnp.uint32)
     first = lax.bitcast_convert_type(bits & np.uint32(0xFFFFF000), jnp.float32)
     # Both products are exact: twelve bits times eight.
     most, rest = first * 255.0, (x - first) * 255.0
-    whole = jnp.floor(most)
-    return (whole + jnp.floor(most - whole + rest)).astype(jnp.int32)
+    floor = jnp.floor(most)
+    return (floor + jnp.floor(most - floor + rest)).astype(jnp.int32)
 
 
 def _sharpness(kind: Array, factor: Scalar, words: Words, *, channels: int) -> Words:
-    """Blend with the image smoothed by (1 1 1, 1 5 1, 1 1 1) / 13; the border stays."""
+    """Blend with the image smoothed by (1 1 1, 1 5 1, 1 1 1) / 13; the border is not changed."""
 
-    def weighted(two):  # two channels at once, 16 bits each: their sums stay below 13 x 256
+    def weighted(two):  # two channels in one word, 16 bits each: sums stay below 13 x 256
         rows = two[:-2] + two[1:-1] + two[2:]
         return rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * two[1:-1, 1:-1]
 
@@ -280,5 +284,5 @@ def _sharpness(kind: Array, factor: Scalar, words: Words, *, channels: int) -> W
     smooth = [((2 * total + 13) // 26).astype(jnp.int32) for total in sums[:channels]]
     inner = split(words[1:-1, 1:-1], channels)
     sharp = [_blend(s, c, factor) for s, c in zip(smooth, inner, strict=True)]
-    # Without the barrier XLA:CPU works the inner part out a pixel at a time, as it writes it.
+    # Without the barrier XLA:CPU computes the inner part pixel by pixel while it writes it.
     return words.at[1:-1, 1:-1].set(lax.optimization_barrier(join(sharp)))

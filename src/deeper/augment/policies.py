@@ -1,8 +1,8 @@
-"""Policies: which operations an image goes through, drawn for each image by itself.
+"""Augmentation policies, which draw a sequence of operations for each image.
 
 Ranges, signs and defaults are torchvision's (`torchvision.transforms.autoaugment`, version 0.29),
-which follow the papers named below; `tests/augment/test_policies.py` holds the tables against it.
-A policy draws operations and strengths; `image.transform` applies them.
+which follow the papers named below; `tests/augment/test_policies.py` compares the tables with it.
+A policy draws operations and strengths; `pillow_ops.transform` applies them.
 """
 
 from abc import ABC, abstractmethod
@@ -35,8 +35,9 @@ class Space(NamedTuple):
     """Operations to draw from.
 
     Attributes:
-        kinds: their numbers in `KINDS`.
-        strengths: for each operation, bin and sign (minus, plus); alike where there is no sign.
+        kinds: numbers of the operations in `op_table.KINDS`.
+        strengths: for each operation, bin and sign (minus, plus); both signs have the same strength
+            where an operation has no sign.
     """
 
     kinds: Int[np.ndarray, " operations"]
@@ -44,11 +45,11 @@ class Space(NamedTuple):
 
 
 def space(bins: int, signed: Mapping[str, float], unsigned: Mapping[str, np.ndarray]) -> Space:
-    """Return the space of some operations.
+    """Return a space of operations.
 
     Args:
         bins: number of magnitudes.
-        signed: operation -> largest magnitude; the bins go up to it from 0, with either sign.
+        signed: operation -> largest magnitude; bins are evenly spaced from 0, with either sign.
         unsigned: operation -> its strength in each bin.
     """
     names, rows = [], []
@@ -91,18 +92,18 @@ def _bits_lost(bins: int, most: int) -> np.ndarray:
     return np.round(np.arange(bins) / ((bins - 1) / most))
 
 
-def _without(whole: Space, names: Sequence[str]) -> Space:
-    keep = ~np.isin(whole.kinds, [KINDS.index(name) for name in names])
-    return Space(whole.kinds[keep], whole.strengths[keep])
+def _without(operations: Space, names: Sequence[str]) -> Space:
+    keep = ~np.isin(operations.kinds, [KINDS.index(name) for name in names])
+    return Space(operations.kinds[keep], operations.strengths[keep])
 
 
-def _for_channels(whole: Space, images: Images, on_grey: OnGrey, name: str) -> Space:
-    """Leave out operations on colour where there is none, or refuse."""
+def _for_channels(operations: Space, images: Images, on_grey: OnGrey, name: str) -> Space:
+    """Leave out operations on colour for grey images, or raise a UserError if told to refuse."""
     if images.shape[-1] >= 3:
-        return whole
-    lost = [KINDS[kind] for kind in whole.kinds if KINDS[kind] in COLOUR]
+        return operations
+    lost = [KINDS[kind] for kind in operations.kinds if KINDS[kind] in COLOUR]
     check_grey(lost, on_grey, name)
-    return _without(whole, lost)
+    return _without(operations, lost)
 
 
 @dataclass(frozen=True)
@@ -111,25 +112,25 @@ class Drawn(Policy, ABC):
 
     @abstractmethod
     def space_of(self, height: int, width: int) -> Space:
-        """Return the operations to draw from, for images of a size."""
+        """Return the operations to draw from, for images of this size in pixels."""
 
     def lost_on_grey(self) -> tuple[str, ...]:
-        """Return the operations that mean nothing on grey images."""
+        """Return the operations that have no effect on grey images."""
         return tuple(KINDS[k] for k in self.space_of(32, 32).kinds if KINDS[k] in COLOUR)
 
     def _choices(self, images: Images) -> Space:
-        whole = self.space_of(*images.shape[1:3])
-        return _for_channels(whole, images, self.on_grey, type(self).__name__)
+        operations = self.space_of(*images.shape[1:3])
+        return _for_channels(operations, images, self.on_grey, type(self).__name__)
 
 
 @dataclass(frozen=True)
 class RandAugment(Drawn):
-    """So many operations in a row, all at one magnitude (Cubuk et al. 2019, arXiv:1909.13719).
+    """N operations in a row, all at magnitude M (Cubuk et al. 2019, arXiv:1909.13719).
 
     Attributes:
-        layers: operations an image, N in the paper.
+        layers: operations per image, N in the paper.
         magnitude: bin of the magnitude, M in the paper, from 0.
-        bins: magnitudes in all. torchvision has 31; the paper's scale of 10 is bins=11.
+        bins: number of magnitudes. torchvision has 31; the paper's scale of 0 to 10 is bins=11.
     """
 
     layers: int = 2
@@ -170,7 +171,7 @@ class TrivialAugment(Drawn):
     """One operation at any magnitude of a wide range (Müller and Hutter 2021, arXiv:2103.10158).
 
     Attributes:
-        bins: magnitudes in all.
+        bins: number of magnitudes.
     """
 
     bins: int = 31
@@ -215,7 +216,7 @@ class AutoAugment(Drawn):
     """One of 25 learnt pairs of operations (Cubuk et al. 2018, arXiv:1805.09501).
 
     Attributes:
-        policy: imagenet, cifar10 or svhn: the data set that it was learnt on.
+        policy: the data set that the policy was learnt on: imagenet, cifar10 or svhn.
     """
 
     policy: str = "imagenet"
@@ -230,15 +231,15 @@ class AutoAugment(Drawn):
         return _common(10, height, width)
 
     def lost_on_grey(self) -> tuple[str, ...]:
-        """Return the policy's operations that mean nothing on grey images."""
+        """Return the operations of the policy that have no effect on grey images."""
         used = {step.kind for pair in POLICIES[self.policy] for step in pair}
         return tuple(name for name in COLOUR if name in used)
 
     def __call__(self, keys: Keys, images: Images) -> Images:
-        if images.shape[-1] < 3:  # there they do nothing, and their place in the pair stays empty
+        if images.shape[-1] < 3:  # operations on colour stay in their pairs, without effect
             check_grey(self.lost_on_grey(), self.on_grey, "AutoAugment")
-        whole = self.space_of(*images.shape[1:3])
-        row_of = {KINDS[kind]: row for row, kind in enumerate(whole.kinds)}
+        operations = self.space_of(*images.shape[1:3])
+        row_of = {KINDS[kind]: row for row, kind in enumerate(operations.kinds)}
         pairs = POLICIES[self.policy]
         rows = jnp.array([[row_of[step.kind] for step in pair] for pair in pairs])
         shares = jnp.array([[step.probability for step in pair] for pair in pairs])
@@ -250,8 +251,8 @@ class AutoAugment(Drawn):
             pair = jax.random.randint(which, (), 0, len(pairs))
             used = jax.random.uniform(chance, (2,)) < shares[pair]
             sign = jax.random.randint(sign, (2,), 0, 2)
-            kinds = jnp.asarray(whole.kinds)[rows[pair]]
-            strengths = jnp.asarray(whole.strengths)[rows[pair], magnitudes[pair], sign]
+            kinds = jnp.asarray(operations.kinds)[rows[pair]]
+            strengths = jnp.asarray(operations.strengths)[rows[pair], magnitudes[pair], sign]
             return jnp.where(used, kinds, identity), strengths
 
         return self._apply(jax.vmap(draw)(keys), images)
@@ -259,15 +260,15 @@ class AutoAugment(Drawn):
 
 @dataclass(frozen=True)
 class AugMix(Drawn):
-    """The image mixed with several chains of operations on it (Hendrycks et al. 2019, 1912.02781).
+    """A mixture of the image and of chains of operations on it (Hendrycks et al. 2019, 1912.02781).
 
     Attributes:
-        severity: magnitudes are drawn from the lowest so many of 10 bins.
-        width: chains.
-        depth: operations a chain; 1 to 3 at random where it is None.
-        alpha: of the Dirichlet and Beta distributions of the weights.
-        all_operations: also brightness, contrast, saturation and sharpness, which the paper leaves
-            out since its test of robustness has them.
+        severity: magnitudes are drawn from the lowest ``severity`` of 10 bins.
+        width: number of chains.
+        depth: operations per chain; None draws 1 to 3.
+        alpha: parameter of the Dirichlet and Beta distributions of the weights.
+        all_operations: include brightness, contrast, saturation and sharpness, which the paper
+            leaves out because its robustness benchmark contains them.
     """
 
     interpolation: Interpolation = field(default="bilinear", kw_only=True)
@@ -290,7 +291,7 @@ class AugMix(Drawn):
             raise UserError("AugMix's width and depth are at least 1, its alpha is above 0.")
 
     def space_of(self, height: int, width: int) -> Space:
-        """Return the paper's ranges of 10 bins, of which `severity` are used."""
+        """Return the paper's ranges of 10 bins, of which ``severity`` are used."""
         none = np.zeros(10)
         return space(
             10,
@@ -321,8 +322,8 @@ class AugMix(Drawn):
             operation = jax.random.randint(which, shape, 0, len(kinds))
             magnitude = jax.random.randint(size, shape, 0, self.severity)
             sign = jax.random.randint(sign, shape, 0, 2)
-            drawn = jax.random.randint(length, (self.width, 1), 1, depth + 1)
-            lengths = drawn if self.depth is None else jnp.full_like(drawn, depth)
+            lengths = jax.random.randint(length, (self.width, 1), 1, depth + 1)
+            lengths = lengths if self.depth is None else jnp.full_like(lengths, depth)
             chosen = jnp.where(
                 jnp.arange(depth)[None] < lengths, jnp.asarray(kinds)[operation], identity
             )
@@ -332,8 +333,8 @@ class AugMix(Drawn):
             return chosen, strength, weights * augmented, 1.0 - augmented
 
         chosen, strength, weights, kept = jax.vmap(draw)(keys)
-        many = jnp.repeat(images, self.width, axis=0)
-        chains = self._apply((chosen.reshape(-1, depth), strength.reshape(-1, depth)), many)
+        copies = jnp.repeat(images, self.width, axis=0)
+        chains = self._apply((chosen.reshape(-1, depth), strength.reshape(-1, depth)), copies)
         chains = chains.reshape(len(images), self.width, *images.shape[1:])
         mixed = jnp.einsum("bw,bwhyc->bhyc", weights, chains.astype(jnp.float32))
         mixed += kept[:, None, None, None] * images

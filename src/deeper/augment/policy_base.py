@@ -1,4 +1,4 @@
-"""What policies have in common, and the plainest: one named operation, and colour jitter."""
+"""The base of policies, and the two simplest: one named operation, and colour jitter."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,14 +20,16 @@ OnGrey = Literal["drop", "refuse"]
 
 
 def check_grey(lost: Sequence[str], on_grey: OnGrey, name: str) -> None:
+    """Raise a UserError if operations have no effect on grey images and ``on_grey`` is refuse."""
     if lost and on_grey == "refuse":
         raise UserError(
             f"{name} has {', '.join(lost)}, which mean nothing on grey images: set on_grey=drop to "
-            "leave them out, or take another augmentation."
+            "leave them out, or choose another augmentation."
         )
 
 
 def check_choice(what: str, value: Any, choices: Sequence[str]) -> None:
+    """Raise a UserError if a value is none of the choices."""
     if value not in choices:
         raise UserError(f"{what}={value} is unknown; choose {' or '.join(choices)}.")
 
@@ -38,12 +40,13 @@ def _bytes(fill: Sequence[float]) -> tuple[int, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What the policies have in common.
+    """Settings that all policies have.
 
     Attributes:
-        on_grey: with grey images, drop the operations on colour or refuse.
+        on_grey: on grey images, drop the operations on colour, or refuse with a UserError.
         interpolation: of geometric operations.
-        fill: what they bring in, a value a channel on the scale 0 to 1; black if empty.
+        fill: colour that geometric operations bring in, one value per channel on the scale 0 to 1;
+            black if empty.
     """
 
     on_grey: OnGrey = "drop"
@@ -51,26 +54,27 @@ class Policy:
     fill: tuple[float, ...] = ()
 
     def __post_init__(self):
-        """Freeze what a config gives as a list, and check the choices."""
+        """Make a tuple of a list, as a config gives it, and check the choices."""
         object.__setattr__(self, "fill", tuple(self.fill))
         check_choice("on_grey", self.on_grey, ("drop", "refuse"))
         check_choice("interpolation", self.interpolation, ("nearest", "bilinear"))
 
     def lost_on_grey(self) -> tuple[str, ...]:
-        """Return the operations that mean nothing on grey images."""
+        """Return the operations that have no effect on grey images."""
         return ()
 
     def _apply(self, draws: tuple[Array, Array], images: Images) -> Images:
+        """Apply what was drawn: kinds and strengths, each (batch, layers)."""
         kinds, strengths = draws
         if images.dtype != jnp.uint8:
             raise UserError(
                 f"{type(self).__name__} works on images as stored: put it before the operations "
-                "that make numbers with fractions of them (Lighting, Mixup, CutMix)."
+                "that return float32 images (Lighting, Mixup, CutMix)."
             )
         if len(self.fill) not in (0, images.shape[-1]):
             raise UserError(
                 f"{type(self).__name__}'s fill has {len(self.fill)} values but the images have "
-                f"{images.shape[-1]} channels: give one value a channel, on the scale 0 to 1."
+                f"{images.shape[-1]} channels: give one value per channel, on the scale 0 to 1."
             )
         bilinear = self.interpolation == "bilinear"
         return transform(kinds, strengths, images, fill=_bytes(self.fill), bilinear=bilinear)
@@ -78,11 +82,11 @@ class Policy:
 
 @dataclass(frozen=True)
 class Random(Policy):
-    """One operation by name, at a strength drawn evenly between two.
+    """One named operation, at a strength drawn uniformly from an interval.
 
     Attributes:
-        operation: one of `image.KINDS`.
-        low: least strength, in the unit of `image.STRENGTHS`.
+        operation: one of `op_table.KINDS`.
+        low: least strength, in the unit of `op_table.STRENGTHS`.
         high: largest strength.
         probability: share of the images that it is applied to.
     """
@@ -106,7 +110,7 @@ class Random(Policy):
             raise UserError(f"probability={self.probability:g}: give 0 to 1.")
 
     def lost_on_grey(self) -> tuple[str, ...]:
-        """Return the operation if it means nothing on grey images."""
+        """Return the operation if it has no effect on grey images."""
         return (self.operation,) if self.operation in COLOUR else ()
 
     def __call__(self, keys: Keys, images: Images) -> Images:
@@ -127,10 +131,10 @@ class ColourJitter(Policy):
     """Brightness, contrast, saturation and hue in random order, as torchvision's ColorJitter.
 
     Attributes:
-        brightness: factors are drawn from 1 - this to 1 + this, not below 0.
-        contrast: likewise.
-        saturation: likewise.
-        hue: shifts are drawn from minus this to this, at most 0.5.
+        brightness: factors are drawn from [max(0, 1 - brightness), 1 + brightness].
+        contrast: factors are drawn from [max(0, 1 - contrast), 1 + contrast].
+        saturation: factors are drawn from [max(0, 1 - saturation), 1 + saturation].
+        hue: shifts are drawn from [-hue, hue]; at most 0.5.
     """
 
     brightness: float = 0.0
@@ -148,7 +152,7 @@ class ColourJitter(Policy):
         return self.brightness, self.contrast, self.saturation, self.hue
 
     def lost_on_grey(self) -> tuple[str, ...]:
-        """Return saturation and hue where they are used."""
+        """Return saturation and hue if they are used."""
         return tuple(name for name in ("saturation", "hue") if getattr(self, name))
 
     def __call__(self, keys: Keys, images: Images) -> Images:

@@ -1,4 +1,4 @@
-"""Several views of an image at evaluation, whose answers are averaged."""
+"""Test-time augmentation: several views of an image, over which predictions are averaged."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Num
@@ -7,22 +7,22 @@ Images = Num[Array, "batch height width channels"]
 
 
 def mirrored_too(images: Images) -> Num[Array, "2 batch height width channels"]:
-    """Return images as they are, and mirrored left and right."""
+    """Stack the images and their mirror images (left and right exchanged)."""
     return jnp.stack([images, images[:, :, ::-1]])
 
 
 def ten_crops(
     images: Images, size: tuple[int, int]
 ) -> Num[Array, "10 batch height width channels"]:
-    """Return the four corners and the centre of images, and their mirror images.
+    """Cut out the four corners and the centre, and add the mirror image of each.
 
     Krizhevsky et al. 2012, section 4.1: "extracting five 224 x 224 patches (the four corner patches
     and the center patch) as well as their horizontal reflections (hence ten patches in all), and
     averaging the predictions made by the network's softmax layer on the ten patches".
 
     Args:
-        images: of which the crops are cut out.
-        size: (height, width) of the crops.
+        images: images at least as large as the crops.
+        size: (height, width) of the crops, in pixels.
     """
     height, width = size
     down, along = images.shape[1] - height, images.shape[2] - width
@@ -32,5 +32,5 @@ def ten_crops(
 
 
 def on_zeros(images: Images, padding: int) -> Images:
-    """Return images with so many pixels of zeros on each side."""
+    """Pad each side of the images with ``padding`` pixels of zeros."""
     return jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))

@@ -1,7 +1,8 @@
 """RandAugment as timm draws it (`timm.data.auto_augment`, huggingface/pytorch-image-models).
 
-Wightman et al. 2021 (arXiv:2110.00476) train by it. It differs from the paper's and torchvision's
-in its operations and ranges, in that each magnitude is drawn anew, and in that half are left out.
+Wightman et al. 2021 (arXiv:2110.00476) train with it. It differs from the paper's RandAugment and
+from torchvision's in its operations and ranges, draws the magnitude of every operation from a
+Gaussian, and skips each operation with probability 0.5.
 """
 
 from dataclasses import dataclass
@@ -24,10 +25,10 @@ class RandAugment(Drawn):
     """timm's rand-mM-mstdS-inc1: M the magnitude, S its deviation, "inc" stronger with M.
 
     Attributes:
-        layers: operations an image.
-        magnitude: mean strength of an operation, 0 to 10.
-        deviation: standard deviation of the Gaussian that each operation's magnitude is drawn from.
-        probability: that an operation is carried out at all.
+        layers: operations per image.
+        magnitude: mean magnitude of an operation, 0 to 10.
+        deviation: standard deviation of the Gaussian that magnitudes are drawn from.
+        probability: probability that an operation is applied.
     """
 
     layers: int = 2
@@ -50,7 +51,7 @@ class RandAugment(Drawn):
             )
 
     def space_of(self, height: int, width: int) -> Space:
-        """Return timm's 15 operations; its _RAND_INCREASING_TRANSFORMS and their ranges."""
+        """Return timm's 15 operations (_RAND_INCREASING_TRANSFORMS) with their ranges."""
         level = np.linspace(0.0, 1.0, BINS)
         none = np.zeros(BINS)
         return space(
@@ -64,9 +65,9 @@ class RandAugment(Drawn):
                 **dict.fromkeys(ENHANCING, 0.9),
             },
             {
-                "posterize": 4 - _whole(4 * level),
-                "solarize": 256 - _whole(256 * level),
-                "solarize_add": _whole(110 * level),
+                "posterize": 4 - _truncated(4 * level),
+                "solarize": 256 - _truncated(256 * level),
+                "solarize_add": _truncated(110 * level),
                 "autocontrast": none,
                 "equalize": none,
                 "invert": none,
@@ -91,6 +92,6 @@ class RandAugment(Drawn):
         return self._apply(jax.vmap(draw)(keys), images)
 
 
-def _whole(values: np.ndarray) -> np.ndarray:
-    """Cut off fractions, but not those that binary numbers leave of whole ones."""
+def _truncated(values: np.ndarray) -> np.ndarray:
+    """Return the integer part, allowing for rounding errors just below an integer."""
     return np.floor(values + 1e-9)

@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 from deeper.cli import train
-from deeper.cli.main import INTERRUPTED
-from deeper.errors import UserError
+from deeper.errors import ExitCode, UserError
 from deeper.record.environment import code_version, root
 from deeper.run import distributed
 from deeper.sweep.claim import frozen_config
@@ -32,8 +31,8 @@ def run(directory: Path) -> int:
         # The record shall hold a command that a person can type.
         sys.argv = ["deeper train", *submission.overrides]
     overrides = None if submission is None else submission.overrides
-    status = train.run_frozen(config, directory, overrides)
-    if submission is not None and status == INTERRUPTED and distributed.first():
+    status = train.train_and_tell(config, directory, overrides)
+    if submission is not None and status == ExitCode.INTERRUPTED and distributed.first():
         # Its launcher writes that down, too, but may have ended before.
         ended = {"code": status, "reason": None, "time": now()}
         note(directory, submission.sweep, ended=ended)

@@ -1,52 +1,27 @@
 """What a run is, before it starts: device, size, length, rate, memory, position."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import jax
-from jax.sharding import Mesh
 from rich.table import Table
 from rich.text import Text
 
 from deeper.cli.terminal import facts_table
 from deeper.data.encoded_images import View
-from deeper.run.build import Plan
-from deeper.run.load import Beginning
+from deeper.run.dataset import view_of
+from deeper.run.train import Start
 from deeper.train.step import ema_share
 
 GIGA, MEGA = 1e9, 2**20
 
 
-def banner_facts(plan: Plan, mesh: Mesh, step: int) -> dict[str, Any]:
-    """Return the facts, as `environment.json` records them.
-
-    The memory estimate is parameters, gradients and optimizer memory, and what one device's rows
-    keep for the backward pass; the compiler's own buffers come on top.
-    """
-    settings, summary = plan.settings, plan.summary
-    rows = settings.batch_size // mesh.devices.size // settings.accumulate
-    copies = 3 + (1 if settings.ema_decay is not None else 0)  # parameters, gradients, momentum
-    memory = 4 * copies * summary.parameters + rows * summary.residual_bytes
-    return {
-        "parameters": summary.parameters,
-        "macs": summary.macs,
-        "train_size": plan.train_size,
-        "batch_size": settings.batch_size,
-        "steps": settings.steps,
-        "epochs": settings.steps * settings.batch_size / plan.train_size,
-        "peak_learning_rate": plan.peak_rate,
-        "memory_estimate_bytes": memory,
-        "first_step": step,
-        "first_example": step * settings.batch_size,
-    }
-
-
-def banner(label: str, plan: Plan, mesh: Mesh, step: int, view: View | None = None) -> Table:
-    """Return the facts as a table; ``view`` is how photographs are shown."""
-    facts, settings = banner_facts(plan, mesh, step), plan.settings
+def banner(start: Start) -> Table:
+    """Return what a run is as a table."""
+    facts, settings, view = start.facts(), start.plan.settings, view_of(start.config.data)
+    step, mesh = start.step, start.mesh
     device = mesh.devices.flat[0]
     table = facts_table()
-    table.add_row("run", Text(label, style="bold"))
+    table.add_row("run", Text(start.config.label, style="bold"))
     kind = f"{mesh.devices.size} x {device.device_kind} ({device.platform})"
     table.add_row("device", f"{kind}, JAX {jax.__version__}, {settings.parallel}")
     table.add_row(
@@ -85,8 +60,11 @@ def seen_of(view: View) -> str:
     )
 
 
-def transfer_lines(plan: Plan, begin: Beginning) -> Iterator[str]:
+def transfer_lines(start: Start) -> Iterator[str]:
     """Say where a run's net is from, what of it is new, and what trains in each phase."""
+    plan, begin = start.plan, start.beginning
+    if begin is None:
+        return
     if begin.source is not None:
         yield f"Begins from {begin.source}"
         yield f"  new: {', '.join(begin.new) or 'nothing'}"

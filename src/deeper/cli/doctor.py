@@ -6,10 +6,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from deeper.cli.main import FINISHED, USER_ERROR
 from deeper.cli.terminal import facts_table, open_console
 from deeper.data.dataset import prepared_directory
-from deeper.errors import UserError
+from deeper.errors import ExitCode, UserError
 from deeper.record.environment import environment
 from deeper.run import device
 from deeper.track.wandb_process import has_api_key
@@ -24,14 +23,14 @@ def run(config: DictConfig) -> int:
     table.add_row("python", facts["python"])
     versions = ", ".join(f"{name} {facts[name]}" for name in ("jax", "jaxlib", "flax", "optax"))
     table.add_row("packages", versions)
-    status = FINISHED
+    status = ExitCode.FINISHED
     try:
         found = device.facts(device.mesh_of(None))
         kind = f"{found['device_count']} x {found['device_kind']} ({found['platform']})"
         table.add_row("devices", f"{kind}, {found['cores']} cores for this process")
     except UserError as error:
         table.add_row("devices", str(error))
-        status = USER_ERROR
+        status = ExitCode.USER_ERROR
     table.add_row("xla flags", os.environ.get("XLA_FLAGS") or "none")
     name, data_dir = config.data.name, Path(config.data.dir)
     prepared = prepared_directory(name, data_dir)

@@ -1,24 +1,18 @@
 """``deeper features run=DIRECTORY``: a layer's features of a data set, and the probes on them."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
-from rich.progress import Progress, TaskID
 
-from deeper.augment.crops_and_colour import Normalise
-from deeper.cli.live_display import bar
+from deeper.cli.live_display import told_by_a_bar
 from deeper.cli.output_files import check_file
+from deeper.cli.run_keys import moved_to, names_another
 from deeper.cli.terminal import open_console
-from deeper.errors import UserError
+from deeper.config.compose import plain_values
 from deeper.interpret import probes
-from deeper.interpret.features import extract, inputs_of, outputs_of
-from deeper.profile.stages import stages_of
-from deeper.run import data_record, device, load
-from deeper.run.dataset import open_splits
-from deeper.train.data_parallel import replicate
+from deeper.run.features import features_of_run
 
 
 def run(config: DictConfig) -> None:
@@ -28,68 +22,40 @@ def run(config: DictConfig) -> None:
     out = None if config.out is None else Path(config.out)
     if out is not None:
         check_file(out, "out", (".npz",))
-    of_run = load.config_of(path, "run")
-    device.start_jax(of_run.train.cpu_kernels)
-    weights = load.open_stored(path, config.checkpoint, "run")
-    # Trained on images normalised so, the net gets others normalised alike.
-    normalise = Normalise(tuple(of_run.data.mean), tuple(of_run.data.std))
-    _choose_data(of_run, config)
-    if data_record.names_another(config.data):
-        splits = open_splits(of_run)
-    else:
-        splits = data_record.open_own_splits(path, of_run)
-    model = weights.model
-    layer = config.layer or f"input of {stages_of(model, tuple(of_run.data.image_shape)).head}"
-    apply = outputs_of(model, layer) if config.layer else inputs_of(model, layer.split()[-1])
-    variables = replicate(weights.variables, device.one())
-    parts = {"train": splits.train, "test": splits.test}
-    found = {}
-    with bar(console) as progress:
-        for name, split in parts.items():
-            task = progress.add_task(f"features of {name}", total=len(split))
-            found[name] = extract(
-                apply,
-                variables,
-                split.images,
-                normalise,
-                batch_size=config.batch_size,
-                progress=partial(_move, progress, task),
-            )
-    labels = {name: np.asarray(split.labels) for name, split in parts.items()}
-    if not all(np.isfinite(values).all() for values in found.values()):
-        raise UserError(f"{layer} of {path}, step {weights.step}, says NaN or infinity of images.")
-    width = found["train"].shape[1]
+    other = plain_values(config)["data"] if names_another(config) else None
+    with told_by_a_bar(console) as progress:
+        features = features_of_run(
+            path,
+            layer=config.layer,
+            checkpoint=config.checkpoint,
+            examples=config.examples,
+            draw=config.draw,
+            other=other,
+            batch_size=config.batch_size,
+            data_dir=moved_to(config),
+            progress=progress,
+        )
+    if out is not None:
+        arrays: dict[str, Any] = {
+            "train_features": features.train,
+            "test_features": features.test,
+            "train_labels": features.train_labels,
+            "test_labels": features.test_labels,
+            "class_names": features.class_names,
+            "layer": features.layer,
+            "run": str(path),
+        }
+        np.savez(out, **arrays)
     console.print(
-        f"{layer} of {path}, step {weights.step}: {width} features of {len(labels['train']):,} "
-        f"training and {len(labels['test']):,} test images of {of_run.data.name}",
+        f"{features.layer} of {path}, step {features.step}: {features.train.shape[1]} features of "
+        f"{len(features.train):,} training and {len(features.test):,} test images of "
+        f"{features.data}",
         soft_wrap=True,
     )
-    train, test = ((found[name], labels[name]) for name in ("train", "test"))
+    train, test = (features.train, features.train_labels), (features.test, features.test_labels)
     console.print(f"logistic regression   test error {probes.logistic(train, test):.2f} %")
     console.print(
         f"nearest neighbours    test error {probes.nearest_neighbours(train, test):.2f} %"
     )
     if out is not None:
-        arrays: dict[str, Any] = {f"{name}_features": values for name, values in found.items()}
-        arrays |= {f"{name}_labels": values for name, values in labels.items()}
-        arrays |= {"class_names": splits.dataset.class_names, "layer": layer, "run": str(path)}
-        np.savez(out, **arrays)
         console.print(f"-> {out}", soft_wrap=True)
-
-
-def _move(progress: Progress, task: TaskID, done: int) -> None:
-    progress.update(task, completed=done)
-
-
-def _choose_data(of_run: DictConfig, config: DictConfig) -> None:
-    """Put the data set that is asked for into the run's config."""
-    other = config.data
-    if data_record.names_another(other):
-        if list(other.image_shape) != list(of_run.data.image_shape):
-            raise UserError(
-                f"data={other.name} has images of {list(other.image_shape)}, the run was trained "
-                f"on {list(of_run.data.image_shape)}."
-            )
-        of_run.data = other
-    of_run.data.examples, of_run.data.draw = config.examples, config.draw
-    of_run.train.consistency = None

@@ -18,12 +18,15 @@ from deeper.augment import contact_sheet
 from deeper.cli.output_files import check_file
 from deeper.cli.terminal import open_console, tables
 from deeper.config import instantiate
+from deeper.config.compose import run_config
+from deeper.config.schema import RunConfig
 from deeper.errors import UserError
 from deeper.interpret.traced_net import unrolled
 from deeper.profile import depth_figure
 from deeper.profile.layer_table import Layer, depth_of, layers_of
 from deeper.profile.macs import summarise
 from deeper.run import build, device
+from deeper.run.cost import training_bytes
 from deeper.run.dataset import open_splits
 from deeper.study.tables import markdown
 
@@ -31,25 +34,31 @@ HEADINGS = (
     "layer", "kind", "kernel", "stride", "padding", "output", "parameters", "MACs", "share",
     "field", "jump", "centre",
 )  # fmt: skip
+INSPECTING = ("format", "compare", "out", "sheet")  # keys of this command, which no run has
 # On the screen: 3x3/2 p1 is a 3x3 kernel of stride 2 with padding 1.
 SHORT = (
     "layer", "kind", "window", "output", "params", "MMAC", "share", "sees", "jump", "centre",
 )  # fmt: skip
 
 
+OWN_KEYS = ("format", "compare", "out", "sheet")
+
+
 def run(config: DictConfig) -> None:
     """Print a net's layers and totals, or those of several nets."""
     if config.out is not None:
         check_file(Path(config.out), "out", (".png", ".svg"))
-    if any(override.startswith("augment=") for override in HydraConfig.get().overrides.task):
-        _sheet(config)
-        return
     if config.compare:
         _compare(config)
         return
-    shape = tuple(config.data.image_shape)
-    layers = layers_of(unrolled(build.build_model(config)), shape)
-    totals = _totals(config, layers, shape)
+    hydra = HydraConfig.get()
+    typed = run_config(config, hydra, OWN_KEYS)
+    if any(override.startswith("augment=") for override in hydra.overrides.task):
+        _sheet(typed, config.sheet, config.out)
+        return
+    shape = build.example_of(typed)
+    layers = layers_of(unrolled(build.build_model(typed)), shape)
+    totals = _totals(typed, layers, shape)
     if config.format == "json":
         rows = [
             asdict(layer) | {"receptive_field": layer.field and layer.field.size}
@@ -110,26 +119,24 @@ def _short_rows(layers: Sequence[Layer], total: int) -> list[tuple[str, ...]]:
     return rows
 
 
-def _totals(config: DictConfig, layers: Sequence[Layer], shape: tuple[int, ...]) -> dict[str, Any]:
+def _totals(config: RunConfig, layers: Sequence[Layer], shape: tuple[int, ...]) -> dict[str, Any]:
     """Return the net in numbers, memory by data type."""
     summary = summarise(build.build_model(config), shape)
-    batch = int(config.train.batch_size)
     memory = {}
     for dtype in ("float32", "bfloat16"):
         kept = summary
         if "dtype" in config.model:
             kept = summarise(instantiate.build(config.model, dtype=dtype), shape)
-        # Parameters, gradients and momentum are float32 whatever the type of the computation.
-        memory[dtype] = 3 * 4 * summary.parameters + batch * kept.residual_bytes
+        memory[dtype] = training_bytes(config, kept)
     fields = [layer.field.size for layer in layers if layer.field is not None and layer.field.jump]
     return {
-        "label": build.label_of(config, HydraConfig.get()),
+        "label": config.label,
         "depth": depth_of(layers),
         "parameters": summary.parameters,
         "macs": summary.macs,
         "receptive_field": max(fields, default=None),
         "activation_bytes": summary.residual_bytes,
-        "batch_size": batch,
+        "batch_size": config.train.batch_size,
         "training_bytes": memory,
     }
 
@@ -143,19 +150,19 @@ def _sentence(totals: dict[str, Any], shape: tuple[int, ...]) -> str:
         f"weights, {totals['parameters']:,} parameters, {totals['macs'] / 1e9:.4f} GMAC, "
         f"{totals['activation_bytes'] / 2**20:.1f} MiB of activations an image; its maps see "
         f"{totals['receptive_field']} pixels.\nTraining at batch {totals['batch_size']}: {memory} "
-        "(parameters, gradients, momentum, activations)."
+        "(parameters, gradients, optimizer, averages, activations)."
     )
 
 
-def _sheet(config: DictConfig) -> None:
+def _sheet(config: RunConfig, count: int, wish: str | None) -> None:
     """Draw what the augmentation makes of the first images of the training split."""
     device.start_jax(cpu_kernels=True)
-    name = HydraConfig.get().runtime.choices["augment"]
-    out = Path(config.out or f"{name}-{config.data.name}.png")
+    name = str(config.choices["augment"])
+    out = Path(wish or f"{name}-{config.data.name}.png")
     images = open_splits(config).train.images
-    if not 2 <= config.sheet <= len(images):
-        raise UserError(f"sheet={config.sheet}: give 2 to {len(images)} images.")
-    shown = images[: config.sheet - config.sheet % 2]  # Mixup and CutMix take them in pairs
+    if not 2 <= count <= len(images):
+        raise UserError(f"sheet={count}: give 2 to {len(images)} images.")
+    shown = images[: count - count % 2]  # Mixup and CutMix take them in pairs
     contact_sheet.sheet(build.operations_of(config), name, shown, out)
     print(f"-> {out}", file=sys.stderr)
 
@@ -169,8 +176,9 @@ def _compare(config: DictConfig) -> None:
     for name in config.compare:
         family, _, depth = str(name).partition("-")
         overrides = [*mine, f"model={family}", *([f"model.depth={depth}"] if depth else [])]
-        one = compose("inspect", overrides=overrides)
-        shape = tuple(one.data.image_shape)
+        composed = compose("inspect", overrides=overrides, return_hydra_config=True)
+        one = run_config(composed, composed.hydra, OWN_KEYS)
+        shape = build.example_of(one)
         layers = layers_of(unrolled(build.build_model(one)), shape)
         summary = summarise(build.build_model(one), shape)
         fields = [layer.field.size for layer in layers if layer.field and layer.field.jump]

@@ -3,18 +3,21 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Protocol
 
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.progress import Progress as RichProgress
-from rich.progress import Task, TimeRemainingColumn
+from rich.progress import Task, TaskID, TimeRemainingColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from deeper.cli.banner import banner, transfer_lines
+from deeper.run.train import Start
 from deeper.sweep.slurm_task import PIPE_VARIABLE
 from deeper.train.loop import Progress
 
@@ -86,8 +89,24 @@ def bar(console: Console) -> RichProgress:
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         console=console,
         transient=True,
-        disable=not console.is_terminal,  # or it leaves empty lines in a log
+        disable=not (
+            console.is_terminal or console.is_jupyter
+        ),  # or it leaves empty lines in a log
     )
+
+
+@contextmanager
+def told_by_a_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function of (what, done, total) that shows a line for each kind of work."""
+    with bar(console) as lines:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = lines.add_task(what, total=total)
+            lines.update(tasks[what], completed=done, total=total)
+
+        yield tell
 
 
 def note_of(phase: str, loss: float | None, images_per_second: float | None) -> str:
@@ -104,6 +123,7 @@ class Bar:
     def __init__(self, console: Console, label: str):
         self._bar = bar(console)
         self._task = self._bar.add_task(label, total=1, note="starting")
+        self._work: dict[str, TaskID] = {}
         self._bar.start()
 
     def __call__(self, progress: Progress) -> None:
@@ -114,6 +134,12 @@ class Bar:
             total=progress.steps,
             note=note_of(progress.phase, progress.loss, progress.images_per_second),
         )
+
+    def prepares(self, what: str, done: int, total: int) -> None:
+        """Show work that is done once, until it is done."""
+        if what not in self._work:
+            self._work[what] = self._bar.add_task(what, total=total)
+        self._bar.update(self._work[what], completed=done, visible=done < total)
 
     def close(self) -> None:
         """Remove the bar."""
@@ -169,7 +195,83 @@ def watcher(console: Console, label: str) -> Watcher:
     descriptor = os.environ.pop(PIPE_VARIABLE, None)
     if descriptor is not None:
         return Pipe(int(descriptor))
-    make: Callable[[], Watcher] = (
-        (lambda: Bar(console, label)) if console.is_terminal else (lambda: Lines(console))
-    )
-    return make()
+    return Bar(console, label) if console.is_terminal else Lines(console)
+
+
+class RunDisplay:
+    """Shows a run on a console, and to the launcher if there is one; see `run.train.Display`.
+
+    Args:
+        console: where it is shown.
+        label: of the run.
+    """
+
+    def __init__(self, console: Console, label: str):
+        self._console, self._watch = console, watcher(console, label)
+
+    def __enter__(self) -> "RunDisplay":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._watch.close()
+
+    @property
+    def broken(self) -> bool:
+        """Whether the launcher that is told of the run is gone."""
+        return isinstance(self._watch, Pipe) and self._watch.broken
+
+    def prepares(self, what: str, done: int, total: int) -> None:
+        """Show how far the work before a run is."""
+        if isinstance(self._watch, Bar):
+            self._watch.prepares(what, done, total)
+
+    def begins(self, start: Start) -> None:
+        """Print what the run is."""
+        self._console.print(banner(start))
+        for line in transfer_lines(start):
+            self._console.print(line, soft_wrap=True)
+
+    def says(self, sentence: str) -> None:
+        """Print a sentence."""
+        self._console.print(sentence, soft_wrap=True)
+
+    def progress(self, progress: Progress) -> None:
+        """Show how far the run is."""
+        self._watch(progress)
+
+
+class NotebookDisplay:
+    """A bar, in a terminal or a notebook, and nothing elsewhere; see `run.train.Display`.
+
+    Sentences for the person appear above the bar.
+    """
+
+    def __init__(self, label: str):
+        self._console = Console(markup=False, emoji=False, highlight=False)
+        self._shown = self._console.is_terminal or self._console.is_jupyter
+        self._watch = Bar(self._console, label) if self._shown else None
+
+    def __enter__(self) -> "NotebookDisplay":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._watch is not None:
+            self._watch.close()
+
+    def prepares(self, what: str, done: int, total: int) -> None:
+        """Show how far the work before a run is."""
+        if self._watch is not None:
+            self._watch.prepares(what, done, total)
+
+    def begins(self, start: Start) -> None:
+        """The bar is enough."""
+
+    def says(self, sentence: str) -> None:
+        """Print a sentence."""
+        if self._shown:
+            self._console.print(sentence, soft_wrap=True)
+
+    def progress(self, progress: Progress) -> None:
+        """Move the bar."""
+        if self._watch is not None:
+            self._watch(progress)

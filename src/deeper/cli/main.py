@@ -17,9 +17,9 @@ from typing import Any
 import deeper
 from deeper.cli.help import help_of
 from deeper.cli.standard_streams import FULL, lasting
+from deeper.config.command_line import quoted
 from deeper.config.yaml_files import conf_directory
-from deeper.errors import UserError
-from deeper.xla_flags import set_flags
+from deeper.errors import ExitCode, SaidElsewhereError, UserError
 
 VERBS = {
     "train": "train a net, or with -m a sweep of them",
@@ -38,13 +38,12 @@ VERBS = {
 
 # Verbs whose sections of a run, such as data, are nobody's to check but the command line's.
 OF_A_RUN = ("inspect", "prepare", "doctor")
-ARM = "arm"  # what launchers start; its config is composed already
+# What launchers start; the config is composed already: a run, and a launcher without a terminal.
+BY_DIRECTORY = ("arm", "detached")
 
 # What the system says of a place that a person has to mend.
 REFUSALS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, *FULL)
 HELP = ("-h", "--help")
-
-FINISHED, FAILED, USER_ERROR, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 75
 
 
 def main() -> int:
@@ -58,7 +57,8 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):
             # File names need not be text, and a terminal need not know all characters.
             stream.reconfigure(errors="backslashreplace")
-    log = sys.argv[1:2] in (["train"], [ARM]) or sys.argv[1:3] == ["sweep", "resume"]
+    verb = sys.argv[1] if sys.argv[1:] else ""
+    log = verb in ("train", *BY_DIRECTORY) or sys.argv[1:3] == ["sweep", "resume"]
     with lasting(log=log):
         try:
             status = _main()
@@ -76,23 +76,22 @@ def _main() -> int:
         verb, rest = rest[0], [*rest[1:], "--help"]
     if verb in (*HELP, "help"):
         return _show(_usage())
-    if verb not in (*VERBS, ARM):
+    if verb not in (*VERBS, *BY_DIRECTORY):
         close = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
         print(f"deeper: there is no verb {verb!r}.{hint}\n\n{_usage()}", file=sys.stderr)
-        return USER_ERROR
+        return ExitCode.USER_ERROR
     if [verb, *rest[:1]] == ["inspect", "conv"]:
         verb, rest = "convolution", rest[1:]
     if verb == "sweep" and rest and "=" not in rest[0] and not rest[0].startswith("-"):
         rest = [f"action={rest[0]}", *rest[1:]]
-    if verb != ARM and any(word in HELP for word in rest):
+    if verb not in BY_DIRECTORY and any(word in HELP for word in rest):
         return _show(help_of(verb, conf_directory()))
-    set_flags()
     # Keeps XLA's C++ log to errors; a warning there has no line number that a reader could use.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     module = importlib.import_module(f"deeper.cli.{verb}")
-    if verb == ARM:
-        return _run_arm(module.run, rest)
+    if verb in BY_DIRECTORY:
+        return _run_in_directory(verb, module.run, rest)
     return _run_app(verb, module.run, rest)
 
 
@@ -109,7 +108,7 @@ def _usage() -> str:
 
 def _show(text: str) -> int:
     print(text)
-    return FINISHED
+    return ExitCode.FINISHED
 
 
 def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) -> int:
@@ -134,10 +133,10 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
                 config[key] = value  # a number in place of a text that spells it
             if verb in OF_A_RUN:
                 check_sections({key: _value(config, key) for key in there - {"hydra", *keys}})
-            status = run(config) or FINISHED
+            status = run(config) or ExitCode.FINISHED
         except Exception as error:  # told below; Hydra would add a line of its own
             failures.append(error)
-            status = FAILED
+            status = ExitCode.FAILED
         sys.exit(status)
 
     decorate = hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name=verb)
@@ -146,10 +145,10 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
     except SystemExit as done:
         if failures:
             return tell(failures[0])
-        return done.code if isinstance(done.code, int) else FAILED
+        return done.code if isinstance(done.code, int) else ExitCode.FAILED
     except (Exception, KeyboardInterrupt) as error:
         return tell(error)
-    return FINISHED
+    return ExitCode.FINISHED
 
 
 def _value(config: Any, key: str) -> Any:
@@ -161,10 +160,10 @@ def _value(config: Any, key: str) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
-def _run_arm(run: Callable[[Path], int], arguments: list[str]) -> int:
+def _run_in_directory(verb: str, run: Callable[[Path], int], arguments: list[str]) -> int:
     if len(arguments) != 1:
-        print("usage: deeper arm DIRECTORY", file=sys.stderr)
-        return USER_ERROR
+        print(f"usage: deeper {verb} DIRECTORY", file=sys.stderr)
+        return ExitCode.USER_ERROR
     try:
         return run(Path(arguments[0]))
     except (Exception, KeyboardInterrupt) as error:
@@ -183,14 +182,16 @@ def tell(error: BaseException) -> int:
 
     if isinstance(error, KeyboardInterrupt):
         print("\ndeeper: stopped.", file=sys.stderr)
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     for cause in _causes(error):
+        if isinstance(cause, SaidElsewhereError):
+            return ExitCode.USER_ERROR
         if isinstance(cause, UserError):
             print(f"deeper: {cause}", file=sys.stderr)
-            return USER_ERROR
+            return ExitCode.USER_ERROR
     if isinstance(error, HydraException | OmegaConfBaseException):
         print(f"deeper: {explain(error)}", file=sys.stderr)
-        return USER_ERROR
+        return ExitCode.USER_ERROR
     if isinstance(error, OSError) and error.errno in REFUSALS:
         place = error.filename or "standard output"
         print(
@@ -198,13 +199,13 @@ def tell(error: BaseException) -> int:
             "(runs=DIRECTORY for runs), and repeat the command.",
             file=sys.stderr,
         )
-        return USER_ERROR
+        return ExitCode.USER_ERROR
     if isinstance(error, ValueError) and str(error).startswith(NULL_GROUP):
         given = " ".join(word for word in sys.argv[1:] if word.endswith("=null"))
         print(f"deeper: {given}: a group needs a file; leave it out, or name one.", file=sys.stderr)
-        return USER_ERROR
+        return ExitCode.USER_ERROR
     traceback.print_exception(error)
-    return FAILED
+    return ExitCode.FAILED
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -250,11 +251,9 @@ def _how_quoted(override: str) -> str:
     if not equals or not re.fullmatch(r"[~+]{0,2}[\w./@-]+", key):
         return f"{override}: give KEY=VALUE."
     bare = os.path.expanduser(value.strip("'\""))  # noqa: PTH111 - Path would tidy the rest
-    # Hydra takes a backslash only before a quote, or at the end, for an escape.
-    inside = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), bare)
-    quoted = f"{key}='{inside}'"
-    plain = not re.search(r'["$`\\!]', quoted)
-    for_shell = f'"{quoted}"' if plain else shlex.quote(quoted)
+    word = f"{key}={quoted(bare)}"
+    plain = not re.search(r'["$`\\!]', word)
+    for_shell = f'"{word}"' if plain else shlex.quote(word)
     return (
         f"{override}: Hydra takes some characters of the value for its grammar. Quote the value, "
         f"and that again for the shell: {for_shell}"

@@ -5,13 +5,16 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 from rich import box
 from rich.table import Table
 
 from deeper.cli.live_display import bar
+from deeper.cli.run_keys import data_section
 from deeper.cli.terminal import open_console
+from deeper.config.data_sections import DebianPhotographs, Tfds
 from deeper.data.catalogue import CATALOGUE
 from deeper.data.dataset import open_dataset, prepared_directory
 from deeper.data.encoded_images import Photographs
@@ -33,7 +36,8 @@ def run(config: DictConfig) -> None:
     """Prepare a data set, decode it once, and say what is there."""
     # The file is named because it is written to while TFDS's own output is held back.
     console = open_console(file=sys.stdout)
-    name, data_dir = config.data.name, Path(config.data.dir)
+    data = data_section(config, classes=None)
+    name, data_dir = data.name, Path(data.dir)
     with bar(console) as shown:
         tasks = {}
 
@@ -45,7 +49,7 @@ def run(config: DictConfig) -> None:
         left_out: LeftOut = {}
         kinds: Counter[str] = Counter()
         path = _make(config, progress, left_out, kinds)
-        dataset = open_dataset(name, data_dir, progress, view_of(config.data))
+        dataset = open_dataset(name, data_dir, progress, view_of(data))
     names = ", ".join(dataset.class_names[:NAMES_SHOWN])
     if len(dataset.class_names) > NAMES_SHOWN:
         names += " ..."
@@ -71,7 +75,7 @@ def run(config: DictConfig) -> None:
     console.print(
         f"{what} at {height}x{width}x{channels}; {len(dataset.class_names)} classes: {names}"
     )
-    if "test_fraction" in config.data:
+    if isinstance(data, Tfds):
         command = f"deeper train data=tfds data.name={name} data.classes={len(dataset.class_names)}"
         if not of_any_size:
             command += f" data.crop=null data.image_shape=[{height},{width},{channels}]"
@@ -85,10 +89,10 @@ def _make(
     kinds: Counter[str],
 ) -> Path:
     """Prepare the data set, unless it is; return where, and note what is taken in and left out."""
-    data = config.data
+    data = data_section(config, classes=None)
     name, data_dir = data.name, Path(data.dir)
     view = view_of(data)
-    of_a_tree = view is not None and "test_fraction" not in data
+    of_a_tree = view is not None and not isinstance(data, Tfds)
     if not of_a_tree and (config.layout != UNTOUCHED or config.shorter_side is not None):
         raise UserError(
             f"layout and shorter_side are for photographs that are prepared here; {name} is stored "
@@ -99,7 +103,7 @@ def _make(
             f"data.name={name} is the name of a known data set (deeper prepare data={name}): call "
             "your own by another."
         )
-    if "test_fraction" in data:
+    if isinstance(data, Tfds):
         return find_prepared(name, data_dir)
     if view is None:
         original = Path(data.original_dir) if data.original_dir else None
@@ -107,9 +111,11 @@ def _make(
     scratch = data_dir / f".{name}-crops"
 
     def read() -> Tree:
-        if "packages" in data:
+        if isinstance(data, DebianPhotographs):
             root = Path(data.source or "/")
-            return cut_photographs(root, list(data.packages), dict(data.crops), scratch, progress)
+            return cut_photographs(
+                root, list(data.packages), dict(data.crops or {}), scratch, progress
+            )
         if data.source is None:
             raise UserError(
                 f"Say where the photographs of {name} are: data.source=DIRECTORY, with "
@@ -141,7 +147,7 @@ def _make(
     return path
 
 
-def _compare(data: DictConfig, path: Path, left_out: LeftOut) -> None:
+def _compare(data: Any, path: Path, left_out: LeftOut) -> None:
     """Refuse a folder that is not what was prepared; say so where that is not looked at.
 
     Args:

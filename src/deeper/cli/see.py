@@ -14,7 +14,7 @@ import jinja2
 import numpy as np
 from omegaconf import DictConfig
 
-from deeper.augment.crops_and_colour import Normalise
+from deeper.augment.pipeline import Normalise
 from deeper.cli.live_display import bar
 from deeper.cli.output_files import check_directory
 from deeper.cli.terminal import open_console
@@ -22,13 +22,14 @@ from deeper.data.dataset import Split
 from deeper.data.encoded_images import View
 from deeper.data.image_files import LeftOut, picture_files, read_picture, told
 from deeper.errors import UserError
-from deeper.interpret import figures
-from deeper.interpret.figures import Subject
+from deeper.interpret import comparisons, figures
+from deeper.interpret.subject import Progress, Subject
 from deeper.interpret.traced_net import LOGITS
 from deeper.models.initializers import initialise
 from deeper.run import device, load
+from deeper.run.class_names import class_names
 from deeper.run.data_record import open_own_splits
-from deeper.run.dataset import Splits, evaluation_view, exif_of
+from deeper.run.dataset import Splits, evaluation_view
 from deeper.track.wandb_results import log_pictures
 
 PROBED, MEASURED = 5000, 256  # images at most: a probe's features, and one batch
@@ -116,7 +117,7 @@ def _draw(name: str, config: DictConfig, subjects: Sequence[Subject], out: Path)
     subject, layer = subjects[0], config.layer
     n = min(config.n, len(subject.images))
     net = subject.net
-    layers = net.stages if layer is None else [figures.layer_of(net, layer)]
+    layers = net.stages if layer is None else [net.layer_with_maps(layer)]
     draw: dict[str, Callable[[], Any]] = {
         "filters": lambda: figures.filters(subject, out),
         "activations": lambda: figures.activations(subject, layer, n, out),
@@ -124,14 +125,14 @@ def _draw(name: str, config: DictConfig, subjects: Sequence[Subject], out: Path)
         "deconvnet": lambda: figures.deconvnet_stages(subject, layers, config.channels, out),
         "attribution": lambda: figures.attributions(subject, layer, n, out),
         "maximise": lambda: figures.maximised(subject, layer, out),
-        "probes": lambda: figures.probes(subjects, min(config.examples, PROBED), out),
-        "dynamics": lambda: figures.dynamics(subjects, min(config.examples, MEASURED), out),
-        "similarity": lambda: figures.similarity(subject, subjects[-1], out),
+        "probes": lambda: comparisons.probes(subjects, min(config.examples, PROBED), out),
+        "dynamics": lambda: comparisons.dynamics(subjects, min(config.examples, MEASURED), out),
+        "similarity": lambda: comparisons.similarity(subject, subjects[-1], out),
     }
     return draw[name]()
 
 
-def _subject(config: DictConfig, path: Path, key: str, progress: figures.Progress) -> Subject:
+def _subject(config: DictConfig, path: Path, key: str, progress: Progress) -> Subject:
     weights = load.open_stored(path, config.checkpoint, key, config.data.dir)
     data = weights.config.data
     normalise = Normalise(tuple(data.mean), tuple(data.std))
@@ -141,13 +142,13 @@ def _subject(config: DictConfig, path: Path, key: str, progress: figures.Progres
         variables=weights.variables,
         images=np.zeros((0, *data.image_shape), np.uint8),
         labels=np.zeros(0, np.int32),
-        class_names=load.class_names(path, weights.config),
+        class_names=class_names(path, weights.config),
         mean=tuple(data.mean),
         normalise=normalise,
         progress=progress,
     )
     if config.images is not None:
-        images = _pictures(config, evaluation_view(data, config.crop))
+        images = _pictures(config, evaluation_view(data, config.crop, config.exif))
         # Nobody says what is on them: the class that is asked about is the net's own answer.
         logits = subject.net(normalise(jnp.asarray(images)), [LOGITS])[LOGITS]
         return replace(subject, images=images, labels=np.asarray(logits.argmax(-1), np.int32))
@@ -161,15 +162,13 @@ def _subject(config: DictConfig, path: Path, key: str, progress: figures.Progres
         subject,
         images=np.asarray(split.images[:most]),
         labels=np.asarray(split.labels[:most]),
-        learnt=(splits.train.images, np.asarray(splits.train.labels)),
+        training=(splits.train.images, np.asarray(splits.train.labels)),
         states=states,
     )
 
 
 def _pictures(config: DictConfig, view: View) -> np.ndarray:
     """Return the pictures of ``images=``, uint8 (N, H, W, C); what cannot be read is told of."""
-    if config.exif is not None:
-        view = replace(view, exif=exif_of(config, "exif"))
     left_out: LeftOut = {}
     files = picture_files(Path(config.images), left_out)
     images, unread = [], []
@@ -198,7 +197,7 @@ def _split(splits: Splits, name: str) -> Split:
 
 def _page(title: str, sheets: dict[str, Path]) -> str:
     templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("deeper.inspect", "."),
+        loader=jinja2.PackageLoader("deeper.interpret", "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )

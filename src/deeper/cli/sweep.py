@@ -12,12 +12,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from deeper.cli.main import FAILED, FINISHED, USER_ERROR
 from deeper.cli.status_table import summary, table
 from deeper.cli.terminal import open_console
+from deeper.config.compose import directories_of
 from deeper.config.identity import study_directory
 from deeper.config.verbs import read_launcher
-from deeper.errors import UserError
+from deeper.errors import ExitCode, UserError
 from deeper.record.atomic_files import read_json
 from deeper.record.run_directory import ENVIRONMENT
 from deeper.sweep import slurm_queue
@@ -51,10 +51,10 @@ def run(config: DictConfig) -> int:
         return _cancel(states, console)
     if config.format == "json":
         print(json.dumps([state.plain() for state in states], indent=1))
-        return FINISHED
+        return ExitCode.FINISHED
     console.print(table(states, everything=config.all))
     console.print(summary(states))
-    return FINISHED
+    return ExitCode.FINISHED
 
 
 def _names_a_sweep() -> bool:
@@ -72,31 +72,34 @@ def _order(state: State) -> tuple[str, int, str]:
 def _resume(states: Sequence[State], config: DictConfig, console: Console) -> int:
     """Give what is not finished to a launcher again, from the frozen configs."""
     # Heavy: to show or cancel takes none of it.
-    from deeper.sweep.launch import start
+    from deeper.cli.launching import start, status_command
 
     todo = [state for state in states if state.word in TO_RESUME]
     left = sum(state.word in ALIVE for state in states)
     console.print(f"{summary(states)}. To go on with: {len(todo)}")
     if not todo:
-        return FINISHED
+        return ExitCode.FINISHED
     groups: dict[str, tuple[Any, list[Arm]]] = {}
-    status = FINISHED
+    status: int = ExitCode.FINISHED
     for state in todo:
         how = _how(state, config)
         try:
             arm = _arm(state)
         except UserError as error:
             console.print(f"{state.name} is left out: {error}", soft_wrap=True)
-            status = USER_ERROR
+            status = ExitCode.USER_ERROR
             continue
         key = json.dumps([*how[:2], how[2].plain()], sort_keys=True)
         groups.setdefault(key, (how, []))[1].append(arm)
     # A local launcher stays until its arms have ended: it is the last.
     ordered = sorted(groups.values(), key=lambda group: group[0][0] == "local")
+    directories = directories_of(HydraConfig.get())
     for number, ((launcher, settings, code), arms) in enumerate(ordered, start=1):
         stays = number == len(ordered) or launcher == "local"
         launch = config.launch if stays else "detach"
-        status = max(status, start(arms, Path(config.runs), launcher, settings, code, launch))
+        show = status_command(arms[0].config, directories)
+        started = start(arms, Path(config.runs), launcher, settings, code, launch, show)
+        status = max(status, started)
     if left:
         console.print(f"{left} arms were under way and were left alone.")
     return status
@@ -152,16 +155,16 @@ def _cancel(states: Sequence[State], console: Console) -> int:
     alive = [state for state in states if state.word in ALIVE]
     if not alive:
         console.print("Nothing waits or runs.")
-        return FINISHED
+        return ExitCode.FINISHED
     for state in alive:
         if state.submission is not None:
             update_submission(state.directory, state.submission.sweep, cancelled=now())
     on_slurm = [s.submission for s in alive if s.submission and s.submission.launcher == "slurm"]
     slurm_queue.cancel(list(slurm_queue.waiting_and_running(on_slurm).values()))
-    status = FINISHED
+    status: int = ExitCode.FINISHED
     for state in alive:
         line, done = _cancel_one(state)
-        status = status if done else FAILED
+        status = status if done else ExitCode.FAILED
         console.print(f"{state.name}: {line}", soft_wrap=True)
     return status
 

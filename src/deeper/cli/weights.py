@@ -12,10 +12,13 @@ from rich.console import Console
 
 from deeper.cli.output_files import check_directory, check_file
 from deeper.cli.terminal import open_console
+from deeper.config.compose import run_config
 from deeper.errors import UserError
 from deeper.record.atomic_files import to_json
 from deeper.record.run_directory import DATA
 from deeper.run import build, device, load, preprocessing
+from deeper.run.class_names import class_names
+from deeper.run.initial_weights import imported
 from deeper.train.checkpoint import Checkpoints
 from deeper.weights import export, torchvision, weight_files
 
@@ -43,11 +46,11 @@ def run(config: DictConfig) -> None:
 def _import(config: DictConfig, source: str, out: Path, console: Console) -> None:
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise UserError(f"out={out} exists and is not empty; nothing was written.")
-    model = build.build_model(config)
-    shape = tuple(config.data.image_shape)
+    typed = run_config(config, HydraConfig.get(), OWN_KEYS)
+    model = build.build_model(typed)
     arrays, origin = weight_files.read(source, "import")
-    variables, new = load.imported(arrays, model, config, shape)
-    plain = build.plain_config(build.frozen(config, HydraConfig.get(), OWN_KEYS))
+    variables, new = imported(arrays, model, typed, typed.data.image_shape)
+    plain = typed.plain()
     scale = preprocessing.of_file(source, model)
     given = {word.lstrip("+").split("=")[0] for word in HydraConfig.get().overrides.task}
     scale = {name: value for name, value in scale.items() if f"data.{name}" not in given}
@@ -58,8 +61,8 @@ def _import(config: DictConfig, source: str, out: Path, console: Console) -> Non
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
     record = {**origin, "arrays": len(arrays), "new_layers": list(new)}
-    (out / load.ORIGIN).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    about_data = preprocessing.record_of_import(config, plain, source, new)
+    (out / preprocessing.ORIGIN).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    about_data = preprocessing.record_of_import(typed.data, plain, source, new)
     (out / DATA).write_bytes(to_json(about_data, indent=2))
     checkpoints = Checkpoints(out / "checkpoints", device.one())
     try:
@@ -73,13 +76,13 @@ def _import(config: DictConfig, source: str, out: Path, console: Console) -> Non
 
 def _export(config: DictConfig, path: Path, out: Path, console: Console) -> None:
     of_run = load.open_stored(path, config.checkpoint, "run")
-    shape = tuple(of_run.config.data.image_shape)
+    shape = of_run.config.data.image_shape
     facts = export.Facts(
         label=str(of_run.config.label),
         image_shape=shape,
         mean=tuple(of_run.config.data.mean),
         std=tuple(of_run.config.data.std),
-        classes=tuple(load.class_names(path, of_run.config)),
+        classes=tuple(class_names(path, of_run.config)),
         step=of_run.step,
     )
     variables = _numpy(of_run.variables)

@@ -123,7 +123,7 @@ class OperationArguments:
 
 @dataclass(frozen=True)
 class ConsistencyArguments:
-    """Arguments of `deeper.train.consistency.Consistency`."""
+    """Arguments of `deeper.tasks.consistency.Consistency`."""
 
     ratio: int = setting("unlabelled images for each labelled one", least=1)
     weight: float = setting("of the unlabelled images' loss", least=0)
@@ -137,6 +137,7 @@ def _call(declared: type, allowed: str) -> ReadBy:
     return ReadBy(partial(_read_call, declared), allowed)
 
 
+OwnCall = Annotated[OpenSection, _call(_Anything, "a section with _target_")]
 _GIVEN = "a section with _target_, as {0}=NAME of conf/{0} gives it"
 Model = Annotated[OpenSection, _call(ModelArguments, _GIVEN.format("model"))]
 Optimizer = Annotated[OpenSection, _call(OptimizerArguments, _GIVEN.format("optimizer"))]

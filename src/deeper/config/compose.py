@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -36,25 +38,108 @@ def configure(
     Raises:
         UserError: an override or a value is not allowed.
     """
-    try:
+    with _mistakes_in_words():
         config = composed("train", overrides, directories)
-        choices: dict[str, Any] = {
-            str(group): choice for group, choice in config.hydra.runtime.choices.items()
-        }
+        choices = choices_of(config.hydra)
         values = plain_values(config)
-    except (HydraException, OmegaConfBaseException) as error:
-        notes = ("full_key:", "object_type=")
-        lines = (line.strip() for line in str(error).splitlines())
-        told = " ".join(line for line in lines if line and not line.startswith(notes))
-        raise UserError(told) from error
-    except ValueError as error:
-        if not str(error).startswith(NULL_GROUP):
-            raise
-        raise UserError("A group is null: leave it out, or name a file of it.") from error
     for name, section in objects.items():
         values[name] = section
         choices[name] = str(section.get("_target_", name)).rpartition(".")[2]
     return RunConfig.of(frozen(values, choices))
+
+
+def configure_sweep(
+    *overrides: str, directories: Sequence[Path | str] = ()
+) -> list[tuple[list[str], RunConfig]]:
+    """Return the configs of the runs that ``deeper train -m`` would start with the same overrides.
+
+    Args:
+        *overrides: as on the command line; the values of a sweep with commas between them.
+        directories: of YAML files of the user's own, searched before ours.
+
+    Returns:
+        Of each run its overrides, and its config.
+
+    Raises:
+        UserError: an override or a value is not allowed.
+    """
+    with _mistakes_in_words():
+        swept = _sweep_parameters(overrides, directories)
+        return [
+            (words, _composed_run(words, directories))
+            for words in _product([*(f"{key}={value}" for key, value in swept), *overrides])
+        ]
+
+
+def _sweep_parameters(
+    overrides: Sequence[str], directories: Sequence[Path | str]
+) -> list[tuple[str, Any]]:
+    """Return what the YAML files sweep: override -> its values, with commas between them."""
+    fixed = [words for words in overrides if not _is_sweep(words)]
+    params = composed("train", fixed, directories).hydra.sweeper.get("params") or {}
+    return [(str(key), value) for key, value in params.items()]
+
+
+def _is_sweep(word: str) -> bool:
+    [parsed] = OverridesParser.create().parse_overrides([word])
+    return bool(parsed.is_sweep_override())
+
+
+def _product(overrides: Sequence[str]) -> list[list[str]]:
+    """Return the overrides of each run of a sweep, in the order of Hydra's own sweeper."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    [batch] = BasicSweeper.split_arguments(parsed, None)
+    return batch
+
+
+@contextmanager
+def _mistakes_in_words() -> Iterator[None]:
+    """Raise a UserError for what Hydra refuses."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        notes = ("full_key:", "object_type=")
+        lines = (line.strip() for line in str(error).splitlines())
+        message = " ".join(line for line in lines if line and not line.startswith(notes))
+        raise UserError(message) from error
+    except ValueError as error:
+        if not str(error).startswith(NULL_GROUP):
+            raise
+        raise UserError("A group is null: leave it out, or name a file of it.") from error
+
+
+def _composed_run(words: Sequence[str], directories: Sequence[Path | str]) -> RunConfig:
+    config = composed("train", words, directories)
+    return run_config(config, config.hydra)
+
+
+def run_config(config: DictConfig, hydra: Any, leave_out: tuple[str, ...] = ()) -> RunConfig:
+    """Return a run's config, checked.
+
+    Args:
+        config: as Hydra composed it.
+        hydra: its ``hydra`` section, of which the choices of the groups are kept.
+        leave_out: keys of the command alone.
+
+    Raises:
+        UserError: a value is not allowed.
+    """
+    return RunConfig.of(frozen(plain_values(config), choices_of(hydra), leave_out))
+
+
+def choices_of(hydra: Any) -> dict[str, Any]:
+    """Return group -> the file that was chosen, from Hydra's section of a composed config."""
+    return {str(group): choice for group, choice in hydra.runtime.choices.items()}
+
+
+def directories_of(hydra: Any) -> list[Path]:
+    """Return the user's directories of YAML files that a command named by ``--config-dir``.
+
+    Args:
+        hydra: Hydra's section of a composed config.
+    """
+    sources = hydra.runtime.config_sources
+    return [Path(each.path) for each in sources if each.provider == "command-line"]
 
 
 def composed(

@@ -4,7 +4,7 @@ What each value means for a data set of its kind stands in conf/data, too, with 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from deeper.config.calls import TARGET
@@ -35,6 +35,16 @@ class ImagesOfOneSize:
     hidden: int = setting("width of AlexNet's and VGG's hidden layers", least=1)
     batch_norm: bool = setting("in VGG")
 
+    @property
+    def of_any_size(self) -> bool:
+        """Whether the images are photographs, decoded and cropped when they are needed."""
+        return False
+
+    @property
+    def example(self) -> tuple[tuple[int, ...], str]:
+        """Shape and type of what the net is given of one example."""
+        return self.image_shape, "float32"
+
 
 @dataclass(frozen=True)
 class Photographs(ImagesOfOneSize):
@@ -53,6 +63,11 @@ class Photographs(ImagesOfOneSize):
     exif: Literal["apply", "ignore"] = setting(
         "EXIF orientation; older configs, which have no such key, ignore it", default="ignore"
     )
+
+    @property
+    def of_any_size(self) -> bool:
+        """Whether the images are photographs, decoded and cropped when they are needed."""
+        return self.crop is not None
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,33 @@ class Tfds(Photographs):
     )
 
 
+@dataclass(frozen=True)
+class OwnDataset:
+    """A data set of the user's own: what its ``_target_`` returns, a `deeper.data.dataset.Dataset`.
+
+    Keys that are not listed here are arguments of the target.
+    """
+
+    name: str = setting("what the data set is called")
+    input_shape: tuple[int, ...] = setting("of one example, as the net is given it", least=1)
+    input_dtype: str = setting("type of the net's input", default="float32")
+    classes: int | None = setting("how many classes it has", least=1, default=None)
+    validation: int = setting("examples held out of the training split", least=0, default=0)
+    on_device: bool | Literal["auto"] = setting("keep it on the device", default="auto")
+    call: OpenSection = field(default_factory=lambda: OpenSection({}))
+
+    of_any_size = False
+    dir = ""
+
+    @property
+    def example(self) -> tuple[tuple[int, ...], str]:
+        """Shape and type of what the net is given of one example."""
+        return self.input_shape, self.input_dtype
+
+
+OF_DEEPER = ("name", "input_shape", "input_dtype", "classes", "validation", "on_device")
+
+
 def kind_of(data: Mapping[str, Any]) -> type[ImagesOfOneSize]:
     """Return the kind of a data section, which today its keys tell."""
     kinds: dict[str, type[ImagesOfOneSize]] = {
@@ -100,15 +142,22 @@ def kind_of(data: Mapping[str, Any]) -> type[ImagesOfOneSize]:
     return next((kind for key, kind in kinds.items() if key in data), ImagesOfOneSize)
 
 
-def _read_data(value: Any, key: str) -> tuple[Any, dict[str, Any]]:
+def read_data(value: Any, key: str) -> tuple[Any, dict[str, Any]]:
     """Read a data section; one with a ``_target_`` of the user's own passes as it is."""
     if not isinstance(value, Mapping):
         raise UnfitError
     if TARGET in value:
-        return OpenSection(value), plain(value)
+        target = str(value[TARGET])
+        known = {k: v for k, v in value.items() if k in OF_DEEPER}
+        known.setdefault("name", target.rpartition(".")[2])
+        call = OpenSection({k: plain(v) for k, v in value.items() if k not in OF_DEEPER})
+        section, written = read_section(OwnDataset, known, key)
+        return replace(section, call=call), {**plain(value), **written}
     return read_section(kind_of(value), value, key)
 
 
+# One of the sections above; which of their values there are, its kind says.
 Data = Annotated[
-    ImagesOfOneSize, ReadBy(_read_data, "a data set, as data=NAME of conf/data gives it")
+    Any,
+    ReadBy(read_data, "a data set, as data=NAME of conf/data gives it"),
 ]

@@ -96,21 +96,29 @@ def targets_in(section: Any) -> Iterator[str]:
             yield from targets_in(part)
 
 
+_named: set[str] = set()  # by this process's own code
+
+
+def trust(target: str) -> None:
+    """Trust a package, named by itself or by something in it, for the rest of this process."""
+    _named.add(package_of(target))
+
+
 def trusted_packages() -> frozenset[str]:
     """Return the packages whose targets a run directory's config may name."""
     named = os.environ.get(TRUST, "").split(",")
-    return frozenset([OWN, *(name.strip() for name in named if name.strip())])
+    return frozenset([OWN, *_named, *(name.strip() for name in named if name.strip())])
 
 
-def trust(configs: Iterable[Any]) -> None:
+def trust_in_children(configs: Iterable[Any]) -> None:
     """Let the processes that this one starts trust the packages that some configs name.
 
     Args:
         configs: of the user's own command.
     """
     packages = {package_of(target) for config in configs for target in targets_in(config)}
-    if more := packages - trusted_packages():
-        os.environ[TRUST] = ",".join(sorted(more | trusted_packages() - {OWN}))
+    if packages - {OWN}:
+        os.environ[TRUST] = ",".join(sorted((packages | trusted_packages()) - {OWN}))
 
 
 def require_trusted(config: Any, where: str, own: Collection[str] = ()) -> None:
@@ -129,5 +137,6 @@ def require_trusted(config: Any, where: str, own: Collection[str] = ()) -> None:
         if package not in trusted:
             raise UserError(
                 f"{where} would call {target}, which is not deeper's. If you trust it, say "
-                f"{TRUST}={package} in front of the command."
+                f"{TRUST}={package} in front of the command, or deeper.load(..., "
+                f"trust=[{package!r}]) in Python."
             )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal, cast
 
-from deeper.config.calls import Consistency, Model, Operation, Optimizer, Schedule
+from deeper.config.calls import Consistency, Model, Operation, Optimizer, OwnCall, Schedule
 from deeper.config.data_sections import Data, ImagesOfOneSize
 from deeper.config.moved_targets import present
 from deeper.config.settings import OpenSection, ReadBy, plain, read_open, read_section, setting
@@ -169,6 +169,7 @@ class RunConfig:
     seed: int = setting("of all that is drawn", least=0, most=LARGEST_SEED)
     init_from: str | None = setting("a run directory or weights to begin from")
     runs: str = setting("where run directories go")
+    task: OwnCall | None = setting("what is learned, if not classification", default=None)
     arm: OpenSection | None = setting("what arm=NAME of conf/arm sets; itself empty", default=None)
     _plain: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 

@@ -5,63 +5,134 @@ plain arrays, which later runs map into memory: a run opens its data in a few mi
 never imports TFDS.
 """
 
-from dataclasses import dataclass, field, replace
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32
 
 from deeper.data.array_cache import decoded
 from deeper.data.array_records import split_lengths
 from deeper.data.catalogue import CATALOGUE
-from deeper.data.encoded_images import Photographs, View, holds_photographs, open_photographs
+from deeper.data.encoded_images import View, holds_photographs, open_photographs
 from deeper.data.prepare.atomic_directory import Progress
 from deeper.errors import UserError
 
 
+class Decoder(Protocol):
+    """A column whose values are decoded when they are asked for, such as `Photographs`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all values: (n, ...), as an array's."""
+
+    @property
+    def dtype(self) -> Any:
+        """Of the values."""
+
+    def __getitem__(self, which: Any) -> np.ndarray:
+        """Decode some values, chosen as from an array."""
+
+    def select(self, which: Any) -> "Decoder":
+        """Return some of the values, not decoded yet."""
+
+
+Column = np.ndarray | Decoder
+
+
 @dataclass(frozen=True)
 class Split:
-    """Images and labels of one part of a data set.
+    """One part of a data set: named columns of one length.
+
+    The names are the task's. Classification of images has ``image``, uint8 (N, H, W, C), possibly
+    mapped into memory, or what decodes it; and ``label``, int32 (N,).
 
     Attributes:
-        images: uint8 (N, H, W, C), possibly mapped into memory, or what decodes them.
-        labels: int32 (N,).
+        columns: name -> values (N, ...).
     """
 
-    images: UInt8[np.ndarray, "n height width channels"] | Photographs
-    labels: Int32[np.ndarray, " n"]
+    columns: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, **columns: Any) -> "Split":
+        """Return a split of these columns.
+
+        Raises:
+            UserError: they are not of one length, or there is none.
+        """
+        lengths = {name: len(column) for name, column in columns.items()}
+        if len(set(lengths.values())) != 1:
+            told = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
+            raise UserError(f"The columns of a split need one length, and have: {told or 'none'}.")
+        return cls(columns)
+
+    @property
+    def images(self) -> Any:
+        """The column ``image``: uint8 (N, H, W, C), or `Photographs`."""
+        return self.columns["image"]
+
+    @property
+    def labels(self) -> Int32[np.ndarray, " n"]:
+        """The column ``label``."""
+        return self.columns["label"]
 
     def __len__(self) -> int:
         """Return the number of examples."""
-        return len(self.labels)
+        return len(next(iter(self.columns.values())))
 
     def select(self, which: Any) -> "Split":
         """Return some of the examples; which are chosen as from an array."""
-        images = self.images
-        some = images.select(which) if isinstance(images, Photographs) else images[which]
-        return Split(some, self.labels[which])
+        return Split(
+            {
+                name: column[which] if isinstance(column, np.ndarray) else column.select(which)
+                for name, column in self.columns.items()
+            }
+        )
+
+    def with_columns(self, **columns: Any) -> "Split":
+        """Return the split with other columns in the place of some, or beside them."""
+        return Split({**self.columns, **columns})
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A prepared data set.
+    """A data set, ready for use; a user's own ``data._target_`` returns one.
 
     Attributes:
-        name: in the catalogue.
-        splits: train and test.
-        class_names: in the order of the labels.
-        image_shape: (height, width, channels).
-        fingerprint: SHA-256 of all images and labels, the same wherever they were prepared.
+        name: of the data set.
+        splits: ``train``, ``test`` and what else there is; ``validation`` is held out of ``train``
+            where it is not there.
+        class_names: in the order of the labels; empty where there are no classes.
+        fingerprint: SHA-256 of all examples, the same wherever they were prepared; worked out from
+            the columns where it is empty.
+        image_shape: (height, width, channels) of images; empty where there are none.
         unused: split -> why it is not read: it has no labels, or no run uses it.
     """
 
     name: str
     splits: dict[str, Split]
-    class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    fingerprint: str
+    class_names: tuple[str, ...] = ()
+    fingerprint: str = ""
+    image_shape: tuple[int, ...] = ()
     unused: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Work out the fingerprint, if it is not given."""
+        if not self.fingerprint:
+            object.__setattr__(self, "fingerprint", _fingerprint(self.splits))
+
+
+def _fingerprint(splits: Mapping[str, Split]) -> str:
+    digest = hashlib.sha256()
+    for name, split in splits.items():
+        for key, column in split.columns.items():
+            values = np.ascontiguousarray(column[:])
+            digest.update(f"{name} {key} {values.dtype} {values.shape}".encode())
+            digest.update(values.tobytes() if values.dtype.hasobject else values.data)
+    return digest.hexdigest()
 
 
 def prepared_directory(name: str, data_dir: Path) -> Path | None:
@@ -118,13 +189,19 @@ def open_dataset(
                 f"data.name={name}, whose config tells how they are cropped."
             )
         opened = open_photographs(directory, view, progress)
-        parts = _tested({split: Split(*part) for split, part in opened.splits.items()})
-        shape, unused = view.image_shape, opened.unused
-        return Dataset(name, parts, opened.class_names, shape, opened.fingerprint, unused)
-    found = decoded(name, directory, progress)
-    parts = _tested({split: Split(*part) for split, part in found.arrays.items()})
-    shape, unused = found.image_shape, found.unused
-    return Dataset(name, parts, found.class_names, shape, found.fingerprint, unused)
+        parts = _tested(_labelled(opened.splits))
+        return Dataset(
+            name, parts, opened.class_names, opened.fingerprint, view.image_shape, opened.unused
+        )
+    cached = decoded(name, directory, progress)
+    parts = _tested(_labelled(cached.arrays))
+    return Dataset(
+        name, parts, cached.class_names, cached.fingerprint, cached.image_shape, cached.unused
+    )
+
+
+def _labelled(splits: Mapping[str, tuple[Any, Any]]) -> dict[str, Split]:
+    return {name: Split.of(image=images, label=labels) for name, (images, labels) in splits.items()}
 
 
 def _tested(parts: dict[str, Split]) -> dict[str, Split]:
@@ -150,91 +227,3 @@ def _missing(name: str, data_dir: Path) -> str:
         f"`deeper prepare data=tfds data.name={name}`, which says how TFDS makes it, or say "
         "data.dir=DIRECTORY."
     )
-
-
-def hold_out(split: Split, n: int) -> tuple[Split, Split]:
-    """Divide a training split into what is trained on and a validation split.
-
-    The division is a function of the data set alone, the same for every seed, and takes the same
-    share of each class as far as possible.
-
-    Args:
-        split: the training split.
-        n: examples to hold out.
-
-    Returns:
-        (training, validation), each in the order of the data set.
-    """
-    if not 0 <= n < len(split):
-        raise UserError(
-            f"data.validation={n}: hold out 0 to {len(split) - 1} of the {len(split)} examples."
-        )
-    if n == 0:
-        return split, split.select(slice(0))
-    held = np.zeros(len(split), bool)
-    held[draw_by_class(split.labels, n, 0)] = True
-    return split.select(~held), split.select(held)
-
-
-def only_classes(dataset: Dataset, classes: tuple[int, ...]) -> Dataset:
-    """Return the examples of some classes, which are numbered anew in the order given.
-
-    Args:
-        dataset: all classes.
-        classes: numbers of those to keep.
-    """
-    known = range(len(dataset.class_names))
-    if len(set(classes)) != len(classes) or not classes or any(c not in known for c in classes):
-        raise UserError(
-            f"data.keep_classes={list(classes)}: give numbers from 0 to {len(known) - 1}, each "
-            "once."
-        )
-    number = np.full(len(known), -1, np.int32)
-    number[list(classes)] = np.arange(len(classes))
-
-    def kept(split: Split) -> Split:
-        labels = number[split.labels]
-        return replace(split, labels=labels).select(labels >= 0)
-
-    return replace(
-        dataset,
-        splits={name: kept(split) for name, split in dataset.splits.items()},
-        class_names=tuple(dataset.class_names[c] for c in classes),
-    )
-
-
-def first_of_draw(split: Split, n: int, draw: int) -> Split:
-    """Return so many examples of a training split, the same share of each class.
-
-    The first n of a draw are among its first n + 1, so that sets of different sizes are nested.
-
-    Args:
-        split: the training split.
-        n: examples to keep.
-        draw: which of the many ways to choose them.
-    """
-    if not 1 <= n <= len(split):
-        raise UserError(
-            f"data.examples={n}: there are {len(split):,} training examples; give 1 to "
-            f"{len(split)}, or null for all."
-        )
-    chosen = np.sort(draw_by_class(split.labels, n, 1 + draw))
-    return split.select(chosen)
-
-
-def draw_by_class(labels: Int32[np.ndarray, " n"], n: int, draw: int) -> Int32[np.ndarray, " k"]:
-    """Return n examples' numbers, of every beginning the same share of each class if possible.
-
-    Args:
-        labels: of all examples.
-        n: how many to draw.
-        draw: number of the draw; 0 is the validation split's.
-    """
-    # Number each class's examples in a fixed random order, then take the lowest numbers.
-    rng = np.random.Generator(np.random.Philox(key=[draw, len(labels)]))
-    order = rng.permutation(len(labels))
-    rank = np.empty(len(labels), np.float64)
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        rank[members] = (np.arange(len(members)) + 0.5) / len(members)
-    return np.argsort(rank, kind="stable")[:n].astype(np.int32)

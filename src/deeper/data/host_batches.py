@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32
 
 from deeper.data.dataset import Split
 from deeper.data.decode_pool import Processes
@@ -40,10 +40,9 @@ class Workers:
 class _Pending:
     """A batch that is being worked on."""
 
-    images: UInt8[np.ndarray, "batch height width channels"]
+    columns: dict[str, np.ndarray]
     slot: int | None
     pieces: list[Future[None]]
-    label: Int32[np.ndarray, " batch"]
     mask: np.ndarray
 
 
@@ -69,27 +68,36 @@ def stream(
         rows: of each batch, those that this host computes; the others' are left out.
 
     Yields:
-        image uint8 (B, H, W, C), label int32 (B,), mask bool (B,).
+        The split's columns, (B, ...) each, and ``mask`` bool (B,). Images are uint8 (B, H, W, C).
     """
     if stop is not None and first >= stop:
         return
-    source, whole = split.images, len(numbers(first))
+    whole = len(numbers(first))
     own = range(whole)[rows]
     size = len(own)
-    shape = (size, *source.shape[1:])
+    shapes = {name: (size, *column.shape[1:]) for name, column in split.columns.items()}
     count = workers.count or core_count()
-    ahead = min(max(AHEAD_BYTES // int(np.prod(shape)), 2), MOST_AHEAD)
+    total = sum(
+        int(np.prod(shapes[name])) * np.dtype(column.dtype).itemsize
+        for name, column in split.columns.items()
+    )
+    ahead = min(max(AHEAD_BYTES // max(1, total), 2), MOST_AHEAD)
     ahead = max(ahead, -(-2 * count * PIECE // size))
+    photographs = [name for name, one in split.columns.items() if isinstance(one, Photographs)]
 
-    def fill(images: np.ndarray, examples: np.ndarray, place: int) -> None:
-        if isinstance(source, Photographs):
-            source.decode_into(images, examples, seed, place)
-        else:
-            images[:] = source[examples]
+    def fill(parts: dict[str, np.ndarray], examples: np.ndarray, place: int) -> None:
+        for name, part in parts.items():
+            column = split.columns[name]
+            if isinstance(column, Photographs):
+                column.decode_into(part, examples, seed, place)
+            else:
+                part[:] = column[examples]
 
     with ExitStack() as stack:
         processes = None
-        if workers.processes and isinstance(source, Photographs):
+        if workers.processes and photographs:
+            source = split.columns[photographs[0]]
+            shape = shapes[photographs[0]]
             processes = stack.enter_context(Processes(source, count, ahead, shape, seed))
         pool = ThreadPoolExecutor(count, thread_name_prefix="batches")
         stack.callback(pool.shutdown, cancel_futures=True)
@@ -97,18 +105,23 @@ def stream(
         def begin(batch: int) -> _Pending:
             chosen = numbers(batch)[rows]
             examples = np.maximum(chosen, 0)
+            slot = None
+            columns = {
+                name: np.empty(shape, split.columns[name].dtype)
+                for name, shape in shapes.items()
+                if processes is None or name != photographs[0]
+            }
+            by_threads = dict(columns)
             if processes is not None:
-                slot, images = processes.take(size)
-            else:
-                slot, images = None, np.empty(shape, np.uint8)
+                slot, columns[photographs[0]] = processes.take(size)
             pieces = []
             for a in range(0, size, PIECE):
                 piece, place = examples[a : a + PIECE], batch * whole + own[a]
+                parts = {name: column[a : a + PIECE] for name, column in by_threads.items()}
+                pieces.append(pool.submit(fill, parts, piece, place))
                 if processes is not None:
                     pieces.append(processes.submit(slot, a, piece, place))
-                else:
-                    pieces.append(pool.submit(fill, images[a : a + PIECE], piece, place))
-            return _Pending(images, slot, pieces, split.labels[examples], chosen >= 0)
+            return _Pending(columns, slot, pieces, chosen >= 0)
 
         pending: deque[_Pending] = deque()
         batch = first
@@ -119,8 +132,8 @@ def stream(
             ended = pending.popleft()
             for piece in ended.pieces:
                 piece.result()
-            images = ended.images
-            if processes is not None:
-                images = images.copy()  # its memory is used again
+            columns = ended.columns
+            if processes is not None:  # its memory is used again
+                columns[photographs[0]] = columns[photographs[0]].copy()
                 processes.give_back(ended.slot)
-            yield {"image": images, "label": ended.label, "mask": ended.mask}
+            yield columns | {"mask": ended.mask}

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from deeper.augment.crops_and_colour import blurred
-from deeper.interpret.traced_net import LOGITS, Images, Opened
+from deeper.interpret.traced_net import LOGITS, Images, TracedNet
 
 RATE, DECAY = 1.0, 0.01
 BLUR_EVERY, BLUR_WIDTH, BLUR_TAPS = 4, 0.5, 3
@@ -15,7 +15,7 @@ JITTER = 2  # pixels
 
 
 def maximise(
-    net: Opened,
+    net: TracedNet,
     layer: str,
     units: Int[Array, " batch"],
     key: Key[Array, ""],
@@ -41,7 +41,7 @@ def maximise(
         regularised: without, it finds the high frequencies that a net answers to as well.
         progress: told of (steps done, steps).
     """
-    spatial = layer != LOGITS and len(net.shape(layer)) == 3
+    spatial = layer != LOGITS and net.has_maps(layer)
 
     def activation(images):
         found = net(images, [layer])[layer]

@@ -1,194 +1,198 @@
-"""Which pixels an answer comes from: gradients, class activation maps, occlusion.
+"""Which pixels of an image a class's score comes from, by any method of `attribution_methods`."""
 
-All take normalised images and return a map a pixel; they differ in what they ask of `Opened`.
-"""
-
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+import numpy as np
+from jaxtyping import Float32, Int32
+from matplotlib.figure import Figure
 
-from deeper.interpret.traced_net import LOGITS, Images, Opened, Rule
+from deeper.errors import UserError
+from deeper.interpret import attribution_methods, drawing
+from deeper.interpret.attribution_methods import Classes, Heat, PixelMaps
+from deeper.interpret.traced_net import LOGITS, Images, TracedNet
 
-Classes = Int[Array, " batch"]
-PixelMaps = Float[Array, "batch height width channels"]
-Heat = Float[Array, "batch height width"]
+Progress = Callable[[int, int], None]  # steps done, steps
 
-
-def scores(net: Opened, images: Images, classes: Classes, **options: Any) -> Float[Array, " batch"]:
-    """Return each image's logit of its class."""
-    logits = net(images, [LOGITS], **options)[LOGITS]
-    return jnp.take_along_axis(logits, classes[:, None], axis=1)[:, 0]
-
-
-def gradient(net: Opened, images: Images, classes: Classes, rule: Rule = "gradient") -> PixelMaps:
-    """Return the class score's gradient by the pixels (Simonyan et al. 2013, arXiv:1312.6034).
-
-    With the rule ``guided`` it is guided backpropagation (Springenberg et al. 2014), with
-    ``deconvnet`` the class's projection to pixel space (Zeiler and Fergus 2013).
-    """
-    return jax.grad(lambda pixels: scores(net, pixels, classes, rule=rule).sum())(images)
-
-
-# What takes many gradients loops in Python: in a compiled loop XLA:CPU is slow (`models.cpu`).
+# Name -> what figures call it.
+METHODS = {
+    "gradient": "gradient",
+    "guided_backprop": "guided",
+    "deconvnet": "deconvnet",
+    "integrated_gradients": "integrated",
+    "smooth_grad": "SmoothGrad",
+    "grad_cam": "Grad-CAM",
+    "grad_cam_plus_plus": "Grad-CAM++",
+    "occlusion": "occlusion",
+}
+ON_MAPS = ("grad_cam", "grad_cam_plus_plus")  # the methods that weigh a layer's maps
+NOISE_SEED = 0  # of SmoothGrad
 
 
-def integrated_gradients(
-    net: Opened,
+def compute(
+    method: str,
+    net: TracedNet,
     images: Images,
     classes: Classes,
-    steps: int = 64,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> PixelMaps:
-    """Return the gradient's mean on the way from the mean image, times the way.
-
-    Sundararajan, Taly and Yan 2017 (arXiv:1703.01365), equation 1, by the midpoint rule. The map
-    adds up to the difference of the scores at both ends.
+    layer: str,
+    progress: Progress = lambda done, total: None,
+) -> PixelMaps | Heat:
+    """Return what a method makes of each image.
 
     Args:
+        method: a name in `METHODS`.
         net: the net.
         images: normalised.
         classes: whose score.
-        steps: on the way.
-        progress: told of (steps done, steps).
+        layer: with maps, for the methods in `ON_MAPS`.
+        progress: called with (steps done, steps) by the methods that take many passes.
+
+    Returns:
+        Values by pixel and channel, (n, height, width, channels), of either sign; or non-negative
+        heat on a grid of the method's own, (n, rows, columns).
     """
-    slope = jax.jit(lambda share: gradient(net, share * images, classes))
-    total = jnp.zeros_like(images)
-    for step in range(steps):
-        total += slope((step + 0.5) / steps)
-        progress(step + 1, steps)
-    return images * total / steps
+    match method:
+        case "gradient":
+            return attribution_methods.gradient(net, images, classes)
+        case "guided_backprop":
+            return attribution_methods.gradient(net, images, classes, "guided")
+        case "deconvnet":
+            return attribution_methods.gradient(net, images, classes, "deconvnet")
+        case "integrated_gradients":
+            return attribution_methods.integrated_gradients(net, images, classes, progress=progress)
+        case "smooth_grad":
+            key = jax.random.key(NOISE_SEED)
+            return attribution_methods.smooth_grad(net, images, classes, key, progress=progress)
+        case "grad_cam":
+            return attribution_methods.grad_cam(net, images, classes, layer)
+        case "grad_cam_plus_plus":
+            return attribution_methods.grad_cam_plus_plus(net, images, classes, layer)
+        case "occlusion":
+            side = max(1, min(images.shape[1:3]) // 4)
+            stride = max(1, side // 4)
+            probability = attribution_methods.occlusion(
+                net, images, classes, side=side, stride=stride, progress=progress
+            )
+            return probability.max(axis=(1, 2), keepdims=True) - probability
+    raise UserError(f"method={method} is unknown; choose one of {', '.join(METHODS)}.")
 
 
-def smooth_grad(
-    net: Opened,
-    images: Images,
-    classes: Classes,
-    key: Key[Array, ""],
-    *,
-    samples: int = 50,
-    noise: float = 0.15,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> PixelMaps:
-    """Return the mean gradient at noisy copies (Smilkov et al. 2017, arXiv:1706.03825).
+def one_value_a_pixel(method: str, values: PixelMaps | Heat, size: tuple[int, int]) -> Heat:
+    """Reduce a method's values over channels; enlarge heat on a coarser grid linearly.
+
+    The channels are added up for integrated gradients, so that a map still adds up to the
+    difference of scores; otherwise their largest size counts (Simonyan et al. 2013, section 3.1).
 
     Args:
-        net: the net.
-        images: normalised.
-        classes: whose score.
-        key: of the noise.
-        samples: copies; 50 in the paper.
-        noise: standard deviation as a share of each image's range; 0.1 to 0.2 in the paper.
-        progress: told of (samples done, samples).
+        method: a name in `METHODS`.
+        values: from `compute`.
+        size: (height, width) of the images.
     """
-    axes = (1, 2, 3)
-    spread = images.max(axes, keepdims=True) - images.min(axes, keepdims=True)
-
-    @jax.jit
-    def at(sample):
-        grain = jax.random.normal(jax.random.fold_in(key, sample), images.shape)
-        return gradient(net, images + noise * spread * grain, classes)
-
-    total = jnp.zeros_like(images)
-    for sample in range(samples):
-        total += at(sample)
-        progress(sample + 1, samples)
-    return total / samples
+    if values.ndim == 3:
+        return jax.image.resize(values, (len(values), *size), "linear")
+    return values.sum(-1) if method == "integrated_gradients" else jnp.abs(values).max(-1)
 
 
-def _maps_and_gradients(
-    net: Opened, images: Images, classes: Classes, layer: str
-) -> tuple[Array, Array]:
-    """Return a layer's maps, and the class scores' gradient by them."""
-    shape = (len(images), *net.shape(layer, spatial=True))
+@dataclass(frozen=True)
+class Attribution:
+    """Which pixels of some images a class's score comes from.
 
-    def score(added):
-        found = net(images, [layer, LOGITS], added={layer: added})
-        own = jnp.take_along_axis(found[LOGITS], classes[:, None], axis=1)
-        return own.sum(), found[layer]
-
-    gradients, maps = jax.grad(score, has_aux=True)(jnp.zeros(shape))
-    return maps, gradients
-
-
-def grad_cam(net: Opened, images: Images, classes: Classes, layer: str) -> Heat:
-    """Return Grad-CAM on a layer's grid (Selvaraju et al. 2016, arXiv:1610.02391, section 3)."""
-    maps, gradients = _maps_and_gradients(net, images, classes, layer)
-    weights = gradients.mean(axis=(1, 2), keepdims=True)
-    return jnp.maximum((weights * maps).sum(axis=-1), 0.0)
-
-
-def grad_cam_plus_plus(net: Opened, images: Images, classes: Classes, layer: str) -> Heat:
-    """Return Grad-CAM++ on a layer's grid (Chattopadhay et al. 2017, arXiv:1710.11063, eq. 19).
-
-    As in the paper the score is the exponential of the logit, so that all derivatives are powers
-    of the first.
+    Attributes:
+        maps: a value a pixel, float32 (n, height, width), in the unit of the method; of either
+            sign for integrated gradients, else non-negative.
+        classes: whose score, int32 (n,).
+        scores: their logits, float32 (n,).
+        layer: whose maps Grad-CAM and Grad-CAM++ weigh; None with the other methods.
+        method: a name in `METHODS`.
+        images: the inputs, before ``normalise``.
+        class_names: in the order of the classes; None where they are known by number.
     """
-    maps, gradients = _maps_and_gradients(net, images, classes, layer)
-    total = maps.sum(axis=(1, 2), keepdims=True)
-    below = 2.0 * gradients**2 + total * gradients**3
-    share = jnp.where(below != 0.0, gradients**2 / jnp.where(below != 0.0, below, 1.0), 0.0)
-    weights = (share * jnp.maximum(gradients, 0.0)).sum(axis=(1, 2), keepdims=True)
-    return jnp.maximum((weights * maps).sum(axis=-1), 0.0)
+
+    maps: Float32[np.ndarray, "n height width"]
+    classes: Int32[np.ndarray, " n"]
+    scores: Float32[np.ndarray, " n"]
+    layer: str | None
+    method: str
+    images: np.ndarray
+    class_names: Sequence[str] | None = None
+
+    def figure(self) -> Figure:
+        """Return a figure of every image and the heat map over it, with its class and score."""
+        known = self.class_names
+        names = [str(c) if known is None else known[c] for c in self.classes]
+        titles = [f"{name} ({score:.3g})" for name, score in zip(names, self.scores, strict=True)]
+        heading = METHODS[self.method] + (f", {self.layer}" if self.layer else "")
+        pictures = [drawing.as_picture(image) for image in self.images]
+        return drawing.overlay_figure(heading, pictures, list(self.maps), titles)
 
 
-def occlusion(
-    net: Opened,
-    images: Images,
-    classes: Classes,
-    *,
-    side: int,
-    stride: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Float[Array, "batch rows columns"]:
-    """Return the class's probability with a grey square over each place in turn.
-
-    Zeiler and Fergus 2013, figure 6 (d). The square is the data set's mean colour, zero in
-    normalised images; its centres stand ``stride`` pixels apart, over the whole image.
+def attribute(
+    model: nn.Module,
+    variables: Any,
+    inputs: Any,
+    method: str = "grad_cam",
+    layer: str | None = None,
+    classes: int | Sequence[int] | None = None,
+    normalise: Callable[[Any], Any] = lambda images: images,
+    class_names: Sequence[str] | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Attribution:
+    """Return which pixels a class's score comes from.
 
     Args:
-        net: the net.
-        images: normalised.
-        classes: whose probability.
-        side: of the square, in pixels.
-        stride: between places.
-        progress: told of (places done, places).
+        model: any net that follows the package's contract and answers images with logits.
+        variables: params and batch_stats.
+        inputs: images (n, height, width, channels), such as ``normalise`` takes.
+        method: a name in `METHODS`.
+        layer: a stage or layer with maps, for Grad-CAM and Grad-CAM++; the last stage by default.
+        classes: whose score: one class, or one for each image; by default the net's own answers.
+        normalise: images -> what the net takes; by default the inputs are that already.
+        class_names: in the order of the classes, for the figure.
+        progress: called with (steps done, steps) by the methods that take many passes.
+
+    Raises:
+        UserError: there is no such method, layer or class, or the inputs are no images.
     """
+    if method not in METHODS:
+        raise UserError(f"method={method} is unknown; choose one of {', '.join(METHODS)}.")
+    if layer is not None and method not in ON_MAPS:
+        raise UserError(f"layer={layer} is for {' and '.join(ON_MAPS)}; {method} has none.")
+    inputs = np.asarray(inputs)
+    if inputs.ndim != 4:
+        raise UserError(
+            f"Attribution is of images (n, height, width, channels); these inputs are of shape "
+            f"{inputs.shape}."
+        )
+    images = jnp.asarray(normalise(inputs))
+    net = TracedNet(model, variables, jax.ShapeDtypeStruct(images.shape[1:], images.dtype))
+    name = net.layer_with_maps(layer) if method in ON_MAPS else ""
+    logits = net(images, [LOGITS])[LOGITS]
+    chosen = _classes(classes, np.asarray(logits))
+    values = compute(method, net, images, jnp.asarray(chosen), name, progress)
     height, width = images.shape[1:3]
-    rows, columns = jnp.arange(0, height, stride), jnp.arange(0, width, stride)
-    y, x = jnp.arange(height)[:, None], jnp.arange(width)[None]
-
-    @jax.jit
-    def row_of(row):
-        def probability(column):
-            top, left = row - side // 2, column - side // 2
-            covered = (y >= top) & (y < top + side) & (x >= left) & (x < left + side)
-            seen = jnp.where(covered[None, :, :, None], 0.0, images)
-            logits = net(seen, [LOGITS])[LOGITS]
-            own = jnp.take_along_axis(jax.nn.softmax(logits), classes[:, None], axis=1)
-            return own[:, 0]
-
-        return jax.lax.map(probability, columns)
-
-    found = []
-    for number, row in enumerate(rows):
-        found.append(row_of(row))
-        progress((number + 1) * len(columns), len(rows) * len(columns))
-    return jnp.moveaxis(jnp.stack(found), 2, 0)
+    return Attribution(
+        maps=np.asarray(one_value_a_pixel(method, values, (height, width)), np.float32),
+        classes=chosen,
+        scores=np.asarray(logits, np.float32)[np.arange(len(chosen)), chosen],
+        layer=name.removesuffix("_out") or None,
+        method=method,
+        images=inputs,
+        class_names=class_names,
+    )
 
 
-def effective_field(net: Opened, images: Images, layer: str) -> Float[Array, "height width"]:
-    """Return how strongly the middle of a layer's maps depends on each pixel.
-
-    Luo et al. 2016 (arXiv:1701.04128), section 4: the gradient of the middle place, with ones as
-    what comes back to all its channels; here the root of its mean square over images and channels.
-    """
-    height, width, _ = net.shape(layer, spatial=True)
-
-    def middle(pixels):
-        return net(pixels, [layer])[layer][:, height // 2, width // 2].sum()
-
-    found = jax.grad(middle)(images)
-    return jnp.sqrt((found**2).mean(axis=(0, 3)))
+def _classes(classes: int | Sequence[int] | None, logits: np.ndarray) -> Int32[np.ndarray, " n"]:
+    """Return a class an image, checked."""
+    count, known = logits.shape
+    chosen = np.asarray(logits.argmax(-1) if classes is None else classes, np.int32).reshape(-1)
+    if len(chosen) not in (1, count):
+        raise UserError(f"classes has {len(chosen)} entries: give one, or one for each of {count}.")
+    if ((chosen < 0) | (chosen >= known)).any():
+        raise UserError(
+            f"classes={list(map(int, chosen))}: the net's classes are 0 to {known - 1}."
+        )
+    return np.broadcast_to(chosen, (count,)).copy()

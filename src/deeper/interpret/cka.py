@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from deeper.interpret.traced_net import Images, Opened
+from deeper.interpret.traced_net import Images, TracedNet
 
 
 def hsic(one: Float[Array, "n n"], other: Float[Array, "n n"]) -> Float[Array, ""]:
@@ -41,8 +41,8 @@ def _grams(found: dict[str, Array], layers: Sequence[str]) -> Float[Array, "laye
 
 
 def cka(
-    one: Opened,
-    other: Opened,
+    one: TracedNet,
+    other: TracedNet,
     layers: tuple[Sequence[str], Sequence[str]],
     batches: Iterable[Images],
     progress: Callable[[int], None] = lambda done: None,

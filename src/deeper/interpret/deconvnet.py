@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from deeper.interpret.traced_net import Images, Opened
+from deeper.interpret.traced_net import Images, TracedNet
 
 TOP = 9
 
@@ -40,7 +40,7 @@ class Strongest:
 
 
 def strongest(
-    net: Opened,
+    net: TracedNet,
     layers: Iterable[str],
     batches: Iterable[tuple[Int[np.ndarray, " batch"], Images]],
     progress: Callable[[int], None] = lambda done: None,
@@ -94,7 +94,7 @@ def strongest(
 
 
 def project(
-    net: Opened,
+    net: TracedNet,
     images: Images,
     layer: str,
     channels: Int[Array, " batch"],

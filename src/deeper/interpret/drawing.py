@@ -15,6 +15,7 @@ from deeper.interpret.gradient_scales import Scales
 from deeper.plotting import COLOURS, SOFT, STYLE
 
 Picture = Float[np.ndarray, "height width channels"]
+OVERLAYS_A_ROW = 5
 LOOK = {**mpl.rcParamsDefault, **STYLE, "axes.grid": False, "backend": "agg"}
 
 
@@ -27,6 +28,11 @@ def show(axes: Axes, picture: Picture, *, heat: bool = False) -> None:
         axes.imshow(values[..., 0], cmap=colours, vmin=0, vmax=1, interpolation="nearest")
     else:
         axes.imshow(values, interpolation="nearest")
+
+
+def as_picture(image: np.ndarray) -> Picture:
+    """Return an image with values 0 to 1: uint8 by its range, else from least to most."""
+    return image / 255.0 if image.dtype == np.uint8 else stretched(image, about_zero=False)
 
 
 def stretched(values: np.ndarray, *, about_zero: bool = True) -> np.ndarray:
@@ -125,6 +131,40 @@ def grid_sheet(
                 if number == 0:
                     axes.set_title(headings[column], fontsize=8, loc="center", pad=3)
         figure.savefig(out, metadata={"Software": None})
+
+
+def overlay_figure(
+    title: str,
+    pictures: Sequence[Picture],
+    heat: Sequence[Float[np.ndarray, "height width"]],
+    headings: Sequence[str],
+) -> Figure:
+    """Return a figure of pictures, each in grey with its heat map over it.
+
+    Args:
+        title: of the figure.
+        pictures: values 0 to 1.
+        heat: a map a picture; non-negative maps are scaled by their largest value, maps of either
+            sign about zero.
+        headings: a picture's.
+    """
+    columns = min(len(pictures), OVERLAYS_A_ROW)
+    rows = -(-len(pictures) // columns)
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=(1.6 * columns + 0.2, 1.85 * rows + 0.4), layout="constrained")
+        FigureCanvasAgg(figure)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        panels: Any = figure.subplots(rows, columns, squeeze=False)
+        for axes in panels.flat:
+            axes.axis("off")
+        for axes, picture, values, heading in zip(panels.flat, pictures, heat, headings):
+            axes.imshow(picture.mean(axis=-1), cmap="gray", vmin=0, vmax=1)
+            largest = max(float(np.abs(values).max()), 1e-12)
+            signed = bool((values < 0).any())
+            colours, least = ("RdBu_r", -largest) if signed else ("inferno", 0.0)
+            axes.imshow(values, cmap=colours, vmin=least, vmax=largest, alpha=0.6)
+            axes.set_title(heading, fontsize=8, loc="center", pad=3)
+    return figure
 
 
 def matrix_sheet(

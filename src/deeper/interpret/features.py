@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32
 
 from deeper.errors import UserError
-from deeper.interpret.traced_net import listed
+from deeper.interpret.traced_net import TracedNet, listed
 
 
 class Stored(Protocol):
@@ -77,6 +77,27 @@ def outputs_of(model: nn.Module, layer: str) -> Apply:
     return outputs
 
 
+def stages(model: nn.Module, variables: Any, inputs: Any) -> dict[str, Array]:
+    """Return what a net's stages make of inputs: stage -> maps, in the order of computation.
+
+    Of a net that names no stages: the last maps of each size, by layer.
+
+    Args:
+        model: the net.
+        variables: params and batch_stats.
+        inputs: as the net takes them (images normalised), with a batch axis.
+    """
+    inputs = jnp.asarray(inputs)
+    net = TracedNet(model, variables, jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
+    outputs = net(inputs, net.stages)
+    return {name.removesuffix("_out"): outputs[name] for name in net.stages}
+
+
+def channel_means(outputs: Float[Array, "batch ... channels"]) -> Float[Array, "batch channels"]:
+    """Return maps averaged over their places (all axes between the first and the last)."""
+    return outputs.mean(tuple(range(1, outputs.ndim - 1))) if outputs.ndim > 2 else outputs
+
+
 def extract(
     apply: Apply,
     variables: Any,
@@ -102,7 +123,7 @@ def extract(
     @jax.jit
     def features(variables, batch):
         found = apply(variables, normalise(batch))
-        found = found.mean((1, 2)) if found.ndim == 4 else found
+        found = channel_means(found)
         return found.reshape(len(found), -1).astype(jnp.float32)
 
     parts = []

@@ -1,100 +1,24 @@
-"""The ways of seeing a net, each a sheet of pictures: see `deeper see`."""
+"""Figures of what one net sees: filters, activations, fields, attribution (see `deeper see`)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int32, UInt8
+from jaxtyping import Float
 
 from deeper.errors import UserError
-from deeper.interpret import activation_maximisation, attribution, deconvnet, drawing, features
-from deeper.interpret.cka import cka
-from deeper.interpret.gradient_scales import Measure, Scales
-from deeper.interpret.probes import logistic
-from deeper.interpret.traced_net import LOGITS, Opened
-from deeper.profile.layer_table import Field, layers_of
+from deeper.interpret import activation_maximisation, attribution_methods, deconvnet, drawing
+from deeper.interpret.attribution import METHODS, compute, one_value_a_pixel
+from deeper.interpret.subject import Subject
+from deeper.interpret.traced_net import LOGITS
+from deeper.profile.layer_table import layers_of
 
-Stored = UInt8[np.ndarray, "n height width channels"]
-Labels = Int32[np.ndarray, " n"]
-Progress = Callable[[str, int, int], None]  # what, done, in all
-BATCH = 200
 SCALE = 8  # screen pixels for each pixel of an image that a box is drawn on
 BOX = (0.84, 0.37, 0.0)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A net and the images that it is shown.
-
-    Attributes:
-        title: what the sheets call it.
-        model: the net, its blocks written out.
-        variables: params and batch_stats.
-        images: as stored.
-        labels: true classes.
-        class_names: in the order of the labels.
-        mean: of the data set by channel, 0 to 1; what padding is.
-        normalise: stored images -> what the net takes.
-        progress: told how far a method is.
-        learnt: images, and their classes, that the net was trained on.
-        states: step -> reads the variables of that step of training; those that were kept.
-    """
-
-    title: str
-    model: nn.Module
-    variables: Any
-    images: Stored
-    labels: Labels
-    class_names: Sequence[str]
-    mean: Sequence[float]
-    normalise: Callable[[Any], Any]
-    progress: Progress
-    learnt: tuple[features.Stored, Labels] | None = None
-    states: Mapping[int, Callable[[], Any]] = field(default_factory=dict)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Return (height, width, channels)."""
-        height, width, channels = self.images.shape[1:]
-        return height, width, channels
-
-    @cached_property
-    def net(self) -> Opened:
-        """Return the net, opened."""
-        return Opened(self.model, self.variables, self.shape)
-
-    def first(self, n: int) -> tuple[list[drawing.Picture], Any, Any]:
-        """Return the first images: as pictures, normalised, and their classes."""
-        some = np.asarray(self.images[:n])
-        return list(some / 255.0), self.normalise(jnp.asarray(some)), jnp.asarray(self.labels[:n])
-
-    def batches(self) -> Iterator[tuple[np.ndarray, Any]]:
-        """Yield numbers of all images, -1 for padding, and the images, normalised."""
-        for numbers in _batches(len(self.images)):
-            real = numbers < len(self.images)
-            shown = np.asarray(self.images[np.where(real, numbers, 0)])
-            yield np.where(real, numbers, -1), self.normalise(jnp.asarray(shown))
-
-
-def _batches(count: int) -> Iterator[np.ndarray]:
-    """Yield numbers from 0, a batch at a time; the last goes on beyond the count."""
-    for begin in range(0, count, BATCH):
-        yield np.arange(begin, begin + BATCH)
-
-
-def layer_of(net: Opened, wish: str | None) -> str:
-    """Return a layer with maps: the one that is meant, or the last stage."""
-    if wish is None:
-        return net.stages[-1]
-    name = f"{wish}_out" if f"{wish}_out" in net.shapes else wish
-    net.shape(name, spatial=True)
-    return name
 
 
 def plain(layer: str) -> str:
@@ -124,7 +48,7 @@ def filters(subject: Subject, out: Path) -> None:
 def activations(subject: Subject, layer: str | None, n: int, out: Path) -> None:
     """Draw the strongest maps of a layer beside each image."""
     net = subject.net
-    name = layer_of(net, layer)
+    name = net.layer_with_maps(layer)
     pictures, images, _ = subject.first(n)
     maps = np.asarray(net(images, [name])[name])
     shown = min(10, maps.shape[-1])
@@ -147,8 +71,8 @@ def fields(subject: Subject, n: int, out: Path) -> None:
         if seen is None:
             continue
         height, width, _ = net.shape(name)
-        box = [_span(one, middle // 2) for one, middle in zip(seen, (height, width), strict=True)]
-        effective = np.asarray(attribution.effective_field(net, images, name))[..., None]
+        box = [axis.span(size // 2) for axis, size in zip(seen, (height, width), strict=True)]
+        effective = np.asarray(attribution_methods.effective_field(net, images, name))[..., None]
         rows.append((_boxed(picture, box), effective / max(effective.max(), 1e-12)))
         headings.append(f"{plain(name)}: {seen[0].size}")
     title = f"{subject.title}: pixels that the middle of a map can see, and does"
@@ -183,7 +107,9 @@ def deconvnet_stages(subject: Subject, layers: Sequence[str], channels: int, out
             back = np.asarray(project(subject.normalise(jnp.asarray(shown)), channel, row, column))
             seen = net.fields.get(layer)
             spans = [
-                seen and tuple(_span(one, at) for one, at in zip(seen, place, strict=True))
+                None
+                if seen is None
+                else tuple(axis.span(at) for axis, at in zip(seen, place, strict=True))
                 for place in zip(row, column, strict=True)
             ]
             mean = np.asarray(subject.mean)
@@ -198,54 +124,31 @@ def deconvnet_stages(subject: Subject, layers: Sequence[str], channels: int, out
 
 
 def attributions(subject: Subject, layer: str | None, n: int, out: Path) -> None:
-    """Draw which pixels the answer comes from, by every method, for the true class."""
+    """Draw which pixels the true class's score comes from, by every method."""
     net = subject.net
-    name = layer_of(net, layer)
+    name = net.layer_with_maps(layer)
     pictures, images, classes = subject.first(n)
     height, width, _ = subject.shape
-    side = max(1, min(height, width) // 4)
-    key = jax.random.key(0)
-    signed = {
-        "gradient": attribution.gradient(net, images, classes),
-        "guided": attribution.gradient(net, images, classes, "guided"),
-        "deconvnet": attribution.gradient(net, images, classes, "deconvnet"),
-        "integrated": attribution.integrated_gradients(
-            net, images, classes, progress=partial(subject.progress, "integrated gradients")
-        ),
-        "SmoothGrad": attribution.smooth_grad(
-            net, images, classes, key, progress=partial(subject.progress, "SmoothGrad")
-        ),
-    }
-    covered = attribution.occlusion(
-        net,
-        images,
-        classes,
-        side=side,
-        stride=max(1, side // 4),
-        progress=partial(subject.progress, "occlusion"),
-    )
-    heat = {
-        "Grad-CAM": attribution.grad_cam(net, images, classes, name),
-        "Grad-CAM++": attribution.grad_cam_plus_plus(net, images, classes, name),
-        "occlusion": covered.max(axis=(1, 2), keepdims=True) - covered,
-    }
-    rows = []
-    for i, picture in enumerate(pictures):
-        row = [picture, *(drawing.stretched(np.asarray(maps[i])) for maps in signed.values())]
-        for maps in heat.values():
-            large = np.asarray(jax.image.resize(maps[i], (height, width), "linear"))[..., None]
-            row.append(large / max(large.max(), 1e-12))
-        rows.append(row)
-    headings = ["image", *signed, *heat]
+    columns: list[list[drawing.Picture]] = []
+    heat = []
+    for method in METHODS:
+        progress = partial(subject.progress, method.replace("_", " "))
+        values = compute(method, net, images, classes, name, progress)
+        heat.append(values.ndim == 3)
+        if values.ndim == 4:  # by pixel and channel, of either sign
+            columns.append([drawing.stretched(np.asarray(one)) for one in values])
+        else:
+            large = np.asarray(one_value_a_pixel(method, values, (height, width)))[..., None]
+            columns.append([one / max(one.max(), 1e-12) for one in large])
+    rows = [list(row) for row in zip(pictures, *columns, strict=True)]
     title = f"{subject.title}: which pixels the class comes from (maps of {plain(name)})"
-    hot = [False] * (1 + len(signed)) + [True] * len(heat)
-    drawing.grid_sheet(title, rows, headings, out, heat=hot)
+    drawing.grid_sheet(title, rows, ["image", *METHODS.values()], out, heat=[False, *heat])
 
 
 def maximised(subject: Subject, layer: str | None, out: Path) -> None:
     """Draw what climbs to the strongest answer: of the classes, or of a layer's channels."""
     net = subject.net
-    name = LOGITS if layer is None else layer_of(net, layer)
+    name = LOGITS if layer is None else net.layer_with_maps(layer)
     count = min(net.shape(name)[-1], 10)
     rows = []
     for regularised in (True, False):
@@ -262,118 +165,6 @@ def maximised(subject: Subject, layer: str | None, out: Path) -> None:
     names = list(subject.class_names) if name == LOGITS else [f"{i}" for i in range(count)]
     title = f"{subject.title}: images of the strongest {plain(name)}, with and without regularisers"
     drawing.grid_sheet(title, rows, names[:count], out)
-
-
-def similarity(subject: Subject, other: Subject, out: Path) -> None:
-    """Draw linear CKA between all blocks of two nets (Kornblith et al. 2019)."""
-    ours, theirs = subject.net, other.net
-    layers = (blocks(ours), blocks(theirs))
-    whole = len(subject.images) - len(subject.images) % BATCH
-    if not whole:
-        raise UserError(f"Similarity takes batches of {BATCH} images; there are fewer.")
-    found = cka(
-        ours,
-        theirs,
-        layers,
-        (images for numbers, images in subject.batches() if numbers.min() >= 0),
-        lambda done: subject.progress("compare", done, whole),
-    )
-    title = f"Similarity of layers, {whole:,} images"
-    drawing.matrix_sheet(title, found, layers, (subject.title, other.title), out)
-
-
-def probes(subjects: Sequence[Subject], examples: int, out: Path) -> dict[str, dict[str, float]]:
-    """Draw how well a linear classifier does on each layer, by depth.
-
-    Alain and Bengio 2016 (arXiv:1610.01644): logistic regression on the means of a layer's maps,
-    trained on images that the net was trained on, tested on others.
-
-    Args:
-        subjects: nets, each a line.
-        examples: at most, of either kind.
-        out: the PNG.
-
-    Returns:
-        Net -> layer -> error in per cent.
-    """
-    found: dict[str, dict[str, float]] = {}
-    lines: dict[str, tuple[list[int], list[float]]] = {}
-    for subject in subjects:
-        assert subject.learnt is not None
-        layers = [layer for layer in subject.net.trunk if layer != LOGITS]
-        kinds = (subject.learnt, (subject.images, subject.labels))
-        known, others = (
-            (_means(subject, images[:examples], layers), np.asarray(labels[:examples]))
-            for images, labels in kinds
-        )
-        errors = found[subject.title] = {}
-        for done, layer in enumerate(layers, 1):
-            error = logistic((known[0][layer], known[1]), (others[0][layer], others[1]))
-            errors[layer] = round(error, 4)
-            subject.progress(f"probes of {subject.title}", done, len(layers))
-        depths = [subject.net.depths[layer] for layer in layers]
-        lines[subject.title] = (depths, list(errors.values()))
-    title = "Error of a linear classifier on the means of a layer's maps"
-    drawing.depth_sheet(title, "error (%)", lines, out)
-    return found
-
-
-def _means(
-    subject: Subject, images: features.Stored, layers: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """Return layers' values of all images, maps averaged over their places."""
-    net = subject.net
-
-    @jax.jit
-    def means(pixels: Any) -> Any:
-        found = net(subject.normalise(pixels), layers)
-        return {k: v.mean((1, 2)) if v.ndim == 4 else v for k, v in found.items()}
-
-    parts: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
-    for numbers in _batches(len(images)):
-        for layer, values in means(np.asarray(images[numbers % len(images)])).items():
-            kept = np.asarray(values)[numbers < len(images)]
-            parts[layer].append(kept.reshape(len(kept), -1))
-        done = min(int(numbers[-1]) + 1, len(images))
-        subject.progress(f"features of {subject.title}", done, len(images))
-    return {layer: np.concatenate(some) for layer, some in parts.items()}
-
-
-def dynamics(subjects: Sequence[Subject], examples: int, out: Path) -> dict[str, dict[int, Any]]:
-    """Draw how large each layer's values and gradients are, from the beginning of training on.
-
-    Args:
-        subjects: nets, each with its states, each a column.
-        examples: of those that the nets were trained on, one batch.
-        out: the PNG.
-
-    Returns:
-        Net -> step -> `Scales` as lists, to four digits.
-    """
-    found: dict[str, dict[int, Scales]] = {}
-    for subject in subjects:
-        assert subject.learnt is not None
-        images, labels = (np.asarray(part[:examples]) for part in subject.learnt)
-        inputs = (subject.normalise(images), jnp.asarray(labels))
-        measure = Measure(subject.net.model, subject.variables, *inputs)
-        of_net = found[subject.title] = {}
-        for done, (step, read) in enumerate(sorted(subject.states.items()), 1):
-            of_net[step] = measure(read())
-            subject.progress(f"states of {subject.title}", done, len(subject.states))
-    drawing.dynamics_sheet("Size of values and gradients, by layer and step", found, out)
-    return {net: {step: one.rounded() for step, one in of.items()} for net, of in found.items()}
-
-
-def blocks(net: Opened) -> list[str]:
-    """Return what a net is made of: blocks where it has some, else its layers with maps."""
-    maps = [name for name in net.layers if len(net.shapes[name]) == 3]
-    found = [name for name in maps if "block" in name.split("/")[-1]]
-    return found or [name for name in maps if not name.endswith("_out")]
-
-
-def _span(field: Field, place: int) -> tuple[int, int]:
-    """Return first and last pixel that a place sees, along one axis."""
-    return round(field.first + place * field.jump), round(field.last + place * field.jump)
 
 
 def _cut(

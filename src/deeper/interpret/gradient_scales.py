@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from deeper.interpret.traced_net import LOGITS, Images, Opened
+from deeper.interpret.traced_net import LOGITS, Images, TracedNet
 
 
 class Scales(NamedTuple):
@@ -51,7 +51,7 @@ class Measure:
         self, model: nn.Module, variables: dict, images: Images, labels: Int[Array, " batch"]
     ):
         shape = images.shape[1:]
-        traced = Opened(model, variables, shape, train=True)
+        traced = TracedNet(model, variables, shape, train=True)
         self.layers = traced.trunk
         self.depths = [traced.depths[layer] for layer in self.layers]
         self._images = images
@@ -59,7 +59,7 @@ class Measure:
 
         @jax.jit
         def scales(variables, images):
-            net = Opened(model, variables, shape, train=True)
+            net = TracedNet(model, variables, shape, train=True)
 
             def loss(added):
                 found = net(images, [*self.layers, LOGITS], added=added)

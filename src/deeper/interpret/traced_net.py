@@ -21,8 +21,10 @@ from jaxtyping import Array, Float
 
 from deeper.errors import UserError
 from deeper.kernels import cpu_dispatch
-from deeper.profile.layer_table import Field, seen_by_outputs
+from deeper.models.example import Example, batch_of, spatial_axes
+from deeper.profile.layer_table import fields_and_depths
 from deeper.profile.macs import inner_programs
+from deeper.profile.receptive_field import Field
 
 Images = Float[Array, "batch height width channels"]
 Maps = Float[Array, "batch ..."]
@@ -73,20 +75,20 @@ def unrolled(model: Any) -> Any:
     return model.clone(scan=False, remat=False) if hasattr(model, "scan") else model
 
 
-class Opened:
+class TracedNet:
     """A net with its variables.
 
     Args:
         model: any net that follows the package's contract.
         variables: params and batch_stats.
-        image_shape: (height, width, channels).
+        example: shape and type of one input, see `models.example`.
         train: normalise by each batch's own statistics, and drop out, as training does.
 
     Attributes:
         model: the net, its blocks written out.
         variables: as given.
-        shapes: layer -> its shape for one image, in the order in which layers compute.
-        fields: layer with maps -> what its places see along the rows and along the columns.
+        shapes: layer -> its shape for one example, in the order in which layers compute.
+        fields: layer with maps -> what its places see along each spatial axis (rows, columns).
         depths: layer -> layers with weights on the longest path up to it.
     """
 
@@ -94,24 +96,26 @@ class Opened:
         self,
         model: nn.Module,
         variables: Any,
-        image_shape: Sequence[int],
+        example: Example,
         *,
         train: bool = False,
     ):
         self.model, self.variables, self._train = unrolled(model), variables, train
         self._sown: set[str] = set()
-        program, shapes = self._traced(jax.ShapeDtypeStruct((2, *image_shape), jnp.float32))
+        batch = batch_of(example, 2)
+        self._spatial = spatial_axes(batch)
+        program, shapes = self._traced(batch)
         made = [variable for equation in program.jaxpr.eqns for variable in equation.outvars]
         place: dict[Any, int] = {variable: number for number, variable in enumerate(made)}
-        seen = seen_by_outputs(program.jaxpr)
+        seen = fields_and_depths(program.jaxpr)
         outputs = zip(shapes.items(), program.jaxpr.outvars, seen, strict=True)
         ordered = sorted(outputs, key=lambda output: place.get(output[1], -1))
         self.shapes = {name: leaf.shape[1:] for (name, leaf), _, _ in ordered}
         self.depths = {name: depth for (name, _), _, (_, depth) in ordered}
-        self.fields: dict[str, tuple[Field, Field]] = {
-            name: (fields[1], fields[2])
-            for (name, leaf), _, (fields, _) in ordered
-            if leaf.ndim == 4 and 1 in fields and 2 in fields
+        self.fields: dict[str, tuple[Field, ...]] = {
+            name: tuple(fields[axis] for axis in self._spatial)
+            for (name, _), _, (fields, _) in ordered
+            if self.has_maps(name) and all(axis in fields for axis in self._spatial)
         }
 
     @property
@@ -130,21 +134,31 @@ class Opened:
 
     @property
     def stages(self) -> list[str]:
-        """Return what a net sows at its stages' ends, from the image on.
+        """Return what a net sows at its stages' ends, in the order in which they compute.
 
         Of a net that sows nothing: the last maps of each size.
 
         Raises:
-            UserError: the net has no maps.
+            UserError: the net sows nothing and has no maps.
         """
-        maps = [name for name in self.layers if len(self.shapes[name]) == 3]
-        if not maps:
-            raise UserError("This net has no maps, only layers that see all of the image.")
-        by_size = {self.shapes[name][:2]: name for name in maps}
-        return [name for name in maps if name in self._sown] or list(by_size.values())
+        maps = self.maps
+        sown = [name for name in maps or self.layers if name in self._sown]
+        if not maps and not sown:
+            raise UserError("This net has no maps, only layers that see all of the input.")
+        by_size = {self.shapes[name][:-1]: name for name in maps}
+        return sown or list(by_size.values())
+
+    @property
+    def maps(self) -> list[str]:
+        """Return the layers with maps, in the order in which they compute."""
+        return [name for name in self.layers if self.has_maps(name)]
+
+    def has_maps(self, layer: str) -> bool:
+        """Tell whether a layer's output has the input's spatial axes, and channels."""
+        return bool(self._spatial) and len(self.shapes[layer]) == len(self._spatial) + 1
 
     def shape(self, layer: str, *, spatial: bool = False) -> tuple[int, ...]:
-        """Return a layer's shape for one image.
+        """Return a layer's shape for one example.
 
         Raises:
             UserError: there is no such layer, or maps are asked for and it has none.
@@ -152,13 +166,24 @@ class Opened:
         if layer not in self.shapes:
             raise UserError(f"There is no layer {layer}; there are {listed(self.layers)}.")
         shape = self.shapes[layer]
-        if spatial and len(shape) != 3:
-            maps = [name for name, s in self.shapes.items() if len(s) == 3]
+        if spatial and not self.has_maps(layer):
             raise UserError(
                 f"The layer {layer} has no maps, only {shape[0]} values; take one of "
-                f"{listed(maps)}."
+                f"{listed(self.maps)}."
             )
         return shape
+
+    def layer_with_maps(self, name: str | None) -> str:
+        """Return a layer's or stage's full name, of the last stage where none is given.
+
+        Raises:
+            UserError: there is no such layer, or it has no maps.
+        """
+        if name is None:
+            return self.stages[-1]
+        full = f"{name}_out" if f"{name}_out" in self.shapes else name
+        self.shape(full, spatial=True)
+        return full
 
     def _traced(self, images: Any) -> tuple[core.ClosedJaxpr, dict[str, Any]]:
         with cpu_dispatch.turned_off():

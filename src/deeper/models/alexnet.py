@@ -52,7 +52,7 @@ class AlexNet(nn.Module):
         dropout: rate in front of (one weird trick) or after (2012) the hidden layers.
         dtype: of the computation.
         window: of the last map, which the dense layers look at one after the other; see
-            `dense.over_whole_images`. None: they look at the whole map.
+            `fully_convolutional.over_whole_images`. None: they look at the whole map.
     """
 
     table: tuple[tuple[int, int, int, int, int, bool, bool], ...]

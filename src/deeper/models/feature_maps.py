@@ -4,7 +4,6 @@ For "which layer transfers" (Yosinski et al. 2014, arXiv:1411.1792). Any net wil
 stages: it runs its own code until the stage has spoken, so that the layers above never come to be.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from jaxtyping import Array, Float
 
 from deeper.kernels.precision import at_least_float32
 from deeper.models import layers
+from deeper.models.adapters import attributes
 from deeper.models.layers import Dense, Maps
 
 HEAD = "head"
@@ -32,7 +32,7 @@ def listening(net: nn.Module, hear: Callable[[str, Any], None]) -> nn.Module:
                 hear(name.removesuffix("_out"), value)
             return super().sow(col, name, value, *rest, **options)
 
-    return Listening(**_attributes(net))
+    return Listening(**attributes(net))
 
 
 def truncated(net: nn.Module, stage: str, classes: int) -> nn.Module:
@@ -62,11 +62,11 @@ def truncated(net: nn.Module, stage: str, classes: int) -> nn.Module:
                 maps = reached.maps
             else:
                 raise ValueError(f"{type(net).__name__} has no stage {stage}")
-            if maps.ndim == 4:
+            if maps.ndim > 2:
                 return Dense(classes, name=HEAD)(layers.global_avg_pool(maps))
             return Dense(classes, name=HEAD)(at_least_float32(maps))
 
-    return Truncated(**_attributes(net))
+    return Truncated(**attributes(net))
 
 
 class LastLayer(nn.Module):
@@ -87,8 +87,3 @@ class LastLayer(nn.Module):
         """Return logits."""
         del train
         return Dense(self.classes, name=self.layer)(at_least_float32(features))
-
-
-def _attributes(net: nn.Module) -> dict[str, Any]:
-    fields = (field.name for field in dataclasses.fields(net) if field.init)
-    return {name: getattr(net, name) for name in fields if name not in ("parent", "name")}

@@ -16,13 +16,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32
 
 from deeper.errors import UserError
 from deeper.kernels import cpu_dispatch
 from deeper.models import valid_region
-from deeper.models.feature_maps import listening
+from deeper.models.example import batch_of
 from deeper.models.initializers import shapes_of
 from deeper.models.vgg import VGG
 
@@ -61,7 +60,7 @@ def answer(
     images: Float[Array, "batch height width channels"],
     sizes: Int32[Array, "batch 2"],
 ) -> Float[Array, "batch classes"]:
-    """Return logits of images that may be smaller than their array; see `extent`.
+    """Return logits of images that may be smaller than their array; see `valid_region`.
 
     Args:
         net: from `over_whole_images`; if it is not `of_our_layers`, images fill their array.
@@ -76,7 +75,7 @@ def answer(
 
 
 def of_our_layers(net: nn.Module) -> bool:
-    """Return whether a net is one of this package's, whose layers know of `extent`."""
+    """Return whether a net is one of this package's, whose layers know of `valid_region`."""
     own = [one for one in type(net).__mro__ if issubclass(one, nn.Module) and one is not nn.Module]
     return all(one.__module__.startswith("deeper.models.") for one in own)
 
@@ -92,17 +91,13 @@ def _sizes(net: nn.Module, image_shape: tuple[int, int, int]) -> Any:
 
 def _last_map(net: nn.Module, image_shape: tuple[int, int, int]) -> tuple[int, int]:
     """Return the size of the last stage's map."""
-    maps: dict[str, tuple[int, int]] = {}
+    stages: dict[str, tuple[int, int]] = {}
 
-    def note(stage: str, x: Any) -> None:
-        maps[stage] = x.shape[1:3]
+    def forward(variables: Any, images: Any) -> None:
+        _, kept = net.apply(variables, images, train=False, mutable=["intermediates"])
+        # Read inside the trace, where they are in the order in which the net sowed them.
+        stages.update((name, maps.shape[1:3]) for name, (maps,) in kept["intermediates"].items())
 
-    heard = listening(net, note)
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     with cpu_dispatch.turned_off():
-        jax.eval_shape(
-            lambda variables, images: heard.apply(variables, images, train=False),
-            shapes_of(net, image_shape),
-            images,
-        )
-    return list(maps.values())[-1]
+        jax.eval_shape(forward, shapes_of(net, image_shape), batch_of(image_shape, 1))
+    return list(stages.values())[-1]

@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from deeper.models.example import Example, batch_of
+
 Shape = tuple[int, ...]
 
 
@@ -156,7 +158,7 @@ def by(rule: Rule) -> Callable[..., Any]:
     return initialiser
 
 
-def initialise(model: nn.Module, seed: int, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+def initialise(model: nn.Module, seed: int, example: Example) -> dict[str, Any]:
     """Return a net's initial variables as float32 numpy arrays.
 
     Leaves with flax's own initialisers are drawn by flax, which takes longer; ours beside them are
@@ -165,14 +167,13 @@ def initialise(model: nn.Module, seed: int, image_shape: tuple[int, int, int]) -
     Args:
         model: the net.
         seed: of the draw.
-        image_shape: (height, width, channels).
+        example: shape and type of one input, see `models.example`.
     """
-    leaves, structure = jax.tree.flatten_with_path(_traced(model, image_shape), is_leaf=_is_boxed)
+    leaves, structure = jax.tree.flatten_with_path(_traced(model, example), is_leaf=_is_boxed)
     by_flax: dict[str, np.ndarray] = {}
     if not all(isinstance(leaf, Ruled) for _, leaf in leaves):
         keys = {"params": jax.random.key(seed), "dropout": jax.random.key(seed)}
-        images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-        lazy = nn.meta.unbox(model.lazy_init(keys, images, train=False))
+        lazy = nn.meta.unbox(model.lazy_init(keys, batch_of(example, 1), train=False))
         by_flax = {_name(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(lazy)}
     drawn = []
     for path, leaf in leaves:
@@ -193,16 +194,16 @@ def _name(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def shapes_of(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+def shapes_of(model: nn.Module, example: Example) -> dict[str, Any]:
     """Return the shapes and types of a net's variables."""
-    return nn.meta.unbox(_traced(model, image_shape))
+    return nn.meta.unbox(_traced(model, example))
 
 
-def _traced(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+def _traced(model: nn.Module, example: Example) -> dict[str, Any]:
     """Trace ``model.init`` with shapes alone; our layers' leaves come out in their boxes."""
 
-    def init(images: jax.Array) -> dict[str, Any]:
+    def init(inputs: jax.Array) -> dict[str, Any]:
         key = jax.random.key(0)  # made inside the trace, so that not even this is compiled
-        return dict(model.init({"params": key, "dropout": key}, images, train=False))
+        return dict(model.init({"params": key, "dropout": key}, inputs, train=False))
 
-    return jax.eval_shape(init, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
+    return jax.eval_shape(init, batch_of(example, 1))

@@ -302,10 +302,10 @@ def _mean_inside(x: Maps, rows: Any, columns: Any) -> Vectors:
 
 
 def global_avg_pool(x: Maps) -> Vectors:
-    """Mean over each map, in float32 (Lin et al. 2013)."""
+    """Mean over each map, in float32 (Lin et al. 2013); over all axes but the first and last."""
     found = valid_region.sizes_of(x)
     if found is None:
-        return at_least_float32(x).mean((1, 2))
+        return at_least_float32(x).mean(tuple(range(1, x.ndim - 1)))
     return _mean_inside(at_least_float32(x), *found)
 
 

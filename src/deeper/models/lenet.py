@@ -38,7 +38,7 @@ class LeNet5(nn.Module):
             bitmaps is a dense layer here.
         dtype: of the computation.
         window: of the last map, which the dense layers look at one after the other; see
-            `dense.over_whole_images`. None: they look at the whole map.
+            `fully_convolutional.over_whole_images`. None: they look at the whole map.
     """
 
     classes: int

@@ -45,7 +45,7 @@ class ZFNet(nn.Module):
         dropout: rate after the hidden layers.
         dtype: of the computation.
         window: of the last map, which the dense layers look at one after the other; see
-            `dense.over_whole_images`. None: they look at the whole map.
+            `fully_convolutional.over_whole_images`. None: they look at the whole map.
     """
 
     classes: int

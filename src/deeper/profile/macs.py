@@ -5,16 +5,15 @@ for any net, also one that a user wrote.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jax.extend import core
 
 from deeper.kernels import cpu_dispatch
+from deeper.models.example import Example, batch_of
 from deeper.models.layers import DATA_AXIS
 
 
@@ -24,8 +23,8 @@ class Summary:
 
     Attributes:
         parameters: number of trained values.
-        macs: multiply-accumulates of one image's forward pass, in convolutions and dense layers.
-        residual_bytes: what one image's forward pass keeps for the backward pass.
+        macs: multiply-accumulates of one example's forward pass, in convolutions and dense layers.
+        residual_bytes: activations that one example's forward pass keeps for the backward pass.
     """
 
     parameters: int
@@ -33,46 +32,39 @@ class Summary:
     residual_bytes: int
 
 
-def summarise(model: nn.Module, image_shape: Sequence[int]) -> Summary:
+def summarise(model: nn.Module, example: Example) -> Summary:
     """Count a net's parameters, multiply-accumulates and kept activations.
 
     Args:
         model: the net.
-        image_shape: (height, width, channels).
+        example: shape and type of one input, see `models.example`.
     """
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    one = batch_of(example, 1)
     rngs = {name: jax.random.key(0) for name in ("params", "dropout")}
-    variables = jax.eval_shape(lambda x: model.init(rngs, x, train=False), images)
+    variables = jax.eval_shape(lambda x: model.init(rngs, x, train=False), one)
     variables = nn.meta.unbox(variables)
     with cpu_dispatch.turned_off():
-        forward = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(variables, images)
+        forward = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(variables, one)
 
     def kept(params, rest, x):
         def loss(params):
-            logits, _ = model.apply(
+            outputs, _ = model.apply(
                 {"params": params, **rest},
                 x,
                 train=True,
                 rngs={"dropout": rngs["dropout"]},
                 mutable=["batch_stats", "auxiliary"],
             )
-            return logits.sum()
+            return sum(leaf.sum() for leaf in jax.tree.leaves(outputs))
 
         return jax.vjp(loss, params)[1]
 
     rest = {name: tree for name, tree in variables.items() if name != "params"}
-    # The difference leaves out what is kept once, such as kernels in another type. One image would
-    # be a degenerate trace for BatchNorm in the smallest nets, which may ask for the data axis.
+    # The difference leaves out what is kept once, such as kernels in another type. BatchNorm in the
+    # smallest nets would be degenerate with one example; it may ask for the data axis.
     traced = jax.make_jaxpr(kept, axis_env=[(DATA_AXIS, 1)], return_shape=True)
     two, three = (
-        _bytes(
-            traced(
-                variables["params"],
-                rest,
-                jax.ShapeDtypeStruct((count, *image_shape), jnp.float32),
-            )[1]
-        )
-        for count in (2, 3)
+        _bytes(traced(variables["params"], rest, batch_of(example, count))[1]) for count in (2, 3)
     )
     return Summary(
         parameters=parameter_count(variables["params"]),

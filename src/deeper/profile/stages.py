@@ -1,14 +1,14 @@
 """Which layers belong to which stage of a net, read from the order in which they run."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
+from deeper.errors import UserError
 from deeper.kernels import cpu_dispatch
+from deeper.models.example import Example, batch_of
 from deeper.models.feature_maps import listening
 from deeper.models.initializers import shapes_of
 
@@ -43,22 +43,24 @@ class Stages:
         return next(name for name, layers in self.layers.items() if layer in layers)
 
 
-def stages_of(model: nn.Module, image_shape: Sequence[int]) -> Stages:
+def stages_of(model: nn.Module, example: Example) -> Stages:
     """Trace a net once with shapes and note in which order its layers run and its stages end.
 
     Args:
         model: the net.
-        image_shape: (height, width, channels).
+        example: shape and type of one input, see `models.example`.
+
+    Raises:
+        UserError: the net calls no Linen layers that have parameters.
     """
-    height, width, channels = image_shape
-    variables = shapes_of(model, (height, width, channels))
+    variables = shapes_of(model, example)
     order: list[str] = []
     ends: dict[str, int] = {}
 
     def note(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
         module = context.module
-        own = isinstance(module.parent, type(model)) and context.method_name == "__call__"
-        if own and module.name not in order:
+        called = isinstance(module.parent, type(model)) and context.method_name == "__call__"
+        if called and module.name not in order:
             order.append(module.name)
         return next_function(*args, **kwargs)
 
@@ -68,18 +70,22 @@ def stages_of(model: nn.Module, image_shape: Sequence[int]) -> Stages:
 
     heard = listening(model, note_end)
 
-    def forward(variables: Any, images: Any) -> Any:
+    def forward(variables: Any, inputs: Any) -> Any:
         key = jax.random.key(0)
         collections = ["batch_stats", "intermediates", "auxiliary"]
         return heard.apply(
-            variables, images, train=True, rngs={"dropout": key}, mutable=collections
+            variables, inputs, train=True, rngs={"dropout": key}, mutable=collections
         )
 
-    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
     with cpu_dispatch.turned_off(), nn.intercept_methods(note):
-        jax.eval_shape(forward, variables, images)
+        jax.eval_shape(forward, variables, batch_of(example, 2))
 
-    with_parameters = [name for name in order if name in variables["params"]]
+    with_parameters = [name for name in order if name in variables.get("params", {})]
+    if not with_parameters:
+        raise UserError(
+            f"{type(model).__name__} calls no Flax Linen layer that has parameters, so that its "
+            "stages are unknown."
+        )
     noise = {}
     for place, name in enumerate(order):
         after = [other for other in order[place:] if other in with_parameters]

@@ -4,10 +4,8 @@ import datetime
 import functools
 import importlib.metadata
 import platform
-import shlex
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +29,6 @@ def environment() -> dict[str, Any]:
         "cpu": cpu_name(),
         "cpu_count": core_count(),
         **code_version(root()),
-        "command": f"{sys.argv[0]} {shlex.join(sys.argv[1:])}",
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

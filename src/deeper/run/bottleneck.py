@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from omegaconf import DictConfig
-
+from deeper.config.data_sections import Tfds
+from deeper.config.schema import RunConfig
 from deeper.data.encoded_images import Photographs
 from deeper.data.prepare.jpeg_storage import RESTART, layout_of
 from deeper.platform_support import core_count
@@ -13,7 +13,7 @@ from deeper.train.throughput import Rates
 SMALL = 0.25  # share of the cores' time, below which decoding cheaper gains little
 
 
-def rate_lines(config: DictConfig, images: object, rates: Rates, *, on_cpu: bool) -> Iterator[str]:
+def rate_lines(config: RunConfig, images: object, rates: Rates, *, on_cpu: bool) -> Iterator[str]:
     """Say both rates, which one bounds the run, and the remedies that are left, with their cost.
 
     Args:
@@ -35,14 +35,14 @@ def rate_lines(config: DictConfig, images: object, rates: Rates, *, on_cpu: bool
         yield "  faster decoding would not help; more or faster devices, or a lighter net, would"
 
 
-def _remedies(config: DictConfig, images: object) -> Iterator[str]:
+def _remedies(config: RunConfig, images: object) -> Iterator[str]:
     data, cores = config.data, core_count()
     if not isinstance(images, Photographs):
         yield "data.on_device=true, if the devices' memory holds the data set (the same numbers)"
         return
     if data.workers is not None and data.workers < cores:
         yield f"data.workers=null, a worker on each of the {cores} cores (the same pixels)"
-    if "test_fraction" not in data and layout_of(images.directory) != RESTART:
+    if not isinstance(data, Tfds) and layout_of(images.directory) != RESTART:
         yield "deeper prepare layout=restart into another data.dir (the same pixels, once)"
     if not workers_of(data).processes:
         yield "data.processes=true (the same pixels; memory, and a second at the start)"

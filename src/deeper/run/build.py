@@ -1,80 +1,51 @@
 """From a composed config to the objects that training works with."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from omegaconf import DictConfig, OmegaConf
 
-from deeper.augment.crops_and_colour import left_out_on_grey
-from deeper.config import identity
-from deeper.config.compose import plain_values
+from deeper.augment.pipeline import left_out_on_grey
 from deeper.config.instantiate import build
 from deeper.config.schema import RunConfig
 from deeper.errors import UserError
+from deeper.models.adapters import adapted
 from deeper.models.initializers import shapes_of
 from deeper.profile.macs import Summary, summarise
 from deeper.profile.stages import Stages, stages_of
 from deeper.run import input_pipeline, transfer
 from deeper.run.dataset import Splits
-from deeper.tasks.classification import classification, mixes_examples
+from deeper.tasks.classification import Classification, classification, mixes_examples
 from deeper.tasks.consistency import consistency_training
+from deeper.tasks.task import Task
 from deeper.train import data_parallel
 from deeper.train.loop import Experiment, Settings
 from deeper.train.phases import Phase
 
-# --- configs as the commands hand them about ----------------------------------------------------
+Example = Any  # shape and type of one example's input, as `models.initializers` takes it
 
 
-def label_of(config: DictConfig, hydra: Any) -> str:
-    """Return the run's label; see `deeper.config.identity.label_of`."""
-    return identity.label_of(config, hydra.runtime.choices)
+def example_of(config: RunConfig) -> Example:
+    """Return what the net is given of one example: a shape of float32, or shape and type."""
+    shape, dtype = config.data.example
+    return shape if dtype == "float32" else jax.ShapeDtypeStruct(shape, jnp.dtype(dtype))
 
 
-def frozen(config: DictConfig, hydra: Any, leave_out: tuple[str, ...] = ()) -> DictConfig:
-    """Return a run's config as ``config.yaml`` holds it: resolved, checked, nothing of Hydra's.
-
-    Args:
-        config: as Hydra composed it.
-        hydra: its ``hydra`` section, of which the choices of the groups are kept.
-        leave_out: keys of the command alone.
-
-    Raises:
-        UserError: a value is not allowed.
-    """
-    values = identity.frozen(plain_values(config), hydra.runtime.choices, leave_out)
-    return as_config(RunConfig.of(values).plain())
-
-
-def as_config(plain: Mapping[str, Any]) -> DictConfig:
-    """Return a frozen config of the values in a ``config.yaml``."""
-    config = OmegaConf.create(dict(plain))
-    OmegaConf.set_struct(config, True)
-    return config
-
-
-def plain_config(config: DictConfig) -> dict[str, Any]:
-    """Return a frozen config as plain values."""
-    container: Any = OmegaConf.to_container(config)
-    return container
-
-
-# --- objects ------------------------------------------------------------------------------------
-
-
-def build_model(config: DictConfig) -> nn.Module:
+def build_model(config: RunConfig) -> nn.Module:
     """Return the net, after checking that it has the data's classes."""
-    if config.model.classes != config.data.classes:
+    classes = config.model.get("classes")
+    if None not in (classes, config.data.classes) and classes != config.data.classes:
         raise UserError(
-            f"model.classes={config.model.classes} but the data set {config.data.name} has "
+            f"model.classes={classes} but the data set {config.data.name} has "
             f"{config.data.classes} classes: leave model.classes out, or set it to "
             f"{config.data.classes}."
         )
-    return transfer.cut(build(config.model), config)
+    return transfer.cut(adapted(build(config.model)), config)
 
 
 @dataclass(frozen=True)
@@ -102,7 +73,7 @@ class Plan:
     train_size: int
 
 
-def make_plan(config: DictConfig, train_size: int, summary: Summary | None = None) -> Plan:
+def make_plan(config: RunConfig, train_size: int, summary: Summary | None = None) -> Plan:
     """Work out a run's net, length and learning rate; reads no data.
 
     Args:
@@ -112,7 +83,7 @@ def make_plan(config: DictConfig, train_size: int, summary: Summary | None = Non
     """
     train = config.train
     model = build_model(config)
-    shape = tuple(config.data.image_shape)
+    shape = example_of(config)
     summary = summary or summarise(model, shape)
     steps_per_epoch = train_size / train.batch_size
     steps = train.steps or max(1, math.ceil((train.epochs or 0) * steps_per_epoch - 1e-9))
@@ -154,21 +125,15 @@ def make_plan(config: DictConfig, train_size: int, summary: Summary | None = Non
     return Plan(model, summary, settings, peak, phases, stages, last, train_size)
 
 
-def facts(config: DictConfig, plan: Plan) -> dict[str, Any]:
+def facts(config: RunConfig, plan: Plan) -> dict[str, Any]:
     """Return what is known of a run's result before it begins; studies choose runs by it.
 
     Args:
-        config: from `frozen`.
+        config: of the run.
         plan: of the run.
     """
     return {
-        "label": config.label,
-        "augment": config.choices.augment,
-        "arm": config.choices.arm,
-        "seed": config.seed,
-        "study": config.study.name if config.study else None,
-        "depth": config.model.get("depth"),
-        "residual": config.model.get("residual"),
+        **stated_facts(config),
         "stages": None if plan.stages is None else len(plan.stages.names),
         "parameters": plan.summary.parameters,
         "macs": plan.summary.macs,
@@ -176,8 +141,21 @@ def facts(config: DictConfig, plan: Plan) -> dict[str, Any]:
     }
 
 
+def stated_facts(config: Any) -> dict[str, Any]:
+    """Return those of `facts` that the config states."""
+    return {
+        "label": config.label,
+        "augment": config.choices.get("augment"),
+        "arm": config.choices.get("arm"),
+        "seed": config.seed,
+        "study": config.study.name if config.study else None,
+        "depth": config.model.get("depth"),
+        "residual": config.model.get("residual"),
+    }
+
+
 def assemble(
-    config: DictConfig, plan: Plan, splits: Splits, mesh: Mesh, *, features: bool = False
+    config: RunConfig, plan: Plan, splits: Splits, mesh: Mesh, *, features: bool = False
 ) -> Experiment:
     """Put the data on the devices, or open it on the host, and bind everything together.
 
@@ -192,6 +170,7 @@ def assemble(
     data_parallel.check_divisible(settings.batch_size, mesh.devices.size, settings.accumulate)
     task = task_of(config)
     if features:
+        assert isinstance(task, Classification)
         task = replace(task, normalise=_as_they_are)
     micro_batch = settings.batch_size // mesh.devices.size // settings.accumulate
     if mixes_examples(task) and micro_batch % 2:
@@ -201,7 +180,7 @@ def assemble(
             + " is odd a device, but Mixup and CutMix mix neighbours: take an even number a device."
         )
 
-    shown = min(config.train.train_error_examples, len(splits.train.labels))
+    shown = min(config.train.train_error_examples, len(splits.train))
     parts = {"train": splits.train, "test": splits.test}
     if splits.validation is not None:
         parts["validation"] = splits.validation
@@ -233,8 +212,10 @@ def assemble(
     )
 
 
-def task_of(config: DictConfig) -> Any:
-    """Return the task that the config states."""
+def task_of(config: RunConfig) -> Task:
+    """Return the task that the config states: a user's own, or classification."""
+    if config.task is not None:
+        return build(config.task)
     supervised = config.train.consistency is None
     return classification(config) if supervised else consistency_training(config)
 
@@ -243,17 +224,19 @@ def _as_they_are(features: Any) -> Any:
     return features
 
 
-def operations_of(config: DictConfig) -> tuple[Any, ...]:
+def operations_of(config: RunConfig) -> tuple[Any, ...]:
     """Return the augmentation's operations."""
     return tuple(build(operation) for operation in config.augment)
 
 
-def notices(config: DictConfig) -> list[str]:
+def notices(config: RunConfig) -> list[str]:
     """Return in words what the augmentation leaves out on these images."""
-    if config.data.image_shape[-1] >= 3:
+    if config.task is not None or config.data.image_shape[-1] >= 3:
         return []
-    views = (config.train.views or {}).values()
-    lists = [operations_of(config), *([build(one) for one in view] for view in views)]
+    views = config.train.views
+    lists = [operations_of(config)]
+    if views is not None:
+        lists += [tuple(build(one) for one in view) for view in (views.weak, views.strong)]
     left_out = dict.fromkeys(
         words for operations in lists for words in left_out_on_grey(operations)
     )

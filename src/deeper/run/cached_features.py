@@ -7,14 +7,13 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from omegaconf import DictConfig
-from rich.console import Console
 
-from deeper.augment.crops_and_colour import Normalise
-from deeper.cli.live_display import bar
+from deeper.augment.pipeline import Normalise
+from deeper.config.schema import RunConfig
 from deeper.data.dataset import Split
 from deeper.data.encoded_images import Photographs
 from deeper.interpret.features import extract, inputs_of, kept
+from deeper.progress import Progress, quiet
 from deeper.run.build import Plan
 from deeper.run.dataset import Splits
 from deeper.train.data_parallel import DATA_AXIS, replicate
@@ -23,12 +22,12 @@ BATCH = 256  # a device
 
 
 def featured(
-    config: DictConfig,
+    config: RunConfig,
     plan: Plan,
     splits: Splits,
     variables: dict[str, Any],
     mesh: Mesh,
-    console: Console,
+    progress: Progress = quiet,
 ) -> Splits:
     """Return the splits with what the net's last layer is given in place of the images.
 
@@ -47,23 +46,21 @@ def featured(
 
     def of(split: Split, name: str) -> Split:
         def make() -> np.ndarray:
-            with bar(console) as progress:
-                task = progress.add_task(f"features of {name}", total=len(split))
-                return extract(
-                    apply,
-                    on_devices,
-                    split.images,
-                    normalise,
-                    batch_size=BATCH * mesh.devices.size,
-                    place=lambda batch: jax.device_put(batch, by_rows),
-                    progress=lambda done: progress.update(task, completed=done),
-                )
+            return extract(
+                apply,
+                on_devices,
+                split.images,
+                normalise,
+                batch_size=BATCH * mesh.devices.size,
+                place=lambda batch: jax.device_put(batch, by_rows),
+                progress=lambda done: progress(f"features of {name}", done, len(split)),
+            )
 
         images = split.images
         shown = images.identity if isinstance(images, Photographs) else np.asarray(images)
         facts = [text, shown, *map(np.asarray, weights)]
         features = kept(Path(config.runs) / ".features", facts, make)
-        return replace(split, images=features)
+        return split.with_columns(image=features)
 
     return replace(
         splits,

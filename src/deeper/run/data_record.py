@@ -10,20 +10,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
-from deeper.data.dataset import Dataset, only_classes, open_dataset, prepared_directory
+from deeper.config.data_sections import OwnDataset
+from deeper.config.schema import RunConfig
+from deeper.data.dataset import Dataset, prepared_directory
 from deeper.errors import UserError
+from deeper.progress import Progress, quiet
 from deeper.record.atomic_files import read_json
 from deeper.record.run_directory import DATA
-from deeper.run.dataset import Splits, open_splits, view_of
+from deeper.run.dataset import Splits, open_data, open_splits
 
 PREPROCESSING = ("image_shape", "crop", "shorter_side", "antialias", "exif", "mean", "std")
 LISTED = 3  # class names, in messages
 SAME_ELSEWHERE = "If the data that it saw lie elsewhere, say data.dir=DIRECTORY"
 
 
-def record_of(config: DictConfig, splits: Splits) -> dict[str, Any]:
+def record_of(config: RunConfig, splits: Splits) -> dict[str, Any]:
     """Return what ``data.json`` holds.
 
     Args:
@@ -31,17 +32,23 @@ def record_of(config: DictConfig, splits: Splits) -> dict[str, Any]:
         splits: as the run uses them.
     """
     data, dataset = config.data, splits.dataset
-    directory = prepared_directory(data.name, Path(data.dir))
-    assert directory is not None
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    return {
+    record = {
         "name": data.name,
-        "version": directory.name,
+        "version": None,
         "fingerprint": dataset.fingerprint,
         "splits": {name: len(part) for name, part in parts.items() if part is not None},
         "class_names": list(dataset.class_names),
+    }
+    if isinstance(data, OwnDataset):
+        return record
+    directory = prepared_directory(data.name, Path(data.dir))
+    assert directory is not None
+    section = config.plain()["data"]
+    return record | {
+        "version": directory.name,
         "image_shape": list(dataset.image_shape),
-        "preprocessing": {key: _plain(data[key]) for key in PREPROCESSING if key in data},
+        "preprocessing": {key: _plain(section[key]) for key in PREPROCESSING if key in section},
     }
 
 
@@ -84,7 +91,7 @@ def _listed(names: Any) -> str:
     return f"{shown}{' ...' * (len(names) > LISTED)} ({len(names)})"
 
 
-def require_same(path: Path, data: DictConfig, found: Mapping[str, Any], otherwise: str) -> None:
+def require_same(path: Path, data: Any, found: Mapping[str, Any], otherwise: str) -> None:
     """Refuse data that are not those of a run's record; of a run without one nothing is known.
 
     Args:
@@ -105,7 +112,7 @@ def require_same(path: Path, data: DictConfig, found: Mapping[str, Any], otherwi
         )
 
 
-def require_same_if_there(path: Path, data: DictConfig, otherwise: str) -> None:
+def require_same_if_there(path: Path, data: Any, otherwise: str) -> None:
     """Compare a run's record with the data that are where its config says, if any are.
 
     Args:
@@ -116,23 +123,12 @@ def require_same_if_there(path: Path, data: DictConfig, otherwise: str) -> None:
     Raises:
         UserError: they differ, or cannot be read.
     """
-    root = Path(data.dir)
-    if read_record(path) is None or prepared_directory(data.name, root) is None:
+    own = isinstance(data, OwnDataset)
+    if read_record(path) is None:
         return
-    dataset = open_dataset(data.name, root, view=view_of(data))
-    if data.keep_classes is not None:
-        dataset = only_classes(dataset, tuple(data.keep_classes))
-    require_same(path, data, content_of(dataset), otherwise)
-
-
-def names_another(data: DictConfig) -> bool:
-    """Whether the ``data`` of a command name a data set, and not alone where the run's own lie."""
-    return "name" in list(data)  # named, also where its name is still to be given
-
-
-def moved_to(data: DictConfig) -> str | None:
-    """Return where a command says that the run's own data lie; None if it does not."""
-    return None if names_another(data) else data.dir
+    if not own and prepared_directory(data.name, Path(data.dir)) is None:
+        return
+    require_same(path, data, content_of(open_data(data)), otherwise)
 
 
 def content_of(dataset: Dataset) -> dict[str, Any]:
@@ -140,17 +136,18 @@ def content_of(dataset: Dataset) -> dict[str, Any]:
     return {"fingerprint": dataset.fingerprint, "class_names": dataset.class_names}
 
 
-def open_own_splits(path: Path, config: DictConfig) -> Splits:
+def open_own_splits(path: Path, config: RunConfig, progress: Progress = quiet) -> Splits:
     """Open a run's own data again.
 
     Args:
         path: the run directory.
         config: the run's; its images may be shown in another way.
+        progress: told of what is done once for a data set.
 
     Raises:
         UserError: what is there now is not what the run saw.
     """
-    splits = open_splits(config)
+    splits = open_splits(config, progress)
     require_same(
         path, config.data, content_of(splits.dataset), "other data are named by data=... data.name="
     )

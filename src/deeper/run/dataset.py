@@ -1,31 +1,21 @@
 """From a composed config to the splits that a run uses."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
-from rich.console import Console
-from rich.progress import TaskID
-
-from deeper.cli.live_display import bar
-from deeper.cli.terminal import open_console
-from deeper.data.dataset import (
-    Dataset,
-    Split,
-    first_of_draw,
-    hold_out,
-    only_classes,
-    open_dataset,
-)
+from deeper.config.data_sections import ImageFolder, OwnDataset, Tfds
+from deeper.config.instantiate import build
+from deeper.config.schema import RunConfig
+from deeper.data.dataset import Dataset, Split, open_dataset
 from deeper.data.encoded_images import MIDDLE, Photographs, View
+from deeper.data.splitting import first_of_draw, hold_out, only_classes
 from deeper.data.unreadable import readable
 from deeper.errors import UserError
+from deeper.progress import Progress, quiet
 
 NAMES_SHOWN = 5  # of photographs that cannot be read
 NAMES_KEPT = 300  # in a result
-IGNORE = "ignore"  # data.exif, as runs did before there was the key
 
 
 @dataclass(frozen=True)
@@ -49,9 +39,9 @@ class Splits:
     unreadable: dict[str, tuple[str, ...]]
 
 
-def view_of(data: DictConfig) -> View | None:
-    """Return how photographs are shown; None where the data set's images have one size."""
-    if data.get("crop") is None:
+def view_of(data: Any) -> View | None:
+    """Return how photographs are shown; None where the data set's examples have one size."""
+    if not data.of_any_size:
         return None
     height, width, channels = data.image_shape
     if channels not in (1, 3):
@@ -65,10 +55,10 @@ def view_of(data: DictConfig) -> View | None:
             f"of data.image_shape={list(data.image_shape)}: leave it out, or give more."
         )
     shape = (height, width, channels)
-    return View(shape, data.crop, data.shorter_side, data.antialias, exif_of(data))
+    return View(shape, data.crop, data.shorter_side, data.antialias, data.exif == "apply")
 
 
-def evaluation_view(data: DictConfig, crop: float | None = None) -> View:
+def evaluation_view(data: Any, crop: float | None = None, exif: str | None = None) -> View:
     """Return how a picture is shown to a net: as `evaluate` shows the run's own test images.
 
     Images of one size are seen as they are; a picture of another size is resized so that it just
@@ -77,15 +67,23 @@ def evaluation_view(data: DictConfig, crop: float | None = None) -> View:
     Args:
         data: the run's.
         crop: share of the shorter side that is seen; by default the run's own.
+        exif: apply, to turn pictures as their EXIF entry says, or ignore; by default the run's own.
 
     Raises:
-        UserError: the share is none.
+        UserError: the share is none, or the data are no images.
     """
+    if isinstance(data, OwnDataset):
+        raise UserError(f"The examples of {data.name} are no images that files could be read as.")
     height, width, channels = data.image_shape
     least = min(height, width)
-    view = view_of(data) or View(
-        (height, width, channels), MIDDLE, least, antialias=True, exif=exif_of(data)
-    )
+    view = view_of(data)
+    if view is None:
+        turned = getattr(data, "exif", "ignore") == "apply"
+        view = View((height, width, channels), MIDDLE, least, antialias=True, exif=turned)
+    if exif is not None:
+        if exif not in ("apply", "ignore"):
+            raise UserError(f"exif={exif} is unknown; choose apply or ignore.")
+        view = replace(view, exif=exif == "apply")
     if crop is None:
         return view
     if not isinstance(crop, int | float) or isinstance(crop, bool) or not 0 < crop <= 1:
@@ -93,31 +91,22 @@ def evaluation_view(data: DictConfig, crop: float | None = None) -> View:
     return replace(view, shorter_side=max(least, round(least / crop)))
 
 
-def exif_of(section: DictConfig, key: str = "data.exif") -> bool:
-    """Return whether pictures are turned as their EXIF entry says; in older records they are not.
-
-    Args:
-        section: a run's data, or a command's config.
-        key: what the user calls it, for the message.
-    """
-    choice = section.get("exif", IGNORE)
-    if choice not in ("apply", IGNORE):
-        raise UserError(f"{key}={choice} is unknown; choose apply or ignore.")
-    return bool(choice == "apply")
-
-
-def is_own_folder(data: DictConfig) -> bool:
+def is_own_folder(data: Any) -> bool:
     """Whether a config's data are a folder of the user's, as data=folder says, not a known set."""
-    return "fraction" in data
+    return isinstance(data, ImageFolder)
 
 
-def open_splits(config: DictConfig) -> Splits:
-    """Open the data set and hold out the validation split."""
-    data = config.data
-    with _told(open_console(stderr=True)) as progress:
-        dataset = open_dataset(data.name, Path(data.dir), progress, view_of(config.data))
+def open_data(data: Any, progress: Progress = quiet) -> Dataset:
+    """Open the data set that a config's ``data`` section states.
+
+    Raises:
+        UserError: it is not there, or is not what the section says of it.
+    """
+    if isinstance(data, OwnDataset):
+        return _own(data)
+    dataset = open_dataset(data.name, Path(data.dir), progress, view_of(data))
     arrays = not any(isinstance(part.images, Photographs) for part in dataset.splits.values())
-    if arrays and view_of(data) is not None:
+    if arrays and data.of_any_size:
         raise UserError(
             f"The images of {data.name} have one size and are not cropped: say data.crop=null "
             f"data.image_shape={list(dataset.image_shape)}."
@@ -135,68 +124,82 @@ def open_splits(config: DictConfig) -> Splits:
             f"{len(dataset.class_names)} classes"
             + (" with data.keep_classes." if data.keep_classes is not None else ".")
         )
+    return dataset
+
+
+def _own(data: OwnDataset) -> Dataset:
+    """Return what the ``_target_`` of a user's data section makes."""
+    dataset = build(data.call)
+    if not isinstance(dataset, Dataset):
+        raise UserError(
+            f"data._target_={data.call['_target_']} returns {type(dataset).__name__}: it has to "
+            "return a deeper.data.dataset.Dataset."
+        )
+    return replace(dataset, name=data.name)
+
+
+def open_splits(config: RunConfig, progress: Progress = quiet) -> Splits:
+    """Open the data set and hold out the validation split.
+
+    Args:
+        config: of the run.
+        progress: told of what is done once for a data set.
+    """
+    data = config.data
+    dataset = open_data(data, progress)
     train, test = _train_and_test(config, dataset)
-    train, validation = hold_out(train, data.validation)
+    if "validation" in dataset.splits and isinstance(data, OwnDataset):
+        validation = dataset.splits["validation"]
+    else:
+        train, validation = hold_out(train, data.validation)
     unlabelled = None if config.train.consistency is None else train
-    if data.examples is not None:
-        train = first_of_draw(train, data.examples, data.draw)
-
-    def first(split: Split) -> Split:
-        return split.select(slice(data.limit))
-
-    if data.limit is not None:
-        train, validation, test = first(train), first(validation), first(test)
-    parts = {"train": train, "validation": validation, "test": test}
+    if not isinstance(data, OwnDataset):
+        if data.examples is not None:
+            train = first_of_draw(train, data.examples, data.draw)
+        if data.limit is not None:
+            parts = (train, validation, test)
+            train, validation, test = (part.select(slice(data.limit)) for part in parts)
+    parts_by_name = {"train": train, "validation": validation, "test": test}
     if unlabelled is not None:
-        parts["unlabelled"] = unlabelled
-    parts, unreadable = leave_out_unreadable(config.data, parts)
+        parts_by_name["unlabelled"] = unlabelled
+    readable_parts, unreadable = leave_out_unreadable(data, parts_by_name, progress)
     return Splits(
         dataset,
-        parts["train"],
-        parts["validation"] if len(parts["validation"]) else None,
-        parts["test"],
-        parts.get("unlabelled"),
+        readable_parts["train"],
+        readable_parts["validation"] if len(readable_parts["validation"]) else None,
+        readable_parts["test"],
+        readable_parts.get("unlabelled"),
         unreadable,
     )
 
 
 def leave_out_unreadable(
-    data: DictConfig, parts: dict[str, Split]
+    data: Any, parts: dict[str, Split], progress: Progress = quiet
 ) -> tuple[dict[str, Split], dict[str, tuple[str, ...]]]:
     """Leave out photographs that cannot be read if the config says so; return their names."""
-    choice = data.get("on_bad", "raise")
-    if choice not in ("raise", "skip"):
-        raise UserError(f"data.on_bad={choice} is unknown; choose raise or skip.")
-    if choice == "raise":
+    if not data.of_any_size or data.on_bad == "raise":
         return parts, {}
-    console = open_console(stderr=True)
-    with _told(console) as progress:
-        found = {name: readable(part, progress) for name, part in parts.items()}
-    unreadable = {name: names for name, (_, names) in found.items() if names}
-    for name, names in unreadable.items():
-        console.print(
-            f"{len(names):,} of {len(parts[name]):,} photographs of {name} cannot be read and are "
-            f"left out: {', '.join(names[:NAMES_SHOWN])}{' ...' * (len(names) > NAMES_SHOWN)}",
-            soft_wrap=True,
+    looked_at = {name: readable(part, progress) for name, part in parts.items()}
+    unreadable = {name: names for name, (_, names) in looked_at.items() if names}
+    return {name: part for name, (part, _) in looked_at.items()}, unreadable
+
+
+def unreadable_in_words(splits: Splits) -> list[str]:
+    """Say for each split which photographs were left out."""
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    parts["unlabelled"] = splits.unlabelled
+    said = []
+    for name, names in splits.unreadable.items():
+        part = parts.get(name)
+        total = len(names) + (0 if part is None else len(part))
+        said.append(
+            f"{len(names):,} of {total:,} photographs of {name} cannot be read and are left out: "
+            f"{', '.join(names[:NAMES_SHOWN])}{' ...' * (len(names) > NAMES_SHOWN)}"
         )
-    return {name: part for name, (part, _) in found.items()}, unreadable
+    return said
 
 
-@contextmanager
-def _told(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """Show how far things are that are done once for a data set."""
-    with bar(console) as shown:
-        tasks: dict[str, TaskID] = {}
-
-        def progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = shown.add_task(f"{what}, once", total=total)
-            shown.update(tasks[what], completed=done)
-
-        yield progress
-
-
-def _train_and_test(config: DictConfig, dataset: Dataset) -> tuple[Split, Split]:
+def _train_and_test(config: RunConfig, dataset: Dataset) -> tuple[Split, Split]:
     """Return the splits; of a set that has none to test on, a share is held out for that."""
     splits = dataset.splits
     if "train" not in splits:
@@ -206,12 +209,12 @@ def _train_and_test(config: DictConfig, dataset: Dataset) -> tuple[Split, Split]
         )
     if "test" in splits:
         return splits["train"], splits["test"]
-    share = config.data.get("test_fraction")
-    if share is None or not 0 < share < 1:
+    if not isinstance(config.data, Tfds):
         raise UserError(
-            f"{dataset.name} has no split to test on{_and_unused(dataset)}: give "
-            "data.test_fraction between 0 and 1."
+            f"{dataset.name} has no split to test on, but {', '.join(splits)}"
+            f"{_and_unused(dataset)}."
         )
+    share = config.data.test_fraction
     return hold_out(splits["train"], max(1, round(share * len(splits["train"]))))
 
 

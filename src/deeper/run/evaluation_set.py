@@ -5,18 +5,21 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int32
-from omegaconf import DictConfig
 
+from deeper.config.data_sections import OwnDataset
+from deeper.config.schema import RunConfig
 from deeper.data.array_records import split_lengths
-from deeper.data.dataset import Split, only_classes, open_dataset, prepared_directory
+from deeper.data.dataset import Split, open_dataset, prepared_directory
 from deeper.data.encoded_images import Photographs, holds_photographs
 from deeper.data.prepare.imagenet import CLASSES, wordnet_ids
 from deeper.errors import UserError
+from deeper.progress import Progress, quiet
 from deeper.run import data_record
-from deeper.run.dataset import leave_out_unreadable, view_of
+from deeper.run.dataset import leave_out_unreadable, open_data, view_of
 from deeper.run.protocols import Protocol
 
 
@@ -37,75 +40,88 @@ class Examined:
     unreadable: tuple[str, ...]
 
 
-def open_examined(config: DictConfig, of_run: DictConfig, protocol: Protocol) -> Examined:
-    """Open the split that ``deeper evaluate`` is told to.
+def open_examined(
+    path: Path,
+    config: RunConfig,
+    protocol: Protocol,
+    split: str,
+    other: Any = None,
+    progress: Progress = quiet,
+) -> Examined:
+    """Open the split that a run is evaluated on.
 
     Args:
-        config: of the command; its ``data``, if any, says which other data set.
-        of_run: the run's config.
+        path: the run directory.
+        config: the run's.
         protocol: how images are shown.
+        split: its name.
+        other: ``data`` section of another data set, of the same classes; None for the run's own.
+        progress: told of what is done once for a data set.
+
+    Raises:
+        UserError: there is no such split, or the data do not fit the net.
     """
-    shown = of_run.copy()
-    shown.data.image_shape = list(protocol.shown)
-    if protocol.shorter_side is not None:
-        shown.data.shorter_side = protocol.shorter_side
-    if data_record.names_another(config.data):
-        return _of_other_data(config, of_run, shown.data)
-    splits = data_record.open_own_splits(Path(config.run), shown)
-    train = splits.train.select(slice(of_run.train.train_error_examples))
-    found = {"train": train, "validation": splits.validation, "test": splits.test}
-    split = found.get(config.split)
-    if split is None:
-        there = ", ".join(name for name, part in found.items() if part is not None)
-        raise UserError(f"split={config.split} is not there; this run has {there}.")
-    unreadable = splits.unreadable.get(config.split, ())
-    return Examined(split, of_run.data.name, splits.dataset.class_names, unreadable)
+    shown = config
+    if not isinstance(config.data, OwnDataset):
+        changes: dict[str, Any] = {"data.image_shape": list(protocol.shown)}
+        if protocol.shorter_side is not None:
+            changes["data.shorter_side"] = protocol.shorter_side
+        shown = config.replace(changes)
+    if other is not None:
+        return _of_other_data(path, config, shown.data, split, other, progress)
+    splits = data_record.open_own_splits(path, shown, progress)
+    train = splits.train.select(slice(config.train.train_error_examples))
+    parts = {"train": train, "validation": splits.validation, "test": splits.test}
+    part = parts.get(split)
+    if part is None:
+        there = ", ".join(name for name, one in parts.items() if one is not None)
+        raise UserError(f"split={split} is not there; this run has {there}.")
+    unreadable = splits.unreadable.get(split, ())
+    return Examined(part, config.data.name, splits.dataset.class_names, unreadable)
 
 
-def _of_other_data(config: DictConfig, of_run: DictConfig, shown: DictConfig) -> Examined:
+def _of_other_data(
+    path: Path, config: RunConfig, shown: Any, split: str, other: Any, progress: Progress
+) -> Examined:
     """Open a split of a data set that the net was not trained on, shown as the run's own is."""
-    other, view = config.data, view_of(shown)
+    if isinstance(shown, OwnDataset) or isinstance(other, OwnDataset):
+        raise UserError("Other data can be evaluated for images that deeper opens alone.")
+    view = view_of(shown)
     root, name = Path(other.dir), str(other.name)
     directory = prepared_directory(name, root)
     if view is None and directory is not None and holds_photographs(directory):
         raise UserError(
             f"{name} holds photographs of any size, and this net was trained on images of one size."
         )
-    dataset = open_dataset(name, root, view=view)
+    dataset = open_dataset(name, root, progress, view)
     if tuple(dataset.image_shape) != tuple(shown.image_shape):
         raise UserError(
             f"The images of {name} are {list(dataset.image_shape)}, and this net takes "
             f"{list(shown.image_shape)}."
         )
-    if config.split not in dataset.splits:
-        raise UserError(
-            f"split={config.split} is not there; {name} has {', '.join(dataset.splits)}."
-        )
-    names = _names_of_net(Path(config.run), of_run)
+    if split not in dataset.splits:
+        raise UserError(f"split={split} is not there; {name} has {', '.join(dataset.splits)}.")
+    names = _names_of_net(path, config)
     numbers = numbers_by_name(dataset.class_names, names, name)
-    split = dataset.splits[config.split]
-    split = Split(split.images, numbers[split.labels]).select(slice(other.get("limit")))
-    parts, unreadable = leave_out_unreadable(other, {config.split: split})
-    left_out = unreadable.get(config.split, ())
-    return Examined(parts[config.split], name, names, left_out)
+    part = dataset.splits[split]
+    part = part.with_columns(label=numbers[part.labels]).select(slice(other.limit))
+    parts, unreadable = leave_out_unreadable(other, {split: part}, progress)
+    return Examined(parts[split], name, names, unreadable.get(split, ()))
 
 
-def _names_of_net(path: Path, of_run: DictConfig) -> tuple[str, ...]:
+def _names_of_net(path: Path, config: RunConfig) -> tuple[str, ...]:
     """Return the names of the classes that a net was trained on, as its data set had them."""
-    record, data = data_record.read_record(path), of_run.data
+    record, data = data_record.read_record(path), config.data
     if record is not None and "class_names" in record:
         return tuple(record["class_names"])
     if data.name == "imagenet" and data.classes == CLASSES:
         return wordnet_ids()
     try:
-        dataset = open_dataset(data.name, Path(data.dir), view=view_of(data))
+        return open_data(data).class_names
     except UserError as error:
         raise UserError(
             f"To ask this net about other data, its own classes' names are needed. {error}"
         ) from error
-    if data.keep_classes is not None:
-        dataset = only_classes(dataset, tuple(data.keep_classes))
-    return dataset.class_names
 
 
 def numbers_by_name(

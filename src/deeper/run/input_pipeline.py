@@ -11,11 +11,10 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from omegaconf import DictConfig
 
+from deeper.config.schema import RunConfig
 from deeper.data.dataset import Split
 from deeper.data.decode_pool import free_memory
-from deeper.data.encoded_images import Photographs
 from deeper.data.epoch_order import batch_indices, padded_batches
 from deeper.data.host_batches import Workers, stream
 from deeper.errors import UserError
@@ -36,33 +35,33 @@ THREADS_GAIN_TO = 4
 ROOM = 1 << 30  # bytes of shared memory: a container may have next to none
 
 
-def fits(config: DictConfig, splits: Splits) -> bool:
+def fits(config: RunConfig, splits: Splits) -> bool:
     """Decide whether the examples live on the devices."""
     wish = config.data.on_device
-    if wish not in ("auto", True, False):
-        raise UserError(f"data.on_device={wish} is unknown; choose auto, true or false.")
-    if isinstance(splits.train.images, Photographs):
+    columns = splits.train.columns.values()
+    if not all(isinstance(column, np.ndarray) for column in columns):
         if wish is True:
             raise UserError("data.on_device=true: photographs of any size come from the host.")
         return False
     if wish != "auto":
         return bool(wish)
     parts = (splits.train, splits.validation, splits.test, splits.unlabelled)
-    images = [part.images for part in parts if part is not None]
-    size = sum(each.nbytes for each in images if not isinstance(each, Photographs))
+    size = sum(
+        column.nbytes
+        for part in parts
+        if part is not None
+        for column in part.columns.values()
+        if isinstance(column, np.ndarray)
+    )
     memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 8 * 2**30)
     return size <= RESIDENT_SHARE * memory
 
 
-def workers_of(data: DictConfig) -> Workers:
+def workers_of(data: Any) -> Workers:
     """Return who decodes photographs."""
-    if data.get("crop") is None:
+    if not data.of_any_size:
         return Workers()
-    if data.workers is not None and data.workers < 1:
-        raise UserError(f"data.workers={data.workers}: give at least 1.")
     processes = data.processes
-    if processes not in ("auto", True, False):
-        raise UserError(f"data.processes={processes} is unknown; choose auto, true or false.")
     if processes == "auto":
         count = data.workers or core_count()
         processes = count > THREADS_GAIN_TO and free_memory() > ROOM
@@ -95,8 +94,8 @@ def resident(
     del form, workers
     stored = {name: part for name, part in parts.items() if name != "shown"}
     columns = {
-        "image": np.concatenate([part.images for part in stored.values()]),
-        "label": np.concatenate([part.labels for part in stored.values()]),
+        name: np.concatenate([part.columns[name] for part in stored.values()])
+        for name in parts["train"].columns
     }
     source = on_device(columns, mesh)
     rows = own_rows(mesh, batch_size)
@@ -150,12 +149,12 @@ def streamed_split(
     name: str, part: Split, batch_size: int, mesh: Mesh, form: Form, workers: Workers
 ) -> EvaluatedSplit:
     """A split to evaluate, its batches gathered on the host."""
-    numbers, mask = padded_batches(len(part.labels), batch_size)
+    numbers, mask = padded_batches(len(part), batch_size)
     numbers = np.where(mask, numbers, -1)
     threads, rows = Workers(workers.count), own_rows(mesh, batch_size)
     middles = partial(stream, part, stop=len(numbers), workers=threads, rows=rows)
     feed = Streamed(partial(middles, numbers.__getitem__), mesh, form)
-    return EvaluatedSplit(name, feed, len(part.labels), len(numbers))
+    return EvaluatedSplit(name, feed, len(part), len(numbers))
 
 
 def streamed(

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig
-
 from deeper.augment.test_time_views import mirrored_too, on_zeros, ten_crops
+from deeper.config.data_sections import OwnDataset
 from deeper.errors import UserError
 from deeper.run.dataset import view_of
 
@@ -38,26 +37,49 @@ class Protocol:
     title: str
     words: str
     parameters: dict[str, Any]
-    image_shape: tuple[int, int, int]
-    shown: tuple[int, int, int]
+    image_shape: tuple[int, ...]
+    shown: tuple[int, ...]
     shorter_side: int | None = None
     scales: tuple[int, ...] = ()
     views: Callable[[Any], Any] | None = None
 
 
-def protocol_of(config: DictConfig, data: DictConfig) -> Protocol:
+@dataclass(frozen=True)
+class Wish:
+    """A protocol as it is asked for; None is the run's or the paper's own.
+
+    Attributes:
+        protocol: one of CROPS and WHOLE.
+        size: of crops of photographs, pixels or (height, width).
+        shorter_side: of photographs that crops are cut from, pixels.
+        scales: shorter sides at which photographs are seen whole.
+        padding: of ten crops of images of one size, pixels a side.
+    """
+
+    protocol: str = "1crop"
+    size: Any = None
+    shorter_side: int | None = None
+    scales: Any = None
+    padding: int | None = None
+
+
+def protocol_of(wish: Wish, data: Any) -> Protocol:
     """Return the protocol that is asked for.
 
     Args:
-        config: of ``deeper evaluate``.
-        data: the run's.
+        wish: what is asked for.
+        data: section of the run's config.
 
     Raises:
         UserError: there is none of that name, or not for these data, or a number has no part in it.
     """
-    name = str(config.protocol)
+    name = wish.protocol
     if name not in CROPS + WHOLE:
         raise UserError(f"protocol={name} is unknown; choose {', '.join(CROPS + WHOLE)}.")
+    if isinstance(data, OwnDataset):
+        if wish != Wish():
+            raise UserError(f"protocol={name} is for images; the examples of {data.name} are none.")
+        return Protocol(name, name, "examples as stored", {}, (), ())
     photographs = view_of(data) is not None
     if name in WHOLE and not photographs:
         raise UserError(
@@ -71,20 +93,22 @@ def protocol_of(config: DictConfig, data: DictConfig) -> Protocol:
         "padding": name == "10crop" and not photographs,
     }
     for key, has_part in used.items():
-        if config[key] is not None and not has_part:
+        if getattr(wish, key) is not None and not has_part:
             whose = "photographs" if photographs else "images of one size"
-            raise UserError(f"{key}={config[key]} has no part in protocol={name} of {whose}.")
+            raise UserError(
+                f"{key}={getattr(wish, key)} has no part in protocol={name} of {whose}."
+            )
     if name in WHOLE:
-        return _whole(name, config, data)
-    return _crops_of_photographs(name, config, data) if photographs else _small(name, config, data)
+        return _whole(name, wish, data)
+    return _crops_of_photographs(name, wish, data) if photographs else _small(name, wish, data)
 
 
-def _whole(name: str, config: DictConfig, data: DictConfig) -> Protocol:
+def _whole(name: str, wish: Wish, data: Any) -> Protocol:
     own: tuple[int, ...] = (data.shorter_side,)
     if name == "multiscale":
         own = tuple(round(s * min(data.image_shape[:2]) / HE_PIXELS) for s in HE_SCALES)
-    given = config.scales
-    scales = own if given is None else tuple(given) if isinstance(given, ListConfig) else (given,)
+    given = wish.scales
+    scales = own if given is None else tuple(given) if isinstance(given, list | tuple) else (given,)
     if not scales or not all(isinstance(s, int) and s >= LEAST for s in scales):
         raise UserError(
             f"scales={given or list(own)}: give shorter sides in pixels, such as [256], of {LEAST} "
@@ -106,9 +130,9 @@ def _whole(name: str, config: DictConfig, data: DictConfig) -> Protocol:
     )
 
 
-def _crops_of_photographs(name: str, config: DictConfig, data: DictConfig) -> Protocol:
+def _crops_of_photographs(name: str, wish: Wish, data: Any) -> Protocol:
     own = tuple(data.image_shape[:2])
-    size, shorter = config.size, config.shorter_side or data.shorter_side
+    size, shorter = wish.size, wish.shorter_side or data.shorter_side
     sides: Any = own if size is None else (size, size) if isinstance(size, int) else tuple(size)
     if len(sides) != 2 or not all(isinstance(s, int) and s > 0 for s in sides):
         raise UserError(f"size={size}: give pixels, as 224 or [height,width].")
@@ -148,9 +172,9 @@ def _crops_of_photographs(name: str, config: DictConfig, data: DictConfig) -> Pr
     )
 
 
-def _small(name: str, config: DictConfig, data: DictConfig) -> Protocol:
+def _small(name: str, wish: Wish, data: Any) -> Protocol:
     """Images of one size are seen as they are stored, or in crops of themselves on zeros."""
-    padding = PADDING if config.padding is None else config.padding
+    padding = PADDING if wish.padding is None else wish.padding
     if padding < 1:
         raise UserError(f"padding={padding}: with protocol=10crop give at least 1.")
     shape = tuple(data.image_shape)
@@ -175,5 +199,5 @@ def _small(name: str, config: DictConfig, data: DictConfig) -> Protocol:
     )
 
 
-def _resizing(data: DictConfig) -> str:
+def _resizing(data: Any) -> str:
     return "antialiased" if data.antialias else "not antialiased"

@@ -2,52 +2,34 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
 import optax
-from omegaconf import DictConfig, OmegaConf
 
+from deeper.config import schema
+from deeper.config.schema import RunConfig
 from deeper.data.encoded_images import MIDDLE
 from deeper.errors import UserError
 from deeper.models.feature_maps import LastLayer, truncated
 from deeper.profile.stages import HEAD, HIDDEN, Stages, stages_of
 from deeper.train.phases import Phase
 
-PHASE_KEYS = ("stages", "share", "rate", "lr_decay")
+
+def trained(phase: schema.Phase, stages: Stages) -> list[str]:
+    """Return the stages that train in a phase, the head among them."""
+    if phase.stages == "all":
+        return list(stages.layers)
+    deepest = stages.names[len(stages.names) - int(phase.stages) :]
+    return [*deepest, *([HIDDEN] if phase.stages else []), HEAD]
 
 
-@dataclass(frozen=True)
-class PhaseConfig:
-    """One entry of ``transfer.phases``.
-
-    Attributes:
-        stages: how many of the deepest stages train with the head, or ``all``.
-        share: of the run's steps.
-        rate: factor of the optimizer's learning rate.
-        lr_decay: factor of the rate a stage towards the image.
-    """
-
-    stages: int | str
-    share: float
-    rate: float
-    lr_decay: float
-
-    def trained(self, stages: Stages) -> list[str]:
-        """Return the stages that train, the head among them."""
-        if self.stages == "all":
-            return list(stages.layers)
-        deepest = stages.names[len(stages.names) - int(self.stages) :]
-        return [*deepest, *([HIDDEN] if self.stages else []), HEAD]
-
-
-def cut(model: nn.Module, config: DictConfig) -> nn.Module:
+def cut(model: nn.Module, config: RunConfig) -> nn.Module:
     """Return the net, up to ``transfer.truncate_at`` where that is given."""
-    at = OmegaConf.select(config, "transfer.truncate_at")
+    at = config.transfer.truncate_at
     if at is None:
         return model
-    known = stages_of(model, tuple(config.data.image_shape)).names
+    known = stages_of(model, config.data.example[0]).names
     if at not in known:
         raise UserError(
             f"transfer.truncate_at={at}: this net has no such stage to end at; it has "
@@ -56,34 +38,28 @@ def cut(model: nn.Module, config: DictConfig) -> nn.Module:
     return truncated(model, at, config.data.classes)
 
 
-def phase_configs(config: DictConfig, stages: Stages) -> list[PhaseConfig]:
-    """Return the checked entries of ``transfer.phases``, none where there are none."""
-    given: Any = OmegaConf.to_container(config.transfer, resolve=True)
-    found = []
-    for number, entry in enumerate(given["phases"] or []):
-        where = f"transfer.phases[{number}]"
-        if not isinstance(entry, dict) or set(entry) != set(PHASE_KEYS):
-            raise UserError(f"{where} is {entry}: it needs {', '.join(PHASE_KEYS)}.")
-        one = PhaseConfig(**entry)
-        most = len(stages.names)
-        if one.stages != "all" and not (isinstance(one.stages, int) and 0 <= one.stages <= most):
+def phase_configs(config: RunConfig, stages: Stages) -> list[schema.Phase]:
+    """Return the entries of ``transfer.phases``, none where there are none.
+
+    Raises:
+        UserError: the net has fewer stages, or the shares do not make the whole run.
+    """
+    phases = list(config.transfer.phases or ())
+    most = len(stages.names)
+    for number, phase in enumerate(phases):
+        if phase.stages != "all" and int(phase.stages) > most:
             raise UserError(
-                f"{where}.stages={one.stages}: give 0 (the head alone) to {most}, or all; the net "
-                f"has {', '.join(stages.names)}."
+                f"transfer.phases[{number}].stages={phase.stages}: give 0 (the head alone) to "
+                f"{most}, or all; the net has {', '.join(stages.names)}."
             )
-        for key in ("share", "rate", "lr_decay"):
-            value = getattr(one, key)
-            if not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise UserError(f"{where}.{key}={value}: give a number above 0.")
-        found.append(one)
-    total = sum(one.share for one in found)
-    if found and not math.isclose(total, 1.0, abs_tol=1e-6):
+    total = sum(phase.share for phase in phases)
+    if phases and not math.isclose(total, 1.0, abs_tol=1e-6):
         raise UserError(f"transfer.phases: their shares add up to {total:g}; they have to make 1.")
-    return found
+    return phases
 
 
 def phases_of(
-    configs: list[PhaseConfig],
+    configs: list[schema.Phase],
     stages: Stages,
     steps: int,
     make: Callable[[float, int], tuple[optax.GradientTransformation, optax.Schedule]],
@@ -115,27 +91,27 @@ def phases_of(
     return tuple(found)
 
 
-def _multipliers(one: PhaseConfig, stages: Stages) -> dict[str, float]:
+def _multipliers(one: schema.Phase, stages: Stages) -> dict[str, float]:
     """Return each layer's factor, zero where it does not train."""
-    trained = one.trained(stages)
+    learning = trained(one, stages)
     return {
-        layer: one.lr_decay ** (len(stages.layers) - 1 - place) if stage in trained else 0.0
+        layer: one.lr_decay ** (len(stages.layers) - 1 - place) if stage in learning else 0.0
         for place, (stage, layers) in enumerate(stages.layers.items())
         for layer in layers
     }
 
 
 def last_layer(
-    configs: list[PhaseConfig], config: DictConfig, stages: Stages, shapes: Any
+    configs: list[schema.Phase], config: RunConfig, stages: Stages, shapes: Any
 ) -> nn.Module | None:
     """Return the last layer alone where a run trains nothing else and always sees the same images.
 
     Then the features that it gets are computed once.
     """
     alone = len(configs) == 1 and configs[0].stages == 0
-    if not alone or config.augment or config.train.consistency is not None:
+    if not alone or config.augment or config.train.consistency is not None or config.task:
         return None
-    if config.data.get("crop", MIDDLE) != MIDDLE:
+    if config.data.of_any_size and config.data.crop != MIDDLE:
         return None  # photographs are cropped at random
     if set(shapes["params"][stages.head]) != {"kernel", "bias"}:
         return None  # not a dense layer: its input is computed every step

@@ -36,7 +36,7 @@ def difference(cell: Cell, base: Cell, metric: str, comparisons: int = 1) -> Mea
         cell: runs by seed.
         base: likewise.
         metric: key of the results' metrics.
-        comparisons: that the interval is one of, see `statistics.mean_of`.
+        comparisons: that the interval is one of, see `hypothesis_tests.mean_of`.
     """
     pairs = [
         (run.number(metric), base[seed].number(metric))

@@ -1,7 +1,7 @@
 """Whether what a study's definition names is there in its runs, made or only planned."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from deeper.errors import UserError
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 # Of a result, what is not known before a run; see the metrics of `deeper.train.evaluate`.
 MEASURED = ("steps", "epochs", "seconds", "compile_seconds", "images_per_second")
+# What is known once the net has been traced and the data set's size is known.
+PLANNED = ("stages", "parameters", "macs", "train_images")
+SIDES = ("better", "worse", "among")  # of a test, its choices of runs
 METRICS = tuple(
     f"{split}/{name}"
     for split in ("test", "train", "validation")
@@ -20,23 +23,23 @@ METRICS = tuple(
 )
 
 
-def check_names(study: Study, runs: Sequence["Run"], facts: Sequence[str] = ()) -> None:
+def check_names(study: Study, runs: Sequence["Run"], later: Sequence[str] = ()) -> None:
     """Raise a UserError where a study names what its runs do not have.
 
     Args:
         study: the definition.
         runs: finished, or planned, with what is known of them.
-        facts: keys that finished runs will have besides.
+        later: keys that finished runs will have besides.
     """
-    known = sorted({*facts, "label", *(key for run in runs for key in run.facts)})
+    known = sorted({*later, "label", *(key for run in runs for key in run.facts)})
     for name in ("x", "line"):
         key = getattr(study, name)
-        if key is not None and key not in facts and not any(run.has(key) for run in runs):
+        if key is not None and key not in later and not any(run.has(key) for run in runs):
             raise UserError(f"Study {study.name} has `{name}: {key}`, which {_none(key, known)}")
     metrics = [("metric", study.metric)]
     metrics += [("metric", test["metric"]) for test in study.tests if "metric" in test]
     for name, key in metrics:
-        if key not in facts and all(run.number(key) is None for run in runs):
+        if key not in later and all(run.number(key) is None for run in runs):
             raise UserError(f"Study {study.name} has `{name}: {key}`, which {_none(key, known)}")
     _check_axis(study, runs)
 
@@ -51,12 +54,47 @@ def check_base(study: Study, runs: Sequence["Run"]) -> None:
         )
 
 
+def check_tests(study: Study, runs: Sequence["Run"], later: Sequence[str] = ()) -> None:
+    """Raise a UserError if a test of a study is about runs of which there will be none.
+
+    Args:
+        study: the definition.
+        runs: all of them, planned.
+        later: keys that finished runs will have besides.
+    """
+    for number, test in enumerate(study.tests, 1):
+        if any(key in later for side in SIDES for key in test.get(side, {})):
+            continue
+        if words := unmatched(test, runs):
+            raise UserError(f"Test {number} of study {study.name}: {words}.")
+
+
+def unmatched(test: Mapping[str, Any], runs: Sequence["Run"]) -> str | None:
+    """Say which choice of a test no run fits, and what there is instead; None if there are runs."""
+    for side in SIDES:
+        facts = test.get(side, {})
+        if side not in test or any(fits(run, facts) for run in runs):
+            continue
+        parts = []
+        for key in facts:
+            values = dict.fromkeys(spelled(run.value(key)) for run in runs)
+            parts.append(f"{key} is {', '.join(values) or 'not known'}")
+        stated = ", ".join(f"{key}: {spelled(value)}" for key, value in facts.items())
+        return f"no run has `{side}: {{{stated}}}`; in the runs {' and '.join(parts)}"
+    return None
+
+
+def fits(run: "Run", facts: Mapping[str, Any]) -> bool:
+    """Whether a run is one that a test chooses by these facts."""
+    return all(spelled(run.value(key)) == spelled(fact) for key, fact in facts.items())
+
+
 def _check_axis(study: Study, runs: Sequence["Run"]) -> None:
     kinds = {_kind(run.value(study.x)) for run in runs if run.has(study.x)}
     if len(kinds) > 1:
-        found = " in some runs and ".join(sorted(kinds))
+        mixture = " in some runs and ".join(sorted(kinds))
         raise UserError(
-            f"Study {study.name} has `x: {study.x}`, which is {found} in others: take "
+            f"Study {study.name} has `x: {study.x}`, which is {mixture} in others: take "
             "a key that is a number in all of them, such as train_images for data.examples."
         )
 

@@ -28,7 +28,7 @@ class Study:
         line_names: value of that key, as `values.spelled` -> name of the line.
         arms: override -> values; their product is the sweep.
         seeds: of every arm.
-        tests: each a claim and the comparison that is to decide it, see `statistics.examine`.
+        tests: each a claim and the comparison that is to decide it, see `hypothesis_tests.examine`.
         published: column -> value or values, the published numbers to show beside the runs'.
         bars: likewise, published numbers that have a chart of their own.
     """

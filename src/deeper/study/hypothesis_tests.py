@@ -39,9 +39,9 @@ import numpy as np
 from scipy import stats
 
 from deeper.errors import UserError
+from deeper.study.checks import fits, unmatched
 from deeper.study.definition import Study
 from deeper.study.read_runs import Collection, Run
-from deeper.study.values import spelled
 
 LEVEL = 0.95
 SUPPORTED, CONTRADICTED, OPEN = "supported", "contradicted", "inconclusive"
@@ -230,6 +230,8 @@ def examine(test: Mapping[str, Any], collection: Collection) -> Finding:
     metric = test.get("metric", study.metric)
     cells = _cells(test, collection.finished, study.x, lambda run: run.number(metric))
     x_name = (study.x_label or study.x).split(" (")[0]
+    if collection.complete and (words := unmatched(test, collection.finished)):
+        return Finding(test["claim"], OPEN, words)
     if test.get("trend"):
         return _trend(test, cells, x_name)
     if not cells:
@@ -321,7 +323,7 @@ def _cells(
             value = number(run)
             if run.seed is None or value is None:
                 continue
-            if all(spelled(run.value(key)) == spelled(fact) for key, fact in facts.items()):
+            if fits(run, facts):
                 cell = (run.seed, run.value(x) if at_x else None)
                 if cell in out:
                     raise UserError(

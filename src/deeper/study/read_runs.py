@@ -5,7 +5,7 @@ import json
 import math
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -198,7 +198,7 @@ def collect(
         rest = [key for key in study.arms if key not in IN_LABEL]
         run.arm = _arm_name(run.label, {key: run.setting(key) for key in rest})
     _supersede(runs)
-    collection = Collection(directory, study, mode, runs, _missing(study, runs))
+    collection = Collection(directory, study, mode, runs, missing_runs(study, runs))
     if not collection.finished:
         raise UserError(_nothing(directory, study.name, mode, runs))
     runs.sort(key=lambda r: (STATES.index(r.status), r.depth, r.arm, r.seed or 0, r.path))
@@ -301,7 +301,7 @@ def _arm_name(label: str, rest: Mapping[str, Any]) -> str:
     return " ".join([label, *told])
 
 
-def _missing(study: Study, runs: list[Run]) -> list[tuple[str, int]]:
+def missing_runs(study: Study, runs: Sequence[Run]) -> list[tuple[str, int]]:
     """Return the arms and seeds that no run directory stands for."""
 
     def stands_for(run: Run, arm: Mapping[str, Any]) -> bool:

@@ -13,17 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-from rich.console import Console
-
-from deeper.cli.train import ANOTHER, check
 from deeper.config.identity import LAUNCHING, config_hash, run_directory
-from deeper.config.instantiate import require_trusted
+from deeper.config.instantiate import require_trusted, trust_in_children
+from deeper.config.schema import RunConfig
 from deeper.errors import UserError
 from deeper.record.atomic_files import disk_errors, read_json
 from deeper.record.lock import Lock, holder_of, take_lock
 from deeper.record.run_directory import CONFIG, RESULT, RunDirectory, read_config
-from deeper.run import build, data_record
+from deeper.run.check import check, check_same_data
 from deeper.study.values import of_overrides
 from deeper.sweep import slurm_queue
 from deeper.sweep.code_snapshot import Code
@@ -51,7 +48,7 @@ class Arm:
 
     name: str
     directory: Path
-    config: DictConfig
+    config: RunConfig
     overrides: list[str]
     cwd: str = field(default_factory=os.getcwd)
 
@@ -93,43 +90,22 @@ class Claim:
         for name in ("todo", "finished", "failed", "elsewhere", "jobs"):
             getattr(self, name).extend(getattr(other, name))
 
-    def say(self, console: Console) -> None:
-        """Print how many arms there are, and which code they run."""
-        line = f"{self.total} runs: {len(self.finished)} finished before, {len(self.todo)} to do"
-        if self.elsewhere:
-            line += f", {len(self.elsewhere)} with another launcher"
-        console.print(line)
-        for arm, where in self.elsewhere[:3]:
-            console.print(f"  {arm.name}: {where}", soft_wrap=True)
-        if len(self.elsewhere) > 3:
-            console.print(f"  and {len(self.elsewhere) - 3} more; `deeper sweep status` shows all")
-        notice = self.code.notice()
-        if notice and self.todo:
-            console.print(notice, style="yellow", soft_wrap=True)
 
+def arms_of(configs: Sequence[RunConfig], overrides: Sequence[Sequence[str]]) -> list[Arm]:
+    """Return the arms of a sweep; of configs that are the same run, the first.
 
-def arms_of(
-    configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]
-) -> tuple[list[Arm], list[tuple[str, str]]]:
-    """Return the arms of a sweep as Hydra composed it; of those that are the same run, one.
-
-    Returns:
-        The arms, and the overrides of those whose configs are wrong, each with what is wrong.
+    Args:
+        configs: of the runs.
+        overrides: that make each config, as they are given to `deeper train`.
     """
     arms: dict[Path, Arm] = {}
-    mistakes: list[tuple[str, str]] = []
-    for config, given in zip(configs, overrides, strict=True):
-        try:
-            frozen = build.frozen(config, config.hydra)
-        except UserError as error:
-            mistakes.append((" ".join(given), str(error)))
-            continue
-        directory = run_directory(build.plain_config(frozen)).absolute()
-        name = f"{frozen.label} s{frozen.seed}"
-        own = [word for word in given if word.partition("=")[0] not in LAUNCHING]
-        arms.setdefault(directory, Arm(name, directory, frozen, own))
+    for config, words in zip(configs, overrides, strict=True):
+        directory = run_directory(config.plain()).absolute()
+        name = f"{config.label} s{config.seed}"
+        of_the_run = [word for word in words if word.partition("=")[0] not in LAUNCHING]
+        arms.setdefault(directory, Arm(name, directory, config, of_the_run))
     _tell_apart(list(arms.values()))
-    return list(arms.values()), mistakes
+    return list(arms.values())
 
 
 def _tell_apart(arms: list[Arm]) -> None:
@@ -138,19 +114,19 @@ def _tell_apart(arms: list[Arm]) -> None:
     for arm in arms:
         for key, value in of_overrides(arm.overrides).items():
             values.setdefault(key, set()).add(value)
-    told = ("model", "model.depth", "seed")
-    differing = [key for key, some in values.items() if len(some) > 1 and key not in told]
+    in_label = ("model", "model.depth", "seed")
+    differing = [key for key, some in values.items() if len(some) > 1 and key not in in_label]
     for arm in arms:
-        own = of_overrides(arm.overrides)
-        arm.name = " ".join([arm.name, *(own[key] for key in differing if key in own)])
+        settings = of_overrides(arm.overrides)
+        arm.name = " ".join([arm.name, *(settings[key] for key in differing if key in settings)])
 
 
-def frozen_config(directory: Path) -> DictConfig:
+def frozen_config(directory: Path) -> RunConfig:
     """Return the config that was frozen in a run directory.
 
     Raises:
-        UserError: there is none, it is another one than was frozen, or it names a target that is
-            not trusted.
+        UserError: there is none, or it is not the one that was frozen, or it is not allowed, or it
+            names a target that is not trusted.
     """
     plain = read_config(directory)
     if plain is None:
@@ -167,7 +143,7 @@ def frozen_config(directory: Path) -> DictConfig:
             f"{config_hash(plain)}. Undo that, or give `deeper train` the new values."
         )
     require_trusted(plain, str(directory / CONFIG))
-    return build.as_config(plain)
+    return RunConfig.of(plain)
 
 
 def claim(
@@ -192,6 +168,7 @@ def claim(
     Raises:
         UserError: another launcher is at it for long, or the disk refuses.
     """
+    trust_in_children(arm.config.plain() for arm in arms)
     study = arms[0].directory.parent.name
     name = f"{study}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     folder = runs.absolute() / ".sweep" / name
@@ -219,7 +196,7 @@ def claim(
                 submit(taken)
         except BaseException:
             for arm, old in zip(arms, before, strict=True):
-                if not any(arm is one for one in taken.todo):
+                if not any(arm is mine for mine in taken.todo):
                     continue
                 if old is not None:
                     write_submission(arm.directory, old)
@@ -233,7 +210,7 @@ def _on_other_data(arm: Arm) -> str | None:
     """Return why a finished arm does not count, where its data are not those that are there now."""
     try:
         with chdir(arm.cwd):
-            data_record.require_same_if_there(arm.directory, arm.config.data, ANOTHER)
+            check_same_data(arm.directory, arm.config)
     except UserError as error:
         return str(error)
     return None
@@ -254,7 +231,7 @@ def _take(arm: Arm, taken: Claim, launcher: str, settings: dict[str, Any]) -> No
     except UserError as error:
         taken.elsewhere.append((arm, str(error)))
         return
-    plain = build.plain_config(arm.config)
+    plain = arm.config.plain()
     try:
         with RunDirectory.open(arm.directory, plain, config_hash(plain)) as opened:
             if _on_other_data(arm) is None:  # else the arm says so itself, and nothing is written
@@ -277,22 +254,23 @@ def _take(arm: Arm, taken: Claim, launcher: str, settings: dict[str, Any]) -> No
 
 
 def alive_among(submissions: Sequence[Submission | None]) -> list[str | None]:
-    """Return who has each arm, in words; None where nobody has. Asks Slurm once."""
-    known = [one for one in submissions if one is not None and one.launcher == "slurm"]
-    jobs = slurm_queue.waiting_and_running(known) if known else {}
-    folders = {one.sweep for one in submissions if one is not None and one.launcher == "local"}
-    locked = {folder: holder_of(Path(folder)) for folder in folders}
+    """Return the process or job that has each arm, in words, or None. Asks Slurm once."""
+    known = [each for each in submissions if each is not None]
+    on_slurm = [each for each in known if each.launcher == "slurm"]
+    jobs = slurm_queue.waiting_and_running(on_slurm) if on_slurm else {}
+    folders = {each.sweep for each in known if each.launcher == "local"}
+    holders = {folder: holder_of(Path(folder)) for folder in folders}
 
-    def who(one: Submission | None) -> str | None:
-        if one is None:
+    def holder(submission: Submission | None) -> str | None:
+        if submission is None:
             return None
-        if one.launcher == "slurm":
-            job = jobs.get((one.sweep, one.index))
+        if submission.launcher == "slurm":
+            job = jobs.get((submission.sweep, submission.index))
             return None if job is None else f"job {job.id} ({job.state.lower()})"
-        holder = locked[one.sweep]
-        return None if holder is None or one.ended else str(holder)
+        process = holders[submission.sweep]
+        return None if process is None or submission.ended else str(process)
 
-    return [who(one) for one in submissions]
+    return [holder(each) for each in submissions]
 
 
 @contextmanager

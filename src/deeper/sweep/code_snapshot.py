@@ -93,7 +93,7 @@ def digest() -> str:
 
 
 def _package() -> Path:
-    return Path(__file__).resolve().parents[2]
+    return Path(__file__).resolve().parents[1]
 
 
 def _files() -> Iterator[tuple[str, Path]]:

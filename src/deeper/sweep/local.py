@@ -1,11 +1,8 @@
-"""A sweep on this machine: each arm in a process of its own, a few at a time.
+"""A sweep on this machine: each run in a process of its own, a few at a time.
 
-Hydra's own launcher runs the arms one after the other in its own process, stops at the first that
-fails and begins again from the start. This one skips what is finished, goes on where an arm was
-cut, finishes the others when one fails, and says at the end which did.
-
-``python -m deeper.sweep.local FOLDER`` is the launcher of a sweep that was detached from its
-terminal.
+Hydra's own launcher runs a sweep in its own process, one run after the other, stops at the first
+that fails and begins again from the start. This one skips what is finished, goes on where a run was
+interrupted, and completes the others when one fails.
 """
 
 import dataclasses
@@ -18,22 +15,14 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-from rich.console import Console
-from rich.progress import TaskID
-
-from deeper.cli.live_display import bar, note_of
-from deeper.cli.main import DIVERGED, FAILED, FINISHED, INTERRUPTED
-from deeper.cli.standard_streams import lasting
-from deeper.cli.stop_signals import asking_to_stop
-from deeper.cli.terminal import open_console
-from deeper.errors import UserError
+from deeper.errors import ExitCode, UserError
 from deeper.platform_support import restrict_to_cores
 from deeper.record.atomic_files import read_json, to_json, write_whole
-from deeper.record.lock import take_lock
 from deeper.record.run_directory import RESULT
 from deeper.sweep import resources
+from deeper.sweep.events import Began, RunBegan, RunEnded, RunProgress, Tell
 from deeper.sweep.resources import Share
 from deeper.sweep.slurm_task import last_line, start_trainer
 from deeper.sweep.submission import (
@@ -45,21 +34,23 @@ from deeper.sweep.submission import (
 )
 
 LOG, SWEEP, PROCESS = "launcher.log", "launcher.json", "process.json"
+RUN_LOG = "log.txt"  # in the directory of a run
+DETACHED = "detached"  # the command that `detach` starts, with the folder of the launch
 START_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a launch has to do, as ``launcher.json`` in its folder says for a detached one.
+    """What a launcher has to do; ``launcher.json`` in the folder of a detached launch holds it.
 
     Attributes:
         folder: of the launch.
-        total: arms of the sweep.
-        finished: how many were before.
+        total: runs of the sweep.
+        finished: how many were finished before.
         failed: names and reasons of those that failed before they started.
         directories: of those to run, in order.
-        jobs: at a time; None for as many as fit.
-        devices: GPUs that an arm takes; None for any number.
+        jobs: runs at a time; None for as many as fit.
+        devices: GPUs that a run takes; None for any number.
     """
 
     folder: str
@@ -71,26 +62,57 @@ class Work:
     devices: int | None
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A run that failed.
+
+    Attributes:
+        name: of the run.
+        reason: the last line of its log, or why it could not be started.
+        log: its log; None where it was not started.
+    """
+
+    name: str
+    reason: str
+    log: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a sweep.
+
+    Attributes:
+        total: its runs.
+        unfinished: how many were stopped, or not begun.
+        failed: those that failed.
+    """
+
+    total: int
+    unfinished: int
+    failed: tuple[Failure, ...]
+
+    @property
+    def status(self) -> ExitCode:
+        """Return the exit status of the command."""
+        if self.unfinished:
+            return ExitCode.INTERRUPTED
+        return ExitCode.FAILED if self.failed else ExitCode.FINISHED
+
+
 @dataclass
 class Running:
-    """An arm's process."""
+    """A run's process."""
 
     directory: Path
     submission: Submission
     process: subprocess.Popen
     pipe: TextIO
     share: Share
-    task: TaskID
     began: float = field(default_factory=time.monotonic)
 
 
-def run(work: Work) -> int:
-    """Run a sweep and return its exit status."""
-    return Sweep(work, open_console()).run()
-
-
 def detach(work: Work) -> int:
-    """Leave a sweep to a process in a session of its own; return its number once it has it.
+    """Leave a sweep to a process in a session of its own; return its number once it has begun.
 
     Raises:
         UserError: that process does not start.
@@ -101,7 +123,7 @@ def detach(work: Work) -> int:
     assert first is not None
     with (folder / LOG).open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "deeper.sweep.local", str(folder)],
+            [sys.executable, "-P", "-m", "deeper", DETACHED, str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -117,43 +139,42 @@ def detach(work: Work) -> int:
     return process.pid
 
 
+def detached_work(folder: Path) -> Work:
+    """Return what a detached launcher has to do."""
+    return Work(**json.loads((folder / SWEEP).read_text(encoding="utf-8")))
+
+
 class Sweep:
-    """Runs arms, shows how they go, and stops them cleanly.
+    """Runs the runs of a sweep, tells how they go, and stops them at checkpoints on request.
+
+    It installs no signal handler: who calls `run` may call `stop` from one.
 
     Args:
-        work: the arms.
-        console: where to show it.
+        work: the runs.
+        tell: called with each event.
     """
 
-    def __init__(self, work: Work, console: Console):
+    def __init__(self, work: Work, tell: Tell):
         self._folder = Path(work.folder)
         self._waiting = [Path(directory) for directory in work.directories]
         self._total, self._skipped = work.total, work.finished
         self._free = resources.shares(work.jobs, work.devices, len(self._waiting))
         self._jobs = len(self._free)
-        self._console = console
+        self._tell = tell
         self._running: list[Running] = []
         self._done = 0
-        self._failed = [(name, reason, "") for name, reason in work.failed]
+        self._failed = [Failure(name, reason) for name, reason in work.failed]
         self._interrupted = 0
         self._stopping = False
-        self._bar = bar(console)
         self._began = time.monotonic()
 
-    def run(self) -> int:
-        """Run all the arms; return the exit status."""
-        console = self._console
-        previous = {n: signal.signal(n, self._stop) for n in asking_to_stop()}
+    def run(self) -> Outcome:
+        """Run all of them; return what became of them."""
         if self._waiting:
-            console.print(f"{self._jobs} at a time")
             process = dataclasses.asdict(Process.of(os.getpid()))
             write_whole(self._folder / PROCESS, to_json(process))
+            self._tell(Began(self._total, self._skipped, self._jobs))
         try:
-            if console.is_terminal:
-                self._bar.start()
-                self._overall = self._bar.add_task(
-                    "all runs", total=self._total, completed=self._skipped
-                )
             while self._running or (self._waiting and not self._stopping):
                 while self._waiting and self._free and not self._stopping:
                     self._try(self._waiting.pop(0))
@@ -162,15 +183,19 @@ class Sweep:
                     self._end(ended)
                     self._free.append(ended.share)
         finally:
-            self._bar.stop()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-            for left in self._running:  # an error of this process: leave no arm behind
+            for left in self._running:  # an error of this process: leave no run behind
                 left.process.terminate()
-        return self._close()
+        unfinished = len(self._waiting) + self._interrupted
+        return Outcome(self._total, unfinished, tuple(self._failed))
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Ask all runs to stop at a checkpoint and begin no other; or end their processes."""
+        self._stopping = True
+        for running in self._running:
+            running.process.send_signal(signal.SIGKILL if at_once else signal.SIGTERM)
 
     def _try(self, directory: Path) -> None:
-        """Start an arm, if it is still to be run and can be."""
+        """Start a run, if it is still to be run and can be."""
         submission = read_submission(directory)
         if submission is None or submission.sweep != str(self._folder) or submission.cancelled:
             self._interrupted += 1  # cancelled, or moved away, while it waited
@@ -179,7 +204,7 @@ class Sweep:
             self._start(directory, submission, self._free[0])
         except OSError as error:
             reason = f"it could not be started: {error}"
-            self._failed.append((submission.name, reason, ""))
+            self._failed.append(Failure(submission.name, reason))
             note(directory, str(self._folder), ended={"code": None, "reason": reason})
         else:
             del self._free[0]
@@ -187,18 +212,18 @@ class Sweep:
     def _start(self, directory: Path, submission: Submission, share: Share) -> None:
         read, write = os.pipe()
         process = start_trainer(
-            str(directory), submission, share.environment, directory / "log.txt", write
+            str(directory), submission, share.environment, directory / RUN_LOG, write
         )
         if share.cores:
             restrict_to_cores(process.pid, share.cores)
         note(directory, str(self._folder), process=Process.of(process.pid))
-        task = self._bar.add_task(submission.name, total=1, note="starting")
         self._running.append(
-            Running(directory, submission, process, os.fdopen(read, encoding="utf-8"), share, task)
+            Running(directory, submission, process, os.fdopen(read, encoding="utf-8"), share)
         )
+        self._tell(RunBegan(submission.name))
 
     def _listen(self) -> None:
-        """Wait a moment for messages and show them."""
+        """Wait a moment for messages and pass them on."""
         pipes = {r.pipe: r for r in self._running if not r.pipe.closed}
         if not pipes:
             time.sleep(0.05)
@@ -210,89 +235,42 @@ class Sweep:
                 pipe.close()
                 continue
             try:
-                message = json.loads(line)
-                words = note_of(message["phase"], message["loss"], message["images_per_second"])
-            except (ValueError, TypeError, KeyError):
-                continue  # cut: the arm was ended while it wrote
-            self._bar.update(
-                pipes[pipe].task,
-                completed=message["step"],
-                total=message["steps"],
-                note=words,
-            )
+                progress = RunProgress(pipes[pipe].submission.name, **json.loads(line))
+            except (ValueError, TypeError):
+                continue  # cut: the run was ended while it wrote
+            self._tell(progress)
 
     def _end(self, ended: Running) -> None:
         self._running.remove(ended)
         ended.pipe.close()
-        self._bar.remove_task(ended.task)
         directory, name = ended.directory, ended.submission.name
         code, reason = ended.process.returncode, None
         result = read_json(directory / RESULT)
-        if code == FINISHED and result is not None:
+        if code == ExitCode.FINISHED and result is not None:
             self._done += 1
             error = (result.get("metrics") or {}).get("test/error")
             outcome = "finished" if error is None else f"test error {error:6.2f} %"
-        elif code == INTERRUPTED or (self._stopping and code == -signal.SIGTERM):
+        elif code == ExitCode.INTERRUPTED or (self._stopping and code == -signal.SIGTERM):
             self._interrupted += 1
-            code, outcome = INTERRUPTED, "stopped at a checkpoint"
+            code, outcome = int(ExitCode.INTERRUPTED), "stopped at a checkpoint"
         else:
-            reason = "diverged" if code == DIVERGED else last_line(directory / "log.txt")
+            log = directory / RUN_LOG
+            reason = "diverged" if code == ExitCode.DIVERGED else last_line(log)
             if code < 0:
                 reason = f"ended by signal {-code}"
-            self._failed.append((name, reason, str(directory / "log.txt")))
+            self._failed.append(Failure(name, reason, log))
             outcome = f"failed: {reason}"
         note(directory, str(self._folder), ended={"code": code, "reason": reason, "time": now()})
-        number = self._skipped + self._done + len(self._failed)
-        seconds = time.monotonic() - ended.began
-        self._console.print(
-            f"[{number:>3} of {self._total}] {name:<16} {outcome}  ({seconds:.0f} s)",
-            style=None if code in (FINISHED, INTERRUPTED) else "red",
+        passed = time.monotonic() - self._began
+        runs_left = len(self._waiting) + 0.5 * len(self._running)
+        self._tell(
+            RunEnded(
+                name,
+                outcome,
+                failed=code not in (ExitCode.FINISHED, ExitCode.INTERRUPTED),
+                seconds=time.monotonic() - ended.began,
+                ended=self._skipped + self._done + len(self._failed),
+                total=self._total,
+                seconds_left=passed / max(1, self._done) * runs_left,
+            )
         )
-        if self._console.is_terminal:
-            left = (
-                (time.monotonic() - self._began)
-                / max(1, self._done)
-                * (len(self._waiting) + 0.5 * len(self._running))
-            )
-            self._bar.update(
-                self._overall, completed=number, note=f"about {left / 60:.1f} min left"
-            )
-
-    def _stop(self, number: int, frame: Any) -> None:
-        """Pass the first signal on, so that arms checkpoint; the second ends them.
-
-        A second SIGHUP does not: a terminal that is closed sends two.
-        """
-        again, self._stopping = self._stopping, True
-        if again and number == signal.SIGHUP:
-            return
-        if not again:
-            self._console.print("Stopping after checkpoints; once more stops at once.")
-        for running in self._running:
-            running.process.send_signal(signal.SIGKILL if again else signal.SIGTERM)
-
-    def _close(self) -> int:
-        unfinished = len(self._waiting) + self._interrupted
-        if unfinished:
-            self._console.print(
-                f"Stopped with {self._total - unfinished} of {self._total} runs done; the same "
-                "command goes on from here."
-            )
-        if self._failed:
-            self._console.print(f"{len(self._failed)} of {self._total} runs failed:")
-            for name, reason, log in self._failed:
-                where = f"\n    {log}" if log else ""
-                self._console.print(f"  {name}: {reason}{where}", soft_wrap=True)
-        if unfinished:
-            return INTERRUPTED
-        return FAILED if self._failed else FINISHED
-
-
-if __name__ == "__main__":
-    stored = json.loads((Path(sys.argv[1]) / SWEEP).read_text(encoding="utf-8"))
-    with lasting(log=True):
-        lock = take_lock(Path(stored["folder"]))
-        try:
-            sys.exit(run(Work(**stored)))
-        finally:
-            lock.release()

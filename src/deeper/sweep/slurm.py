@@ -1,24 +1,15 @@
 """A sweep as a job array of Slurm, submitted by submitit."""
 
 import shlex
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
-from rich.live import Live
-
-from deeper.cli.main import FAILED, FINISHED, INTERRUPTED
-from deeper.cli.status_table import summary, table
 from deeper.errors import UserError
 from deeper.sweep import slurm_queue
 from deeper.sweep.claim import Claim
 from deeper.sweep.slurm_task import RunArm
-from deeper.sweep.status import FAILED_STATES, State, over, states_of
 from deeper.sweep.submission import note, read_submission
 
-POLL_SECONDS = 10.0
 # Ours that submitit takes under another name, and those that are dealt with one by one.
 _SUBMITITS = {"timeout_min": "time", "tasks_per_node": "ntasks_per_node"}
 _OWN = (
@@ -109,59 +100,3 @@ def _executor(folder: Path, settings: dict[str, Any], root: str | None) -> Any:
     except (ValueError, TypeError) as error:
         raise UserError(f"hydra.launcher: {str(error).splitlines()[0]}") from error
     return executor
-
-
-def follow(taken: Claim, show: str, console: Console, *, wait: bool) -> int:
-    """Say what was submitted; with ``wait``, show how it goes until all arms have ended.
-
-    Args:
-        taken: the sweep.
-        show: command that shows it in any terminal.
-        console: where to show it.
-        wait: whether to stay.
-
-    Returns:
-        The exit status: not 0 if an arm failed or was stopped.
-    """
-    if taken.todo:
-        jobs = " and ".join(taken.jobs)
-        console.print(
-            f"Slurm job {jobs}: {len(taken.todo)} arms. How it goes: {show}", soft_wrap=True
-        )
-    for name, reason in taken.failed:
-        console.print(f"  {name}: {reason}", soft_wrap=True, markup=False)
-    if not wait or not taken.todo:
-        return FAILED if taken.failed else FINISHED
-    try:
-        states = _watch([arm.directory for arm in taken.todo], console)
-    except KeyboardInterrupt:
-        cancel = show.replace(" status", " cancel", 1)
-        console.print(f"The jobs go on. How: {show}\nTo end them: {cancel}", soft_wrap=True)
-        return INTERRUPTED
-    console.print(summary(states))
-    console.print(table(states, everything=False))
-    if taken.failed or any(state.word in FAILED_STATES for state in states):
-        return FAILED
-    return FINISHED if all(state.word == "finished" for state in states) else INTERRUPTED
-
-
-def _watch(directories: Sequence[Path], console: Console) -> list[State]:
-    """Show how arms stand until all have ended; a line in a log when one more has."""
-    ended = -1
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        while True:
-            try:
-                states = states_of(directories)
-            except UserError as error:  # Slurm's controller is restarted, say
-                console.print(str(error), soft_wrap=True)
-                time.sleep(6 * POLL_SECONDS)
-                continue
-            if console.is_terminal:
-                live.update(Group(table(states, everything=False), summary(states)), refresh=True)
-            now_ended = sum(map(over, states))
-            if not console.is_terminal and now_ended != ended:
-                console.print(summary(states))
-            ended = now_ended
-            if ended == len(states):
-                return states
-            time.sleep(POLL_SECONDS)

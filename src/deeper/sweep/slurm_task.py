@@ -30,7 +30,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from deeper.cli.main import DIVERGED, FINISHED, INTERRUPTED
+from deeper.errors import ExitCode
 from deeper.sweep.submission import Submission, note, now, read_submission
 
 PIPE_VARIABLE = "DEEPER_PROGRESS_PIPE"
@@ -160,18 +160,18 @@ class RunArm:
 
     def _end(self, code: int, log: Path) -> str:
         if code == -signal.SIGTERM and self._asked:
-            code = INTERRUPTED  # before it could listen
+            code = ExitCode.INTERRUPTED  # before it could listen
         reason = None
-        if code not in (FINISHED, DIVERGED, INTERRUPTED):
+        if code not in (ExitCode.FINISHED, ExitCode.DIVERGED, ExitCode.INTERRUPTED):
             reason = f"ended by signal {-code}" if code < 0 else last_line(log)
         if self._rank == 0:
             ended = {"code": code, "reason": reason, "time": now()}
             note(Path(self.directory), self._sweep, ended=ended)
-        if code == INTERRUPTED:
+        if code == ExitCode.INTERRUPTED:
             self._leave()
         if reason is not None:
             raise RuntimeError(reason)
-        return "diverged" if code == DIVERGED else "finished"
+        return "diverged" if code == ExitCode.DIVERGED else "finished"
 
     def _leave(self) -> None:
         """End after a stop, in the way that fits its cause; the first task decides."""
@@ -186,7 +186,7 @@ class RunArm:
             if self._rank == 0 and facts.get("PreemptTime", "None") not in ("None", "Unknown"):
                 subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], timeout=60)
             time.sleep(2)
-        sys.exit(INTERRUPTED)
+        sys.exit(ExitCode.INTERRUPTED)
 
 
 def job_facts() -> dict[str, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deeper.cli.main import INTERRUPTED
+from deeper.errors import ExitCode
 from deeper.record.atomic_files import read_json
 from deeper.record.lock import holder_of
 from deeper.record.run_directory import CONFIG, ENVIRONMENT, RESULT, ROWS
@@ -175,7 +175,7 @@ def _ended(state: State, submission: Submission, account: str) -> State:
     ended = submission.ended or {"code": None, "reason": None}
     if submission.cancelled:
         return replace(state, word="cancelled")
-    if ended["code"] == INTERRUPTED:
+    if ended["code"] == ExitCode.INTERRUPTED:
         return replace(state, remark="at a checkpoint")
     reason = ended["reason"] or account + last_line(state.directory / "log.txt")
     return replace(state, word="failed", remark=reason)

@@ -61,7 +61,7 @@ class Submission:
         name: of the arm, for display.
         overrides: what `deeper train` would be given.
         cwd: where relative paths of the config start.
-        code: what runs; see `snapshot.Code`.
+        code: what runs; see `code_snapshot.Code`.
         settings: of the launcher.
         submitted: when.
         job: id of the batch job; None until it is known.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int32, Shaped
 
-from deeper.augment.crops_and_colour import Normalise, augment, mixes
+from deeper.augment.pipeline import Normalise, augment, mixes
 from deeper.config.instantiate import build
 from deeper.tasks.task import Batch, Keys, Rows
 from deeper.train import losses
@@ -80,6 +80,26 @@ class Classification:
             "error": percent_wrong(rows["correct"]),
             "error_top5": percent_wrong(rows["correct_top5"]),
         } | ({"n_unanswered": unanswered} if unanswered else {})
+
+    def examples(
+        self, batch: Batch, rows: Predictions, class_names: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return what a record keeps of a few examples, and the counts of all answers.
+
+        Args:
+            batch: the first examples of a split, as stored.
+            rows: every example's predictions.
+            class_names: in the order of the labels.
+        """
+        n = len(batch["label"])
+        return {
+            "images": batch["image"],
+            "labels": rows["label"][:n],
+            "predictions": rows["prediction"][:n],
+            "confidences": rows["confidence"][:n],
+            "class_names": tuple(class_names),
+            "confusion": confusion(rows, len(class_names)),
+        }
 
 
 def classification(config: Any) -> Classification:

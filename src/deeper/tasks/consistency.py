@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from deeper.augment.crops_and_colour import augment, mixes
+from deeper.augment.pipeline import augment, mixes
 from deeper.config.instantiate import build
 from deeper.errors import UserError
 from deeper.tasks.classification import Classification, classification
@@ -208,12 +208,18 @@ class ConsistencyTraining:
         """Return classification's numbers."""
         return self.labelled.summarise(rows)
 
+    def examples(
+        self, batch: Batch, rows: Mapping[str, Any], class_names: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return what classification keeps of a few examples."""
+        return self.labelled.examples(batch, rows, class_names)
+
 
 def consistency_training(config: Any) -> ConsistencyTraining:
     """Return the task that a run's config states (``task: consistency``)."""
     train = config.train
     views = {
-        name: tuple(build(operation) for operation in train.views[name])
+        name: tuple(build(operation) for operation in getattr(train.views, name))
         for name in ("weak", "strong")
     }
     return ConsistencyTraining(

@@ -1,7 +1,7 @@
 """Sending the records of runs to W&B, as often as one likes.
 
 The record is the truth, also of a run that was killed, whose W&B file may lack its end. What W&B
-has already is not sent again: see `upload`.
+has already is not sent again: see `wandb_upload`.
 """
 
 from collections.abc import Callable, Iterable

@@ -2,34 +2,12 @@
 
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from deeper.record.run_directory import EXAMPLES, RunDirectory
 from deeper.track.wandb_process import Mirror
-
-
-@dataclass(frozen=True)
-class Examples:
-    """What a trained net says of a few images, and of all.
-
-    Attributes:
-        images: uint8 (n, H, W, C).
-        labels: true classes (n,).
-        predictions: answers (n,).
-        confidences: their probabilities (n,).
-        class_names: names of the classes.
-        confusion: counts of (true class, answer).
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    predictions: np.ndarray
-    confidences: np.ndarray
-    class_names: tuple[str, ...]
-    confusion: np.ndarray
 
 
 class Tracker:
@@ -45,7 +23,7 @@ class Tracker:
 
     @classmethod
     def start(
-        cls, directory: RunDirectory, config: Mapping[str, Any], warn: Callable[[str], None] = print
+        cls, directory: RunDirectory, config: Mapping[str, Any], warn: Callable[[str], None]
     ) -> "Tracker":
         """Start the mirror that the config's ``tracker`` section asks for.
 
@@ -69,16 +47,15 @@ class Tracker:
         """Make the rows so far survive a crash."""
         self._directory.fsync()
 
-    def summary(self, metrics: Mapping[str, float | int], examples: Examples) -> None:
-        """Keep example images and the confusion matrix, for W&B and for a look of one's own.
+    def keep(self, examples: Mapping[str, Any]) -> None:
+        """Keep a few examples with what the net says of them, for W&B and for a look of one's own.
 
         Args:
-            metrics: of the final evaluations; the result holds them, and W&B takes them from it.
-            examples: kept in ``examples.npz``.
+            examples: name -> array, kept in ``examples.npz``; what W&B shows of it says
+                `wandb_upload`.
         """
-        del metrics
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **asdict(examples))
+        np.savez_compressed(buffer, **examples)
         self._directory.write(EXAMPLES, buffer.getvalue())
 
     def finish(self, status: str) -> None:

@@ -1,6 +1,6 @@
 """Weights & Biases as a mirror of the record: it may be off, offline, slow, broken or dead.
 
-W&B runs in a process of its own, which reads the run directory as it grows (see `upload`). So
+W&B runs in a process of its own, which reads the run directory as it grows (see `wandb_upload`). So
 nothing that it does stops a run or makes it wait: a dead network is waited for there, what it
 prints goes to a file, and where it hangs at the end it is killed. When the run itself is killed,
 the other process still sends what was recorded.

@@ -1,6 +1,6 @@
 """What is found out about a run afterwards, as a W&B run of its own beside the run's mirror.
 
-In the mirror itself it would take steps that belong to rows of the record (see `upload`).
+In the mirror itself it would take steps that belong to rows of the record (see `wandb_upload`).
 """
 
 from collections.abc import Callable, Mapping

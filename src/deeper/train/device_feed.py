@@ -78,7 +78,7 @@ class Streamed:
     Args:
         batches: first step -> an iterator of batches from that step on; it may have ``close``.
         mesh: the devices.
-        form: see `parallel.parallelise`; pmap spreads the batches itself, when it is called.
+        form: see `data_parallel.parallelise`; pmap spreads the batches itself, when it is called.
     """
 
     source: Any = ()

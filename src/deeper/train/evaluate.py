@@ -62,7 +62,7 @@ class Evaluator:
     Args:
         predict: (variables, stored batch) -> what is kept of each example, see `predictions_of`.
         mesh: the devices.
-        form: see `parallel.parallelise`.
+        form: see `data_parallel.parallelise`.
         take: a feed's ``take``; every split that is evaluated has to use the same.
         batches_per_call: how many batches one compiled call works off.
     """

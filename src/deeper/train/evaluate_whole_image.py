@@ -11,7 +11,7 @@ He et al. 2015 (arXiv:1512.03385), section 3.4: "we adopt the fully-convolutiona
 13], and average the scores at multiple scales (images are resized such that the shorter side is in
 {224, 256, 384, 480, 640})". [41] is the former paper, so that its mirror images and its softmax are
 taken here, too. The average over the places of an image is taken in front of the softmax, by the
-net itself (`models.dense`).
+net itself (`models.fully_convolutional`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -38,7 +38,7 @@ class WholeEvaluator:
         answer: (variables, stored images, their sizes) -> logits of a net in fully convolutional
             form; an image lies in the upper left of its array, and what is beyond has no part.
         mesh: the devices.
-        form: see `parallel.parallelise`.
+        form: see `data_parallel.parallelise`.
         mean_over_views: (images -> logits, views) -> logarithm of the mean softmax.
         predict: (log probabilities, batch with ``label``) -> what is kept of each image.
     """

@@ -147,6 +147,8 @@ class Outcome:
         step: its step; of a diverged run the first step with a non-finite loss, or whose update
             was found to be not finite.
         metrics: of the final evaluations and the last one on the validation split.
+        metric: the one that the task goes by.
+        unit: of the metric, as text behind a number.
         predictions: of every example, by the name of the split.
         seconds: training and evaluation, over all legs.
         compile_seconds: of this leg, until its first call was under way.
@@ -159,6 +161,8 @@ class Outcome:
     state: State
     step: int
     metrics: dict[str, float | int] = field(default_factory=dict)
+    metric: str = ""
+    unit: str = ""
     predictions: dict[str, Predictions] = field(default_factory=dict)
     seconds: float = 0.0
     compile_seconds: float = 0.0
@@ -404,6 +408,8 @@ class _Leg:
             state=self.state,
             step=step,
             metrics=self.metrics,
+            metric=self.experiment.task.metric,
+            unit=" %" if self.experiment.task.metric in self.experiment.task.percent else "",
             predictions=self.predictions,
             seconds=self._seconds(),
             compile_seconds=self.compile_seconds,

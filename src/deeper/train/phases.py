@@ -1,7 +1,7 @@
-"""Phases of a run: what trains in each, for how long, at which rate.
+"""Phases of a run: which layers train in each, for how long, at which rate.
 
-A frozen layer stays as it is to the last bit: its parameters, its running statistics and the
-averages of both. Inside it the net runs as in inference, and no gradient is worked out for it.
+A frozen layer keeps every bit: its parameters, its running statistics and the moving averages of
+both. Its forward pass is that of inference, and no gradient is computed for its parameters.
 """
 
 import inspect
@@ -15,12 +15,16 @@ import optax
 
 Tree = Any
 
+# How a layer is told that it infers: by an argument of its call, or, with stock Flax layers, by an
+# attribute of the same name.
+INFERENCE = {"train": False, "use_running_average": True, "deterministic": True}
+
 
 @dataclass(frozen=True)
 class Phase:
     """A stretch of a run in which the same layers train.
 
-    The optimizer's memory begins anew with each phase, and its schedule counts from the phase's
+    The optimizer's state begins anew with each phase, and its schedule counts from the phase's
     first step.
 
     Attributes:
@@ -41,30 +45,31 @@ class Phase:
     quiet: frozenset[str] = frozenset()
 
     def frozen(self, layer: str) -> bool:
-        """Tell whether a layer stays as it is."""
+        """Tell whether a layer keeps its parameters."""
         return self.multipliers.get(layer, 1.0) == 0.0
 
     def apply_of(self, model: nn.Module) -> Callable[..., Any]:
-        """Return the net's ``apply`` for training, its quiet layers as in inference."""
+        """Return the net's ``apply`` for training, its quiet layers as in inference.
+
+        Calls are intercepted, as a net passes one ``train`` to all of its layers.
+        """
         if not self.quiet:
             return model.apply
 
-        def in_inference(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
             module = context.module
-            own = isinstance(module.parent, type(model)) and module.name in self.quiet
-            if not own or context.method_name != "__call__":
-                return next_function(*args, **kwargs)
-            given = inspect.signature(type(module).__call__).bind(module, *args, **kwargs)
-            if "train" in given.arguments:
-                given.arguments["train"] = False
-            return next_function(*given.args[1:], **given.kwargs)
+            # The names of `quiet` are those of the net's own layers, not of layers inside them.
+            is_layer = isinstance(module.parent, type(model)) and context.method_name == "__call__"
+            if is_layer and module.name in self.quiet:
+                args, kwargs = _for_inference(module, args, kwargs)
+            return call(*args, **kwargs)
 
         def apply(variables: Mapping[str, Tree], *args: Any, **options: Any) -> Any:
             params = {
                 name: jax.lax.stop_gradient(tree) if self.frozen(name) else tree
                 for name, tree in variables["params"].items()
             }
-            with nn.intercept_methods(in_inference):
+            with nn.intercept_methods(intercept):
                 return model.apply({**variables, "params": params}, *args, **options)
 
         return apply
@@ -83,3 +88,17 @@ class Phase:
         if not self.multipliers:
             return new
         return {name: old[name] if self.frozen(name) else tree for name, tree in new.items()}
+
+
+def _for_inference(module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """Return the arguments of a layer's call that make it run as in inference.
+
+    A stock Flax layer that holds its mode as an attribute is changed; it lives for one trace.
+    """
+    bound = inspect.signature(type(module).__call__).bind(module, *args, **kwargs)
+    for name, value in INFERENCE.items():
+        if bound.arguments.get(name) is not None:
+            bound.arguments[name] = value
+        elif getattr(module, name, None) is not None:
+            object.__setattr__(module, name, value)
+    return bound.args[1:], bound.kwargs

@@ -102,19 +102,19 @@ def _googlenet(model: GoogLeNet) -> Names:
 
 
 def _resnet(model: ResNet) -> Names:
-    block = dict(model.block)
-    if model.stem != "imagenet" or block["pre_activation"] or block["shortcut"] != "B":
+    block = model.block
+    if model.stem != "imagenet" or block.pre_activation or block.shortcut != "B":
         raise UserError(
             "torchvision has residual nets in the ImageNet form with shortcuts B alone: take "
             "model.form=imagenet model.stem=paper model.shortcut=B model.pre_activation=false."
         )
-    if not block["residual"]:
+    if not block.residual:
         raise UserError("torchvision has no plain nets.")
     names = {"conv1": "conv1", "bn1": "bn1"}
     for stage, blocks in enumerate(model.stages, 1):
         for b in range(blocks):
             ours, theirs = f"stage{stage}/block{b + 1}", f"layer{stage}.{b}"
-            for i in range(1, len(block["layers"]) + 1):
+            for i in range(1, block.convolutions + 1):
                 names[f"{ours}/conv{i}"] = f"{theirs}.conv{i}"
                 names[f"{ours}/bn{i}"] = f"{theirs}.bn{i}"
             names[f"{ours}/shortcut_conv"] = f"{theirs}.downsample.0"

@@ -22,7 +22,7 @@ class Storage:
     """How photographs are stored.
 
     Attributes:
-        layout: untouched, or restart: see `restart`.
+        layout: untouched, or restart: see `jpeg_restart`.
         shorter_side: photographs whose shorter side is longer are made as small, in pixels,
             antialiased (Pillow, bicubic), and coded at quality 95; None keeps them.
     """

@@ -16,7 +16,7 @@ N = 37
 @pytest.fixture
 def split() -> Split:
     images = np.random.default_rng(0).integers(0, 256, (N, 4, 5, 3), np.uint8)
-    return Split(images, np.arange(N, dtype=np.int32))
+    return Split.of(image=images, label=np.arange(N, dtype=np.int32))
 
 
 def workers() -> int:
@@ -68,7 +68,7 @@ def test_an_error_in_a_worker_reaches_who_asks_for_the_batch(split):
         return np.full(8, 10 * N if step == 2 else step)
 
     labels = np.zeros(11 * N, np.int32)  # more than images, so that a worker is the first to notice
-    batches = stream(Split(split.images, labels), numbers, 0, stop=10)
+    batches = stream(Split.of(image=split.images, label=labels), numbers, 0, stop=10)
     next(batches), next(batches)
     with pytest.raises(IndexError, match="out of bounds"):
         next(batches)

@@ -55,7 +55,7 @@ import multiprocessing, sys
 from functools import partial
 from pathlib import Path
 from pathlib import Path
-from tests.data.test_processes import Workers, opened, stream
+from tests.data.test_decode_pool import Workers, opened, stream
 if __name__ == "__main__":
     train, order = opened(Path(sys.argv[1]))
     batches = stream(train, order, 0, stop=None, seed=0, workers=Workers(2, processes=True))

@@ -17,7 +17,7 @@ from PIL import Image
 
 from deeper.data import array_records, crops, jpeg, jpeg_restart
 from deeper.data.crops import Box, Crop
-from deeper.data.dataset import hold_out, open_dataset
+from deeper.data.dataset import open_dataset
 from deeper.data.decode_pool import Processes
 from deeper.data.encoded_images import Photographs, View, open_photographs
 from deeper.data.epoch_order import batch_indices
@@ -26,6 +26,7 @@ from deeper.data.prepare.image_folder import read_tree
 from deeper.data.prepare.imagenet import TRAIN_TAR, VALIDATION_TAR, read_imagenet
 from deeper.data.prepare.jpeg_storage import Storage
 from deeper.data.prepare.prepare import prepare_photographs
+from deeper.data.splitting import hold_out
 from deeper.errors import UserError
 
 RNG = np.random.default_rng(0)

@@ -1,0 +1,180 @@
+"""From a sweep as Hydra composed it, or from frozen runs, to a launcher."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from deeper.cli import dry, sweep_display
+from deeper.cli.main import explain
+from deeper.cli.terminal import open_console
+from deeper.config.command_line import command, override
+from deeper.config.compose import directories_of, run_config
+from deeper.config.schema import RunConfig
+from deeper.config.verbs import read_keys, read_launcher
+from deeper.errors import ExitCode, UserError
+from deeper.sweep import launch, local
+from deeper.sweep.claim import Arm, arms_of
+from deeper.sweep.code_snapshot import Code, freeze
+from deeper.sweep.planned import check_study
+
+
+def run_sweep(
+    composed: Sequence[DictConfig],
+    overrides: Sequence[Sequence[str]],
+    launcher: str,
+    settings: dict[str, Any],
+    uncomposed: launch.Mistakes = (),
+) -> int:
+    """Run or submit a sweep; return the exit status.
+
+    Args:
+        composed: the config of each run, with Hydra's section.
+        overrides: of each.
+        launcher: local or slurm.
+        settings: of the launcher.
+        uncomposed: runs that have no config, by their overrides, with the reason.
+    """
+    first = composed[0]
+    read_keys("train", {key: first[key] for key in ("launch", "jobs", "runs")})
+    settings = read_launcher(launcher, settings)
+    configs, words, mistakes = _read(composed, overrides)
+    mistakes = [*uncomposed, *mistakes]
+    if not configs or (mistakes and first.mode.dry):
+        raise UserError(mistakes[0][1])
+    if first.mode.dry:
+        return dry.run(configs, words)
+    check_study(configs)
+    runs = Path(first.runs)
+    code = freeze(first.code, runs)
+    arms = arms_of(configs, words)
+    show = status_command(arms[0].config, directories_of(first.hydra))
+    return start(arms, runs, launcher, settings, code, first.launch, show, mistakes)
+
+
+def composed_arms(
+    loader: Any, config: DictConfig, overrides: Sequence[Sequence[str]]
+) -> tuple[list[DictConfig], list[list[str]], list[tuple[str, str]]]:
+    """Return the configs of a sweep's arms, the overrides of each, and what is wrong with others.
+
+    One that does not compose stops no other.
+
+    Args:
+        loader: Hydra's.
+        config: of the sweep.
+        overrides: of each arm.
+
+    Returns:
+        Configs with Hydra's section, and their overrides; and of each arm that does not compose,
+        its overrides in a line and the reason.
+
+    Raises:
+        HydraException: none of them does; it is of the first.
+    """
+    configs: list[DictConfig] = []
+    words: list[list[str]] = []
+    mistakes: list[tuple[str, str]] = []
+    first: Exception | None = None
+    for one in overrides:
+        try:
+            configs.append(loader.load_sweep_config(config, list(one)))
+        except (HydraException, OmegaConfBaseException) as error:
+            first = first or error
+            mistakes.append((" ".join(one), explain(error)))
+        else:
+            words.append(list(one))
+    if first is not None and not configs:
+        raise first
+    return configs, words, mistakes
+
+
+def _read(
+    composed: Sequence[DictConfig], overrides: Sequence[Sequence[str]]
+) -> tuple[list[RunConfig], list[Sequence[str]], list[tuple[str, str]]]:
+    """Return the configs with their overrides, and of each wrong one its overrides and what is."""
+    configs, words, mistakes = [], [], []
+    for config, given in zip(composed, overrides, strict=True):
+        try:
+            configs.append(run_config(config, config.hydra))
+        except UserError as error:
+            mistakes.append((" ".join(given), str(error)))
+        else:
+            words.append(given)
+    return configs, words, mistakes
+
+
+def start(
+    arms: Sequence[Arm],
+    runs: Path,
+    launcher: str,
+    settings: dict[str, Any],
+    code: Code,
+    how: str,
+    show: str,
+    mistakes: launch.Mistakes = (),
+) -> int:
+    """Give frozen runs to a launcher; return the exit status.
+
+    Args:
+        arms: of one study.
+        runs: where run directories go.
+        launcher: local or slurm.
+        settings: of the launcher.
+        code: what is to run.
+        how: wait until all have ended, or detach.
+        show: the command that shows the sweep in any terminal.
+        mistakes: arms that cannot be run, by their overrides, each with the reason.
+    """
+    console = open_console()
+    if launcher == "slurm":
+        taken = launch.submitted(arms, runs, settings, code, mistakes)
+        sweep_display.print_claim(taken, console)
+        return sweep_display.follow_slurm(taken, show, console, wait=how == "wait")
+    if how == "detach":
+        return _detach(arms, runs, settings, code, show, console, mistakes)
+    with launch.held_here(arms, runs, settings, code, mistakes) as taken:
+        sweep_display.print_claim(taken, console)
+        return sweep_display.run_here(launch.work_of(taken, settings["jobs"]), console)
+
+
+def _detach(
+    arms: Sequence[Arm],
+    runs: Path,
+    settings: dict[str, Any],
+    code: Code,
+    show: str,
+    console: Console,
+    mistakes: launch.Mistakes,
+) -> int:
+    taken, number = launch.detached(arms, runs, settings, code, mistakes)
+    if number is None:
+        sweep_display.print_claim(taken, console)
+        return sweep_display.run_here(launch.work_of(taken, settings["jobs"]), console)
+    log = taken.folder / local.LOG
+    console.print(f"Process {number} is the launcher; its log: {log}", soft_wrap=True)
+    sweep_display.print_claim(taken, console)
+    console.print(f"How it goes: {show}", soft_wrap=True)
+    return ExitCode.FINISHED
+
+
+def status_command(config: RunConfig, directories: Sequence[Path] = ()) -> str:
+    """Return the command that shows the sweep of a run in any terminal.
+
+    Args:
+        config: of the run.
+        directories: of the user's YAML files, which the sweep's command named.
+    """
+    words = ["sweep", "status"]
+    if config.study:
+        words.append(override("study", config.choices.study))
+        if config.mode.name != "full":
+            words.append(override("mode", config.choices.mode))
+    elif config.runs == "runs":
+        words.append("study=none")
+    if config.runs != "runs":
+        words.append(override("runs", config.runs))
+    return command(*words, directories=directories)

@@ -1,0 +1,184 @@
+"""What the launchers of sweeps print: what was taken, bars of the runs, and how all ended."""
+
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import TaskID
+
+from deeper.cli.live_display import bar, note_of
+from deeper.cli.status_table import summary, table
+from deeper.cli.stop_signals import asking_to_stop
+from deeper.errors import ExitCode, UserError
+from deeper.sweep.claim import Claim
+from deeper.sweep.events import Began, Event, RunBegan, RunEnded, RunProgress
+from deeper.sweep.local import Outcome, Sweep, Work
+from deeper.sweep.status import FAILED_STATES, State, over, states_of
+
+POLL_SECONDS = 10.0
+
+
+def print_claim(taken: Claim, console: Console) -> None:
+    """Print how many runs there are, and which code they run."""
+    line = f"{taken.total} runs: {len(taken.finished)} finished before, {len(taken.todo)} to do"
+    if taken.elsewhere:
+        line += f", {len(taken.elsewhere)} with another launcher"
+    console.print(line)
+    for arm, where in taken.elsewhere[:3]:
+        console.print(f"  {arm.name}: {where}", soft_wrap=True)
+    if len(taken.elsewhere) > 3:
+        console.print(f"  and {len(taken.elsewhere) - 3} more; `deeper sweep status` shows all")
+    notice = taken.code.notice()
+    if notice and taken.todo:
+        console.print(notice, style="yellow", soft_wrap=True)
+
+
+def run_here(work: Work, console: Console) -> ExitCode:
+    """Run a sweep in this process; return the exit status."""
+    display = _Bars(console)
+    sweep = Sweep(work, display)
+    try:
+        with _stopping(sweep, console):
+            outcome = sweep.run()
+    finally:
+        display.close()
+    _print_outcome(outcome, console)
+    return outcome.status
+
+
+class _Bars:
+    """Shows the events of a sweep: bars on a terminal, and a line for each run that has ended."""
+
+    def __init__(self, console: Console):
+        self._console, self._bar = console, bar(console)
+        self._tasks: dict[str, list[TaskID]] = {}
+        self._all: TaskID | None = None
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Began():
+                self._console.print(f"{event.jobs} at a time")
+                if self._console.is_terminal:
+                    self._bar.start()
+                    self._all = self._bar.add_task(
+                        "all runs", total=event.total, completed=event.finished
+                    )
+            case RunBegan():
+                task = self._bar.add_task(event.name, total=1, note="starting")
+                self._tasks.setdefault(event.name, []).append(task)
+            case RunProgress():
+                self._bar.update(
+                    self._tasks[event.name][0],
+                    completed=event.step,
+                    total=event.steps,
+                    note=note_of(event.phase, event.loss, event.images_per_second),
+                )
+            case RunEnded():
+                self._bar.remove_task(self._tasks[event.name].pop(0))
+                self._console.print(str(event), style="red" if event.failed else None)
+                if self._all is not None:
+                    note = f"about {event.seconds_left / 60:.1f} min left"
+                    self._bar.update(self._all, completed=event.ended, note=note)
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+@contextmanager
+def _stopping(sweep: Sweep, console: Console) -> Iterator[None]:
+    """Let the first signal stop the runs at checkpoints, and the second end them.
+
+    A second SIGHUP does not: a terminal that is closed sends two.
+    """
+    asked = False
+
+    def stop(number: int, frame: Any) -> None:
+        nonlocal asked
+        again, asked = asked, True
+        if again and number == signal.SIGHUP:
+            return
+        if not again:
+            console.print("Stopping after checkpoints; once more stops at once.")
+        sweep.stop(at_once=again)
+
+    previous = {number: signal.signal(number, stop) for number in asking_to_stop()}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _print_outcome(outcome: Outcome, console: Console) -> None:
+    if outcome.unfinished:
+        console.print(
+            f"Stopped with {outcome.total - outcome.unfinished} of {outcome.total} runs done; the "
+            "same command goes on from here."
+        )
+    if outcome.failed:
+        console.print(f"{len(outcome.failed)} of {outcome.total} runs failed:")
+        for failure in outcome.failed:
+            where = f"\n    {failure.log}" if failure.log else ""
+            console.print(f"  {failure.name}: {failure.reason}{where}", soft_wrap=True)
+
+
+def follow_slurm(taken: Claim, show: str, console: Console, *, wait: bool) -> ExitCode:
+    """Say what was submitted; with ``wait``, show how it goes until all runs have ended.
+
+    Args:
+        taken: the sweep.
+        show: command that shows it in any terminal.
+        console: where to show it.
+        wait: whether to stay.
+
+    Returns:
+        The exit status: not 0 if a run failed or was stopped.
+    """
+    if taken.todo:
+        jobs = " and ".join(taken.jobs)
+        console.print(
+            f"Slurm job {jobs}: {len(taken.todo)} arms. How it goes: {show}", soft_wrap=True
+        )
+    for name, reason in taken.failed:
+        console.print(f"  {name}: {reason}", soft_wrap=True, markup=False)
+    if not wait or not taken.todo:
+        return ExitCode.FAILED if taken.failed else ExitCode.FINISHED
+    try:
+        states = _watch([arm.directory for arm in taken.todo], console)
+    except KeyboardInterrupt:
+        cancel = show.replace(" status", " cancel", 1)
+        console.print(f"The jobs go on. How: {show}\nTo end them: {cancel}", soft_wrap=True)
+        return ExitCode.INTERRUPTED
+    console.print(summary(states))
+    console.print(table(states, everything=False))
+    if taken.failed or any(state.word in FAILED_STATES for state in states):
+        return ExitCode.FAILED
+    finished = all(state.word == "finished" for state in states)
+    return ExitCode.FINISHED if finished else ExitCode.INTERRUPTED
+
+
+def _watch(directories: Sequence[Path], console: Console) -> list[State]:
+    """Show how runs stand until all have ended; a line in a log when one more has."""
+    ended = -1
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            try:
+                states = states_of(directories)
+            except UserError as error:  # for instance while Slurm's controller is restarted
+                console.print(str(error), soft_wrap=True)
+                time.sleep(6 * POLL_SECONDS)
+                continue
+            if console.is_terminal:
+                live.update(Group(table(states, everything=False), summary(states)), refresh=True)
+            now_ended = sum(map(over, states))
+            if not console.is_terminal and now_ended != ended:
+                console.print(summary(states))
+            ended = now_ended
+            if ended == len(states):
+                return states
+            time.sleep(POLL_SECONDS)

@@ -1,0 +1,29 @@
+"""What can be said of a run's config before any data are opened or anything is compiled."""
+
+from pathlib import Path
+
+from deeper.config.schema import RunConfig
+from deeper.profile.stages import stages_of
+from deeper.run import build, data_record, transfer
+from deeper.run.dataset import view_of
+from deeper.run.initial_weights import source_of
+from deeper.train import losses
+
+# What to do where a run directory holds a run on other data.
+OTHER_DATA = "to run on these, move the directory away, or choose another place with runs=DIRECTORY"
+
+
+def check(config: RunConfig) -> None:
+    """Raise a UserError for a mistake in a config, as far as no data are needed."""
+    train = config.train
+    losses.loss_of(train.loss, train.label_smoothing, train.target_threshold)
+    view_of(config.data)
+    model = build.build_model(config)
+    if config.transfer.phases:
+        transfer.phase_configs(config, stages_of(model, build.example_of(config)))
+    source_of(config)
+
+
+def check_same_data(directory: Path, config: RunConfig) -> None:
+    """Raise a UserError if a run's data, where they are there now, are not those that it saw."""
+    data_record.require_same_if_there(directory, config.data, OTHER_DATA)

@@ -1,0 +1,184 @@
+"""What a run costs: memory, by the one formula that all commands use, and hours.
+
+Nothing is read, compiled or trained; nets are traced with shapes alone.
+
+Memory on one device = 4 bytes * parameters * (2 + optimizer + average) + rows * activations, where
+
+- 2 is for the parameters and their gradients, ``optimizer`` is the number of values that the
+  optimizer keeps for each parameter, and ``average`` is 1 with ``train.ema`` and 0 without;
+- ``rows`` are the examples of a micro-batch on the device, all views of unlabelled ones counted;
+- ``activations`` are the bytes that the forward pass of one example keeps for the backward pass.
+
+The compiler's own buffers come on top; it may also recompute activations to save memory.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import psutil
+
+from deeper.config.data_sections import ImageFolder, OwnDataset
+from deeper.config.instantiate import build as construct
+from deeper.config.schema import RunConfig
+from deeper.data.catalogue import CATALOGUE
+from deeper.data.dataset import known_size
+from deeper.errors import UserError
+from deeper.kernels import cpu_dispatch
+from deeper.profile.macs import Summary, summarise
+from deeper.run import build
+from deeper.run.build import Plan
+from deeper.run.dataset import open_splits
+
+GIB = 2**30
+PASSES = 3  # forward, and the gradients by activations and by parameters
+# Share of the activations that a compiler keeps at least, when it recomputes others to save memory.
+LEAST_KEPT = 0.5
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run would cost.
+
+    Attributes:
+        plan: the run.
+        images: that pass through the net in training, all views counted.
+        memory: bytes on one device that takes the whole batch.
+        hours: accelerator -> hours on one of them.
+    """
+
+    plan: Plan
+    images: int
+    memory: int
+    hours: dict[str, float]
+
+
+def train_size(config: RunConfig) -> int:
+    """Return the examples that a run trains on, as far as that is known without the data."""
+    data = config.data
+    if isinstance(data, OwnDataset):
+        return len(open_splits(config).train)
+    if data.examples is not None:
+        return data.examples
+    in_folder = isinstance(data, ImageFolder)
+    size = known_size(data.name, "train", Path(data.dir), own=in_folder)
+    if data.keep_classes is not None and data.name in CATALOGUE and not in_folder:
+        size = size * len(data.keep_classes) // CATALOGUE[data.name].classes
+    size -= data.validation
+    return size if data.limit is None else min(size, data.limit)
+
+
+@cpu_dispatch.turned_off()
+def cost_of(config: RunConfig, known: dict[str, Summary], devices: int = 1) -> Cost:
+    """Work out what a run would cost.
+
+    Args:
+        config: of the run.
+        known: nets counted before, by their configs; this one is added.
+        devices: that share a step's examples.
+    """
+    values = config.plain()
+    key = json.dumps([values["model"], config.data.example, config.transfer.truncate_at])
+    if key not in known:
+        known[key] = summarise(build.build_model(config), build.example_of(config))
+    plan = build.make_plan(config, train_size(config), known[key])
+    images = plan.settings.steps * plan.settings.batch_size * views(config)
+    flops = 2.0 * PASSES * plan.summary.macs * images
+    return Cost(
+        plan=plan,
+        images=images,
+        memory=training_bytes(config, plan.summary, devices),
+        hours={
+            name: flops / (peak[config.train.dtype] * (config.mode.utilisation or 1)) / 3600
+            for name, peak in (config.mode.peaks or {}).items()
+        },
+    )
+
+
+def views(config: RunConfig) -> int:
+    """Return how many images pass through the net for each labelled one of a training batch."""
+    consistency = config.train.consistency
+    return 1 if consistency is None else 1 + 2 * consistency.ratio
+
+
+def training_bytes(
+    config: RunConfig, summary: Summary, devices: int = 1, batch_size: int | None = None
+) -> int:
+    """Return the bytes that training keeps on one device.
+
+    Args:
+        config: of the run.
+        summary: of its net.
+        devices: that share a step's examples.
+        batch_size: in the place of the config's.
+    """
+    batch_size = config.train.batch_size if batch_size is None else batch_size
+    rows = math.ceil(batch_size * views(config) / config.train.accumulate / devices)
+    return round(4 * _copies(config) * summary.parameters) + rows * summary.residual_bytes
+
+
+def _copies(config: RunConfig) -> float:
+    """Return how many values are kept for each parameter."""
+    return 2 + optimizer_values(config) + (config.train.ema is not None)
+
+
+def optimizer_values(config: RunConfig) -> float:
+    """Return how many values the optimizer keeps for each parameter."""
+    optimizer = construct(config.optimizer).transformation(lambda step: 0.0)
+    layer = {"layer": {"kernel": jax.ShapeDtypeStruct((256, 256), jnp.float32)}}
+    kept = jax.tree.leaves(jax.eval_shape(optimizer.init, layer))
+    return sum(leaf.size for leaf in kept if leaf.ndim) / 256**2
+
+
+def check_memory(config: RunConfig, summary: Summary, devices: Sequence[Any]) -> None:
+    """Raise a UserError if a run cannot fit the memory of its devices.
+
+    A run that is close to the limit passes. One of which parts of the net are frozen is not looked
+    at: it keeps fewer activations than the formula says.
+
+    Args:
+        config: of the run.
+        summary: of its net.
+        devices: that share a step's examples.
+    """
+    if config.transfer.phases:
+        return
+    room, count = memory_of(devices), len(devices)
+    needed = training_bytes(config, summary, count)
+    fixed = training_bytes(config, summary, count, batch_size=0)
+    if fixed + LEAST_KEPT * (needed - fixed) <= room:
+        return
+    batch_size = config.train.batch_size
+    message = (
+        f"train.batch_size={batch_size} cannot fit: training needs about {needed / GIB:,.1f} GiB "
+        f"on each device, which has {room / GIB:,.1f} GiB ({fixed / GIB:,.1f} GiB for parameters, "
+        f"gradients and optimizer, the rest for activations). "
+    )
+    unit = count * config.train.accumulate
+    rows = int((room - fixed) / (summary.residual_bytes * views(config)))
+    if rows < 1:
+        raise UserError(f"{message}No batch fits: take a smaller net, or more memory.")
+    parts = _parts(config, summary, devices)
+    accumulate = f", or train.accumulate={parts}" if parts else ""
+    raise UserError(f"{message}train.batch_size={rows * unit} fits{accumulate}.")
+
+
+def _parts(config: RunConfig, summary: Summary, devices: Sequence[Any]) -> int | None:
+    """Return the fewest micro-batches a step that fit; None if no whole number of them does."""
+    fixed = training_bytes(config, summary, batch_size=0)
+    rows = (memory_of(devices) - fixed) / (summary.residual_bytes * views(config))
+    share = config.train.batch_size // len(devices)
+    least = math.ceil(share / rows)
+    return next((parts for parts in range(least, share + 1) if share % parts == 0), None)
+
+
+def memory_of(devices: Sequence[Any]) -> int:
+    """Return the bytes of memory that each of the devices has; CPU devices share the machine's."""
+    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in devices]
+    known = [limit for limit in limits if limit]
+    return min(known) if known else psutil.virtual_memory().total // len(devices)

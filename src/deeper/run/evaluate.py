@@ -1,0 +1,235 @@
+"""A checkpoint on a split, every example once, by a protocol."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from deeper.config.data_sections import OwnDataset
+from deeper.config.schema import RunConfig
+from deeper.data.encoded_images import Photographs
+from deeper.data.whole_image_batches import Headers, groups, headers_of, whole
+from deeper.errors import UserError
+from deeper.models.fully_convolutional import answer, fits, of_our_layers, over_whole_images
+from deeper.progress import Progress, quiet
+from deeper.record.atomic_files import to_json, write_whole
+from deeper.run import device, load
+from deeper.run.build import task_of
+from deeper.run.dataset import in_result
+from deeper.run.evaluation_set import Examined, open_examined, right_answers
+from deeper.run.input_pipeline import streamed_split, workers_of
+from deeper.run.protocols import WHOLE, Protocol, Wish, protocol_of
+from deeper.tasks.classification import (
+    Classification,
+    answered,
+    calibration_error,
+    error_by_class,
+    mean_over_views,
+)
+from deeper.tasks.consistency import ConsistencyTraining
+from deeper.train import data_parallel
+from deeper.train.device_feed import Streamed
+from deeper.train.evaluate import Evaluator, Predictions, metrics_of, predictions_of
+from deeper.train.evaluate_whole_image import WholeEvaluator
+
+RECORD = "evaluation-{}.json"
+SHAPES = 8  # of whole photographs of aspect ratios from 1:1 to 2:1
+AT_ONCE = 2**28  # bytes of images that one compiled call is sent
+
+
+def evaluate_run(
+    path: Path,
+    config: RunConfig,
+    *,
+    wish: Wish | None = None,
+    split: str = "test",
+    checkpoint: str | int = "last",
+    other: Any = None,
+    labels: Path | None = None,
+    batch_size: int | None = None,
+    progress: Progress = quiet,
+) -> dict[str, Any]:
+    """Evaluate a checkpoint.
+
+    The result of a run's last checkpoint on its own test split is kept in its directory, as
+    ``evaluation-PROTOCOL.json``, where reports find it.
+
+    Args:
+        path: the run directory.
+        config: the run's.
+        wish: the protocol; by default 1crop.
+        split: train, validation or test, or a split of the other data set.
+        checkpoint: last, best or a step.
+        other: ``data`` section of another data set of the same classes; None for the run's own.
+        labels: a file of several right answers a photograph, as ImageNet ReaL's.
+        batch_size: examples at a time; by default the run's.
+        progress: told how far it is.
+
+    Returns:
+        The metrics by names such as ``test/error``, and how they were measured. Of classification
+        also the calibration error, ``error_by_class`` and ``n_by_class``.
+
+    Raises:
+        UserError: the protocol, the split or the labels do not fit the run.
+    """
+    if batch_size is not None:
+        config = config.replace({"train.batch_size": batch_size})
+    protocol = protocol_of(wish or Wish(), config.data)
+    device.start_jax(config.train.cpu_kernels)
+    examined = open_examined(path, config, protocol, split, other, progress)
+    photographs = examined.split.columns.get("image")
+    if labels is not None and not isinstance(photographs, Photographs):
+        raise UserError(f"labels={labels} is for photographs; {examined.data} has none.")
+    weights = load.open_stored(path, checkpoint, "run")
+    headers = None
+    if isinstance(photographs, Photographs) and (protocol.name in WHOLE or labels):
+        headers = headers_of(photographs, progress)
+    right = None
+    if labels is not None:
+        assert headers is not None
+        right = right_answers(labels, headers.names, examined)
+    if protocol.name in WHOLE:
+        assert headers is not None
+        rows = of_whole_photographs(config, weights, protocol, examined, headers, progress)
+    else:
+        rows = of_crops(config, weights, protocol, examined, split, progress)
+    task = task_of(config)
+    result = {
+        "run": str(path),
+        "step": weights.step,
+        "data": examined.data,
+        "split": split,
+        "protocol": protocol.title,
+        "protocol_in_words": protocol.words,
+        **protocol.parameters,
+        **metrics_of(task, split, rows),
+    }
+    if isinstance(task, Classification | ConsistencyTraining):
+        result[f"{split}/calibration_error"] = calibration_error(rows)
+        if right is not None:
+            result |= _by_several_labels(rows, right, split) | {"labels": str(labels)}
+        names = examined.class_names
+        counts = np.bincount(rows["label"], minlength=len(names)).tolist()
+        result |= {
+            "error_by_class": dict(zip(names, error_by_class(rows, len(names)), strict=True)),
+            "n_by_class": dict(zip(names, counts, strict=True)),
+        }
+    if examined.unreadable:
+        result["unreadable"] = in_result({split: examined.unreadable})[split]
+    if other is None and split == "test" and weights.step == max(load.states(path)):
+        name = RECORD.format(re.sub(r"\W+", "-", protocol.title))
+        write_whole(path / name, to_json(result, indent=2))
+    return result
+
+
+def of_crops(
+    config: RunConfig,
+    weights: load.Stored,
+    protocol: Protocol,
+    examined: Examined,
+    name: str,
+    progress: Progress,
+) -> Predictions:
+    """Evaluate examples as they are stored, or views of one size."""
+    shape = config.data.example[0]
+    size: Any = protocol.image_shape
+    resized = not isinstance(config.data, OwnDataset) and size != shape
+    if resized and not fits(weights.model, shape, size):
+        raise UserError(
+            f"size={list(size[:2])}: the dense layers of this {type(weights.model).__name__} take "
+            f"the maps of images of {shape[0]}x{shape[1]} pixels alone."
+        )
+    mesh = device.mesh_of(config.train.devices)
+    batch_size = config.train.batch_size
+    data_parallel.check_divisible(batch_size, mesh.devices.size)
+    form, workers = config.train.parallel, workers_of(config.data)
+    split = streamed_split(name, examined.split, batch_size, mesh, form, workers)
+    at_once = AT_ONCE // (batch_size * int(np.prod(protocol.shown or shape)))
+    task, views = task_of(config), protocol.views
+    predict: Callable[[Any, Any], dict[str, Any]] = predictions_of(weights.model, task)
+    if views is not None:
+        normalise = _normalise_of(task)
+
+        def predict(variables: Any, batch: Any) -> dict[str, Any]:
+            def logits_of(images: Any) -> Any:
+                return weights.model.apply(variables, normalise(images), train=False)
+
+            return task.predict(mean_over_views(logits_of, views(batch["image"])), batch)
+
+    evaluate = Evaluator(
+        predict,
+        mesh,
+        form,
+        Streamed.take,
+        batches_per_call=max(1, min(16, split.batches, at_once)),
+    )
+    variables = data_parallel.replicate(weights.variables, mesh)
+    return evaluate(variables, split, lambda done, total: progress("batches", done, total))
+
+
+def _normalise_of(task: Any) -> Callable[[Any], Any]:
+    if isinstance(task, ConsistencyTraining):
+        return task.labelled.normalise
+    if isinstance(task, Classification):
+        return task.normalise
+    raise UserError("Protocols of several views are for classification; choose protocol=1crop.")
+
+
+def of_whole_photographs(
+    config: RunConfig,
+    weights: load.Stored,
+    protocol: Protocol,
+    examined: Examined,
+    headers: Headers,
+    progress: Progress,
+) -> Predictions:
+    """Evaluate photographs whole; a batch has about as many pixels as one of training."""
+    mesh = device.mesh_of(config.train.devices)
+    height, width, _ = config.data.image_shape
+    pixels = config.train.batch_size * height * width
+    net = over_whole_images(weights.model, config.data.image_shape)
+    task = task_of(config)
+    normalise = _normalise_of(task)
+
+    def answer_to(variables: Any, images: Any, sizes: Any) -> Any:
+        return answer(net, variables, normalise(images), sizes)
+
+    by_scale = {
+        shorter: groups(
+            headers.sizes,
+            shorter,
+            pixels,
+            mesh.devices.size,
+            SHAPES if of_our_layers(net) else None,
+        )
+        for shorter in protocol.scales
+    }
+    photographs, workers = examined.split.images, workers_of(config.data).count
+    assert isinstance(photographs, Photographs)
+    evaluate = WholeEvaluator(answer_to, mesh, config.train.parallel, mean_over_views, task.predict)
+    shapes = sum(map(len, by_scale.values()))
+    return evaluate(
+        data_parallel.replicate(weights.variables, mesh),
+        np.asarray(examined.split.labels),
+        [whole(photographs, headers, some, side, workers) for side, some in by_scale.items()],
+        lambda done, total: progress(f"{shapes} shapes", done, total),
+    )
+
+
+def _by_several_labels(
+    rows: Predictions, right: Bool[np.ndarray, "n classes"], split: str
+) -> dict[str, Any]:
+    """Return the error where any of several answers is right; what has none is left out."""
+    labelled = right.any(axis=1)
+    if not labelled.any():
+        raise UserError("No photograph of those evaluated has a label in the file of labels=.")
+    hits = right[np.arange(len(right)), rows["prediction"]] & answered(rows)
+    correct = hits[labelled]
+    return {
+        f"{split}/real_error": 100.0 * (1.0 - float(correct.mean())),
+        f"{split}/real_n_seen": int(labelled.sum()),
+        f"{split}/real_left_out": int((~labelled).sum()),
+    }

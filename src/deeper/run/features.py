@@ -1,0 +1,123 @@
+"""What a layer of a run's net says of a data set, for probes and for use elsewhere."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from deeper.augment.pipeline import Normalise
+from deeper.config.schema import RunConfig
+from deeper.errors import UserError
+from deeper.interpret.features import extract, inputs_of, outputs_of
+from deeper.profile.stages import stages_of
+from deeper.progress import Progress, quiet
+from deeper.run import build, data_record, device, load
+from deeper.run.dataset import open_splits
+from deeper.train.data_parallel import replicate
+
+
+@dataclass(frozen=True)
+class Features:
+    """A layer's features of the training and the test split.
+
+    Attributes:
+        layer: its name, or whose input it is.
+        step: of the checkpoint.
+        data: name of the data set.
+        train: of the training split.
+        train_labels: its classes.
+        test: of the test split.
+        test_labels: its classes.
+        class_names: of the data set.
+    """
+
+    layer: str
+    step: int
+    data: str
+    train: Float32[np.ndarray, "n features"]
+    train_labels: Int32[np.ndarray, " n"]
+    test: Float32[np.ndarray, "m features"]
+    test_labels: Int32[np.ndarray, " m"]
+    class_names: tuple[str, ...]
+
+
+def features_of_run(
+    path: Path,
+    *,
+    layer: str | None = None,
+    checkpoint: str | int = "last",
+    examples: int | None = None,
+    draw: int = 0,
+    other: Mapping[str, Any] | None = None,
+    batch_size: int = 256,
+    data_dir: str | None = None,
+    progress: Progress = quiet,
+) -> Features:
+    """Return a layer's features of a run's own data set, or of another one.
+
+    Args:
+        path: the run directory.
+        layer: a stage or a layer; by default what the last layer is given.
+        checkpoint: last, best or a step.
+        examples: of the training split, the same share of each class.
+        draw: which of the ways to choose them.
+        other: values of the ``data`` section of another data set; None for the run's own.
+        batch_size: images at a time.
+        data_dir: where the run's own data lie now.
+        progress: told how far it is.
+
+    Raises:
+        UserError: there is no such layer, the images do not fit, or the features are not finite.
+    """
+    weights = load.open_stored(path, checkpoint, "run", data_dir)
+    config = weights.config
+    device.start_jax(config.train.cpu_kernels)
+    # Trained on images normalised so, the net gets others normalised alike.
+    normalise = Normalise(tuple(config.data.mean), tuple(config.data.std))
+    plain = config.plain()
+    if other is not None:
+        if list(other["image_shape"]) != list(config.data.image_shape):
+            raise UserError(
+                f"data={other['name']} has images of {list(other['image_shape'])}, the run was "
+                f"trained on {list(config.data.image_shape)}."
+            )
+        plain["data"] = dict(other)
+    plain["data"] |= {"examples": examples, "draw": draw}
+    plain["train"] |= {"consistency": None, "views": None}
+    shown = RunConfig.of(plain)
+    if other is None:
+        splits = data_record.open_own_splits(path, shown, progress)
+    else:
+        splits = open_splits(shown, progress)
+    model = weights.model
+    if layer is None:
+        head = stages_of(model, build.example_of(config)).head
+        name, apply = f"input of {head}", inputs_of(model, head)
+    else:
+        name, apply = layer, outputs_of(model, layer)
+    variables = replicate(weights.variables, device.one())
+    values = {}
+    for part, split in (("train", splits.train), ("test", splits.test)):
+        total = len(split)
+
+        def tell(done: int, part: str = part, total: int = total) -> None:
+            progress(f"features of {part}", done, total)
+
+        values[part] = extract(
+            apply, variables, split.images, normalise, batch_size=batch_size, progress=tell
+        )
+    if not all(np.isfinite(one).all() for one in values.values()):
+        raise UserError(f"{name} of {path}, step {weights.step}, says NaN or infinity of images.")
+    return Features(
+        name,
+        weights.step,
+        shown.data.name,
+        values["train"],
+        np.asarray(splits.train.labels),
+        values["test"],
+        np.asarray(splits.test.labels),
+        splits.dataset.class_names,
+    )

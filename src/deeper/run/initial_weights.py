@@ -1,0 +1,187 @@
+"""The variables that a run begins with: drawn, of another run, or from a file of weights."""
+
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from deeper.config import instantiate
+from deeper.config.instantiate import targets_in
+from deeper.config.schema import RunConfig
+from deeper.errors import UserError
+from deeper.models.initializers import initialise
+from deeper.run import build, preprocessing
+from deeper.run.load import config_of, open_stored
+from deeper.weights import torchvision, weight_files
+from deeper.weights.torchvision_names import LAST
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a run begins with.
+
+    Attributes:
+        variables: params and batch_stats.
+        source: where they are from; None where they were drawn.
+        new: layers that were drawn although there is a source.
+        left_out: layers of the source that the net has not.
+    """
+
+    variables: dict[str, Any]
+    source: str | None
+    new: list[str]
+    left_out: list[str]
+
+
+def beginning(config: RunConfig, plan: build.Plan) -> Beginning:
+    """Return a net's first values, drawn or from ``init_from``.
+
+    Raises:
+        UserError: layers differ that are neither the last one nor cut off; all are named.
+    """
+    fresh = initialise(plan.model, config.seed, build.example_of(config))
+    if config.init_from is None:
+        return Beginning(fresh, None, [], [])
+    assert plan.stages is not None
+    head = plan.stages.head
+    source, given = _given(config)
+    known = {jax.tree_util.keystr(p): leaf for p, leaf in jax.tree.leaves_with_path(given)}
+    new: list[str] = []
+    wrong: list[str] = []
+
+    def choose(path, leaf):
+        layer = "/".join(entry.key for entry in path[1:-1])
+        found = known.pop(jax.tree_util.keystr(path), None)
+        last = path[1].key == head
+        begins_anew = last and config.transfer.new_head
+        if found is not None and found.shape == leaf.shape and not begins_anew:
+            return np.asarray(found)
+        # Auxiliary heads end in a layer of the classes, too.
+        ends = last or (found is not None and leaf.shape[-1] == config.model.classes)
+        (new if ends else wrong).append(layer)
+        return leaf
+
+    variables = jax.tree.map_with_path(choose, fresh)
+    left = ["/".join(name.strip("[]'").split("']['")[1:-1]) for name in known]
+    if config.transfer.truncate_at is None:
+        wrong, left = wrong + left, []
+    if wrong:
+        layers = "\n  ".join(sorted(set(wrong)))
+        raise UserError(
+            f"init_from={config.init_from} is of another net. These layers are missing on one side "
+            f"or of another shape:\n  {layers}"
+        )
+    return Beginning(variables, source, sorted(set(new)), sorted(set(left)))
+
+
+def source_of(config: RunConfig) -> Path | None:
+    """Return the run directory that ``init_from`` names; None for a file of weights, or nothing.
+
+    Raises:
+        UserError: there is none, or there are several.
+    """
+    source = config.init_from
+    if (
+        source is None
+        or source.startswith(weight_files.HUB)
+        or Path(source).suffix in weight_files.SUFFIXES
+    ):
+        return None
+    place = Path(source)
+    matches = [place]
+    if "*" in place.name and not place.exists():  # of a pattern's signs, * alone is one here
+        pattern = glob.escape(place.name).replace("[*]", "*")
+        matches = sorted(place.parent.glob(pattern))
+    if not matches:
+        raise UserError(f"init_from={source} fits no run directory: is that run made already?")
+    if len(matches) > 1:
+        raise UserError(
+            f"init_from={source} fits {len(matches)} directories, among them {matches[0].name} and "
+            f"{matches[1].name}: name one."
+        )
+    return matches[0]
+
+
+def compare_preprocessing(config: RunConfig, overrides: Sequence[str] | None) -> str | None:
+    """Say how a run shows images otherwise than those were shown that ``init_from``'s net saw.
+
+    Args:
+        config: the run's.
+        overrides: that the user gave; None where they are not known.
+
+    Raises:
+        UserError: the weights' mean and std are not the run's, and have to be.
+    """
+    path = source_of(config)
+    if path is not None:
+        known: Any = config_of(path, "init_from", own=set(targets_in(config.plain()))).data
+        same = (path / preprocessing.ORIGIN).is_file() or known.name == config.data.name
+        source = str(path)
+    elif config.init_from is not None:
+        source, same = config.init_from, True
+        known = SimpleNamespace(**preprocessing.of_file(source, instantiate.build(config.model)))
+    else:
+        return None
+    return preprocessing.compared(config.data, source, known, same_data=same, overrides=overrides)
+
+
+def _given(config: RunConfig) -> tuple[str, dict[str, Any]]:
+    """Return where ``init_from`` leads to, and the variables that are there."""
+    path = source_of(config)
+    if path is not None:
+        own = set(targets_in(config.plain()))
+        return str(path), open_stored(path, "last", "init_from", own=own).variables
+    model, shape = instantiate.build(config.model), tuple(config.data.image_shape)
+    assert config.init_from is not None
+    arrays, _ = weight_files.read(config.init_from, "init_from")
+    return config.init_from, imported(arrays, model, config, shape)[0]
+
+
+def imported(
+    arrays: torchvision.Arrays, model: nn.Module, config: RunConfig, shape: tuple[int, int, int]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return a net's variables from arrays by torchvision's or timm's names.
+
+    Returns:
+        The variables, and the last layers that were drawn, as the file has other classes.
+    """
+    new = _new_heads(arrays, model, config.model.classes, shape)
+    variables = torchvision.convert(arrays, model, shape, new=new)
+    if new:
+        _fill(variables, initialise(model, config.seed, shape), new)
+    return variables, new
+
+
+def _new_heads(
+    arrays: torchvision.Arrays, model: nn.Module, classes: int, shape: tuple[int, int, int]
+) -> tuple[str, ...]:
+    """Return the last layers, if the file has them for another number of classes."""
+    theirs = {leaf.name: leaf for leaf in torchvision.leaves_of(model, shape)}
+    given = torchvision.by_torchvision_name(arrays)
+    last = set(LAST[type(model)])
+    return tuple(
+        sorted(
+            "/".join(leaf.path[1:-1])
+            for name, leaf in theirs.items()
+            if "/".join(leaf.path[1:-1]) in last
+            and leaf.path[-1] == "bias"
+            and name in given
+            and given[name].shape != (classes,)
+        )
+    )
+
+
+def _fill(variables: dict[str, Any], fresh: dict[str, Any], layers: tuple[str, ...]) -> None:
+    """Take layers from freshly initialised variables."""
+    for layer in layers:
+        node, source = variables["params"], fresh["params"]
+        *path, last = layer.split("/")
+        for part in path:
+            node, source = node.setdefault(part, {}), source[part]
+        node[last] = source[last]

@@ -1,0 +1,179 @@
+"""What a net says of pictures: the likeliest classes of each."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from deeper.augment.pipeline import Normalise
+from deeper.data.encoded_images import View
+from deeper.data.image_files import is_turned, read_picture
+from deeper.errors import UserError
+from deeper.progress import Progress, quiet
+from deeper.run import device, load
+from deeper.run.class_names import class_names
+from deeper.run.dataset import evaluation_view
+
+LISTED = 5
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A net's answers about some pictures.
+
+    Attributes:
+        files: names of the pictures; numbers where arrays were given.
+        probabilities: (n, classes).
+        scores: the logits (n, classes).
+        class_names: in the order of the classes.
+        left_out: sentences about the files that could not be read, or that the net has no answer
+            to.
+        unturned: files that are shown as stored, though an EXIF entry says to turn them.
+    """
+
+    files: tuple[str, ...]
+    probabilities: Float32[np.ndarray, "n classes"]
+    scores: Float32[np.ndarray, "n classes"]
+    class_names: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    unturned: int = 0
+
+    def __len__(self) -> int:
+        """Return the number of pictures with an answer."""
+        return len(self.files)
+
+    def top(self, k: int = LISTED) -> list[list[tuple[str, float]]]:
+        """Return the k likeliest classes of each picture, with their probabilities."""
+        # By logits: of a very sure net all other probabilities are zero.
+        order = np.argsort(-self.scores, axis=1, kind="stable")[:, :k]
+        return [
+            [(self.class_names[number], float(shares[number])) for number in row]
+            for row, shares in zip(order, self.probabilities, strict=True)
+        ]
+
+    @property
+    def names(self) -> list[str]:
+        """The likeliest class of each picture."""
+        return [answers[0][0] for answers in self.top(1)]
+
+
+def predict_files(
+    path: Path,
+    files: Sequence[Path],
+    *,
+    checkpoint: str | int = "last",
+    crop: float | None = None,
+    exif: str | None = None,
+    batch_size: int = 32,
+    data_dir: str | None = None,
+    progress: Progress = quiet,
+) -> Predictions:
+    """Return what a run's net says of pictures, seen as evaluation sees the run's own.
+
+    Args:
+        path: a run directory, or one of imported weights.
+        files: the pictures.
+        checkpoint: last, best or a step.
+        crop: share of the shorter side that is seen; by default the run's own.
+        exif: apply or ignore; by default the run's own.
+        batch_size: pictures at a time.
+        data_dir: where the run's data lie now.
+        progress: told how far it is.
+    """
+    config = load.config_of(path, "weights", data_dir)
+    view = evaluation_view(config.data, crop, exif)
+    left_out: list[str] = []
+    unturned = 0
+    read: list[str] = []
+
+    def pictures() -> Iterable[np.ndarray]:
+        nonlocal unturned
+        for number, file in enumerate(files):
+            progress("predict", number, len(files))
+            try:
+                picture = read_picture(file, view)
+            except UserError as error:
+                left_out.append(str(error))
+                continue
+            read.append(str(file))
+            unturned += not view.exif and is_turned(file)
+            yield picture
+
+    scores, shares, names = _answers(path, checkpoint, pictures(), view, batch_size, len(files))
+    known = np.isfinite(shares).all(axis=1)
+    left_out += [
+        f"{file}: the net answers NaN; its weights have diverged."
+        for file, answered in zip(read, known, strict=True)
+        if not answered
+    ]
+    kept = tuple(file for file, answered in zip(read, known, strict=True) if answered)
+    return Predictions(kept, shares[known], scores[known], names, tuple(left_out), unturned)
+
+
+def predict_images(
+    path: Path,
+    images: UInt8[np.ndarray, "n height width channels"],
+    *,
+    checkpoint: str | int = "last",
+    batch_size: int = 32,
+) -> Predictions:
+    """Return what a run's net says of images, pixels as the run's own data set stores them."""
+    config = load.config_of(path, "run")
+    view = evaluation_view(config.data)
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.shape[1:] != view.image_shape:
+        raise UserError(
+            f"images are {images.dtype} {images.shape}: this net takes uint8 (n, "
+            f"{', '.join(map(str, view.image_shape))}); give files for pictures of another size."
+        )
+    scores, shares, names = _answers(path, checkpoint, images, view, batch_size, len(images))
+    return Predictions(tuple(map(str, range(len(images)))), shares, scores, names)
+
+
+def _answers(
+    path: Path,
+    checkpoint: str | int,
+    pictures: Iterable[np.ndarray],
+    view: View,
+    batch_size: int,
+    most: int,
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Return logits and probabilities of pictures, and the classes' names."""
+    device.start_jax(load.config_of(path, "run").train.cpu_kernels)
+    stored = load.open_stored(path, checkpoint, "run")
+    names = tuple(class_names(path, stored.config))
+    normalise = Normalise(tuple(stored.config.data.mean), tuple(stored.config.data.std))
+
+    @jax.jit
+    def answer(variables: Any, images: Any) -> Any:
+        logits: Any = stored.model.apply(variables, normalise(images), train=False)
+        return logits, jax.nn.softmax(logits)
+
+    # A last, partial batch is filled up, so that one program serves all.
+    size = max(1, min(batch_size, most))
+    batch = np.zeros((size, *view.image_shape), np.uint8)
+    scores: list[np.ndarray] = []
+    shares: list[np.ndarray] = []
+    filled = 0
+
+    def flush() -> None:
+        nonlocal filled
+        logits, probabilities = answer(stored.variables, jnp.asarray(batch))
+        scores.append(np.asarray(logits)[:filled])
+        shares.append(np.asarray(probabilities)[:filled])
+        filled = 0
+
+    for picture in pictures:
+        batch[filled] = picture
+        filled += 1
+        if filled == size:
+            flush()
+    if filled:
+        flush()
+    none = np.zeros((0, len(names)), np.float32)
+    return np.concatenate([none, *scores]), np.concatenate([none, *shares]), names

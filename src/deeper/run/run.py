@@ -1,0 +1,289 @@
+"""A run directory as a Python object: its numbers, its net, and what can be asked of it."""
+
+import html
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from deeper.config.schema import RunConfig
+from deeper.data.image_files import read_picture
+from deeper.errors import UserError
+from deeper.profile.stages import stages_of
+from deeper.progress import Progress, quiet
+from deeper.record.atomic_files import read_json
+from deeper.record.run_directory import ENVIRONMENT, RESULT, ROWS, read_rows
+from deeper.run import build, data_record, load
+from deeper.run.class_names import class_names
+from deeper.run.dataset import evaluation_view
+from deeper.run.evaluate import evaluate_run
+from deeper.run.predict import Predictions, predict_files, predict_images
+from deeper.run.protocols import Wish
+
+if TYPE_CHECKING:
+    from deeper.interpret.attribution import Attribution
+
+Pictures = str | Path | Sequence[str | Path] | UInt8[np.ndarray, "n height width channels"]
+
+
+class Net:
+    """A run's net with the variables of one of its checkpoints.
+
+    Calling it with examples as the data set stores them gives its outputs (logits, float32).
+
+    Attributes:
+        model: the Flax module.
+        variables: params and batch_stats; the averages where the run keeps them.
+        step: of the checkpoint.
+        config: the run's.
+        class_names: in the order of the outputs.
+    """
+
+    def __init__(self, stored: load.Stored, names: tuple[str, ...]):
+        self.model, self.variables = stored.model, stored.variables
+        self.step, self.config, self.class_names = stored.step, stored.config, names
+        self._task = build.task_of(stored.config)
+
+    def __call__(self, examples: Any) -> Float[Array, "n outputs"]:
+        """Return the net's outputs.
+
+        Args:
+            examples: images uint8 (n, H, W, C) as stored, normalised here; or a batch as the
+                run's task takes it, name -> values (n, ...).
+        """
+        batch = examples if isinstance(examples, dict) else {"image": jnp.asarray(examples)}
+        count = len(next(iter(batch.values())))
+        batch = {"label": jnp.zeros(count, jnp.int32), "mask": jnp.ones(count, bool)} | batch
+        inputs, *_ = self._task.inputs(_no_keys, jnp.arange(count), batch, train=False)
+        outputs: Any = self.model.apply(self.variables, inputs, train=False)
+        return outputs
+
+    def normalise(self, images: UInt8[np.ndarray, "n height width channels"]) -> Any:
+        """Return what the model itself takes of images as stored."""
+        batch = {"image": jnp.asarray(images), "label": jnp.zeros(len(images), jnp.int32)}
+        inputs, *_ = self._task.inputs(_no_keys, jnp.arange(len(images)), batch, train=False)
+        return inputs
+
+    def preprocess(self, pictures: Pictures) -> UInt8[np.ndarray, "n height width channels"]:
+        """Return pictures of any size as evaluation shows the run's own to the net.
+
+        Args:
+            pictures: files, one or several; or images of the net's size, which stay as they are.
+
+        Raises:
+            UserError: one of them cannot be read.
+        """
+        if isinstance(pictures, np.ndarray):
+            return pictures
+        view = evaluation_view(self.config.data)
+        return np.stack([read_picture(file, view) for file in _files(pictures)])
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the net's stages, from the input on."""
+        return tuple(stages_of(self.model, build.example_of(self.config)).names)
+
+    def __repr__(self) -> str:
+        return f"Net({self.config.label}, step {self.step})"
+
+
+def _no_keys(purpose: int) -> Any:
+    raise AssertionError(f"nothing is drawn here, but key {purpose} was asked for")
+
+
+class Run:
+    """A run directory.
+
+    Attributes:
+        path: the directory.
+        config: of the run.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config: RunConfig = load.config_of(self.path, "path")
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What ``result.json`` holds; empty while the run is not finished."""
+        return read_json(self.path / RESULT) or {}
+
+    @property
+    def status(self) -> str:
+        """Finished, diverged or unfinished."""
+        return str(self.result.get("status", "unfinished"))
+
+    @property
+    def metrics(self) -> dict[str, float | int]:
+        """The final numbers, such as ``test/error`` in per cent.
+
+        Raises:
+            UserError: the run is not finished.
+        """
+        if not self.result:
+            raise UserError(f"{self.path} has no result: its run is not finished.")
+        return dict(self.result.get("metrics") or {})
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What the run ran on: versions, devices, commit."""
+        return read_json(self.path / ENVIRONMENT) or {}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, as the run saw them."""
+        return tuple(class_names(self.path, self.config))
+
+    def history(self) -> Any:
+        """Return the rows of ``metrics.jsonl``: a pandas frame where pandas is there, else a list.
+
+        Each row has the ``step`` and what was logged at it.
+        """
+        rows = [row for _, row in read_rows(self.path)] if (self.path / ROWS).exists() else []
+        try:
+            import pandas
+        except ImportError:
+            return rows
+        return pandas.DataFrame(rows)
+
+    def net(self, checkpoint: str | int = "last") -> Net:
+        """Return the net with a checkpoint's variables.
+
+        Args:
+            checkpoint: last, best (by the task's metric on the validation split) or a step.
+        """
+        return Net(load.open_stored(self.path, checkpoint, "run"), self.class_names)
+
+    def evaluate(
+        self,
+        protocol: str = "1crop",
+        *,
+        split: str = "test",
+        checkpoint: str | int = "last",
+        size: Any = None,
+        shorter_side: int | None = None,
+        scales: Sequence[int] | None = None,
+        padding: int | None = None,
+        data_dir: str | None = None,
+        batch_size: int | None = None,
+        progress: Progress = quiet,
+    ) -> dict[str, Any]:
+        """Evaluate a checkpoint, every example of the split once.
+
+        Args:
+            protocol: 1crop, flip, 10crop, or of photographs dense and multiscale.
+            split: train, validation or test.
+            checkpoint: last, best or a step.
+            size: of crops of photographs, pixels or (height, width).
+            shorter_side: of photographs that crops are cut from, pixels.
+            scales: shorter sides at which photographs are seen whole.
+            padding: of ten crops of images of one size, pixels a side.
+            data_dir: where the run's data lie now, if they have moved.
+            batch_size: examples at a time.
+            progress: told how far it is.
+
+        Returns:
+            Metrics by names such as ``test/error``, and how they were measured.
+        """
+        config = self.config if data_dir is None else self.config.replace({"data.dir": data_dir})
+        return evaluate_run(
+            self.path,
+            config,
+            wish=Wish(protocol, size, shorter_side, scales, padding),
+            split=split,
+            checkpoint=checkpoint,
+            batch_size=batch_size,
+            progress=progress,
+        )
+
+    def predict(self, pictures: Pictures, *, checkpoint: str | int = "last") -> Predictions:
+        """Return what the net says of pictures: names and probabilities.
+
+        Args:
+            pictures: files, or images as the run's data set stores them.
+            checkpoint: last, best or a step.
+        """
+        if isinstance(pictures, np.ndarray):
+            return predict_images(self.path, pictures, checkpoint=checkpoint)
+        return predict_files(self.path, _files(pictures), checkpoint=checkpoint)
+
+    def attribute(
+        self,
+        method: str,
+        pictures: Pictures,
+        *,
+        layer: str | None = None,
+        classes: Sequence[int | str] | None = None,
+        checkpoint: str | int = "last",
+    ) -> "Attribution":
+        """Return which pixels a class's score comes from.
+
+        Args:
+            method: grad_cam, gradient, integrated, ...; `deeper.interpret.attribution` lists them.
+            pictures: files, or images as the run's data set stores them.
+            layer: of methods that look at one; by default the last stage.
+            classes: that are asked about, one for each picture or one for all, by number or name;
+                by default the net's own answers.
+            checkpoint: last, best or a step.
+
+        Returns:
+            Maps (n, H, W), and ``.figure()``.
+        """
+        from deeper.interpret.attribution import attribute
+
+        net = self.net(checkpoint)
+        return attribute(
+            net.model,
+            net.variables,
+            net.preprocess(pictures),
+            method=method,
+            layer=layer,
+            classes=None if classes is None else self._numbers(classes),
+            normalise=net.normalise,
+            class_names=net.class_names,
+        )
+
+    def _numbers(self, classes: Sequence[int | str]) -> list[int]:
+        """Return classes by number."""
+        names = self.class_names
+        unknown = [one for one in classes if isinstance(one, str) and one not in names]
+        if unknown:
+            raise UserError(
+                f"classes={unknown[0]} is none of this net's: {', '.join(names[:10])}"
+                f"{' ...' * (len(names) > 10)}."
+            )
+        return [names.index(one) if isinstance(one, str) else int(one) for one in classes]
+
+    def data(self, split: str = "test") -> dict[str, Any]:
+        """Return a split of the run's own data: name -> values, as the run's task sees them.
+
+        Args:
+            split: train, validation or test.
+
+        Raises:
+            UserError: the data are not there, or are others than the run saw.
+        """
+        splits = data_record.open_own_splits(self.path, self.config)
+        parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+        part = parts.get(split)
+        if part is None:
+            there = ", ".join(name for name, one in parts.items() if one is not None)
+            raise UserError(f"split={split} is not there; this run has {there}.")
+        return dict(part.columns)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {self.status})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{value:.6g}</td></tr>"
+            for name, value in (self.result.get("metrics") or {}).items()
+        )
+        return f"<p>{html.escape(str(self.path))}: {self.status}</p><table>{rows}</table>"
+
+
+def _files(pictures: str | Path | Iterable[str | Path]) -> list[Path]:
+    return [Path(pictures)] if isinstance(pictures, str | Path) else [Path(p) for p in pictures]

@@ -1,0 +1,306 @@
+"""One run, from its config to its run directory: made, gone on with, or found finished.
+
+Nothing is printed here: who watches a run is a `Display`.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from jax.sharding import Mesh
+
+from deeper.config.calls import package_of
+from deeper.config.identity import config_hash, run_directory
+from deeper.config.instantiate import targets_in
+from deeper.config.schema import RunConfig
+from deeper.errors import SaidElsewhereError, UserError
+from deeper.progress import quiet
+from deeper.record.atomic_files import to_json
+from deeper.record.environment import environment
+from deeper.record.run_directory import DATA, Beside, RunDirectory
+from deeper.run import build, data_record, device, distributed
+from deeper.run.bottleneck import rate_lines
+from deeper.run.cached_features import featured
+from deeper.run.check import OTHER_DATA, check, check_same_data
+from deeper.run.cost import check_memory, training_bytes
+from deeper.run.dataset import Splits, in_result, open_splits, unreadable_in_words
+from deeper.run.initial_weights import Beginning, beginning, compare_preprocessing
+from deeper.track.tracker import Tracker
+from deeper.train.checkpoint import Checkpoints
+from deeper.train.data_parallel import everywhere, from_first
+from deeper.train.loop import Outcome, Progress, train
+from deeper.train.state import create
+
+EXAMPLES_SHOWN = 32
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run is, when it begins or goes on.
+
+    Attributes:
+        config: of the run.
+        plan: net, length and rates.
+        mesh: the devices.
+        step: that it goes on from.
+        beginning: its initial variables and where they are from; None where none are made.
+    """
+
+    config: RunConfig
+    plan: build.Plan
+    mesh: Mesh
+    step: int
+    beginning: Beginning | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Return what ``environment.json`` records of it."""
+        plan, settings, summary = self.plan, self.plan.settings, self.plan.summary
+        memory = training_bytes(self.config, summary, self.mesh.devices.size)
+        return {
+            "parameters": summary.parameters,
+            "macs": summary.macs,
+            "train_size": plan.train_size,
+            "batch_size": settings.batch_size,
+            "steps": settings.steps,
+            "epochs": settings.steps * settings.batch_size / plan.train_size,
+            "peak_learning_rate": plan.peak_rate,
+            "memory_estimate_bytes": memory,
+            "first_step": self.step,
+            "first_example": self.step * settings.batch_size,
+        }
+
+
+class Display(Protocol):
+    """Who watches a run."""
+
+    def prepares(self, what: str, done: int, total: int) -> None:
+        """Show how far the work before a run is."""
+
+    def begins(self, start: Start) -> None:
+        """Show what the run is."""
+
+    def says(self, sentence: str) -> None:
+        """Show a sentence for the person who started the run."""
+
+    def progress(self, progress: Progress) -> None:
+        """Show how far the run is."""
+
+
+class Silent:
+    """Nobody watches."""
+
+    prepares = staticmethod(quiet)
+
+    def begins(self, start: Start) -> None:
+        """Show nothing."""
+
+    def says(self, sentence: str) -> None:
+        """Show nothing."""
+
+    def progress(self, progress: Progress) -> None:
+        """Show nothing."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What became of a run.
+
+    Attributes:
+        path: its directory.
+        status: finished, diverged or interrupted.
+        outcome: of this call; None where the run had ended before.
+    """
+
+    path: Path
+    status: str
+    outcome: Outcome | None
+
+
+def train_run(
+    config: RunConfig,
+    path: Path | None = None,
+    *,
+    overrides: list[str] | None = None,
+    command: str | None = None,
+    display: Display | None = None,
+    stop_asked: Callable[[], bool] = lambda: False,
+) -> Trained:
+    """Train what a config says, or go on where an earlier call was cut.
+
+    Args:
+        config: of the run.
+        path: its directory; by default the one that the config names.
+        overrides: that make the config on the command line, for the record.
+        command: that was typed, for the record.
+        display: who watches.
+        stop_asked: polled between calls of the compiled loop; then a checkpoint is made and the
+            run returns as interrupted.
+
+    Raises:
+        UserError: a mistake in the config, other data than the run saw before, a directory that
+            another process holds, or a disk that refuses.
+    """
+    display = display or Silent()
+    check(config)  # before anything is written
+    path = path or run_directory(config.plain())
+    record = {"overrides": overrides, "command": command}
+    with _held(path, config) as directory:
+        if from_first(directory.finished):
+            if distributed.first():
+                check_same_data(path, config)
+            return Trained(path, directory.result()["status"], None)
+        outcome = _train(config, directory, record, display, stop_asked)
+    return Trained(path, outcome.status, outcome)
+
+
+@contextmanager
+def _held(path: Path, config: RunConfig) -> Iterator[RunDirectory]:
+    """Hold the run's directory; of several processes the first does, and tells the others."""
+    if not distributed.first():
+        if from_first(True):
+            yield Beside(path)
+            return
+        raise SaidElsewhereError
+    plain = config.plain()
+    try:
+        directory = RunDirectory.open(path, plain, config_hash(plain))
+    except Exception:
+        from_first(False)
+        raise
+    with directory:
+        from_first(True)
+        yield directory
+
+
+def _train(
+    config: RunConfig,
+    directory: RunDirectory,
+    record: dict[str, Any],
+    display: Display,
+    stop_asked: Callable[[], bool],
+) -> Outcome:
+    device.start_jax(config.train.cpu_kernels)
+    mesh = device.mesh_of(config.train.devices)
+    splits = open_splits(config, display.prepares)
+    for sentence in unreadable_in_words(splits):
+        display.says(sentence)
+    plan = build.make_plan(config, len(splits.train))
+    check_memory(config, plan.summary, list(mesh.devices.flat))
+    begin = beginning(config, plan)
+    if plan.last_layer is None or distributed.count() > 1:
+        experiment = build.assemble(config, plan, splits, mesh)
+    else:
+        seen = featured(config, plan, splits, begin.variables, mesh, display.prepares)
+        experiment = build.assemble(config, plan, seen, mesh, features=True)
+    state = create(
+        begin.variables,
+        plan.phases[0].optimizer,
+        seed=config.seed,
+        keep_ema=config.train.ema is not None,
+    )
+    checkpoints = Checkpoints(directory.path / "checkpoints", mesh, plan.settings.keep_at)
+    state = checkpoints.restore_last_good(state, warn=display.says) or state
+    start = Start(config, plan, mesh, int(state.step), begin)
+    shown = compare_preprocessing(config, record["overrides"]) if start.step == 0 else None
+    _take_data(config, directory, splits, begun=start.step > 0)
+    seconds_before = directory.truncate_after(start.step)
+    display.begins(start)
+    if shown is not None:
+        display.says(shown)
+    for target in targets_in(config.plain()):
+        if package_of(target) == "__main__":
+            display.says(
+                f"{target} is defined in this notebook or script: the run can be gone on with, and "
+                "its net be loaded, only where that is defined again."
+            )
+    for notice in build.notices(config):
+        display.says(notice)
+    directory.write_environment(
+        environment() | device.facts(mesh) | record | {"run": start.facts()}
+    )
+    if distributed.first():
+        tracker = Tracker.start(directory, config.plain(), display.says)
+    else:
+        tracker = Tracker(directory, None)
+    outcome, on_cpu = None, mesh.devices.flat[0].platform == "cpu"
+    images = next(iter(splits.train.columns.values()))
+    try:
+        outcome = train(
+            experiment,
+            state,
+            tracker,
+            checkpoints,
+            seconds_before=seconds_before,
+            watch=display.progress,
+            stop_asked=distributed.agreed_by(stop_asked, mesh),
+            tell_rates=lambda rates: display.says(
+                "\n".join(rate_lines(config, images, rates, on_cpu=on_cpu))
+            ),
+        )
+        if outcome.status == "finished" and distributed.first():
+            _keep_examples(experiment.task, splits, outcome, tracker)
+        if outcome.status != "interrupted":
+            directory.write_result(_result(config, plan, splits, outcome) | record)
+    finally:
+        experiment.close()
+        if outcome or distributed.count() == 1:
+            checkpoints.close()  # which waits for the other processes, and one may be gone
+        tracker.finish(outcome.status if outcome else "failed")
+    return outcome
+
+
+def _take_data(config: RunConfig, directory: RunDirectory, splits: Splits, *, begun: bool) -> None:
+    """Write down which data the run sees, or compare them with those that it saw before."""
+    seen = data_record.record_of(config, splits)
+    number = int(seen["fingerprint"][:7], 16)  # as much of it as an int32 has room for
+    if not everywhere(from_first(number) == number):
+        raise UserError(
+            f"{config.data.name} in {config.data.dir} is not the same data in all processes of "
+            "this run: give all hosts the same."
+        )
+    if begun:
+        data_record.require_same(directory.path, config.data, seen, OTHER_DATA)
+    directory.take_config()
+    if not begun or data_record.read_record(directory.path) is None:
+        directory.write(DATA, to_json(seen, indent=2))
+
+
+def _result(
+    config: RunConfig, plan: build.Plan, splits: Splits, outcome: Outcome
+) -> dict[str, Any]:
+    """Return what ``result.json`` holds."""
+    result = {
+        "status": outcome.status,
+        **build.facts(config, plan),
+        "steps": outcome.step,
+        "epochs": outcome.step * plan.settings.batch_size / plan.train_size,
+        "seconds": outcome.seconds,
+        "compile_seconds": outcome.compile_seconds,
+        "images_per_second": outcome.images_per_second,
+        "metrics": outcome.metrics,
+        "config_hash": config_hash(config.plain()),
+        "git_commit": environment()["git_commit"],
+    }
+    if config.data.of_any_size:
+        result["antialias"] = config.data.antialias  # it changes a photograph's pixels
+    if outcome.rates is not None:
+        result["rates"] = asdict(outcome.rates) | {"bound_by": outcome.rates.bound_by}
+    if splits.unreadable:
+        result["unreadable"] = in_result(splits.unreadable)
+    if outcome.status == "diverged":
+        reason = f"non-finite {outcome.not_finite} at step {outcome.step}"
+        result |= {"step": outcome.step, "reason": reason}
+    return result
+
+
+def _keep_examples(task: Any, splits: Splits, outcome: Outcome, tracker: Tracker) -> None:
+    """Keep the first test examples with what the net says of them, if the task shows any."""
+    show = getattr(task, "examples", None)
+    if show is None:
+        return
+    first = splits.test.select(slice(EXAMPLES_SHOWN))
+    batch = {name: np.asarray(column[:]) for name, column in first.columns.items()}
+    tracker.keep(show(batch, outcome.predictions["test"], splits.dataset.class_names))

@@ -1,0 +1,58 @@
+"""A study's definition, held against the runs that are about to begin."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from deeper.config.schema import RunConfig
+from deeper.run import build
+from deeper.study.checks import (
+    MEASURED,
+    METRICS,
+    PLANNED,
+    check_base,
+    check_names,
+    check_tests,
+)
+from deeper.study.definition import Study
+from deeper.study.read_runs import Run, missing_runs
+
+
+def check_study(configs: Sequence[RunConfig]) -> None:
+    """Raise a UserError if a sweep's study names what its runs will not have.
+
+    A part of a study may be run without the base or without the runs of a test: these are looked
+    at where all runs of the study are there.
+
+    Args:
+        configs: of the runs.
+    """
+    if configs[0].study is None:
+        return
+    runs = [planned_run(config, build.stated_facts(config)) for config in configs]
+    check_runs(runs, (*MEASURED, *METRICS, *PLANNED))
+
+
+def check_runs(runs: Sequence[Run], later: Sequence[str]) -> Study:
+    """Hold a study against its planned runs; return it.
+
+    Args:
+        runs: from `planned_run`.
+        later: keys that the finished runs will have besides.
+    """
+    study = Study.of(runs[0].config["study"])
+    check_names(study, runs, later)
+    if not missing_runs(study, runs):
+        check_base(study, runs)
+        check_tests(study, runs, later)
+    return study
+
+
+def planned_run(config: RunConfig, facts: dict[str, object], name: str = "") -> Run:
+    """Return a run as a report would see it finished, without its metrics.
+
+    Args:
+        config: of the run.
+        facts: what is known of its result.
+        name: for messages.
+    """
+    return Run(Path(name or config.label), "finished", config.plain(), dict(facts))
