@@ -40,7 +40,7 @@ def run_sweep(
         uncomposed: runs that have no config, by their overrides, with the reason.
     """
     first = composed[0]
-    read_keys("train", {key: first[key] for key in ("launch", "jobs", "runs")})
+    given = read_keys("train", {key: first[key] for key in ("launch", "jobs", "runs")})
     settings = read_launcher(launcher, settings)
     configs, words, mistakes = _read(composed, overrides)
     mistakes = [*uncomposed, *mistakes]
@@ -49,7 +49,7 @@ def run_sweep(
     if first.mode.dry:
         return dry.run(configs, words)
     check_study(configs)
-    runs = Path(first.runs)
+    runs = Path(given["runs"])
     code = freeze(first.code, runs)
     arms = arms_of(configs, words)
     show = status_command(arms[0].config, directories_of(first.hydra))
