@@ -432,6 +432,8 @@ def a_net(place: Path) -> Path:
         f"runs={place / 'runs'}", most=600,
     )  # fmt: skip
     assert status == 0, said
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)  # training has its own
     [net] = (place / "runs" / "single").iterdir()
     return net
 
@@ -454,7 +456,8 @@ def main() -> None:
     os.environ.pop("DEEPER_DATA", None)
     signal.signal(signal.SIGALRM, _too_long)
     result: dict[str, Any] = json.loads(out.read_text()) if given.first and out.exists() else {}
-    with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where flushing costs nothing
+    with tempfile.TemporaryDirectory(dir=memory) as scratch, contextlib.chdir(scratch):
         place = Path(scratch)
         (place / "empty").mkdir()
         (place / "pictures").mkdir()
