@@ -32,8 +32,7 @@ class LocalLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run the arms; leave with the sweep's exit status unless all of them finished."""
-        from deeper.cli.composed_arms import composed_arms
-        from deeper.cli.launching import run_sweep
+        from deeper.cli.launching import composed_arms, run_sweep
 
         loader = self._context.config_loader
         configs, words, mistakes = composed_arms(loader, self._config, job_overrides)

@@ -5,10 +5,10 @@ import os
 import pytest
 import yaml
 
+from deeper.config.compose import configure
 from deeper.config.identity import config_hash
-from deeper.config.instantiate import trust
+from deeper.config.instantiate import trust_in_children
 from deeper.errors import UserError
-from deeper.run import build
 from deeper.sweep.claim import frozen_config
 from tests.cli.test_config import compose_train
 
@@ -50,6 +50,13 @@ WRONG = {
     "prepare data=folder data.name=x data.source=/nowhere": "data.source=/nowhere",
     "doctor data.dir=": "data.dir=",
     "train runs=??? mode=dry": "runs is missing",
+    "train schedule=[[1],[2]] mode=dry": "schedule=[[1],[2]]: this does not compose",
+    "features run=run data=[1,2]": "data=[1,2]: this does not compose",
+    "sync runs=nan": "nan",
+    "sync runs=1e400": "inf",
+    "predict images=x weights=y out=1000000000000": "no such file",
+    f"evaluate run=run out={'a' * 3000}": "aaaa...: File name too long",
+    f"train mode=dry init_from={'a' * 3000}/x*": "aaaa...",
     "train -m runs=??? seed=1,2 mode=dry": "runs is missing",
     "inspect format=xml": "format=xml",
     "inspect conv input=8x8 kernel=0": "kernel=0",
@@ -82,10 +89,12 @@ def test_a_sweep_runs_its_good_arms_and_tells_of_the_bad_ones(tmp_path, monkeypa
 
 
 def test_an_arm_that_does_not_compose_stops_no_other(tmp_path, said, monkeypatch):
-    from deeper.sweep import launch
+    from deeper.cli import launching
 
     given = []
-    monkeypatch.setattr(launch.local, "run", lambda work: given.append(work) or 1)
+    monkeypatch.setattr(
+        launching.sweep_display, "run_here", lambda work, console: given.append(work) or 1
+    )
     command = ("train", "-m", "model=lenet5,nonsense", "seed=1", f"runs={tmp_path}", "code=tree")
     said(*command, status=1)
     [work] = given
@@ -100,8 +109,7 @@ def test_an_arm_that_does_not_compose_stops_no_other(tmp_path, said, monkeypatch
 def test_an_arm_from_elsewhere_runs_nothing_of_its_own(tmp_path, mistake, monkeypatch):
     monkeypatch.delenv("DEEPER_TRUST", raising=False)
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    config = compose_train("model=lenet5").copy()
-    plain = build.plain_config(build.frozen(config, config.hydra))
+    plain = configure("model=lenet5").plain()
     plain["optimizer"] = {"_target_": "os.system", "command": "false"}
     for name in ("a", "b"):
         (tmp_path / "single" / name).mkdir(parents=True)
@@ -111,7 +119,7 @@ def test_an_arm_from_elsewhere_runs_nothing_of_its_own(tmp_path, mistake, monkey
     told = mistake("sweep", "resume", f"runs={tmp_path}", "study=none", "code=tree")
     assert told.count("is left out") == 2 and "would call os.system" in told
     # What the user's own command named, its arms may call.
-    trust([plain])
+    trust_in_children([plain])
     assert frozen_config(tmp_path / "single" / "a").optimizer.command == "false"
 
 

@@ -273,3 +273,20 @@ def test_pictures_of_all_common_kinds_are_taken_in(tmp_path):
     tree = checked(read_tree(tmp_path, 0.2), "raise", lambda *told: None)
     assert not tree.left_out
     assert sum(map(len, tree.splits.values())) == 2 * sum(map(len, kinds.values()))
+
+
+def test_a_link_to_a_folder_elsewhere_is_a_class_and_one_into_the_tree_is_none(tmp_path):
+    tree = tmp_path / "tree"
+    for place in (tree / "cat", tree / "dog", tmp_path / "horses"):
+        place.mkdir(parents=True)
+        for number in range(3):
+            half_and_half().save(place / f"{number}.png")
+    (tree / "horse").symlink_to(tmp_path / "horses")
+    (tree / "again").symlink_to(tree / "cat")
+    (tree / "round").symlink_to(tree)
+    (tree / "above").symlink_to(tmp_path)
+    found = read_tree(tree, 0.3)
+    assert found.class_names == ("cat", "dog", "horse")
+    assert sum(map(len, found.splits.values())) == 9
+    left_out = {"links to folders of the tree itself": ["above", "again", "round"]}
+    assert found.left_out == left_out

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from deeper.cli import dry, sweep_display
+from deeper.cli.main import explain
 from deeper.config.command_line import command, override
 from deeper.config.compose import directories_of, run_config
 from deeper.config.schema import RunConfig
@@ -25,7 +28,7 @@ def run_sweep(
     overrides: Sequence[Sequence[str]],
     launcher: str,
     settings: dict[str, Any],
-    uncomposed: Sequence[tuple[str, str]] = (),
+    uncomposed: launch.Mistakes = (),
 ) -> int:
     """Run or submit a sweep; return the exit status.
 
@@ -34,10 +37,10 @@ def run_sweep(
         overrides: of each.
         launcher: local or slurm.
         settings: of the launcher.
-        uncomposed: runs that have no config, by their overrides, each with the reason.
+        uncomposed: runs that have no config, by their overrides, with the reason.
     """
     first = composed[0]
-    read_keys("train", {key: first[key] for key in ("launch", "jobs", "runs")})
+    given = read_keys("train", {key: first[key] for key in ("launch", "jobs", "runs")})
     settings = read_launcher(launcher, settings)
     configs, words, mistakes = _read(composed, overrides)
     mistakes = [*uncomposed, *mistakes]
@@ -46,11 +49,47 @@ def run_sweep(
     if first.mode.dry:
         return dry.run(configs, words)
     check_study(configs)
-    runs = Path(first.runs)
+    runs = Path(given["runs"])
     code = freeze(first.code, runs, [config.plain() for config in configs])
     arms = arms_of(configs, words)
     show = status_command(arms[0].config, directories_of(first.hydra))
     return start(arms, runs, launcher, settings, code, first.launch, show, mistakes)
+
+
+def composed_arms(
+    loader: Any, config: DictConfig, overrides: Sequence[Sequence[str]]
+) -> tuple[list[DictConfig], list[list[str]], list[tuple[str, str]]]:
+    """Return the configs of a sweep's arms, the overrides of each, and what is wrong with others.
+
+    One that does not compose stops no other.
+
+    Args:
+        loader: Hydra's.
+        config: of the sweep.
+        overrides: of each arm.
+
+    Returns:
+        Configs with Hydra's section, and their overrides; and of each arm that does not compose,
+        its overrides in a line and the reason.
+
+    Raises:
+        HydraException: none of them does; it is of the first.
+    """
+    configs: list[DictConfig] = []
+    words: list[list[str]] = []
+    mistakes: list[tuple[str, str]] = []
+    first: Exception | None = None
+    for one in overrides:
+        try:
+            configs.append(loader.load_sweep_config(config, list(one)))
+        except (HydraException, OmegaConfBaseException) as error:
+            first = first or error
+            mistakes.append((" ".join(one), explain(error)))
+        else:
+            words.append(list(one))
+    if first is not None and not configs:
+        raise first
+    return configs, words, mistakes
 
 
 def _read(

@@ -36,13 +36,18 @@ VERBS = {
     "doctor": "say what this machine has and what is missing",
 }
 
+# Verbs whose sections of a run, such as data, are nobody's to check but the command line's.
+OF_A_RUN = ("inspect", "prepare", "doctor")
 # What launchers start; the config is composed already: a run, and a launcher without a terminal.
 BY_DIRECTORY = ("arm", "detached")
 # Verbs whose sections of a run, such as data, are nobody's to check but the command line's.
 OF_A_RUN = ("inspect", "prepare", "doctor")
 
 # What the system says of a place that a person has to mend.
-REFUSALS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, *FULL)
+REFUSALS = (
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR),
+    *(errno.ENAMETOOLONG, errno.ELOOP, *FULL),
+)
 HELP = ("-h", "--help")
 # Hydra's options that have a value after them.
 WITH_VALUE = (
@@ -205,6 +210,7 @@ def tell(error: BaseException) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     from deeper.config.compose import NULL_GROUP
+    from deeper.config.settings import show
 
     if isinstance(error, KeyboardInterrupt):
         print("\ndeeper: stopped.", file=sys.stderr)
@@ -219,7 +225,7 @@ def tell(error: BaseException) -> int:
         print(f"deeper: {explain(error)}", file=sys.stderr)
         return ExitCode.USER_ERROR
     if isinstance(error, OSError) and error.errno in REFUSALS:
-        place = error.filename or "standard output"
+        place = show(error.filename or "standard output")
         print(
             f"deeper: {place}: {error.strerror}. Mend that, or choose another place "
             "(runs=DIRECTORY for runs), and repeat the command.",
@@ -230,8 +236,26 @@ def tell(error: BaseException) -> int:
         null = " ".join(word for word in sys.argv[1:] if word.endswith("=null"))
         print(f"deeper: {null}: a group needs a file; leave it out, or name one.", file=sys.stderr)
         return ExitCode.USER_ERROR
+    if _is_hydras_own(error):
+        given = " ".join(word for word in sys.argv[1:] if "=" in word)
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        print(
+            f"deeper: {show(given)}: this does not compose ({show(reason)}): the value of a group "
+            "is the name of a file of it.",
+            file=sys.stderr,
+        )
+        return ExitCode.USER_ERROR
     traceback.print_exception(error)
     return ExitCode.FAILED
+
+
+def _is_hydras_own(error: BaseException) -> bool:
+    """Whether an error is of Hydra's or OmegaConf's own code, while they compose what is given."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    module = "" if last is None else str(last.tb_frame.f_globals.get("__name__", ""))
+    return module.split(".")[0] in ("hydra", "omegaconf")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

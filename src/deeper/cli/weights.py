@@ -61,8 +61,8 @@ def _import(config: DictConfig, source: str, out: Path, console: Console) -> Non
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
     record = {**origin, "arrays": len(arrays), "new_layers": list(new)}
-    (out / load.ORIGIN).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    about_data = preprocessing.record_of_import(typed, plain, source, new)
+    (out / preprocessing.ORIGIN).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    about_data = preprocessing.record_of_import(typed.data, plain, source, new)
     (out / DATA).write_bytes(to_json(about_data, indent=2))
     checkpoints = Checkpoints(out / "checkpoints", device.one())
     try:

@@ -117,8 +117,8 @@ def trust_in_children(configs: Iterable[Any]) -> None:
         configs: of the user's own command.
     """
     packages = {package_of(target) for config in configs for target in targets_in(config)}
-    if more := packages - trusted_packages():
-        os.environ[TRUST] = ",".join(sorted(more | trusted_packages() - {OWN}))
+    if packages - {OWN}:
+        os.environ[TRUST] = ",".join(sorted((packages | trusted_packages()) - {OWN}))
 
 
 def require_trusted(config: Any, where: str, own: Collection[str] = ()) -> None:

@@ -209,7 +209,9 @@ def read_keys(verb: str, values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: names the key, the value and what is allowed.
     """
-    return read_open(VERBS[verb], values, "")[1]
+    typed, written = read_open(VERBS[verb], values, "")
+    # A number is a text where a text is due, such as the name of a directory.
+    return {key: typed[key] if isinstance(typed[key], str) else written[key] for key in written}
 
 
 def check_sections(values: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from deeper.config.schema import RunConfig
 from deeper.errors import UserError
 from deeper.models.initializers import initialise
 from deeper.run import build, preprocessing
-from deeper.run.load import ORIGIN, config_of, open_stored
+from deeper.run.load import config_of, open_stored
 from deeper.weights import torchvision, weight_files
 from deeper.weights.torchvision_names import LAST
 
@@ -118,20 +118,17 @@ def compare_preprocessing(config: RunConfig, overrides: Sequence[str] | None) ->
     Raises:
         UserError: the weights' mean and std are not the run's, and have to be.
     """
-    if config.init_from is None:
+    path = source_of(config)
+    if path is not None:
+        known: Any = config_of(path, "init_from", own=set(targets_in(config.plain()))).data
+        same = (path / preprocessing.ORIGIN).is_file() or known.name == config.data.name
+        source = str(path)
+    elif config.init_from is not None:
+        source, same = config.init_from, True
+        known = SimpleNamespace(**preprocessing.of_file(source, instantiate.build(config.model)))
+    else:
         return None
-    path, source = source_of(config), config.init_from
-    if path is None:
-        of_file = preprocessing.of_file(source, instantiate.build(config.model))
-        known: Any = SimpleNamespace(**of_file)
-        return preprocessing.compared(
-            config.data, source, known, same_data=True, overrides=overrides
-        )
-    known = config_of(path, "init_from", own=set(targets_in(config.plain()))).data
-    same = (path / ORIGIN).is_file() or known.name == config.data.name
-    return preprocessing.compared(
-        config.data, str(path), known, same_data=same, overrides=overrides
-    )
+    return preprocessing.compared(config.data, source, known, same_data=same, overrides=overrides)
 
 
 def _given(config: RunConfig) -> tuple[str, dict[str, Any]]:

@@ -17,8 +17,6 @@ from deeper.record.schema import read_config
 from deeper.run import build, device
 from deeper.train.checkpoint import CheckpointReader
 
-ORIGIN = "weights.json"  # beside imported weights: where they are from
-
 
 @dataclass(frozen=True)
 class Stored:

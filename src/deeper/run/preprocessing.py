@@ -22,6 +22,7 @@ from deeper.models.googlenet import GoogLeNet
 from deeper.run import data_record
 from deeper.weights import weight_files
 
+ORIGIN = "weights.json"  # beside imported weights: where they are from
 SCALE = ["mean", "std"]
 SHOWN = ["image_shape", "exif"]
 # torchvision's GoogLeNet was trained at Inception's scale; its own code turns images that are
@@ -58,23 +59,23 @@ def _told_by(source: str) -> dict[str, Any]:
 
 
 def record_of_import(
-    config: Any, plain: Mapping[str, Any], source: str, new: Sequence[str]
+    data: Any, plain: Mapping[str, Any], source: str, new: Sequence[str]
 ) -> dict[str, Any]:
     """Return what ``data.json`` holds of imported weights.
 
     Args:
-        config: of the command.
+        data: the section of the command's config.
         plain: as it is stored, its mean and std those of the weights.
         source: the file of weights.
         new: last layers that were drawn, since the file has other classes.
     """
-    data = plain["data"]
-    names = _names(config.data, [] if new else _told_by(source).get("classes", []))
+    stored = plain["data"]
+    names = _names(data, [] if new else _told_by(source).get("classes", []))
     return {
-        "name": data["name"],
+        "name": stored["name"],
         **({} if names is None else {"class_names": names}),
-        "image_shape": list(data["image_shape"]),
-        "preprocessing": {key: data[key] for key in data_record.PREPROCESSING if key in data},
+        "image_shape": list(stored["image_shape"]),
+        "preprocessing": {key: stored[key] for key in data_record.PREPROCESSING if key in stored},
     }
 
 

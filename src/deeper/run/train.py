@@ -205,11 +205,11 @@ def _train(
     checkpoints = Checkpoints(directory.path / "checkpoints", mesh, plan.settings.keep_at)
     state = checkpoints.restore_last_good(state, warn=display.says) or state
     start = Start(config, plan, mesh, int(state.step), begin)
-    shown = None if start.step else compare_preprocessing(config, record["overrides"])
+    shown = compare_preprocessing(config, record["overrides"]) if start.step == 0 else None
     _take_data(config, directory, splits, begun=start.step > 0)
     seconds_before = directory.truncate_after(start.step)
     display.begins(start)
-    if shown:
+    if shown is not None:
         display.says(shown)
     for target in targets_in(config.plain()):
         if package_of(target) == "__main__":

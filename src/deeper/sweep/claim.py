@@ -125,8 +125,8 @@ def frozen_config(directory: Path) -> RunConfig:
     """Return the config that was frozen in a run directory.
 
     Raises:
-        UserError: there is none, it is not the one that was frozen, it is not allowed, or it names
-            a target that is not trusted.
+        UserError: there is none, or it is not the one that was frozen, or it is not allowed, or it
+            names a target that is not trusted.
     """
     plain = read_config(directory)
     if plain is None:

@@ -124,10 +124,16 @@ def read_tree(source: Path, fraction: float) -> Tree:
 def _classes(folder: Path, root: Path, left_out: LeftOut) -> dict[str, list[Photograph]]:
     """Return class -> its photographs, sorted by path."""
     entries = sorted(folder.iterdir())
-    names = [path.name for path in entries if path.is_dir() and not is_hidden(path)]
+    back = {path.name for path in entries if _leads_back(path, root)}
+    names = [
+        path.name
+        for path in entries
+        if path.is_dir() and not is_hidden(path) and path.name not in back
+    ]
     for path in entries:
         if path.name not in names:
             why = "hidden" if is_hidden(path) else "in no class folder"
+            why = "links to folders of the tree itself" if path.name in back else why
             left_out.setdefault(why, []).append(str(path.relative_to(root)))
     classes = {}
     for label, name in enumerate(names):
@@ -142,6 +148,14 @@ def _classes(folder: Path, root: Path, left_out: LeftOut) -> dict[str, list[Phot
     if len(classes) < 2:
         raise UserError(f"{folder} has {len(classes)} class folders: there must be two or more.")
     return classes
+
+
+def _leads_back(path: Path, root: Path) -> bool:
+    """Whether a link leads to a folder of its own tree, or around it: all would be there twice."""
+    if not path.is_symlink() or not path.is_dir():
+        return False
+    target, whole = path.resolve(), root.resolve()
+    return target.is_relative_to(whole) or whole.is_relative_to(target)
 
 
 def as_text(name: str) -> str:
