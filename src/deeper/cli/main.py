@@ -36,8 +36,6 @@ VERBS = {
     "doctor": "say what this machine has and what is missing",
 }
 
-# Verbs whose sections of a run, such as data, are nobody's to check but the command line's.
-OF_A_RUN = ("inspect", "prepare", "doctor")
 # What launchers start; the config is composed already: a run, and a launcher without a terminal.
 BY_DIRECTORY = ("arm", "detached")
 # Verbs whose sections of a run, such as data, are nobody's to check but the command line's.

@@ -211,7 +211,7 @@ class RunConfig:
         Args:
             changes: dotted key -> value, as ``{"train.batch_size": 64}``.
             **sections: a whole value at the top, or a mapping of what changes in a section, as
-                ``seed=1`` or ``train={"batch_size": 64}``.
+                ``seed=1`` or ``train={"batch_size": 64}``. The label stays unless it is given.
 
         Raises:
             UserError: there is no such key, or the value is not allowed.

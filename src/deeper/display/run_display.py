@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
@@ -240,16 +240,50 @@ class RunDisplay:
         self._watch(progress)
 
 
-class NotebookDisplay:
-    """A bar, in a terminal or a notebook, and nothing elsewhere; see `run.train.Display`.
+class NotebookLine:
+    """A line in a notebook's cell that is written anew as the run goes on."""
 
-    Sentences for the person appear above the bar.
+    def __init__(self, label: str, seconds: float = 0.5):
+        from IPython.display import display
+
+        self._label, self._seconds, self._last, self._text = label, seconds, -float("inf"), label
+        self._handle = display({"text/plain": label}, raw=True, display_id=True)
+
+    def __call__(self, progress: Progress) -> None:
+        """Write how far the run is."""
+        note = note_of(progress.phase, progress.loss, progress.images_per_second)
+        self._write(f"{self._label}  step {progress.step} of {progress.steps}  {note}")
+
+    def prepares(self, what: str, done: int, total: int) -> None:
+        """Write how far the work before it is."""
+        self._write(f"{self._label}  {what}: {done:,} of {total:,}")
+
+    def _write(self, text: str) -> None:
+        self._text, now = text, time.monotonic()
+        if now - self._last >= self._seconds:
+            self._last = now
+            self._handle.update({"text/plain": text}, raw=True)
+
+    def close(self) -> None:
+        """Leave the last line."""
+        self._handle.update({"text/plain": self._text}, raw=True)
+
+
+class NotebookDisplay:
+    """A line in a notebook, a bar on a terminal, and nothing elsewhere; see `run.train.Display`.
+
+    A sentence for the person is said once in a process, as loops train many runs.
     """
+
+    _said: ClassVar[set[str]] = set()
 
     def __init__(self, label: str):
         self._console = Console(markup=False, emoji=False, highlight=False)
-        self._shown = self._console.is_terminal or self._console.is_jupyter
-        self._watch = Bar(self._console, label) if self._shown else None
+        self._watch: NotebookLine | Bar | None = None
+        if self._console.is_jupyter:
+            self._watch = NotebookLine(label)
+        elif self._console.is_terminal:
+            self._watch = Bar(self._console, label)
 
     def __enter__(self) -> "NotebookDisplay":
         return self
@@ -264,14 +298,19 @@ class NotebookDisplay:
             self._watch.prepares(what, done, total)
 
     def begins(self, start: Start) -> None:
-        """The bar is enough."""
+        """The line is enough."""
 
     def says(self, sentence: str) -> None:
         """Print a sentence."""
-        if self._shown:
+        if self._watch is None or sentence in self._said:
+            return
+        self._said.add(sentence)
+        if isinstance(self._watch, Bar):
             self._console.print(sentence, soft_wrap=True)
+        else:
+            print(sentence)
 
     def progress(self, progress: Progress) -> None:
-        """Move the bar."""
+        """Show how far the run is."""
         if self._watch is not None:
             self._watch(progress)

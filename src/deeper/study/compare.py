@@ -27,7 +27,7 @@ class HasPath(Protocol):
         """Return the run directory."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Finished runs by their arms: runs of one config but for the seed are one arm.
 
@@ -79,7 +79,7 @@ class Comparison:
             axes.grid(axis="x")
         return figure
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """Return the table in Markdown."""
         return str(self.table)
 

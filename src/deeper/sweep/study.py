@@ -52,7 +52,7 @@ class Study:
         finished = sum(arm.status() == "finished" for arm in self.arms)
         return (
             f"Study({self.name}, mode={self.mode}: {len(self.arms)} runs, {finished} finished, "
-            f"in {self.directory})"
+            f"in {_short(self.directory)})"
         )
 
     @property
@@ -131,6 +131,11 @@ def study(name: str, *overrides: str, directories: Sequence[Path | str] = ()) ->
         arms=tuple(arms),
         config_directories=tuple(directories),
     )
+
+
+def _short(path: Path) -> Path:
+    """Return a path as it is from here, where it is below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _refuse(names: Sequence[str], total: int, what: str) -> None:
