@@ -5,10 +5,10 @@ import os
 import pytest
 import yaml
 
+from deeper.config.compose import configure
 from deeper.config.identity import config_hash
-from deeper.config.instantiate import trust
+from deeper.config.instantiate import trust_in_children
 from deeper.errors import UserError
-from deeper.run import build
 from deeper.sweep.claim import frozen_config
 from tests.cli.test_config import compose_train
 
@@ -82,10 +82,12 @@ def test_a_sweep_runs_its_good_arms_and_tells_of_the_bad_ones(tmp_path, monkeypa
 
 
 def test_an_arm_that_does_not_compose_stops_no_other(tmp_path, said, monkeypatch):
-    from deeper.sweep import launch
+    from deeper.cli import launching
 
     given = []
-    monkeypatch.setattr(launch.local, "run", lambda work: given.append(work) or 1)
+    monkeypatch.setattr(
+        launching.sweep_display, "run_here", lambda work, console: given.append(work) or 1
+    )
     command = ("train", "-m", "model=lenet5,nonsense", "seed=1", f"runs={tmp_path}", "code=tree")
     said(*command, status=1)
     [work] = given
@@ -100,8 +102,7 @@ def test_an_arm_that_does_not_compose_stops_no_other(tmp_path, said, monkeypatch
 def test_an_arm_from_elsewhere_runs_nothing_of_its_own(tmp_path, mistake, monkeypatch):
     monkeypatch.delenv("DEEPER_TRUST", raising=False)
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    config = compose_train("model=lenet5").copy()
-    plain = build.plain_config(build.frozen(config, config.hydra))
+    plain = configure("model=lenet5").plain()
     plain["optimizer"] = {"_target_": "os.system", "command": "false"}
     for name in ("a", "b"):
         (tmp_path / "single" / name).mkdir(parents=True)
@@ -111,14 +112,16 @@ def test_an_arm_from_elsewhere_runs_nothing_of_its_own(tmp_path, mistake, monkey
     told = mistake("sweep", "resume", f"runs={tmp_path}", "study=none", "code=tree")
     assert told.count("is left out") == 2 and "would call os.system" in told
     # What the user's own command named, its arms may call.
-    trust([plain])
+    trust_in_children([plain])
     assert frozen_config(tmp_path / "single" / "a").optimizer.command == "false"
 
 
 def test_a_run_directory_from_elsewhere_runs_nothing_of_its_own(tmp_path, monkeypatch):
     from deeper.run import load
 
-    (tmp_path / "config.yaml").write_text("model: {_target_: os.system, command: 'false'}\n")
+    plain = configure("model=lenet5").plain()
+    plain["model"] = {"_target_": "os.system", "command": "false"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
     with pytest.raises(UserError, match=r"would call os\.system"):
         load.config_of(tmp_path, "run")
-    load.config_of(tmp_path, "run", own={"os.path"})
+    assert load.config_of(tmp_path, "run", own={"os.path"}).model.command == "false"
