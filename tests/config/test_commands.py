@@ -126,7 +126,9 @@ def test_an_arm_from_elsewhere_runs_nothing_of_its_own(tmp_path, mistake, monkey
 def test_a_run_directory_from_elsewhere_runs_nothing_of_its_own(tmp_path, monkeypatch):
     from deeper.run import load
 
-    (tmp_path / "config.yaml").write_text("model: {_target_: os.system, command: 'false'}\n")
+    plain = configure("model=lenet5").plain()
+    plain["model"] = {"_target_": "os.system", "command": "false"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
     with pytest.raises(UserError, match=r"would call os\.system"):
         load.config_of(tmp_path, "run")
-    load.config_of(tmp_path, "run", own={"os.path"})
+    assert load.config_of(tmp_path, "run", own={"os.path"}).model.command == "false"

@@ -67,8 +67,7 @@ def test_an_error_in_a_worker_reaches_who_asks_for_the_batch(split):
     def numbers(step: int) -> np.ndarray:
         return np.full(8, 10 * N if step == 2 else step)
 
-    labels = np.zeros(11 * N, np.int32)  # more than images, so that a worker is the first to notice
-    batches = stream(Split.of(image=split.images, label=labels), numbers, 0, stop=10)
+    batches = stream(split, numbers, 0, stop=10)
     next(batches), next(batches)
     with pytest.raises(IndexError, match="out of bounds"):
         next(batches)

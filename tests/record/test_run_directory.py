@@ -44,7 +44,10 @@ def test_directory_of_another_config_is_refused_with_what_differs(path):
 
 def test_change_that_leaves_the_numbers_alone_is_taken_over(path):
     RunDirectory.open(path, config_of("auto"), "0123abcd").close()
-    RunDirectory.open(path, config_of("disabled"), "0123abcd").close()
+    before = (path / "config.yaml").read_bytes()
+    with RunDirectory.open(path, config_of("disabled"), "0123abcd") as directory:
+        assert (path / "config.yaml").read_bytes() == before
+        directory.take_config()
     assert yaml.safe_load((path / "config.yaml").read_text())["tracker"]["mode"] == "disabled"
 
 

@@ -23,7 +23,7 @@ from deeper.track.tracker import Tracker
 from tests.track.conftest import config_of, row
 config = config_of("offline")
 with RunDirectory.open(sys.argv[1], config, "0123abcd") as directory:
-    tracker = Tracker.start(directory, config)
+    tracker = Tracker.start(directory, config, print)
     for step in range(300):
         tracker.log(row(step))
     time.sleep(2)  # let W&B take some of them

@@ -11,7 +11,7 @@ from deeper.record.run_directory import RunDirectory
 from deeper.record.wandb_id import run_id
 from deeper.track import wandb_process
 from deeper.track.sync import sync
-from deeper.track.tracker import Examples, Tracker
+from deeper.track.tracker import Tracker
 from deeper.track.wandb_process import has_api_key
 from deeper.track.wandb_switches import choose
 from tests.track.conftest import config_of, row
@@ -51,7 +51,14 @@ def examples(count=4):
     images = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 1), dtype=np.uint8)
     labels = np.arange(count, dtype=np.int32) % 3
     confusion = np.array([[5, 1, 0], [0, 6, 0], [2, 0, 4]])
-    return Examples(images, labels, labels[::-1], np.full(count, 0.5), ("a", "b", "c"), confusion)
+    return {
+        "images": images,
+        "labels": labels,
+        "predictions": labels[::-1],
+        "confidences": np.full(count, 0.5),
+        "class_names": ("a", "b", "c"),
+        "confusion": confusion,
+    }
 
 
 def record(path, config, warn, rows=3, shown=True):
@@ -62,7 +69,7 @@ def record(path, config, warn, rows=3, shown=True):
             tracker.log(row(step))
         tracker.fsync()
         if shown:
-            tracker.summary({}, examples())
+            tracker.keep(examples())
         directory.write_result({"status": "finished", "metrics": {"test/error": 13.5}})
         tracker.finish("finished")
 
@@ -80,7 +87,7 @@ def test_disabled_mirror_leaves_the_record_alone(path, no_account):
 
 def test_unknown_mode_names_the_known_ones(directory):
     with pytest.raises(UserError, match=r"tracker\.mode=on is unknown; choose one of auto, online"):
-        Tracker.start(directory, config_of("on"))
+        Tracker.start(directory, config_of("on"), pytest.fail)
 
 
 def test_offline_mirror_holds_rows_config_summary_and_tables_and_prints_nothing(
@@ -205,7 +212,7 @@ def test_wandb_disabled_false_turns_nothing_off(no_account, monkeypatch):
 def test_an_unknown_wandb_mode_sends_nothing(directory, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "onlin")
     with pytest.raises(UserError, match="WANDB_MODE=onlin is unknown"):
-        Tracker.start(directory, config_of("auto"))
+        Tracker.start(directory, config_of("auto"), pytest.fail)
 
 
 @pytest.fixture(params=["user", "directory"])
