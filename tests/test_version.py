@@ -36,6 +36,7 @@ def tree(tmp_path):
         "scripts/build_hook.py",
         "src/deeper/version.py",
         "src/deeper/__init__.py",
+        "src/deeper/xla_flags.py",
     ):
         (tree / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(ROOT / name, tree / name)
