@@ -42,7 +42,8 @@ def run_sweep(
         raise UserError(mistakes[0][1])
     if first.mode.dry:
         return dry.run(configs, words)
-    check_study(configs)
+    for sentence in check_study(configs):
+        open_console().print(sentence, style="yellow", soft_wrap=True)
     runs = Path(first.runs)
     code = freeze(first.code, runs)
     arms = arms_of(configs, words)
