@@ -16,7 +16,7 @@ def planned(*overrides):
 def test_a_study_of_the_repository_fits_its_runs():
     configs = planned()
     assert len(configs) == 12
-    check_study(configs)
+    assert check_study(configs) == []
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,6 @@ def test_a_study_of_the_repository_fits_its_runs():
         ("study.line=residuel", "`line: residuel`"),
         ("study.metric=test/eror", "`metric: test/eror`"),
         ("+study.base=true_", "`base: true_`"),
-        ("study.tests=[{claim: It is.,among: {depth: 9},trend: falls}]", "no run has"),
     ],
 )
 def test_a_name_that_no_run_has_is_said_before_the_sweep(override, says):
@@ -36,7 +35,8 @@ def test_a_name_that_no_run_has_is_said_before_the_sweep(override, says):
 
 def test_a_part_of_a_study_may_leave_out_the_runs_of_a_test():
     test = "study.tests=[{claim: It is.,better: {depth: 8},worse: {depth: 20}}]"
-    check_study([config for config in planned(test) if config.model.depth != 20])
+    [sentence] = check_study([config for config in planned(test) if config.model.depth != 20])
+    assert "worse: {depth: 20}" in sentence
 
 
 def test_a_run_without_a_study_has_nothing_to_hold_it_against():

@@ -15,7 +15,7 @@ from deeper.profile.macs import Summary
 from deeper.record.values import of_overrides
 from deeper.run import build, device
 from deeper.run.cost import GIB, Cost, cost_of
-from deeper.study.checks import MEASURED, METRICS
+from deeper.study.checks import MEASURED, METRICS, unmatched
 from deeper.study.hypothesis_tests import reach
 from deeper.sweep.planned import check_runs, planned_run
 
@@ -72,6 +72,8 @@ def decidable(configs: Sequence[RunConfig], names: Sequence[str], rows: Sequence
     for test in study.tests:
         power = reach(test, runs, study)
         lines.append(f"- {test['claim']} {power.test[:1].upper()}{power.test[1:]}: {power.words}.")
+        if words := unmatched(test, runs):
+            lines[-1] += f" {words[:1].upper()}{words[1:]}."
     return ["\nWhat these runs can decide, at the 5 % level:", *lines] if lines else []
 
 

@@ -54,19 +54,21 @@ def check_base(study: Study, runs: Sequence["Run"]) -> None:
         )
 
 
-def check_tests(study: Study, runs: Sequence["Run"], later: Sequence[str] = ()) -> None:
-    """Raise a UserError if a test of a study is about runs of which there will be none.
+def undecidable(study: Study, runs: Sequence["Run"], later: Sequence[str] = ()) -> list[str]:
+    """Say of each test of a study that is about runs of which there will be none what is missing.
 
     Args:
         study: the definition.
         runs: all of them, planned.
         later: keys that finished runs will have besides.
     """
+    sentences = []
     for number, test in enumerate(study.tests, 1):
         if any(key in later for side in SIDES for key in test.get(side, {})):
             continue
         if words := unmatched(test, runs):
-            raise UserError(f"Test {number} of study {study.name}: {words}.")
+            sentences.append(f"Test {number} of study {study.name} decides nothing: {words}.")
+    return sentences
 
 
 def unmatched(test: Mapping[str, Any], runs: Sequence["Run"]) -> str | None:

@@ -12,7 +12,7 @@ from deeper.study.checks import (
     PLANNED,
     check_base,
     check_names,
-    check_tests,
+    undecidable,
 )
 from deeper.study.definition import Study
 from deeper.study.read_runs import missing_runs
@@ -20,19 +20,27 @@ from deeper.study.read_runs import missing_runs
 SPLITS = ("train/", "validation/", "test/")
 
 
-def check_study(configs: Sequence[RunConfig]) -> None:
-    """Raise a UserError if a sweep's study names what its runs will not have.
+def check_study(configs: Sequence[RunConfig]) -> list[str]:
+    """Hold a sweep's study against its runs.
 
-    A part of a study may be run without the base or without the runs of a test: these are looked
-    at where all runs of the study are there.
+    A part of a study may be run without the base: that is looked at where all of its runs are
+    there.
 
     Args:
         configs: of the runs.
+
+    Returns:
+        Sentences on the tests that these runs cannot decide.
+
+    Raises:
+        UserError: the study names what its runs will not have.
     """
     if configs[0].study is None:
-        return
+        return []
     runs = [planned_run(config, build.stated_facts(config)) for config in configs]
-    check_runs(runs, (*MEASURED, *METRICS, *PLANNED))
+    later = (*MEASURED, *METRICS, *PLANNED)
+    study = check_runs(runs, later)
+    return undecidable(study, runs, later)
 
 
 def check_runs(runs: Sequence[Run], later: Sequence[str]) -> Study:
@@ -49,7 +57,6 @@ def check_runs(runs: Sequence[Run], later: Sequence[str]) -> Study:
     check_names(study, runs, later)
     if not missing_runs(study, runs):
         check_base(study, runs)
-        check_tests(study, runs, later)
     return study
 
 
