@@ -1,5 +1,7 @@
 """Picture files of all kinds come out as the net's shape."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -212,6 +214,7 @@ def test_what_is_left_out_of_a_tree_is_counted_by_its_reason(tmp_path):
         picture.save(tree / "cat" / name, "PPM")
     (tree / "cat" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (tree / "cat" / "linked").symlink_to(tree / "dog")
+    os.mkfifo(tree / "cat" / "pipe.png")
     found = read_tree(tree, 0.25)
     assert found.class_names == ("cat", "dog")
     assert sum(map(len, found.splits.values())) == 12
@@ -221,6 +224,7 @@ def test_what_is_left_out_of_a_tree_is_counted_by_its_reason(tmp_path):
         ".ico": ["cat/a.ico", "cat/b.ico"],
         "without a suffix": ["cat/none"],
         "broken links": ["cat/gone.png"],
+        "pipes or devices": ["cat/pipe.png"],
         "links to folders": ["cat/linked"],
     }
     assert "2 .ico (cat/a.ico ...)" in describe_left_out(found.left_out)

@@ -51,6 +51,8 @@ def pictures_below(folder: Path, root: Path, left_out: LeftOut) -> list[Path]:
             _leave_out(path, path.suffix.lower() or "without a suffix", root, left_out)
         elif path.is_file():
             pictures.append(path)
+        else:
+            _leave_out(path, "pipes or devices", root, left_out)
     return sorted(pictures)
 
 
