@@ -13,6 +13,7 @@ from deeper.models.googlenet import googlenet
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
 from deeper.train import losses
+from deeper.train.step import AUXILIARY_WEIGHT
 from deeper.weights.torchvision import convert, revert, state_dict_shapes
 
 FLOOR = 0.01
@@ -61,7 +62,7 @@ def _step(model, variables, images, labels):
         )
         total = losses.cross_entropy(logits, labels, 0.0).mean()
         for head in jax.tree.leaves(updated.get("auxiliary", {})):
-            total += losses.AUXILIARY_WEIGHT * losses.cross_entropy(head, labels, 0.0).mean()
+            total += AUXILIARY_WEIGHT * losses.cross_entropy(head, labels, 0.0).mean()
         return total, updated["batch_stats"]
 
     (loss, stats), grads = jax.value_and_grad(loss_of, has_aux=True)(variables["params"])

@@ -17,6 +17,7 @@ from deeper.data.image_files import read_picture
 from deeper.data.prepare.imagenet import wordnet_ids
 from deeper.models.resnet import resnet
 from deeper.run import load
+from deeper.run.class_names import class_names, imagenet_names
 from deeper.weights.torchvision import convert, state_dict_shapes
 from deeper.weights.weight_files import metadata_of
 
@@ -93,7 +94,7 @@ def test_predictions_and_stablehlo_are_the_nets_own(folder, mistake):
     logits = np.asarray(
         jax.jit(lambda v, x: model.apply(v, normalise(x), train=False))(variables, images)
     )
-    names = load.imagenet_names()
+    names = imagenet_names()
     for i in range(3):
         five = [names.index(row["class"]) for row in rows[5 * i : 5 * i + 5]]
         assert five == np.argsort(-logits[i])[:5].tolist()
@@ -127,7 +128,7 @@ def test_a_head_for_other_classes_is_new(folder):
     assert "New, for 10 classes: fc" in out
     # ImageNet's names are not those of ten other classes.
     config = load.config_of(folder / "ten", "run")
-    assert load.class_names(folder / "ten", config) == [str(number) for number in range(10)]
+    assert class_names(folder / "ten", config) == [str(number) for number in range(10)]
 
 
 def test_mistakes_are_told_and_nothing_is_written(folder, mistake):
@@ -147,7 +148,7 @@ def test_mistakes_are_told_and_nothing_is_written(folder, mistake):
 
 
 def test_imagenets_classes_have_names_where_the_images_are_absent():
-    names = load.imagenet_names()
+    names = imagenet_names()
     assert len(set(names)) == 1000
     # Places in the order of WordNet ids that everybody uses; two cranes are told apart.
     assert (names[0], names[207], names[999]) == ("tench", "golden retriever", "toilet tissue")
@@ -172,4 +173,4 @@ def test_an_import_records_names_and_preprocessing(folder, mistake):
     assert record["preprocessing"]["std"] == [0.3, 0.2, 0.1]
     config = load.config_of(folder / "own", "run")
     assert list(config.data.mean) == [0.1, 0.2, 0.3]
-    assert load.class_names(folder / "own", config)[7] == "hue 7"
+    assert class_names(folder / "own", config)[7] == "hue 7"

@@ -123,7 +123,7 @@ def test_parameters_that_are_not_finite_are_not_saved_nor_evaluated(checkpoints,
     assert (outcome.status, outcome.step, outcome.not_finite) == ("diverged", 8, "parameters")
     assert made.steps == [4]
     assert [row["step"] for row in rows.rows if "validation/error" in row] == [4]
-    assert not outcome.evaluations.keys() - {"validation"}
+    assert not outcome.predictions.keys() - {"validation"}
 
 
 def test_a_run_that_is_read_while_it_saves_saves_all_the_same(tmp_path, checkpoints):
