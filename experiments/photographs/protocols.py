@@ -14,25 +14,26 @@ import argparse
 import io
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from hydra import compose, initialize_config_dir
 from numpy.lib.stride_tricks import sliding_window_view
-from omegaconf import DictConfig, open_dict
 from PIL import Image
 
-from deeper.cli.evaluate import of_crops, of_whole_photographs
-from deeper.config.yaml_files import conf_directory
+from deeper.config.schema import RunConfig
 from deeper.data import array_records
 from deeper.data.whole_image_batches import headers_of
 from deeper.models.initializers import initialise
 from deeper.models.vgg import vgg
-from deeper.run import load
+from deeper.progress import quiet
+from deeper.run import build, load
+from deeper.run.evaluate import of_crops, of_whole_photographs
 from deeper.run.evaluation_set import open_examined
-from deeper.run.protocols import WHOLE, Protocol, protocol_of
+from deeper.run.protocols import WHOLE, Protocol, Wish, protocol_of
+from deeper.train.evaluate import metrics_of
 
 HERE = Path(__file__).parent
 N = 100
@@ -141,7 +142,7 @@ def vgg11(variables: Any, x: Array) -> Array:
     return np.mean(scores, axis=0, dtype=np.float64)
 
 
-def shares_of(net: Any, variables: Any, seen: list[Array], data: DictConfig) -> Array:
+def shares_of(net: Any, variables: Any, seen: list[Array], data: Any) -> Array:
     """Return the mean of the softmax over views of a photograph."""
     found = []
     for pixels in seen:
@@ -155,13 +156,11 @@ def shares_of(net: Any, variables: Any, seen: list[Array], data: DictConfig) -> 
 # --- side by side -------------------------------------------------------------------------------
 
 
-def compared(name: str, asked: str, weights: load.Stored) -> dict[str, Any]:
+def compared(name: str, asked: str, weights: load.Stored, run: Path) -> dict[str, Any]:
     """Return how far apart `deeper evaluate` and the reference are."""
     of_run = weights.config
-    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
-        config = compose("evaluate", overrides=["run=none", f"protocol={asked}"])
-    protocol = protocol_of(config, of_run.data)
-    examined = open_examined(config, of_run, protocol)
+    protocol = protocol_of(Wish(asked), of_run.data)
+    examined = open_examined(run, of_run, protocol, "test")
     photographs: Any = examined.split.images
     labels = np.asarray(examined.split.labels)
     arguments = (of_run, weights, protocol, examined)
@@ -180,27 +179,23 @@ def compared(name: str, asked: str, weights: load.Stored) -> dict[str, Any]:
     shares = np.stack(
         [shares_of(net, weights.variables, views(protocol, one), of_run.data) for one in contents]
     )
-    ours, theirs = np.exp(-found.loss), shares[np.arange(len(labels)), labels]
+    ours, theirs = np.exp(-found["loss"]), shares[np.arange(len(labels)), labels]
     return {
         "in_words": protocol.words,
         "photographs": len(labels),
         "views": len(views(protocol, contents[0])),
         "largest_difference_of_the_label's_probability": float(np.abs(ours - theirs).max()),
         "largest_difference_of_the_highest_probability": float(
-            np.abs(found.confidence - shares.max(1)).max()
+            np.abs(found["confidence"] - shares.max(1)).max()
         ),
-        "same_answers": int((found.prediction == shares.argmax(1)).sum()),
-        "error": found.metrics("test")["test/error"],
+        "same_answers": int((found["prediction"] == shares.argmax(1)).sum()),
+        "error": metrics_of(build.task_of(of_run), "test", found)["test/error"],
         "error_of_the_reference": 100.0 * float((shares.argmax(1) != labels).mean()),
         "reference_seconds": time.perf_counter() - begun,
     }
 
 
-def quiet(what: str, done: int, total: int) -> None:
-    """Tell nobody how far it is."""
-
-
-def random_vgg(config: DictConfig) -> load.Stored:
+def random_vgg(config: RunConfig) -> load.Stored:
     """Return VGG-11 for 128 pixels with random weights, its scores scaled to a deviation of 1."""
     model = vgg(11, config.data.classes, hidden=512)
     variables = initialise(model, 0, tuple(config.data.image_shape))
@@ -220,13 +215,12 @@ def main() -> None:
     arguments = parser.parse_args()
     [run] = (arguments.work / "learned").glob("single/*")
     trained = load.open_stored(run, "last", "run")
-    with open_dict(trained.config):
-        trained.config.data.limit = N
+    trained = replace(trained, config=trained.config.replace({"data.limit": N}))
     nets = {"resnet18": trained, "vgg11": random_vgg(trained.config)}
     out = HERE / "protocols.json"
     for which in arguments.which:
         name, asked = which.split()
-        found = compared(name, asked, nets[name])
+        found = compared(name, asked, nets[name], run)
         print(which, json.dumps(found, indent=2), flush=True)
         known = json.loads(out.read_text()) if out.exists() else {}
         out.write_text(json.dumps(known | {which: found}, indent=2) + "\n")

@@ -174,11 +174,11 @@ def test_a_recipe_builds_and_has_its_papers_learning_rates(recipe):
     optimizer = config.optimizer
     assert (optimizer.weight_decay, optimizer.decay_all) == DECAYS[recipe]
     if recipe == "rsb_a3":
-        assert (plan.settings.loss, config.train.target_threshold) == ("binary_cross_entropy", 0.2)
+        assert (config.train.loss, config.train.target_threshold) == ("binary_cross_entropy", 0.2)
         assert (config.data.shorter_side, config.train.gradient_clip) == (168, 1.0)
     else:
         assert (optimizer.momentum, optimizer.nesterov) == (0.9, False)
-        assert (plan.settings.loss, config.train.gradient_clip) == ("cross_entropy", None)
+        assert (config.train.loss, config.train.gradient_clip) == ("cross_entropy", None)
         assert config.train.label_smoothing == 0.0
 
 

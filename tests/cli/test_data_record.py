@@ -10,11 +10,11 @@ from PIL import Image
 from deeper.config.compose import configure
 from deeper.data.prepare.prepare import prepare
 from deeper.run import data_record, load
+from deeper.run.class_names import class_names
 from deeper.run.dataset import open_splits
 from deeper.sweep import code_snapshot
 from deeper.sweep.claim import arms_of, claim
 from tests.cli.conftest import starting
-from tests.cli.test_config import compose_train
 from tests.data import tiny
 
 SHORT = (
@@ -132,7 +132,7 @@ def test_predictions_have_the_runs_own_class_names(run, said, tmp_path):
     Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "black.png")
     told = said("predict", f"weights={run}", "images=black.png", "data.dir=anywhere")
     assert "hue " in told
-    assert load.class_names(run, load.config_of(run, "run")) == names
+    assert class_names(run, load.config_of(run, "run")) == names
 
 
 def test_a_sweep_does_not_count_what_was_finished_on_other_data(run, other_data, data_dir):
@@ -149,7 +149,7 @@ def test_a_sweep_does_not_count_what_was_finished_on_other_data(run, other_data,
 
 
 def test_what_differs_is_said(trained, data_dir):
-    config = compose_train(*SHORT, f"data.dir={data_dir}")
+    config = configure(*SHORT, f"data.dir={data_dir}")
     found = data_record.record_of(config, open_splits(config))
     assert data_record.differences(json.loads((trained / "data.json").read_text()), found) == []
     [told] = data_record.differences(found | {"class_names": ["blue", "green", "red"]}, found)

@@ -3,17 +3,14 @@
 import io
 import json
 from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
-from deeper.cli.evaluate import of_crops, of_whole_photographs
-from deeper.config import instantiate
-from deeper.config.yaml_files import conf_directory
+from deeper.config.compose import configure
 from deeper.data.prepare.image_folder import Photograph, Tree
 from deeper.data.prepare.prepare import prepare_photographs
 from deeper.data.whole_image_batches import decode_groups, groups, headers_of
@@ -22,11 +19,12 @@ from deeper.models.initializers import initialise
 from deeper.run import build, load
 from deeper.run.dataset import open_splits
 from deeper.run.device import mesh_of
+from deeper.run.evaluate import of_crops, of_whole_photographs
 from deeper.run.evaluation_set import numbers_by_name, open_examined, right_answers
-from deeper.run.protocols import WHOLE, protocol_of
+from deeper.run.protocols import WHOLE, Wish, protocol_of
 from deeper.tasks.classification import mean_over_views
+from deeper.train.evaluate import metrics_of
 from deeper.train.evaluate_whole_image import WholeEvaluator, mirrored
-from tests.cli.test_config import compose_train
 
 N, CLASSES = 100, 4
 SIZES = ((50, 66), (66, 50))
@@ -60,15 +58,14 @@ def photographs(tmp_path_factory):
     return directory / "data", [contents[one.path.name] for one in test]
 
 
-def evaluation(*overrides):
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
-        return compose("evaluate", overrides=["run=none", *overrides])
+def opened(config, protocol, split="test", other=None):
+    """The examples that are evaluated, of a run that has no directory."""
+    return open_examined(Path("none"), config, protocol, split, other)
 
 
 def config_of(data_dir, net="resnet"):
     """A run's config."""
-    return compose_train(
+    return configure(
         "data=folder", "data.name=pets", f"data.classes={CLASSES}", f"data.dir={data_dir}",
         "data.image_shape=[32,32,3]", "data.shorter_side=40", "train.batch_size=12",
         "train.devices=2", *NETS[net],
@@ -174,10 +171,9 @@ def test_a_protocol_is_what_pillow_and_numpy_make_of_it(photographs, protocol, n
     data_dir, contents = photographs
     of_run = config_of(data_dir, net)
     weights = weights_of(of_run)
-    scales = [f"scales={list(SCALES[protocol])}"] if protocol in SCALES else []
-    config = evaluation(f"protocol={protocol}", *scales)
-    chosen = protocol_of(config, of_run.data)
-    examined = open_examined(config, of_run, chosen)
+    wish = Wish(protocol, scales=SCALES.get(protocol))
+    chosen = protocol_of(wish, of_run.data)
+    examined = opened(of_run, chosen)
     labels = np.asarray(examined.split.labels)
 
     views = [reference_views(protocol, content) for content in contents]
@@ -211,7 +207,7 @@ def test_a_protocol_is_what_pillow_and_numpy_make_of_it(photographs, protocol, n
     np.testing.assert_allclose(np.exp(-found["loss"]), shares[np.arange(N), labels], rtol=2e-4)
     np.testing.assert_allclose(found["confidence"], shares.max(1), rtol=2e-4)
     np.testing.assert_array_equal(found["prediction"], shares.argmax(1))
-    assert len(found["prediction"]) == N
+    assert metrics_of(build.task_of(of_run), "test", found)["test/n_seen"] == N
     assert shares.std(0).max() > 0.02, "or the net says the same of every photograph"
 
 
@@ -256,7 +252,7 @@ def test_photographs_of_several_right_answers(photographs, tmp_path):
     """As real.json of ImageNet ReaL: by the number in the file's name, whatever the order."""
     data_dir, _ = photographs
     of_run = config_of(data_dir)
-    examined = open_examined(evaluation(), of_run, protocol_of(evaluation(), of_run.data))
+    examined = opened(of_run, protocol_of(Wish(), of_run.data))
     names = headers_of(examined.split.images, ignore).names
     listed = [[], [0, 3], *([i % CLASSES] for i in range(2, N))]
     path = tmp_path / "real.json"
@@ -298,69 +294,73 @@ def test_other_data_are_asked_about_by_the_names_of_their_classes():
 
 def test_another_data_set_is_shown_as_the_runs_own_is(photographs):
     of_run = config_of(photographs[0])
-    other = ("data=folder", "data.name=pets", f"data.dir={photographs[0]}", "data.limit=7")
-    config = evaluation("size=24", *other)
-    chosen = protocol_of(config, of_run.data)
-    found = open_examined(config, of_run, chosen)
-    own = open_examined(evaluation(), of_run, chosen)
+    other = configure(
+        "data=folder",
+        "data.name=pets",
+        f"data.classes={CLASSES}",
+        f"data.dir={photographs[0]}",
+        "data.limit=7",
+    ).data
+    chosen = protocol_of(Wish(size=24), of_run.data)
+    found, own = opened(of_run, chosen, other=other), opened(of_run, chosen)
     assert found.data == "pets" and found.split.images.shape == (7, 24, 24, 3)
     np.testing.assert_array_equal(found.split.images[:], own.split.images[:7])
     np.testing.assert_array_equal(found.split.labels, own.split.labels[:7])
     with pytest.raises(UserError, match="split=validation is not there; pets has"):
-        open_examined(evaluation("split=validation", *other), of_run, chosen)
-    small = compose_train("data=fashion_mnist")
+        opened(of_run, chosen, "validation", other)
+    small = configure("data=fashion_mnist")
     with pytest.raises(UserError, match="pets holds photographs of any size, and this net"):
-        open_examined(evaluation(*other), small, protocol_of(evaluation(), small.data))
+        opened(small, protocol_of(Wish(), small.data), other=other)
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("wish", "told"),
     [
-        (["protocol=twelve"], "choose 1crop, flip, 10crop, dense, multiscale"),
-        (["protocol=1crop", "scales=[256]"], "scales=.* has no part in protocol=1crop of photog"),
-        (["protocol=dense", "size=32"], "size=32 has no part in protocol=dense"),
-        (["protocol=10crop", "padding=4"], "padding=4 has no part"),
-        (["protocol=10crop", "size=48"], "48x48 .* shorter side is 40: say shorter_side=48"),
-        (["protocol=dense", "scales=[]"], "give shorter sides in pixels"),
-        (["protocol=multiscale", "scales=[32,32]"], "give each once"),
+        (Wish("twelve"), "choose 1crop, flip, 10crop, dense, multiscale"),
+        (Wish("1crop", scales=[256]), "scales=.* has no part in protocol=1crop of photog"),
+        (Wish("dense", size=32), "size=32 has no part in protocol=dense"),
+        (Wish("10crop", padding=4), "padding=4 has no part"),
+        (Wish("10crop", size=48), "48x48 .* shorter side is 40: say shorter_side=48"),
+        (Wish("dense", scales=[]), "give shorter sides in pixels"),
+        (Wish("multiscale", scales=[32, 32]), "give each once"),
     ],
 )
-def test_a_mistake_is_said_in_a_sentence(photographs, overrides, told):
+def test_a_mistake_is_said_in_a_sentence(photographs, wish, told):
     of_run = config_of(photographs[0])
     with pytest.raises(UserError, match=told):
-        protocol_of(evaluation(*overrides), of_run.data)
+        protocol_of(wish, of_run.data)
 
 
 def test_images_of_one_size_are_not_seen_whole():
     with pytest.raises(UserError, match="have one size: choose 1crop, flip, 10crop"):
-        protocol_of(evaluation("protocol=dense"), compose_train("data=fashion_mnist").data)
+        protocol_of(Wish("dense"), configure("data=fashion_mnist").data)
 
 
 def test_a_protocol_at_other_sizes_has_another_name(photographs):
     of_run = config_of(photographs[0])
     data = of_run.data
     titles = {
-        "1crop": ["protocol=1crop", "size=32"],
-        "1crop at 36 of 44": ["protocol=1crop", "size=36", "shorter_side=44"],
-        "10crop at 24x28 of 40": ["protocol=10crop", "size=[24,28]"],
-        "dense": ["protocol=dense"],
-        "dense at 40, 44": ["protocol=dense", "scales=[40,44]"],
-        "multiscale": ["protocol=multiscale", "scales=[32,37,55,69,91]"],
+        "1crop": Wish("1crop", size=32),
+        "1crop at 36 of 44": Wish("1crop", size=36, shorter_side=44),
+        "10crop at 24x28 of 40": Wish("10crop", size=[24, 28]),
+        "dense": Wish("dense"),
+        "dense at 40, 44": Wish("dense", scales=[40, 44]),
+        "multiscale": Wish("multiscale", scales=[32, 37, 55, 69, 91]),
     }
-    for title, overrides in titles.items():
-        assert protocol_of(evaluation(*overrides), data).title == title
+    for title, wish in titles.items():
+        assert protocol_of(wish, data).title == title
     # A net that was trained at one size is tested at another: "test res 224" of one trained at 160.
-    larger = protocol_of(evaluation("size=36", "shorter_side=44"), data)
-    examined = open_examined(evaluation(), of_run, larger)
+    larger = protocol_of(Wish(size=36, shorter_side=44), data)
+    examined = opened(of_run, larger)
     assert examined.split.images.shape == (N, 36, 36, 3)
 
 
 def test_a_net_for_one_size_alone_says_so(photographs):
-    of_run = config_of(photographs[0])
-    of_run.model = compose_train("model=vgg", "model.depth=11", "data.classes=4").model
-    chosen = protocol_of(evaluation("size=64", "shorter_side=64"), of_run.data)
-    examined = open_examined(evaluation(), of_run, chosen)
-    weights = load.Stored(of_run, instantiate.build(of_run.model), 0, {})
+    vgg = configure("model=vgg", "model.depth=11", "data.classes=4").plain()["model"]
+    of_run = config_of(photographs[0]).replace(model=vgg)
+    chosen = protocol_of(Wish(size=64, shorter_side=64), of_run.data)
+    examined = opened(of_run, chosen)
+    weights = load.Stored(of_run, build.build_model(of_run), 0, {})
     with pytest.raises(
         UserError, match="dense layers of this VGG take the maps of images of 32x32"
     ):

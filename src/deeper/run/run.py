@@ -222,7 +222,7 @@ class Run:
         """Return which pixels a class's score comes from.
 
         Args:
-            method: grad_cam, gradient, integrated_gradients, ...; `deeper.interpret.attribution` lists them.
+            method: grad_cam, gradient, ...; `deeper.interpret.attribution.METHODS` has all.
             pictures: files, or images as the run's data set stores them.
             layer: of methods that look at one; by default the last stage.
             classes: that are asked about, one for each picture or one for all, by number or name;
