@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deeper.cli import dry, sweep, sweep_display
+from deeper.cli import sweep, sweep_display
 from deeper.config.compose import configure, run_config
 from deeper.config.identity import config_hash, run_directory
 from deeper.display.status_table import duration, summary, table
@@ -25,6 +25,7 @@ from deeper.record.lock import Holder, holder_of, take_lock
 from deeper.run.check import check
 from deeper.sweep import code_snapshot, local, resources, slurm
 from deeper.sweep.claim import arms_of, claim
+from deeper.sweep.planned_costs import rows_of
 from deeper.sweep.slurm_task import last_line
 from deeper.sweep.status import runs_in, states_of
 from deeper.sweep.submission import Process, Submission, read_submission, write_submission
@@ -388,7 +389,7 @@ def test_one_value_spelled_in_two_ways_is_one_run_of_one_name():
     configs = [configure(*words) for words in rates]
     assert [arm.name for arm in arms_of(configs, rates)] == ["lenet5 s0 0.05", "lenet5 s0 0.1"]
     assert len(arms_of(configs[:2], rates[:2])) == 1
-    rows = dry.rows_of([configure(*words, "mode=dry") for words in rates], rates)
+    rows = rows_of([configure(*words, "mode=dry") for words in rates], rates)
     assert [(row.name, row.runs) for row in rows] == [("lenet5 0.05", 1), ("lenet5 0.1", 1)]
     # Of runs that differ in their seeds alone, a name says no more.
     seeds = [

@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -13,19 +13,13 @@ from rich.console import Console
 
 from deeper.config.compose import directories_of
 from deeper.config.identity import study_directory
-from deeper.config.schema import RunConfig
 from deeper.config.verbs import read_launcher
 from deeper.display.status_table import summary, table
 from deeper.display.terminal import open_console
 from deeper.errors import ExitCode, UserError
-from deeper.record.schema import read_run
 from deeper.sweep import slurm_queue
-from deeper.sweep.code_snapshot import Code, freeze
 from deeper.sweep.status import ALIVE, TO_RESUME, State, runs_in, states_of
 from deeper.sweep.submission import now, update_submission
-
-if TYPE_CHECKING:
-    from deeper.sweep.claim import Arm
 
 
 def run(config: DictConfig) -> int:
@@ -72,66 +66,34 @@ def _resume(states: Sequence[State], config: DictConfig, console: Console) -> in
     """Give what is not finished to a launcher again, from the frozen configs."""
     # Heavy: to show or cancel takes none of it.
     from deeper.cli.launching import start, status_command
+    from deeper.sweep.resume import arm_of, groups_of
 
     todo = [state for state in states if state.word in TO_RESUME]
     left = sum(state.word in ALIVE for state in states)
     console.print(f"{summary(states)}. To go on with: {len(todo)}")
     if not todo:
         return ExitCode.FINISHED
-    groups: dict[str, tuple[Any, list[Arm]]] = {}
+    arms = []
     status: int = ExitCode.FINISHED
     for state in todo:
         try:
-            arm = _arm(state)
+            arms.append((state, arm_of(state)))
         except UserError as error:
             console.print(f"{state.name} is left out: {error}", soft_wrap=True)
             status = ExitCode.USER_ERROR
-            continue
-        how = _how(state, config, arm.config)
-        key = json.dumps([*how[:2], how[2].plain()], sort_keys=True)
-        groups.setdefault(key, (how, []))[1].append(arm)
-    # A local launcher stays until its arms have ended: it is the last.
-    ordered = sorted(groups.values(), key=lambda group: group[0][0] == "local")
+    runs, launcher = Path(config.runs), _named_launcher(config)
+    groups = groups_of(arms, runs, code=config.code, launcher=launcher, jobs=config.jobs)
     directories = directories_of(HydraConfig.get())
-    for number, ((launcher, settings, code), arms) in enumerate(ordered, start=1):
-        stays = number == len(ordered) or launcher == "local"
+    for number, group in enumerate(groups, start=1):
+        # A local launcher stays until its arms have ended.
+        stays = number == len(groups) or group.launcher == "local"
         launch = config.launch if stays else "detach"
-        show = status_command(arms[0].config, directories)
-        started = start(arms, Path(config.runs), launcher, settings, code, launch, show)
+        show = status_command(group.arms[0].config, directories)
+        started = start(group.arms, runs, group.launcher, group.settings, group.code, launch, show)
         status = max(status, started)
     if left:
         console.print(f"{left} arms were under way and were left alone.")
     return status
-
-
-def _arm(state: State) -> "Arm":
-    from deeper.sweep.claim import Arm, frozen_config
-
-    submission, frozen = state.submission, frozen_config(state.directory)
-    if submission is not None:
-        return Arm(state.name, state.directory, frozen, submission.overrides, submission.cwd)
-    # `deeper train`, by hand: its overrides stand in the record.
-    return Arm(state.name, state.directory, frozen, read_run(state.directory).words)
-
-
-def _how(state: State, config: DictConfig, frozen: RunConfig) -> tuple[str, dict[str, Any], Code]:
-    """Return the launcher of an arm that is resumed, its settings, and the code."""
-    submission = state.submission
-    if submission is None or config.code is not None:
-        code = freeze(config.code or "snapshot", Path(config.runs), [frozen.plain()])
-    else:
-        code = Code(**submission.code)
-        if code.root is not None and not Path(code.root).is_dir():
-            raise UserError(
-                f"{code.root}, the code of {state.name}, is gone: code=snapshot goes on with the "
-                "code as it is now."
-            )
-    launcher = _named_launcher(config)
-    if launcher is not None:
-        return (*launcher, code)
-    if submission is not None:
-        return submission.launcher, submission.settings, code
-    return "local", {"jobs": config.jobs}, code
 
 
 def _named_launcher(config: DictConfig) -> tuple[str, dict[str, Any]] | None:

@@ -1,0 +1,98 @@
+"""From the state of runs that are not finished to what a launcher is given again."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deeper.config.schema import RunConfig
+from deeper.errors import UserError
+from deeper.record.schema import read_run
+from deeper.sweep.claim import Arm, frozen_config
+from deeper.sweep.code_snapshot import Code, freeze
+from deeper.sweep.status import State
+
+Launcher = tuple[str, dict[str, Any]]  # its name, and its settings
+
+
+@dataclass(frozen=True)
+class Group:
+    """Arms that one launcher is given in one go.
+
+    Attributes:
+        launcher: local or slurm.
+        settings: of the launcher.
+        code: what is to run.
+        arms: from their frozen configs.
+    """
+
+    launcher: str
+    settings: dict[str, Any]
+    code: Code
+    arms: list[Arm] = field(default_factory=list)
+
+
+def arm_of(state: State) -> Arm:
+    """Return the arm that a run directory is of.
+
+    Raises:
+        UserError: its config cannot be read, or names a target that is not trusted.
+    """
+    submission, frozen = state.submission, frozen_config(state.directory)
+    if submission is not None:
+        return Arm(state.name, state.directory, frozen, submission.overrides, submission.cwd)
+    # `deeper train`, by hand: its overrides stand in the record.
+    return Arm(state.name, state.directory, frozen, read_run(state.directory).words)
+
+
+def groups_of(
+    arms: Iterable[tuple[State, Arm]],
+    runs: Path,
+    *,
+    code: str | None = None,
+    launcher: Launcher | None = None,
+    jobs: int | None = None,
+) -> list[Group]:
+    """Group arms by how they are launched, which is as before where nothing else is said.
+
+    Args:
+        arms: with their states.
+        runs: where run directories go.
+        code: snapshot or tree, for the code as it is now; None for that of each submission.
+        launcher: for all arms; None for that of each submission.
+        jobs: at a time, of arms that no launcher has had.
+
+    Returns:
+        The groups, those of a local launcher last: it stays until its arms have ended.
+
+    Raises:
+        UserError: the code of an arm is gone.
+    """
+    groups: dict[str, Group] = {}
+    for state, arm in arms:
+        of_arm = _code(state, code, runs, arm.config)
+        name, settings = launcher or _launcher_before(state, jobs)
+        key = json.dumps([name, settings, of_arm.plain()], sort_keys=True)
+        groups.setdefault(key, Group(name, settings, of_arm)).arms.append(arm)
+    return sorted(groups.values(), key=lambda group: group.launcher == "local")
+
+
+def _code(state: State, wish: str | None, runs: Path, frozen: RunConfig) -> Code:
+    """Return the code that an arm goes on with."""
+    if state.submission is None or wish is not None:
+        return freeze(wish or "snapshot", runs, [frozen.plain()])
+    code = Code(**state.submission.code)
+    if code.root is not None and not Path(code.root).is_dir():
+        raise UserError(
+            f"{code.root}, the code of {state.name}, is gone: code=snapshot goes on with the "
+            "code as it is now."
+        )
+    return code
+
+
+def _launcher_before(state: State, jobs: int | None) -> Launcher:
+    """Return the launcher that an arm was given to; this machine's if there was none."""
+    if state.submission is None:
+        return "local", {"jobs": jobs}
+    return state.submission.launcher, state.submission.settings
