@@ -8,12 +8,12 @@ from typing import Any
 
 from deeper.config import instantiate
 from deeper.config.compose import configure as compose
-from deeper.config.data_sections import OwnDataset, Tfds
+from deeper.config.data_sections import OwnDataset
 from deeper.config.schema import RunConfig
 from deeper.data.catalogue import CATALOGUE
-from deeper.data.prepare.prepare import prepare as prepare_from_catalogue
 from deeper.errors import DivergedError, UserError
 from deeper.progress import Progress, quiet
+from deeper.run.prepare_data import Prepared, prepare_data
 from deeper.run.run import Run
 from deeper.run.train import Display, Silent, train_run
 from deeper.study.compare import compare
@@ -64,31 +64,23 @@ def call(target: str | Callable[..., Any], **arguments: Any) -> Mapping[str, Any
     return {"_target_": target, **arguments}
 
 
-def prepare(config: RunConfig, *, progress: Progress = quiet) -> Path:
-    """Make a config's data set ready in ``data.dir``, as ``deeper prepare`` does; return where.
+def prepare(config: RunConfig, *, progress: Progress = quiet) -> Prepared:
+    """Make a config's data set ready in ``data.dir``, as ``deeper prepare`` does.
 
     What is ready stays as it is. Data sets of the catalogue are read from original files on this
-    machine, or downloaded.
+    machine, or downloaded; photographs from ``data.source``.
 
     Args:
         config: from `configure`.
         progress: told how far it is.
 
     Raises:
-        UserError: it is not of the catalogue, files are damaged, or the network or disk fails.
+        UserError: it is a data set of your own, originals are not there or are damaged, or the
+            network or disk fails.
     """
-    data = config.data
-    if not _of_catalogue(data):
-        raise UserError(
-            f"{data.name} is not of the catalogue: `deeper prepare` makes photographs ready, and a "
-            "data set of your own is what its function returns."
-        )
-    original = None if data.original_dir is None else Path(data.original_dir)
-    return prepare_from_catalogue(data.name, Path(data.dir), original, progress)
-
-
-def _of_catalogue(data: Any) -> bool:
-    return data.name in CATALOGUE and not isinstance(data, OwnDataset | Tfds)
+    if isinstance(config.data, OwnDataset):
+        raise UserError(f"{config.data.name} is what its function returns: nothing to prepare.")
+    return prepare_data(config.data, progress=progress)
 
 
 def train(
@@ -117,7 +109,7 @@ def train(
         instantiate.trust(target)  # whoever trains it has named it
     place = None if path is None else Path(path)
     with _display(config, progress) as display:
-        if _of_catalogue(config.data):
+        if config.data.name in CATALOGUE and not isinstance(config.data, OwnDataset):
             prepare(config, progress=display.prepares)
         trained = train_run(config, place, display=display, stop_asked=stop_asked)
     if trained.status == "diverged":
