@@ -107,7 +107,7 @@ def test_a_config_is_what_it_was_made_of(config):
     assert json.dumps(RunConfig.of(plain).plain()) == json.dumps(plain)  # in the same order
     assert config.data.image_shape == (28, 28, 1)
     assert config.model.depth == 20
-    assert "batch_size=32" in repr(config)
+    assert "batch_size: 32" in str(config)
     plain["seed"] = 3
     assert config.seed == config.plain()["seed"] == 0
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from deeper.config.calls import TARGET
 from deeper.config.settings import OpenSection, ReadBy, UnfitError, plain, read_section, setting
+from deeper.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -130,16 +131,39 @@ class OwnDataset:
 OF_DEEPER = ("name", "input_shape", "input_dtype", "classes", "validation", "on_device")
 
 
+KINDS: dict[str, type[ImagesOfOneSize]] = {
+    "images": ImagesOfOneSize,
+    "imagenet": ImageNet,
+    "folder": ImageFolder,
+    "debian": DebianPhotographs,
+    "tfds": Tfds,
+}
+
+
 def kind_of(data: Mapping[str, Any]) -> type[ImagesOfOneSize]:
-    """Return the kind of a data section, which today its keys tell."""
-    kinds: dict[str, type[ImagesOfOneSize]] = {
+    """Return the kind of a data section: its ``kind``.
+
+    Raises:
+        UserError: there is no such kind.
+    """
+    kind = data.get("kind")
+    if kind is None:
+        return _kind_by_keys(data)
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise UserError(f"data.kind={kind}: choose one of {', '.join(KINDS)}.")
+    return KINDS[kind]
+
+
+def _kind_by_keys(data: Mapping[str, Any]) -> type[ImagesOfOneSize]:
+    """Return the kind of a section of an older run, which only its keys tell."""
+    by_key: dict[str, type[ImagesOfOneSize]] = {
         "test_fraction": Tfds,
         "packages": DebianPhotographs,
         "fraction": ImageFolder,
         "source": ImageNet,
         "crop": Photographs,
     }
-    return next((kind for key, kind in kinds.items() if key in data), ImagesOfOneSize)
+    return next((kind for key, kind in by_key.items() if key in data), ImagesOfOneSize)
 
 
 def read_data(value: Any, key: str) -> tuple[Any, dict[str, Any]]:
@@ -153,7 +177,9 @@ def read_data(value: Any, key: str) -> tuple[Any, dict[str, Any]]:
         call = OpenSection({k: plain(v) for k, v in value.items() if k not in OF_DEEPER})
         section, written = read_section(OwnDataset, known, key)
         return replace(section, call=call), {**plain(value), **written}
-    return read_section(kind_of(value), value, key)
+    without_kind = {name: entry for name, entry in value.items() if name != "kind"}
+    section, written = read_section(kind_of(value), without_kind, key)
+    return section, ({"kind": value["kind"]} if "kind" in value else {}) | written
 
 
 # One of the sections above; which of their values there are, its kind says.

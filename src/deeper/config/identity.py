@@ -16,7 +16,8 @@ from deeper.errors import UserError
 # in other sections.
 CHANGES_NO_NUMBER = (
     "label", "choices", "runs", "tracker", "study", "mode", "recipe",
-    "data.dir", "data.original_dir", "data.on_device", "data.workers", "data.processes",
+    "data.kind", "data.dir", "data.original_dir",
+    "data.on_device", "data.workers", "data.processes",
 )  # fmt: skip
 SINGLE = "single"  # the directory of runs without a study
 LAUNCHING = ("launch", "code", "jobs")  # of a sweep, not of a run
