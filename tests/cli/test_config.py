@@ -21,6 +21,8 @@ from deeper.data.encoded_images import View
 from deeper.display.banner import seen_of
 from deeper.errors import ExitCode, UserError
 from deeper.run import build, input_pipeline
+from deeper.run.check import check
+from deeper.run.cost import cost_of
 from deeper.run.dataset import Splits, view_of
 
 CONF = Path("conf")
@@ -110,7 +112,9 @@ def test_the_shorter_side_follows_the_images_size_unless_it_is_said(name):
 def test_a_shorter_side_below_the_nets_size_is_found_without_data(mistake):
     own = ("data=folder", "data.name=pets", "data.classes=3", "data.shorter_side=200")
     with pytest.raises(UserError, match=r"data\.shorter_side=200 is less than the 224 pixels"):
-        build.make_plan(configure(*own), 100)
+        check(configure(*own))
+    with pytest.raises(UserError, match=r"data\.shorter_side=200 is less than the 224 pixels"):
+        cost_of(configure(*own, "data.examples=100", "mode=dry"), {})
     assert "data.shorter_side=200" in mistake("train", *own)
 
 
@@ -215,7 +219,7 @@ def test_a_net_has_the_recipe_of_its_paper_and_takes_another(net):
     build.build_model(config)
     other = configure("study=families_imagenet", f"arm={net}", "recipe=rsb_a3")
     assert (other.recipe.name, other.train.epochs) == ("rsb_a3", 100)
-    assert other.optimizer._target_.endswith("LAMB")
+    assert other.optimizer["_target_"].endswith("LAMB")
 
 
 def test_a_dry_sweep_is_one_table_without_data(start, tmp_path):

@@ -4,6 +4,7 @@ import itertools
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import pytest
 from deeper.errors import UserError
 from deeper.tasks.classification import confusion
 from deeper.train.checkpoint import CheckpointReader, Checkpoints
-from deeper.train.device_feed import OWN
+from deeper.train.device_feed import OWN, Resident
 from deeper.train.evaluate import Evaluator, metrics_of, predictions_of
 from deeper.train.loop import train
 from tests.faults import note
@@ -38,7 +39,8 @@ def test_one_batch_is_learned_by_heart(checkpoints, rows):
     experiment, state = build(
         steps=60, operations=(), log_every=20, evaluate_every=60, checkpoint_every=60
     )
-    experiment.feed._numbers = lambda step: {OWN: np.arange(16, dtype=np.int32)}
+    batch = {OWN: np.arange(16, dtype=np.int32)}
+    experiment = replace(experiment, feed=Resident(experiment.feed.source, lambda step: batch))
     train(experiment, state, rows, checkpoints(experiment))
     assert rows.rows[-2]["train/loss"] < 0.02
     assert rows.rows[-2]["train/error"] == 0.0

@@ -33,7 +33,7 @@ from deeper.kernels import cpu_dispatch
 from deeper.profile.macs import Summary, summarise
 from deeper.run import build
 from deeper.run.build import Plan
-from deeper.run.dataset import open_splits
+from deeper.run.dataset import open_splits, view_of
 
 GIB = 2**30
 PASSES = 3  # forward, and the gradients by activations and by parameters
@@ -82,6 +82,7 @@ def cost_of(config: RunConfig, known: dict[str, Summary], devices: int = 1) -> C
         known: nets counted before, by their configs; this one is added.
         devices: that share a step's examples.
     """
+    view_of(config.data)  # a dry run tells of its mistakes too
     values = config.plain()
     key = json.dumps([values["model"], config.data.example, config.transfer.truncate_at])
     if key not in known:
