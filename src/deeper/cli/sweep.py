@@ -16,7 +16,7 @@ from deeper.display.status_table import summary, table
 from deeper.display.terminal import open_console
 from deeper.errors import ExitCode, UserError
 from deeper.sweep.cancel import cancel
-from deeper.sweep.status import ALIVE, TO_RESUME, State, runs_in, states_of
+from deeper.sweep.status import ALIVE, TO_RESUME, State, runs_in, states_of, status_command
 
 
 def run(config: DictConfig) -> int:
@@ -62,7 +62,7 @@ def _order(state: State) -> tuple[str, int, str]:
 def _resume(states: Sequence[State], config: DictConfig, console: Console) -> int:
     """Give what is not finished to a launcher again, from the frozen configs."""
     # Heavy: to show or cancel takes none of it.
-    from deeper.cli.launching import start, status_command
+    from deeper.cli.launching import start
     from deeper.sweep.resume import arm_of, groups_of
 
     todo = [state for state in states if state.word in TO_RESUME]
