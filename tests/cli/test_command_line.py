@@ -5,10 +5,10 @@ import shlex
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from deeper.cli.launching import status_command
 from deeper.cli.main import split_options
 from deeper.config.command_line import command, override
 from deeper.config.compose import configure
+from deeper.sweep.status import status_command
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 
 from deeper.cli import train
-from deeper.errors import ExitCode, UserError
-from deeper.record.environment import code_version, root
+from deeper.errors import ExitCode
 from deeper.run import distributed
 from deeper.sweep.claim import frozen_config
-from deeper.sweep.code_snapshot import digest
+from deeper.sweep.code_snapshot import Code, changed_since
 from deeper.sweep.submission import Submission, note, now, read_submission
 
 
@@ -45,21 +44,13 @@ def _compare_code(directory: Path, submission: Submission) -> None:
     Raises:
         UserError: a snapshot was to run, and it is not what runs.
     """
-    current, frozen = digest(submission.code.get("packages", ())), submission.code["root"]
-    if current == submission.code["digest"]:
+    changed = changed_since(Code(**submission.code))
+    if changed is None:
         return
-    if frozen is not None:
-        raise UserError(
-            f"The code of this run was frozen in {frozen}, but what runs is another, in {root()}: "
-            "has the snapshot been edited, or does something set Python's path? `deeper sweep "
-            "resume code=snapshot` goes on with the code as it is now."
-        )
-    commit = code_version(root())["git_commit"]
     print(
         f"The code has changed since this run was submitted ({submission.code['git_commit']}): "
-        f"what runs is commit {commit}, digest {current}. code=snapshot would have kept it."
+        f"what runs is commit {changed['git_commit']}, digest {changed['digest']}. code=snapshot "
+        "would have kept it."
     )
-    if os.environ.get("SLURM_PROCID", "0") != "0":
-        return  # the first process writes it down
-    changed = {"digest": current, "git_commit": commit}
-    note(directory, submission.sweep, changed=changed)
+    if os.environ.get("SLURM_PROCID", "0") == "0":  # the first process writes it down
+        note(directory, submission.sweep, changed=changed)

@@ -1,9 +1,7 @@
 """``deeper features run=DIRECTORY``: a layer's features of a data set, and the probes on them."""
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig
 
 from deeper.cli.output_files import check_file
@@ -36,16 +34,7 @@ def run(config: DictConfig) -> None:
             progress=progress,
         )
     if out is not None:
-        arrays: dict[str, Any] = {
-            "train_features": features.train,
-            "test_features": features.test,
-            "train_labels": features.train_labels,
-            "test_labels": features.test_labels,
-            "class_names": features.class_names,
-            "layer": features.layer,
-            "run": str(path),
-        }
-        np.savez(out, **arrays)
+        features.write(out, path)
     console.print(
         f"{features.layer} of {path}, step {features.step}: {features.train.shape[1]} features of "
         f"{len(features.train):,} training and {len(features.test):,} test images of "

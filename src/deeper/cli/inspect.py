@@ -6,7 +6,6 @@ But for the sheet nothing is compiled and no data are read.
 import csv
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,32 +15,20 @@ from omegaconf import DictConfig
 
 from deeper.augment import contact_sheet
 from deeper.cli.output_files import check_file
-from deeper.config import instantiate
 from deeper.config.compose import run_config
 from deeper.config.schema import RunConfig
 from deeper.display.terminal import open_console, tables
 from deeper.errors import UserError
 from deeper.interpret.traced_net import unrolled
 from deeper.profile import depth_figure
-from deeper.profile.layer_table import Layer, depth_of, layers_of
-from deeper.profile.macs import summarise
+from deeper.profile.layer_rows import HEADINGS, SHORT_HEADINGS, row_of, short_row_of
+from deeper.profile.layer_table import layers_of
 from deeper.run import build, device
-from deeper.run.cost import training_bytes
 from deeper.run.dataset import open_splits
+from deeper.run.net_totals import compared_net, totals_of
 from deeper.study.tables import markdown
 
-HEADINGS = (
-    "layer", "kind", "kernel", "stride", "padding", "output", "parameters", "MACs", "share",
-    "field", "jump", "centre",
-)  # fmt: skip
-INSPECTING = ("format", "compare", "out", "sheet")  # keys of this command, which no run has
-# On the screen: 3x3/2 p1 is a 3x3 kernel of stride 2 with padding 1.
-SHORT = (
-    "layer", "kind", "window", "output", "params", "MMAC", "share", "sees", "jump", "centre",
-)  # fmt: skip
-
-
-OWN_KEYS = ("format", "compare", "out", "sheet")
+OWN_KEYS = ("format", "compare", "out", "sheet")  # keys of this command, which no run has
 
 
 def run(config: DictConfig) -> None:
@@ -58,7 +45,7 @@ def run(config: DictConfig) -> None:
         return
     shape = build.example_of(typed)
     layers = layers_of(unrolled(build.build_model(typed)), shape)
-    totals = _totals(typed, layers, shape)
+    totals = totals_of(typed, layers, shape)
     if config.format == "json":
         rows = [
             asdict(layer) | {"receptive_field": layer.field and layer.field.size}
@@ -68,77 +55,15 @@ def run(config: DictConfig) -> None:
     elif config.format == "csv":
         writer = csv.writer(sys.stdout)
         writer.writerow(HEADINGS)
-        writer.writerows(_row(layer, totals["macs"], plain=True) for layer in layers)
+        writer.writerows(row_of(layer, totals["macs"], plain=True) for layer in layers)
     elif config.format == "markdown":
-        print(markdown(HEADINGS, [_row(layer, totals["macs"]) for layer in layers]))
+        print(markdown(HEADINGS, [row_of(layer, totals["macs"]) for layer in layers]))
     else:
         console = open_console()
-        short = _short_rows(layers, totals["macs"])
-        for table in tables(SHORT, short, console.width, left=3, padding=1):
+        short = [short_row_of(layer, totals["macs"]) for layer in layers]
+        for table in tables(SHORT_HEADINGS, short, console.width, left=3, padding=1):
             console.print(table)
         console.print(_sentence(totals, shape))
-
-
-def _row(layer: Layer, total: int, plain: bool = False) -> tuple[str, ...]:
-    def number(value: int) -> str:
-        return str(value) if plain else f"{value:,}"
-
-    field = layer.field
-    sees = ("", "", "")
-    if field is not None:
-        sees = (f"{field.size}", f"{field.jump:g}", f"{field.centre:g}")
-        if field.jump == 0:
-            sees = (f"{field.size}", "", "")
-    return (
-        layer.name,
-        layer.kind,
-        layer.kernel,
-        layer.stride,
-        layer.padding,
-        "x".join(map(str, layer.output)),
-        number(layer.parameters),
-        number(layer.macs),
-        f"{100 * layer.macs / total:.1f} %" if total and layer.macs else "",
-        *sees,
-    )
-
-
-def _short_rows(layers: Sequence[Layer], total: int) -> list[tuple[str, ...]]:
-    rows = []
-    for layer in layers:
-        name, kind, kernel, stride, padding, output, parameters, _, *rest = _row(layer, total)
-        window = kernel
-        if kernel:
-            across = {*stride.split("x")}
-            window += "" if across == {"1"} else f"/{across.pop() if len(across) == 1 else stride}"
-            window += "" if padding == "0" else f" p{padding}"
-        # Without zeros the eye finds what costs.
-        macs = f"{layer.macs / 1e6:,.1f}" if layer.macs else ""
-        shown = parameters if layer.parameters else ""
-        rows.append((name, kind, window, output, shown, macs, *rest))
-    return rows
-
-
-def _totals(config: RunConfig, layers: Sequence[Layer], shape: tuple[int, ...]) -> dict[str, Any]:
-    """Return the net in numbers, memory by data type."""
-    summary = summarise(build.build_model(config), shape)
-    memory = {}
-    for dtype in ("float32", "bfloat16"):
-        kept = summary
-        if "dtype" in config.model:
-            kept = summarise(instantiate.build(config.model, dtype=dtype), shape)
-        memory[dtype] = training_bytes(config, kept)
-    fields = [layer.field.size for layer in layers if layer.field is not None and layer.field.jump]
-    return {
-        "label": config.label,
-        "depth": depth_of(layers),
-        "parameters": summary.parameters,
-        "macs": summary.macs,
-        "receptive_field": max(fields, default=None),
-        "activation_bytes": summary.residual_bytes,
-        "batch_size": config.train.batch_size,
-        "training_bytes": memory,
-    }
 
 
 def _sentence(totals: dict[str, Any], shape: tuple[int, ...]) -> str:
@@ -178,20 +103,7 @@ def _compare(config: DictConfig) -> None:
         overrides = [*mine, f"model={family}", *([f"model.depth={depth}"] if depth else [])]
         composed = compose("inspect", overrides=overrides, return_hydra_config=True)
         one = run_config(composed, composed.hydra, OWN_KEYS)
-        shape = build.example_of(one)
-        layers = layers_of(unrolled(build.build_model(one)), shape)
-        summary = summarise(build.build_model(one), shape)
-        fields = [layer.field.size for layer in layers if layer.field and layer.field.jump]
-        found.append(
-            depth_figure.Net(
-                family=family,
-                label=str(name),
-                depth=depth_of(layers),
-                parameters=summary.parameters,
-                macs=summary.macs,
-                field=max(fields, default=0),
-            )
-        )
+        found.append(compared_net(one, label=str(name), family=family))
     headings = ("net", "depth", "parameters", "GMAC", "receptive field")
     rows = [
         (n.label, str(n.depth), f"{n.parameters:,}", f"{n.macs / 1e9:.4f}", str(n.field))

@@ -11,7 +11,6 @@ from rich.console import Console
 
 from deeper.cli import dry, sweep_display
 from deeper.cli.main import explain
-from deeper.config.command_line import command, override
 from deeper.config.compose import directories_of, run_config
 from deeper.config.schema import RunConfig
 from deeper.config.verbs import read_keys, read_launcher
@@ -21,6 +20,7 @@ from deeper.sweep import launch, local
 from deeper.sweep.claim import Arm, arms_of
 from deeper.sweep.code_snapshot import Code, freeze
 from deeper.sweep.planned import check_study
+from deeper.sweep.status import status_command
 
 
 def run_sweep(
@@ -160,22 +160,3 @@ def _detach(
     sweep_display.print_claim(taken, console)
     console.print(f"How it goes: {show}", soft_wrap=True)
     return ExitCode.FINISHED
-
-
-def status_command(config: RunConfig, directories: Sequence[Path] = ()) -> str:
-    """Return the command that shows the sweep of a run in any terminal.
-
-    Args:
-        config: of the run.
-        directories: of the user's YAML files, which the sweep's command named.
-    """
-    words = ["sweep", "status"]
-    if config.study:
-        words.append(override("study", config.choices.study))
-        if config.mode.name != "full":
-            words.append(override("mode", config.choices.mode))
-    elif config.runs == "runs":
-        words.append("study=none")
-    if config.runs != "runs":
-        words.append(override("runs", config.runs))
-    return command(*words, directories=directories)

@@ -1,8 +1,6 @@
 """``deeper sweep status|resume|cancel``: a sweep from any terminal, also days later."""
 
 import json
-import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,8 @@ from deeper.config.verbs import read_launcher
 from deeper.display.status_table import summary, table
 from deeper.display.terminal import open_console
 from deeper.errors import ExitCode, UserError
-from deeper.sweep import slurm_queue
-from deeper.sweep.status import ALIVE, TO_RESUME, State, runs_in, states_of
-from deeper.sweep.submission import now, update_submission
+from deeper.sweep.cancel import cancel
+from deeper.sweep.status import ALIVE, TO_RESUME, State, runs_in, states_of, status_command
 
 
 def run(config: DictConfig) -> int:
@@ -65,7 +62,7 @@ def _order(state: State) -> tuple[str, int, str]:
 def _resume(states: Sequence[State], config: DictConfig, console: Console) -> int:
     """Give what is not finished to a launcher again, from the frozen configs."""
     # Heavy: to show or cancel takes none of it.
-    from deeper.cli.launching import start, status_command
+    from deeper.cli.launching import start
     from deeper.sweep.resume import arm_of, groups_of
 
     todo = [state for state in states if state.word in TO_RESUME]
@@ -113,33 +110,7 @@ def _cancel(states: Sequence[State], console: Console) -> int:
     if not alive:
         console.print("Nothing waits or runs.")
         return ExitCode.FINISHED
-    for state in alive:
-        if state.submission is not None:
-            update_submission(state.directory, state.submission.sweep, cancelled=now())
-    on_slurm = [s.submission for s in alive if s.submission and s.submission.launcher == "slurm"]
-    slurm_queue.cancel(list(slurm_queue.waiting_and_running(on_slurm).values()))
-    status: int = ExitCode.FINISHED
-    for state in alive:
-        line, done = _cancel_one(state)
-        status = status if done else ExitCode.FAILED
-        console.print(f"{state.name}: {line}", soft_wrap=True)
-    return status
-
-
-def _cancel_one(state: State) -> tuple[str, bool]:
-    """End an arm of this machine; say what was done, and whether it was."""
-    submission = state.submission
-    if submission is None:
-        return f"left alone: it is {state.remark}; end it there", False
-    if submission.launcher == "slurm":
-        how = "stops at a checkpoint" if state.word == "running" else "cancelled"
-        return f"job {state.job} {how}", True
-    process = submission.process
-    if process is None:
-        return "will not be started", True
-    if not process.here:
-        return f"runs on {process.host}: give this command there", False
-    if process.alive:
-        os.kill(process.pid, signal.SIGTERM)
-        return f"process {process.pid} stops at a checkpoint", True
-    return "has ended", True
+    ended = cancel(alive)
+    for arm in ended:
+        console.print(f"{arm.name}: {arm.words}", soft_wrap=True)
+    return ExitCode.FINISHED if all(arm.done for arm in ended) else ExitCode.FAILED

@@ -25,9 +25,6 @@ from deeper.run.cost import cost_of
 from deeper.run.train import Start, Trained, train_run
 from deeper.train.loop import Outcome
 
-# What JAX's libraries say, by various exceptions, where another process is gone.
-SIGNS_OF_LOSS = ("Gloo", "NCCL", "oordination service", "heartbeat")
-
 
 def run(config: DictConfig) -> int:
     """Train the configured net, or go on where an earlier call was cut."""
@@ -75,12 +72,11 @@ def train_and_tell(
 
 def _tell_of_several(error: BaseException) -> int:
     """Print what went wrong in one of several processes; return its exit status."""
-    reason = str(error)[:200]
-    if not any(sign in reason for sign in SIGNS_OF_LOSS):
+    if not distributed.process_is_gone(error):
         return tell(error)
     print(
         "deeper: Another process of this run has ended or cannot be reached. Start the run again: "
-        f"it goes on from its last checkpoint. ({reason})",
+        f"it goes on from its last checkpoint. ({str(error)[:200]})",
         file=sys.stderr,
     )
     return ExitCode.FAILED

@@ -18,6 +18,8 @@ from deeper.train.data_parallel import Agreement
 
 JOIN_SECONDS = 300
 HEARTBEAT_SECONDS = 60  # without a sign of life the others end, too
+# What JAX's libraries say, by various exceptions, where another process is gone.
+SIGNS_OF_LOSS = ("Gloo", "NCCL", "oordination service", "heartbeat")
 OWN = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
@@ -108,6 +110,11 @@ def agreed_by(asked: Callable[[], bool], mesh: Mesh) -> Callable[[], bool]:
         return asked
     agreement = Agreement(mesh)
     return lambda: agreement(asked())
+
+
+def process_is_gone(error: BaseException) -> bool:
+    """Whether an exception says that another process is gone, rather than what is wrong here."""
+    return any(sign in str(error)[:200] for sign in SIGNS_OF_LOSS)
 
 
 def leave(status: int) -> None:

@@ -43,6 +43,24 @@ class Features:
     test_labels: Int32[np.ndarray, " m"]
     class_names: tuple[str, ...]
 
+    def write(self, out: Path, run: Path) -> None:
+        """Write an .npz file with the features, their labels, and what they are of.
+
+        Args:
+            out: the file.
+            run: the run directory, which the file names.
+        """
+        arrays: dict[str, Any] = {
+            "train_features": self.train,
+            "test_features": self.test,
+            "train_labels": self.train_labels,
+            "test_labels": self.test_labels,
+            "class_names": self.class_names,
+            "layer": self.layer,
+            "run": str(run),
+        }
+        np.savez(out, **arrays)
+
 
 def features_of_run(
     path: Path,

@@ -108,6 +108,27 @@ def digest(packages: Sequence[str] = ()) -> str:
     return total.hexdigest()[:16]
 
 
+def changed_since(code: Code) -> dict[str, Any] | None:
+    """Return digest and commit of the code that runs; None if it is the code of a submission.
+
+    Args:
+        code: that was submitted.
+
+    Raises:
+        UserError: it was frozen, and what runs is another.
+    """
+    current = digest(code.packages)
+    if current == code.digest:
+        return None
+    if code.root is not None:
+        raise UserError(
+            f"The code of this run was frozen in {code.root}, but what runs is another, in "
+            f"{root()}: has the snapshot been edited, or does something set Python's path? "
+            "`deeper sweep resume code=snapshot` goes on with the code as it is now."
+        )
+    return {"digest": current, "git_commit": code_version(root())["git_commit"]}
+
+
 def _package() -> Path:
     return Path(__file__).resolve().parents[1]
 

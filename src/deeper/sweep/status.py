@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from deeper.config.command_line import command, override
+from deeper.config.schema import RunConfig
 from deeper.errors import ExitCode
 from deeper.record.atomic_files import read_json
 from deeper.record.lock import holder_of
@@ -78,6 +80,25 @@ def over(state: State) -> bool:
 def runs_in(study: Path) -> list[Path]:
     """Return the run directories of a study."""
     return sorted(file.parent for file in study.glob(f"*/{CONFIG}"))
+
+
+def status_command(config: RunConfig, directories: Sequence[Path] = ()) -> str:
+    """Return the command that shows the sweep of a run in any terminal.
+
+    Args:
+        config: of the run.
+        directories: of the user's YAML files, which the sweep's command named.
+    """
+    words = ["sweep", "status"]
+    if config.study:
+        words.append(override("study", config.choices.study))
+        if config.mode.name != "full":
+            words.append(override("mode", config.choices.mode))
+    elif config.runs == "runs":
+        words.append("study=none")
+    if config.runs != "runs":
+        words.append(override("runs", config.runs))
+    return command(*words, directories=directories)
 
 
 def states_of(directories: Sequence[Path]) -> list[State]:

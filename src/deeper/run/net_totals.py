@@ -1,0 +1,68 @@
+"""A config's net in a few numbers: depth, parameters, multiply-accumulates, field, memory."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from deeper.config import instantiate
+from deeper.config.schema import RunConfig
+from deeper.interpret.traced_net import unrolled
+from deeper.models.example import Example
+from deeper.profile.depth_figure import Net
+from deeper.profile.layer_table import Layer, depth_of, layers_of
+from deeper.profile.macs import summarise
+from deeper.run import build
+from deeper.run.cost import training_bytes
+
+
+def totals_of(config: RunConfig, layers: Sequence[Layer], example: Example) -> dict[str, Any]:
+    """Return the net in numbers, memory by data type.
+
+    Args:
+        config: of the run.
+        layers: of its net.
+        example: shape and type of one input, see `models.example`.
+    """
+    summary = summarise(build.build_model(config), example)
+    memory = {}
+    for dtype in ("float32", "bfloat16"):
+        kept = summary
+        if "dtype" in config.model:
+            kept = summarise(instantiate.build(config.model, dtype=dtype), example)
+        memory[dtype] = training_bytes(config, kept)
+    return {
+        "label": config.label,
+        "depth": depth_of(layers),
+        "parameters": summary.parameters,
+        "macs": summary.macs,
+        "receptive_field": _largest_field(layers),
+        "activation_bytes": summary.residual_bytes,
+        "batch_size": config.train.batch_size,
+        "training_bytes": memory,
+    }
+
+
+def compared_net(config: RunConfig, label: str, family: str) -> Net:
+    """Return what a comparison of nets shows of this one.
+
+    Args:
+        config: of the run.
+        label: of the net.
+        family: of nets that differ in their depth.
+    """
+    example = build.example_of(config)
+    layers = layers_of(unrolled(build.build_model(config)), example)
+    summary = summarise(build.build_model(config), example)
+    return Net(
+        family=family,
+        label=label,
+        depth=depth_of(layers),
+        parameters=summary.parameters,
+        macs=summary.macs,
+        field=_largest_field(layers) or 0,
+    )
+
+
+def _largest_field(layers: Sequence[Layer]) -> int | None:
+    """Return what a net's maps see, in pixels; None if it has no maps."""
+    fields = [layer.field.size for layer in layers if layer.field is not None and layer.field.jump]
+    return max(fields, default=None)
