@@ -137,7 +137,7 @@ def all_runs(place: Path, jobs: int, only: list[str] | None) -> dict[str, dict[s
 
         def start(item: tuple[int, tuple[str, tuple[str, ...]]]) -> None:
             number, (name, words) = item
-            origin = f"{place / 'resnet' / 'single'}/*"
+            origin = "resnet/single/*"  # from the working directory, as the name hashes it
             words = tuple(word.format(resnet=origin) for word in words)
             found[name] = one_run(place, cores[number % len(cores)], name, words)
 
