@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deeper.cli.banner import banner, transfer_lines
+from deeper.cli.terminal import open_console
 from deeper.run.train import Start
 from deeper.sweep.slurm_task import PIPE_VARIABLE
 from deeper.train.loop import Progress
@@ -247,7 +248,7 @@ class NotebookDisplay:
     """
 
     def __init__(self, label: str):
-        self._console = Console(markup=False, emoji=False, highlight=False)
+        self._console = open_console()
         self._shown = self._console.is_terminal or self._console.is_jupyter
         self._watch = Bar(self._console, label) if self._shown else None
 
