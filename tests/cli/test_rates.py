@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
+from deeper.config.compose import configure
 from deeper.data.encoded_images import Photographs, View
 from deeper.data.host_batches import Workers
 from deeper.data.prepare.jpeg_storage import Storage, write_storage
@@ -14,10 +14,14 @@ from deeper.run.input_pipeline import workers_of
 from deeper.train.throughput import Rates
 
 
+def config_of(**data):
+    """Return the config of a run on photographs."""
+    return configure("data=folder", "data.name=pets", "data.classes=3").replace(data=data)
+
+
 def lines(images, rates, on_cpu=False, **data):
     usual = {"crop": "vgg", "workers": None, "processes": False, "antialias": True}
-    config = OmegaConf.create({"data": usual | data})
-    return list(rate_lines(config, images, rates, on_cpu=on_cpu))
+    return list(rate_lines(config_of(**usual | data), images, rates, on_cpu=on_cpu))
 
 
 @pytest.fixture
@@ -60,8 +64,8 @@ def test_the_slower_side_is_named_with_the_remedies_that_are_left(photographs, m
 def test_many_cores_decode_by_processes(monkeypatch, cores, workers, free, expected):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(cores))
     monkeypatch.setattr("deeper.run.input_pipeline.free_memory", lambda: free)
-    data = {"crop": "vgg", "workers": workers, "processes": "auto"}
-    assert workers_of(OmegaConf.create(data)) == Workers(workers, expected)
+    data = config_of(crop="vgg", workers=workers, processes="auto").data
+    assert workers_of(data) == Workers(workers, expected)
 
 
 def _laid():

@@ -105,7 +105,7 @@ def test_an_arm_runs_no_other_code_than_what_was_frozen(tmp_path, monkeypatch):
     [one] = arms(tmp_path, 0)
     elsewhere = dataclasses.replace(CODE, root=str(tmp_path / "frozen"), digest="another")
     claim([one], tmp_path, "local", elsewhere, {}, lambda it: None)
-    monkeypatch.setattr(arm.train, "run_frozen", lambda *config: pytest.fail("it ran"))
+    monkeypatch.setattr(arm.train, "train_and_tell", lambda *config: pytest.fail("it ran"))
     with pytest.raises(UserError, match="frozen"):
         arm.run(one.directory)
 
@@ -326,7 +326,7 @@ def test_an_arm_whose_launcher_is_gone_says_itself_that_it_stopped(tmp_path, mon
     submission = read_submission(one.directory)
     write_submission(one.directory, dataclasses.replace(submission, process=process))
     assert {state.word for state in states_of([one.directory])} == {"lost"}
-    monkeypatch.setattr(arm.train, "run_frozen", lambda *config: 75)
+    monkeypatch.setattr(arm.train, "train_and_tell", lambda *config: 75)
     assert arm.run(one.directory) == 75
     assert {state.word for state in states_of([one.directory])} == {"stopped"}
 

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deeper.display.banner import banner, transfer_lines
+from deeper.display.terminal import open_console
 from deeper.run.train import Start
 from deeper.sweep.slurm_task import PIPE_VARIABLE
 from deeper.train.loop import Progress
@@ -278,7 +279,7 @@ class NotebookDisplay:
     _said: ClassVar[set[str]] = set()
 
     def __init__(self, label: str):
-        self._console = Console(markup=False, emoji=False, highlight=False)
+        self._console = open_console()
         self._watch: NotebookLine | Bar | None = None
         if self._console.is_jupyter:
             self._watch = NotebookLine(label)
