@@ -242,7 +242,12 @@ def test_a_dry_sweep_is_one_table_without_data(start, tmp_path):
 
 MISTAKES = {
     "an unknown verb": (("trian",), "Did you mean train?"),
-    "an unknown model": (("train", "model=resnett"), "lenet5"),
+    "an unknown model": (
+        ("train", "model=resnett"),
+        "model=resnett: there is no such file; model has alexnet, googlenet, lenet5",
+    ),
+    "an unknown group": (("train", "modle=resnet"), "There is no key modle. Did you mean"),
+    "a task that is nowhere": (("train", "task=regression"), "--config-dir"),
     "an unknown depth": (("train", "model.depth=21"), "18, 34, 50, 101, 152"),
     "an unknown data set": (("train", "data=cifar"), "cifar10"),
     "a typo in an override": (("train", "model.dpth=20"), "model.depth"),
@@ -285,6 +290,19 @@ MISTAKES = {
 def test_a_mistake_gets_one_clear_sentence_and_no_traceback(name, mistake):
     arguments, expected = MISTAKES[name]
     assert expected in mistake(*arguments)
+
+
+def test_a_mistake_in_python_is_a_sentence_too():
+    for wrong, said in {
+        "modle=resnet": "There is no key modle. `deeper train --cfg job` prints",
+        "model=resnett": "model=resnett: there is no such file; model has alexnet",
+        "train.epochs": "train.epochs: give KEY=VALUE",
+        3: "3 is no override",
+    }.items():
+        with pytest.raises(UserError, match=f"^{said}"):
+            configure(wrong)
+    with pytest.raises(UserError, match="model='resnet' is no section"):
+        configure(model="resnet")
 
 
 def test_flags_for_xla_fit_the_device_and_keep_the_users(monkeypatch):

@@ -7,10 +7,14 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
+
+from deeper.errors import UserError
+from deeper.train.evaluate import metrics_of
 
 PACKAGE = Path(__file__).parents[1] / "own_package"
 CONF = PACKAGE / "conf"
@@ -86,11 +90,34 @@ def test_what_is_the_users_own_trains_resumes_sweeps_and_is_reported(deeper, pyt
     page = tmp_path / "runs" / "width_signals-full" / "report.html"
     assert "Wider nets find more" in page.read_text(encoding="utf-8")
 
+    # What needs images of ours says so.
+    for verb in (("see",), ("features",), ("weights", "out=net.safetensors")):
+        assert "data set of your own" in deeper(
+            *verb, f"run={runs[0]}", status=2, DEEPER_TRUST="shapes"
+        )
+    asked = f"import deeper; deeper.load({str(runs[0])!r}, trust=['shapes']).net()([[0.0]])"
+    assert "UserError: The run's task asks for a column 'signal'" in python(asked, status=1)
+
     # A stranger's directory calls nothing that was not named.
     refused = deeper("evaluate", f"run={runs[0]}", status=2)
     assert "DEEPER_TRUST=shapes" in refused
     found = json.loads(deeper("evaluate", f"run={runs[0]}", DEEPER_TRUST="shapes"))
     assert found[METRIC] == results[0]["metrics"][METRIC]
+
+
+def test_a_mistake_in_what_is_the_users_own_is_said_before_anything_is_written(deeper, tmp_path):
+    own = ("--config-dir", str(CONF), "model=signalnet", "data=signals", "augment=none")
+    assert "say which task" in deeper("train", *own, status=2)
+    assert "unexpected keyword argument 'shft'" in deeper(
+        "train", *own, "task=multilabel", "+task.shft=1", status=2
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_task_without_its_metric_is_told_so():
+    task = SimpleNamespace(metric="accuracy", summarise=lambda rows: {"error": 1.0})
+    with pytest.raises(UserError, match="metric is accuracy, and its summarise"):
+        metrics_of(task, "test", {"label": np.zeros(2)})
 
 
 def test_an_installed_package_brings_its_yaml_files_by_an_entry_point(python, tmp_path):

@@ -190,6 +190,8 @@ def help_of(verb: str, conf: Path) -> str:
     if text.groups:
         choices = (_key(f"{group}=", _choices(conf / group)) for group in text.groups)
         parts.append("Choices, each a file in conf/ that sets values:\n" + "\n".join(choices))
+        if verb == "train":
+            parts.append("task=NAME is a task of your own, a file of task/ in your --config-dir.")
     parts.append("Examples:\n" + "\n".join(_example(example) for example in text.examples))
     parts.append("With --cfg job, every value that is set is printed, and nothing is done.")
     return "\n\n".join(parts)

@@ -29,7 +29,7 @@ VERBS = {
     "inspect": "a net layer by layer; inspect conv: one convolution's arithmetic",
     "predict": "say which classes images show",
     "see": "what a net's layers look for, and which pixels its answers come from",
-    "features": "what a layer says of every image, and how well that tells the classes apart",
+    "features": "what a layer says of every image, and how it tells the classes apart",
     "weights": "weights of torchvision and timm in; safetensors, StableHLO and ONNX out",
     "prepare": "prepare a data set",
     "sync": "send the records of runs to Weights & Biases",
@@ -130,8 +130,8 @@ def _usage() -> str:
     return (
         "usage: deeper VERB [key=value ...]\n\n"
         f"{verbs}\n\n"
-        "deeper VERB --help, or deeper help VERB, explains a verb; deeper --version tells the\n"
-        "version; deeper VERB --cfg job shows what is set."
+        "deeper VERB --help, or deeper help VERB, explains a verb; deeper --version tells\n"
+        "the version; deeper VERB --cfg job shows what is set."
     )
 
 
@@ -268,19 +268,20 @@ def explain(error: BaseException) -> str:
     """Say what is wrong with an override, and what would be right."""
     from hydra.errors import OverrideParseException
 
+    from deeper.config.compose import hydras_words
+
     if isinstance(error, OverrideParseException):
         return _how_quoted(str(error.override))
     if missing := re.search(r"Missing mandatory value: ([\w.@/]+)", str(error)):
         return f"{missing[1]} is missing: give {missing[1]}=VALUE."
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=")))
+    text = hydras_words(error)
     cause = "; ".join(str(c).splitlines()[0] for c in _causes(error) if c is not error and str(c))
-    if cause and cause.split(" full_key")[0] not in text:
+    unknown = re.search(r"There is no key ([\w.@/]+?)\.(?: |$)", text)
+    if cause and not unknown and cause.split(" full_key")[0] not in text:
         text = f"{text} ({cause})"
     # OmegaConf leaves its placeholders where it does not know the key.
     text = re.sub(r"\s*\bfull_key: *\S*", "", text)
     text = text.replace("$FULL_KEY", "a value").replace("$KEY", "a value")
-    unknown = re.search(r"Could not override '([\w.@/]+)'", text)
     if unknown:
         known = _known_keys(unknown[1])
         close = difflib.get_close_matches(unknown[1], known, n=3, cutoff=0.6)

@@ -1,5 +1,6 @@
 """From overrides, as on the command line, to a run's config, by Hydra."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -38,6 +39,15 @@ def configure(
     Raises:
         UserError: an override or a value is not allowed.
     """
+    for word in overrides:
+        if not isinstance(word, str):
+            raise UserError(f'{word!r} is no override: give texts such as "train.epochs=1".')
+    for name, section in objects.items():
+        if not isinstance(section, Mapping):
+            raise UserError(
+                f"{name}={section!r} is no section: give {name}=deeper.call(...), or the override "
+                f'"{name}=NAME" for a file of conf/{name}.'
+            )
     with _mistakes_in_words():
         config = composed("train", overrides, directories)
         choices = choices_of(config.hydra)
@@ -97,15 +107,36 @@ def _mistakes_in_words() -> Iterator[None]:
     """Raise a UserError for what Hydra refuses."""
     try:
         yield
+    except OverrideParseException as error:
+        raise UserError(
+            f"{error.override}: give KEY=VALUE; a value with characters of Hydra's grammar, such "
+            "as a comma, stands in quotes."
+        ) from error
     except (HydraException, OmegaConfBaseException) as error:
-        notes = ("full_key:", "object_type=")
-        lines = (line.strip() for line in str(error).splitlines())
-        message = " ".join(line for line in lines if line and not line.startswith(notes))
-        raise UserError(message) from error
+        words = hydras_words(error)
+        hint = " `deeper train --cfg job` prints those there are."
+        raise UserError(words + hint * words.startswith("There is no key ")) from error
     except ValueError as error:
         if not str(error).startswith(NULL_GROUP):
             raise
         raise UserError("A group is null: leave it out, or name a file of it.") from error
+
+
+def hydras_words(error: BaseException) -> str:
+    """Return what Hydra refuses as one sentence, without what only Hydra's own users need."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=")))
+    no_file = re.search(r"Could not find '([^']+)'", text)
+    there = re.search(r"Available options in '([^']*)':((?: (?!Config\b)[\w.-]+)*)", text)
+    if no_file and there and no_file[1].startswith(f"{there[1]}/"):
+        group, known = there[1], ", ".join(there[2].split())
+        name = no_file[1].removeprefix(f"{group}/")
+        return f"{group}={name}: there is no such file; {group} has {known}."
+    if no_key := re.search(r"Could not override '([^']+)'", text):
+        key = no_key[1]
+        hint = " Name the directory that has task/: --config-dir, directories= in Python."
+        return f"There is no key {key}.{hint * (key == 'task')}"
+    return text
 
 
 def _composed_run(words: Sequence[str], directories: Sequence[Path | str]) -> RunConfig:

@@ -13,6 +13,7 @@
                        ``overrides``, ``steps``, ``parameters``, ``macs``, ``seconds``, ...
     submission.json    of a launcher: how the run was given to it; see `deeper.sweep.submission`
     log.txt            of a launcher: what the run printed
+    lock, lock.N       who holds the directory; see `deeper.record.lock`
     evaluation-*.json  of ``deeper evaluate``: the metrics by a protocol, with ``step``
 
 A number that is not finite is stored as ``null``: strict JSON has no word for it. Keys that are not

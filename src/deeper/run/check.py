@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from deeper.config.data_sections import OwnDataset
 from deeper.config.schema import RunConfig
+from deeper.errors import UserError
 from deeper.profile.stages import stages_of
 from deeper.run import build, data_record, transfer
 from deeper.run.dataset import view_of
@@ -18,6 +20,13 @@ def check(config: RunConfig) -> None:
     train = config.train
     losses.loss_of(train.loss, train.label_smoothing, train.target_threshold)
     view_of(config.data)
+    if isinstance(config.data, OwnDataset) and config.task is None:
+        raise UserError(
+            f"{config.data.name} is a data set of your own: say which task its columns are for, "
+            "task=NAME with a file of task/ in your --config-dir, or task=deeper.call(...) in "
+            "Python."
+        )
+    build.task_of(config)
     model = build.build_model(config)
     if config.transfer.phases:
         transfer.phase_configs(config, stages_of(model, build.example_of(config)))

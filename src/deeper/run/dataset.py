@@ -58,6 +58,20 @@ def view_of(data: Any) -> View | None:
     return View(shape, data.crop, data.shorter_side, data.antialias, data.exif == "apply")
 
 
+def require_images(data: Any, what: str) -> None:
+    """Raise a UserError where a run's data are a user's own, which only their task can read.
+
+    Args:
+        data: the run's.
+        what: is asked for, as the user calls it.
+    """
+    if isinstance(data, OwnDataset):
+        raise UserError(
+            f"{what} is for images that deeper normalises itself, and {data.name} is a data set of "
+            "your own: in Python, deeper.load(run).net() gives the net and its variables."
+        )
+
+
 def evaluation_view(data: Any, crop: float | None = None, exif: str | None = None) -> View:
     """Return how a picture is shown to a net: as `evaluate` shows the run's own test images.
 

@@ -15,7 +15,7 @@ from deeper.interpret.features import extract, inputs_of, outputs_of
 from deeper.profile.stages import stages_of
 from deeper.progress import Progress, quiet
 from deeper.run import build, data_record, device, load
-from deeper.run.dataset import open_splits
+from deeper.run.dataset import open_splits, require_images
 from deeper.train.data_parallel import replicate
 
 
@@ -88,10 +88,12 @@ def features_of_run(
         progress: told how far it is.
 
     Raises:
-        UserError: there is no such layer, the images do not fit, or the features are not finite.
+        UserError: there is no such layer, the images do not fit, the features are not finite, or
+            the run's data are a user's own.
     """
     weights = load.open_stored(path, checkpoint, "run", data_dir)
     config = weights.config
+    require_images(config.data, "deeper features")
     device.start_jax(config.train.cpu_kernels)
     # Trained on images normalised so, the net gets others normalised alike.
     normalise = Normalise(tuple(config.data.mean), tuple(config.data.std))

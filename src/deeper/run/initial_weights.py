@@ -17,6 +17,7 @@ from deeper.config.schema import RunConfig
 from deeper.errors import UserError
 from deeper.models.initializers import initialise
 from deeper.run import build, preprocessing
+from deeper.run.dataset import require_images
 from deeper.run.load import config_of, open_stored
 from deeper.weights import torchvision, weight_files
 from deeper.weights.torchvision_names import LAST
@@ -137,8 +138,9 @@ def _given(config: RunConfig) -> tuple[str, dict[str, Any]]:
     if path is not None:
         own = set(targets_in(config.plain()))
         return str(path), open_stored(path, "last", "init_from", own=own).variables
-    model, shape = instantiate.build(config.model), tuple(config.data.image_shape)
     assert config.init_from is not None
+    require_images(config.data, f"init_from={config.init_from}")
+    model, shape = instantiate.build(config.model), tuple(config.data.image_shape)
     arrays, _ = weight_files.read(config.init_from, "init_from")
     return config.init_from, imported(arrays, model, config, shape)[0]
 

@@ -52,19 +52,32 @@ class Net:
 
         Args:
             examples: images uint8 (n, H, W, C) as stored, normalised here; or a batch as the
-                run's task takes it, name -> values (n, ...).
+                run's task takes it, name -> values (n, ...); columns that the task asks for and
+                that are not looked at here may hold anything.
+
+        Raises:
+            UserError: the task asks for a column that is not there.
         """
         batch = examples if isinstance(examples, dict) else {"image": jnp.asarray(examples)}
         count = len(next(iter(batch.values())))
         batch = {"label": jnp.zeros(count, jnp.int32), "mask": jnp.ones(count, bool)} | batch
-        inputs, *_ = self._task.inputs(_no_keys, jnp.arange(count), batch, train=False)
-        outputs: Any = self.model.apply(self.variables, inputs, train=False)
+        outputs: Any = self.model.apply(self.variables, self._inputs(batch, count), train=False)
         return outputs
 
     def normalise(self, images: UInt8[np.ndarray, "n height width channels"]) -> Any:
         """Return what the model itself takes of images as stored."""
         batch = {"image": jnp.asarray(images), "label": jnp.zeros(len(images), jnp.int32)}
-        inputs, *_ = self._task.inputs(_no_keys, jnp.arange(len(images)), batch, train=False)
+        return self._inputs(batch, len(images))
+
+    def _inputs(self, batch: dict[str, Any], count: int) -> Any:
+        """Return what the task makes of a batch for the net."""
+        try:
+            inputs, *_ = self._task.inputs(_no_keys, jnp.arange(count), batch, train=False)
+        except KeyError as missing:
+            raise UserError(
+                f"The run's task asks for a column {missing}, which is not there: give all of its "
+                "columns as a dictionary, name -> values (n, ...)."
+            ) from missing
         return inputs
 
     def preprocess(self, pictures: Pictures) -> UInt8[np.ndarray, "n height width channels"]:

@@ -20,7 +20,7 @@ from deeper.progress import Progress, quiet
 from deeper.run import load
 from deeper.run.class_names import class_names
 from deeper.run.data_record import open_own_splits
-from deeper.run.dataset import Splits, evaluation_view
+from deeper.run.dataset import Splits, evaluation_view, require_images
 
 
 def subject_of(
@@ -54,10 +54,12 @@ def subject_of(
         warn: called with a line on each kind of pictures that are left out.
 
     Raises:
-        UserError: there is no such checkpoint or split, or no picture can be read.
+        UserError: there is no such checkpoint or split, no picture can be read, or the run's data
+            are a user's own.
     """
     weights = load.open_stored(path, checkpoint, key, data_dir)
     data = weights.config.data
+    require_images(data, "deeper see")
     normalise = Normalise(tuple(data.mean), tuple(data.std))
     subject = Subject(
         title=f"{weights.config.label} on {data.name}",

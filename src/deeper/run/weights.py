@@ -15,6 +15,7 @@ from deeper.record.atomic_files import to_json
 from deeper.record.schema import DATA
 from deeper.run import build, device, load, preprocessing
 from deeper.run.class_names import class_names
+from deeper.run.dataset import require_images
 from deeper.run.initial_weights import imported
 from deeper.train.checkpoint import Checkpoints
 from deeper.weights import export, torchvision, weight_files
@@ -97,11 +98,13 @@ def export_weights(
         checkpoint: last, best or a step.
 
     Raises:
-        UserError: there is no such checkpoint, or the format does not have this net.
+        UserError: there is no such checkpoint, the format does not have this net, or the run's
+            data are a user's own.
     """
     if out.suffix not in SUFFIXES:
         raise UserError(f"out={out}: give a file named {', '.join(SUFFIXES)}.")
     of_run = load.open_stored(path, checkpoint, "run")
+    require_images(of_run.config.data, "deeper weights")
     shape = of_run.config.data.image_shape
     metadata = export.Metadata(
         label=str(of_run.config.label),

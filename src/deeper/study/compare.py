@@ -96,7 +96,7 @@ def compare(runs: Iterable[Path | str | HasPath], metric: str = "test/error") ->
     Args:
         runs: run directories, or objects with a ``path``; of two runs of the same config and seed
             the later one counts.
-        metric: key of the results.
+        metric: key of the results; of a task other than classification, give its own.
 
     Raises:
         UserError: a directory holds no finished run, or the metric is not in its result.
@@ -122,7 +122,7 @@ def _finished(path: Path, metric: str) -> Run:
         raise UserError(f"{path} holds no finished run: it is {run.status}{note}.")
     if run.number(metric) is None:
         known = ", ".join(sorted(run.metrics))
-        raise UserError(f"{path} has no number {metric}; its metrics are {known}.")
+        raise UserError(f"{path} has no number {metric}: give metric= one of {known}.")
     return run
 
 

@@ -19,7 +19,12 @@ Rows = Int[Array, " batch"]
 
 
 class Task(Protocol):
-    """What is learned, and how it is measured."""
+    """What is learned, and how it is measured.
+
+    A task may have one more method, ``examples(batch, rows, class_names)``: what ``examples.npz``
+    keeps of the first test examples, see `Classification.examples`. Without it there is no such
+    file.
+    """
 
     @property
     def metric(self) -> str:
@@ -31,7 +36,11 @@ class Task(Protocol):
 
     @property
     def percent(self) -> tuple[str, ...]:
-        """Metrics of `loss` that are shares and are recorded in per cent."""
+        """Metrics of `loss` that are shares and are recorded in per cent.
+
+        Those of `summarise` are recorded as they are; the metric is shown with a per cent sign
+        where it is named here.
+        """
 
     @property
     def streams(self) -> Mapping[str, int]:
@@ -44,7 +53,8 @@ class Task(Protocol):
         """Return what the net is given and what its outputs are held against.
 
         Args:
-            keys: purpose -> random key of the step; a draw for example i folds in ``rows[i]``.
+            keys: purpose -> random key of the step; a draw for example i folds in ``rows[i]``. A
+                purpose is a number, of your own from 100 on.
             rows: the examples' rows in the step's global batch, the same on any number of devices
                 and under accumulation.
             batch: as stored.
@@ -75,4 +85,8 @@ class Task(Protocol):
         """Return what is kept of each example in evaluation; leaves (B, ...), on the device."""
 
     def summarise(self, rows: Mapping[str, ndarray]) -> dict[str, float | int]:
-        """Return a split's numbers, from every example's predictions in the split's order."""
+        """Return a split's numbers, `metric` among them.
+
+        Args:
+            rows: every example's predictions, (n, ...) in the split's order, on the host.
+        """

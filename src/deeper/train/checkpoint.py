@@ -27,7 +27,7 @@ from deeper.train.state import State
 
 _ERROR = "validation_error"
 _ITEM = "default"  # name under which Orbax saves an item without a name
-_UNKNOWN_ERROR = 1e9  # error of a checkpoint without an evaluation, so that it is never the best
+_UNKNOWN_ERROR = 1e9  # of a checkpoint without an evaluation, so that it is never the best
 
 
 class Checkpoints:
@@ -81,7 +81,8 @@ class Checkpoints:
 
         Args:
             state: the state, which is copied before this returns.
-            validation_error: in per cent, if it was measured at this step.
+            validation_error: the task's metric on the validation split, if it was measured at this
+                step; with the other sign where greater is better, so that less is better.
 
         Raises:
             UserError: this write, or the one before it, failed, for example on a full disk.
@@ -232,7 +233,7 @@ class CheckpointReader:
 
     @property
     def best_step(self) -> int | None:
-        """Step of the checkpoint with the lowest validation error; of equals, the latest."""
+        """Step of the checkpoint that is best on the validation split; of equals, the latest."""
         errors = {step: _error_of(self.directory / str(step)) for step in self.steps}
         known = {s: e for s, e in errors.items() if e is not None and e < _UNKNOWN_ERROR}
         return min(known, key=lambda step: (known[step], -step), default=None)

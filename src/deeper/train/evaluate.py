@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from deeper.errors import UserError
 from deeper.train import data_parallel
 from deeper.train.device_feed import Feed
 
@@ -136,7 +137,16 @@ def _flat(leaf: Any, count: int) -> np.ndarray:
 
 
 def metrics_of(task: "Task", split: str, predictions: Predictions) -> dict[str, float | int]:
-    """Return a task's numbers of a split by names such as ``test/error``, and ``test/n_seen``."""
+    """Return a task's numbers of a split by names such as ``test/error``, and ``test/n_seen``.
+
+    Raises:
+        UserError: the task's metric is not among them.
+    """
     numbers = task.summarise(predictions)
+    if task.metric not in numbers:
+        raise UserError(
+            f"The task's metric is {task.metric}, and its summarise() returns "
+            f"{', '.join(numbers) or 'nothing'}: let it return the metric, too."
+        )
     n_seen = len(next(iter(predictions.values())))
     return {f"{split}/{name}": value for name, value in (numbers | {"n_seen": n_seen}).items()}

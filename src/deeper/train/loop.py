@@ -64,7 +64,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that training needs, built by the command line.
+    """Everything that training needs, built by `deeper.run.build.assemble`.
 
     Attributes:
         model: the net.

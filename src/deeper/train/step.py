@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, Key
 
+from deeper.errors import UserError
 from deeper.rows import BY_ROW, numbered_rows
 from deeper.train import data_parallel
 from deeper.train.phases import Phase
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 Metrics = dict[str, jax.Array]  # float32 scalars
 Step = Callable[[State, Any], tuple[State, Metrics]]
 
-# Purposes of random keys. A number, once given, is never given to anything else.
+# Purposes of random keys. A number, once given, is never given to anything else; those from 100 on
+# are for tasks of users' own.
 AUGMENT, DROPOUT, WEAK, STRONG = 0, 1, 2, 3
 
 # Szegedy et al. 2014, section 5: the auxiliary heads' losses count 0.3 in training.
@@ -51,7 +53,8 @@ def make_step(
             keeps none.
 
     Returns:
-        The step. Its metrics are the task's, means over the global batch.
+        The step. Its metrics are the task's, means over the global batch. Tracing it raises a
+        UserError where the task returns no ``loss`` among them.
     """
     apply = phase.apply_of(model)
 
@@ -66,6 +69,11 @@ def make_step(
                 mutable=["batch_stats", "auxiliary"],
             )
         total, metrics = task.loss(outputs, targets, progress)
+        if "loss" not in metrics:
+            raise UserError(
+                f"The task's loss() returns {', '.join(metrics) or 'no metrics'}; it needs to "
+                'return "loss" among them.'
+            )
         for head in jax.tree.leaves(updated.get("auxiliary", {})):
             total += AUXILIARY_WEIGHT * task.loss(head, targets, progress)[0]
         return total, (updated.get("batch_stats", {}), metrics)
