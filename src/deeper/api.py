@@ -105,6 +105,8 @@ def train(
         UserError: a mistake in the config, or other data than the run saw before.
         DivergedError: the loss or the parameters became infinite or not a number.
     """
+    if not isinstance(config, RunConfig):
+        raise UserError(f"config={config!r}: give what `deeper.configure` returns.")
     for target in instantiate.targets_in(config.plain()):
         instantiate.trust(target)  # whoever trains it has named it
     place = None if path is None else Path(path)

@@ -53,12 +53,13 @@ class Comparison:
 
         An interval needs five seeds.
         """
-        rows = []
-        for name, mean in self.means.items():
+        rows, means = [], self.means
+        digits = 2 if any(abs(mean.mean) >= 1 for mean in means.values()) else 4
+        for name, mean in means.items():
             low, high = _ends(mean)
             kind = "95 % t" if mean.half_width is not None else "range"
-            spread = "" if mean.n < 2 else f"{low:.2f} to {high:.2f} ({kind})"
-            rows.append((name, str(mean.n), f"{mean.mean:.2f}", spread))
+            spread = "" if mean.n < 2 else f"{low:.{digits}f} to {high:.{digits}f} ({kind})"
+            rows.append((name, str(mean.n), f"{mean.mean:.{digits}f}", spread))
         return Table(("arm", "n", self.metric, "interval"), tuple(rows))
 
     def figure(self) -> Figure:
