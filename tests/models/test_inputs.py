@@ -12,9 +12,10 @@ from flax import nnx
 
 from deeper.interpret.features import extract, inputs_of, outputs_of
 from deeper.interpret.traced_net import LOGITS, TracedNet
-from deeper.models.adapters import FromNNX, adapted
+from deeper.models.adapters import adapted
 from deeper.models.example import batch_of
 from deeper.models.feature_maps import truncated
+from deeper.models.from_nnx import FromNNX
 from deeper.models.initializers import initialise, shapes_of
 from deeper.profile.layer_table import depth_of, layers_of
 from deeper.profile.macs import summarise

@@ -36,7 +36,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from deeper.errors import UserError
 from deeper.record.schema import Run
@@ -106,7 +106,7 @@ def mean_of(values: Sequence[float], comparisons: int = 1) -> Mean:
     if n < FEWEST:
         return Mean((*values,), mean, std, None)
     level = 1 - (1 - LEVEL) / comparisons
-    half_width = float(stats.t.ppf(0.5 + level / 2, n - 1)) * std / math.sqrt(n)
+    half_width = float(special.stdtrit(n - 1, 0.5 + level / 2)) * std / math.sqrt(n)
     return Mean((*values,), mean, std, half_width)
 
 
@@ -188,7 +188,7 @@ def reach(test: Mapping[str, Any], runs: Sequence[Run], study: Study) -> Reach:
     name = f"paired t test, {_seeds(n)}"
     if n < 2:
         return Reach(name, None, "it takes two seeds")
-    times = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) / math.sqrt(n)
+    times = float(special.stdtrit(n - 1, 0.5 + LEVEL / 2)) / math.sqrt(n)
     return Reach(
         name,
         0.0,
@@ -212,6 +212,8 @@ def least_sign_flip_p(pairs: int) -> float:
 
 def least_trend_p(seeds: int, values: int) -> float:
     """Return the smallest two-sided p of Page's test: every seed has the same order."""
+    from scipy import stats  # takes a second, and a run needs none of it
+
     ordered = np.tile(np.arange(values), (seeds, 1))
     return min(1.0, 2 * float(stats.page_trend_test(ordered).pvalue))
 
@@ -369,6 +371,8 @@ def _over_seeds(claim: str, differences: Mapping[int, float]) -> Finding:
             f"all {summary.n} seeds have the difference {_signed(summary.mean)} points: without a "
             "spread there is no t test; further seeds, or a larger test set, may show one",
         )
+    from scipy import stats
+
     p = float(stats.ttest_1samp(values, 0.0).pvalue)
     words = (
         f"difference {_signed(summary.mean)} points over {summary.n} seeds ({each}), "
@@ -395,7 +399,7 @@ def _seeds_needed(summary: Mean) -> int | None:
     if not summary.std:
         return None
     n = np.arange(summary.n + 1, MOST_SEEDS + 1)
-    half_widths = stats.t.ppf(0.5 + LEVEL / 2, n - 1) * summary.std / np.sqrt(n)
+    half_widths = special.stdtrit(n - 1, 0.5 + LEVEL / 2) * summary.std / np.sqrt(n)
     enough = n[half_widths < abs(summary.mean)]
     return int(enough[0]) if len(enough) else None
 
@@ -458,6 +462,8 @@ def _trend(test: Mapping[str, Any], cells: Cells, x_name: str) -> Finding:
         words += f", leaving out {', '.join(left_out)}, where runs are missing"
     if len(seeds) < 2:
         return Finding(claim, OPEN, f"{words}; with a single seed no test is made")
+    from scipy import stats
+
     up = float(stats.page_trend_test(table).pvalue)
     down = float(stats.page_trend_test(-table).pvalue)
     p = min(1.0, 2 * min(up, down))
