@@ -16,7 +16,9 @@ VGG = ("model=vgg", "model.depth=16", "data=imagenet", "optimizer=lamb", "train.
 
 
 class Device:
-    """A device with so much memory."""
+    """A device of this process with so much memory."""
+
+    process_index = 0
 
     def __init__(self, size):
         self._size = size
