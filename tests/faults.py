@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import pytest
 
 CLOCK = ("time", "images_per_second")  # of a row: what no two runs share
 
@@ -27,6 +28,13 @@ ARGUMENTS = (
     "train.evaluate_every=2",
     "train.train_error_examples=20",
     "data.validation=100",
+)
+
+# If one of a checkpoint's writes fails, Orbax gives up the others and closes its event loop. What
+# TensorStore then reports of those to that loop is of no consequence.
+with_writes_given_up = pytest.mark.filterwarnings(
+    "ignore:(?s)Exception ignored in. None.*Event loop is closed"
+    ":pytest.PytestUnraisableExceptionWarning"
 )
 
 

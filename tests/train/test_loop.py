@@ -18,7 +18,7 @@ from deeper.train.checkpoint import CheckpointReader, Checkpoints
 from deeper.train.device_feed import OWN, Resident
 from deeper.train.evaluate import Evaluator, metrics_of, predictions_of
 from deeper.train.loop import train
-from tests.faults import note
+from tests.faults import note, with_writes_given_up
 from tests.train.conftest import EVALUATED, Rows, build
 
 
@@ -257,6 +257,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+@with_writes_given_up
 def test_a_full_disk_stops_the_run_and_the_checkpoint_before_is_good(small_disk):
     experiment, state = build()
     checkpoints = Checkpoints(small_disk / "checkpoints", experiment.mesh)
