@@ -30,7 +30,7 @@ VERBS = {
     "predict": "say which classes images show",
     "see": "what a net's layers look for, and which pixels its answers come from",
     "features": "what a layer says of every image, and how it tells the classes apart",
-    "weights": "weights of torchvision and timm in; safetensors, StableHLO and ONNX out",
+    "weights": "import torchvision and timm weights; export safetensors, ONNX",
     "prepare": "prepare a data set",
     "sync": "send the records of runs to Weights & Biases",
     "doctor": "say what this machine has and what is missing",
