@@ -21,7 +21,7 @@ class Net:
         label: what the figure calls it.
         depth: layers with weights.
         parameters: trained values.
-        macs: multiply-accumulates an image.
+        macs: multiply-accumulates per image.
         field: pixels that a place of the last map sees.
     """
 
