@@ -26,11 +26,11 @@ def run_id(path: Path) -> str:
     known = _read(path / ID)
     if known is None:
         known = _earlier_id(path) or secrets.token_hex(8)
-        keep_id(path, known)
+        write_id(path, known)
     return known
 
 
-def keep_id(path: Path, value: str) -> None:
+def write_id(path: Path, value: str) -> None:
     """Write down the id of a run directory.
 
     Raises:

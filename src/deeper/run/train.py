@@ -304,4 +304,4 @@ def _keep_examples(task: Any, splits: Splits, outcome: Outcome, tracker: Tracker
         return
     first = splits.test.select(slice(EXAMPLES_SHOWN))
     batch = {name: np.asarray(column[:]) for name, column in first.columns.items()}
-    tracker.keep(show(batch, outcome.predictions["test"], splits.dataset.class_names))
+    tracker.write_examples(show(batch, outcome.predictions["test"], splits.dataset.class_names))
