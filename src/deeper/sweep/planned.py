@@ -27,7 +27,7 @@ def check_study(configs: Sequence[RunConfig]) -> list[str]:
     there.
 
     Args:
-        configs: of the runs.
+        configs: configs of the runs.
 
     Returns:
         Sentences on the tests that these runs cannot decide.
@@ -64,7 +64,7 @@ def planned_run(config: RunConfig, facts: dict[str, object], name: str = "") -> 
     """Return a run as a report would see it finished, without its metrics.
 
     Args:
-        config: of the run.
+        config: config of the run.
         facts: what is known of its result.
         name: for messages.
     """

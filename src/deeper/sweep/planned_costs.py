@@ -25,7 +25,7 @@ class Row:
         name: label of the runs, and what tells them from the others.
         recipe: its name, or empty.
         runs: how many there are.
-        cost: of each.
+        cost: cost of each.
     """
 
     name: str
@@ -38,9 +38,9 @@ def decidable(configs: Sequence[RunConfig], names: Sequence[str], rows: Sequence
     """Say of each test of a sweep's study what its runs, all finished, could decide.
 
     Args:
-        configs: of the runs.
-        names: of the runs.
-        rows: of each different name.
+        configs: configs of the runs.
+        names: names of the runs.
+        rows: rows of each different name.
     """
     if configs[0].study is None:
         return []
@@ -63,8 +63,8 @@ def rows_of(configs: Sequence[RunConfig], overrides: Sequence[Sequence[str]]) ->
     """Return the cost of each different run of a sweep; seeds are counted together.
 
     Args:
-        configs: of the runs.
-        overrides: of each, from which the names are made.
+        configs: configs of the runs.
+        overrides: overrides of each, from which the names are made.
     """
     configs, overrides = different(configs, overrides)
     names = names_of(configs, overrides)

@@ -22,7 +22,7 @@ class Group:
 
     Attributes:
         launcher: local or slurm.
-        settings: of the launcher.
+        settings: settings of the launcher.
         code: what is to run.
         arms: from their frozen configs.
     """

@@ -59,9 +59,9 @@ def _executor(folder: Path, settings: dict[str, Any], root: str | None) -> Any:
     """Return submitit's executor for a launch.
 
     Args:
-        folder: of the launch; its name is the jobs'.
+        folder: folder of the launch; its name is the jobs'.
         settings: conf/hydra/launcher/slurm.yaml's.
-        root: of the snapshot of the code, if there is one.
+        root: root of the snapshot of the code, if there is one.
     """
     try:
         from submitit import SlurmExecutor

@@ -46,7 +46,7 @@ def start_trainer(
 
     Args:
         directory: the run directory.
-        submission: of the arm.
+        submission: submission of the arm.
         environment: what changes in that of the submission.
         log: what it prints is added to this file.
         pipe: where it writes how far it is; closed here.

@@ -44,7 +44,7 @@ class State:
         step: the last step in its record.
         steps: in all; None before the first start.
         images_per_second: in training.
-        seconds_left: of training, at that speed.
+        seconds_left: seconds left of training, at that speed.
         starts: how often it was begun.
         job: or process.
         submission: None for a run that no launcher started.
@@ -86,8 +86,8 @@ def status_command(config: RunConfig, directories: Sequence[Path] = ()) -> str:
     """Return the command that shows the sweep of a run in any terminal.
 
     Args:
-        config: of the run.
-        directories: of the user's YAML files, which the sweep's command named.
+        config: config of the run.
+        directories: directories of the user's YAML files, which the sweep's command named.
     """
     words = ["sweep", "status"]
     if config.study:

@@ -32,12 +32,12 @@ class Study:
     """A study with its runs; `study` makes one.
 
     Attributes:
-        name: of the study.
+        name: name of the study.
         mode: that its runs are made in.
         directory: where its run directories are.
         arms: every arm with every seed.
         display: opens what is called with each event of `deeper.sweep.events` while runs are made.
-        config_directories: of the user's YAML files.
+        config_directories: config directories of the user's YAML files.
     """
 
     name: str
@@ -112,9 +112,9 @@ def study(name: str, *overrides: str, directories: Sequence[Path | str] = ()) ->
     """Return a study of ``conf/study``, or of the user's own YAML files.
 
     Args:
-        name: of its file.
+        name: name of its file.
         *overrides: as on the command line: ``"mode=quick"``, ``"train.epochs=2"``.
-        directories: of YAML files of the user's own, searched before ours.
+        directories: directories of YAML files of the user's own, searched before ours.
 
     Raises:
         UserError: there is no such study, or an override is not allowed.

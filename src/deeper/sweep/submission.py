@@ -57,14 +57,14 @@ class Submission:
         launcher: local or slurm.
         sweep: folder of the launch: its log, its lock, what submitit writes.
         index: place in the sweep, and the task of a job array.
-        name: of the arm, for display.
+        name: name of the arm, for display.
         overrides: what `deeper train` would be given.
         cwd: where relative paths of the config start.
         code: what runs; see `code_snapshot.Code`.
-        settings: of the launcher.
+        settings: settings of the launcher.
         submitted: when.
         job: id of the batch job; None until it is known.
-        process: of the trainer, where the launcher is local and has started it.
+        process: process of the trainer, where the launcher is local and has started it.
         ended: exit status of the last leg, and a reason; None while it goes on or before it.
         cancelled: when that was asked for.
         changed: the code that ran, where it was another than the one submitted.
