@@ -1,4 +1,4 @@
-"""A checkpoint on a split, every example once, by a protocol."""
+"""Evaluates a checkpoint on a split, every example once, by a protocol."""
 
 import re
 from collections.abc import Callable
@@ -36,8 +36,8 @@ from deeper.train.device_feed import Streamed
 from deeper.train.evaluate import Evaluator, Predictions, metrics_of, predictions_of
 from deeper.train.evaluate_whole_image import WholeEvaluator
 
-SHAPES = 8  # of whole photographs of aspect ratios from 1:1 to 2:1
-AT_ONCE = 2**28  # bytes of images that one compiled call is sent
+SHAPES = 8  # number of padded shapes for aspect ratios from 1:1 to 2:1
+AT_ONCE = 2**28  # bytes of images per compiled call
 
 
 def evaluate_run(
@@ -54,8 +54,8 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluate a checkpoint.
 
-    The result of a run's last checkpoint on its own test split is kept in its directory, as
-    ``evaluation-PROTOCOL.json``, where reports find it.
+    The result of a run's last checkpoint on its own test split is written to
+    ``evaluation-PROTOCOL.json`` in the run directory, which reports read.
 
     Args:
         path: the run directory.
@@ -66,7 +66,7 @@ def evaluate_run(
         other: ``data`` section of another data set of the same classes; None for the run's own.
         labels: a file of several right answers a photograph, as ImageNet ReaL's.
         batch_size: examples at a time; by default the run's.
-        progress: told how far it is.
+        progress: called with the progress.
 
     Returns:
         The metrics by names such as ``test/error``, and how they were measured. Of classification
@@ -133,7 +133,7 @@ def of_crops(
     name: str,
     progress: Progress,
 ) -> Predictions:
-    """Evaluate examples as they are stored, or views of one size."""
+    """Evaluate examples as stored, or views of one size."""
     shape = config.data.example[0]
     size: Any = protocol.image_shape
     resized = not isinstance(config.data, OwnDataset) and size != shape
@@ -186,7 +186,7 @@ def of_whole_photographs(
     headers: Headers,
     progress: Progress,
 ) -> Predictions:
-    """Evaluate photographs whole; a batch has about as many pixels as one of training."""
+    """Evaluate whole photographs; a batch has about as many pixels as a training batch."""
     mesh = device.mesh_of(config.train.devices)
     height, width, _ = config.data.image_shape
     pixels = config.train.batch_size * height * width
@@ -225,7 +225,9 @@ def of_whole_photographs(
 def _by_several_labels(
     rows: Predictions, right: Bool[np.ndarray, "n classes"], split: str
 ) -> dict[str, Any]:
-    """Return the error where any of several answers is right; what has none is left out."""
+    """Return the error if any of several labels is correct; photographs without labels are left
+    out.
+    """
     labelled = right.any(axis=1)
     if not labelled.any():
         raise UserError("No photograph of those evaluated has a label in the file of labels=.")

@@ -1,4 +1,4 @@
-"""What of an image is evaluated: ``protocol=`` of ``deeper evaluate``, with its name and words."""
+"""Evaluation protocols: ``protocol=`` of ``deeper evaluate``."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,26 +11,32 @@ from deeper.run.dataset import view_of
 
 CROPS = ("1crop", "flip", "10crop")
 WHOLE = ("dense", "multiscale")
-HE_SCALES = (224, 256, 384, 480, 640)  # He et al. 2015, section 3.4, for nets of 224 pixels
+HE_SCALES = (
+    224,
+    256,
+    384,
+    480,
+    640,
+)  # He et al. 2015, section 3.4, at 224 pixels
 HE_PIXELS = 224
-LEAST = 32  # pixels: smaller images are padded by some nets
-PADDING = 4  # of ten crops of small images, pixels a side
+LEAST = 32  # pixels; some nets pad smaller images
+PADDING = 4  # of ten crops of small images, in pixels per side
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A protocol with all that it needs.
+    """An evaluation protocol with its parameters.
 
     Attributes:
         name: one of CROPS and WHOLE.
-        title: its name; with its parameters, where these are not the run's or the paper's own.
-        words: what is done, in words.
-        parameters: the numbers in it.
-        image_shape: (height, width, channels) that the net gets; of CROPS.
-        shown: likewise of the image that the views are cut from.
-        shorter_side: of photographs, in pixels.
-        scales: shorter sides at which photographs are seen whole; of WHOLE.
-        views: shown images -> the views that are averaged; None for the images as shown.
+        title: its name, with parameters that are not the defaults of the run or the paper.
+        words: description of the protocol.
+        parameters: its parameters by name.
+        image_shape: (height, width, channels) of the net's input; for CROPS.
+        shown: (height, width, channels) of the image that the views are cut from.
+        shorter_side: shorter side of photographs, in pixels.
+        scales: shorter sides of whole photographs; for WHOLE.
+        views: function from images to the views that are averaged; None for a single view.
     """
 
     name: str
@@ -46,14 +52,14 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Wish:
-    """A protocol as it is asked for; None is the run's or the paper's own.
+    """A requested protocol; None stands for the default of the run or the paper.
 
     Attributes:
         protocol: one of CROPS and WHOLE.
-        size: of crops of photographs, pixels or (height, width).
-        shorter_side: of photographs that crops are cut from, pixels.
+        size: size of crops of photographs, pixels or (height, width).
+        shorter_side: shorter side of photographs that crops are cut from, pixels.
         scales: shorter sides at which photographs are seen whole.
-        padding: of ten crops of images of one size, pixels a side.
+        padding: padding of ten crops of images of one size, in pixels per side.
     """
 
     protocol: str = "1crop"
@@ -64,14 +70,15 @@ class Wish:
 
 
 def protocol_of(wish: Wish, data: Any) -> Protocol:
-    """Return the protocol that is asked for.
+    """Return the requested protocol.
 
     Args:
-        wish: what is asked for.
+        wish: the request.
         data: section of the run's config.
 
     Raises:
-        UserError: there is none of that name, or not for these data, or a number has no part in it.
+        UserError: the protocol is unknown, does not fit the data, or does not use a given
+            parameter.
     """
     name = wish.protocol
     if name not in CROPS + WHOLE:
@@ -173,7 +180,7 @@ def _crops_of_photographs(name: str, wish: Wish, data: Any) -> Protocol:
 
 
 def _small(name: str, wish: Wish, data: Any) -> Protocol:
-    """Images of one size are seen as they are stored, or in crops of themselves on zeros."""
+    """Images of one size are used as stored, or as crops after zero padding."""
     padding = PADDING if wish.padding is None else wish.padding
     if padding < 1:
         raise UserError(f"padding={padding}: with protocol=10crop give at least 1.")
