@@ -22,7 +22,7 @@ from deeper.train import data_parallel
 HostBatch = Any  # a pytree of NumPy arrays (B, ...)
 
 
-OWN = "own"  # key of the numbers of the batch itself; other keys are those of its further streams
+OWN = "own"  # key of the main stream, the batch itself; the other keys name further streams
 
 
 class Resident:
@@ -34,7 +34,9 @@ class Resident:
             (B, examples per row) for each further stream. A pure function.
     """
 
-    batches_per_second: float | None = None  # the data are on the device: no rate is measured
+    batches_per_second: float | None = (
+        None  # the data are on the device, so the input rate is not measured
+    )
 
     def __init__(self, source: Any, numbers: Callable[[int], dict[str, Int32[np.ndarray, "..."]]]):
         self.source = source
@@ -82,7 +84,9 @@ class Streamed:
     """
 
     source: Any = ()
-    batches_per_second: float | None = None  # of the data alone, before the first call
+    batches_per_second: float | None = (
+        None  # rate of the data alone, measured before the first call
+    )
 
     def __init__(
         self, batches: Callable[[int], Iterator[HostBatch]], mesh: Mesh, form: data_parallel.Form
