@@ -26,10 +26,10 @@ AT_ONCE = 64  # photographs per read
 def content_of(directory: Path, progress: Progress) -> str:
     """Return a digest of the encoded photographs of a prepared directory, in hex digits.
 
-    It is the same wherever they were prepared, in however many files; splits that no run reads do
-    not count.
+    It does not depend on where they were prepared, on the number of files, or on splits that no run
+    reads.
 
-    It is kept in the directory, or in the user's cache directory where that cannot be written to.
+    It is stored in the directory, or in the user's cache directory if that is not writable.
 
     Args:
         directory: the prepared TFDS directory.

@@ -29,7 +29,7 @@ from deeper.errors import UserError
 
 Pixels = UInt8[np.ndarray, "height width channels"]
 
-MOST_PIXELS = 1 << 26  # of one photograph; a larger one is refused before it is decoded
+MOST_PIXELS = 1 << 26  # pixels of a photograph; larger ones are refused before decoding
 
 # EXIF orientation -> whether to reverse the stored rows, to reverse the columns, and then to
 # transpose.
@@ -81,7 +81,7 @@ def _stored_size(data: bytes, name: str) -> tuple[int, int]:
             raise UnreadableError(f"{name} is too large: {error}") from error
         except Exception as error:  # Pillow raises many types on damaged files
             raise UnreadableError(
-                f"{name} is no picture that can be read: {_reason(data, error)}"
+                f"{name} is not a readable picture:  {_reason(data, error)}"
             ) from error
     if height * width > MOST_PIXELS:
         raise UnreadableError(

@@ -54,11 +54,11 @@ class Tree:
     """The photographs of a data set, before they are stored.
 
     Attributes:
-        splits: train and test (or validation); in a random order that is always the same.
-        class_names: folders' names, sorted.
+        splits: train and test (or validation), in a fixed random order.
+        class_names: names of the folders, sorted.
         papers: name -> content of files that go with the photographs, such as licences.
-        left_out: why -> what is in the tree and was passed over.
-        found: the splits with what cannot be read, where such files were left out.
+        left_out: reason -> files of the tree that were left out.
+        found: the splits before unreadable files were left out.
     """
 
     splits: dict[str, list[Photograph]]
@@ -133,7 +133,7 @@ def _classes(folder: Path, root: Path, left_out: LeftOut) -> dict[str, list[Phot
     for path in entries:
         if path.name not in names:
             why = "hidden" if is_hidden(path) else "in no class folder"
-            why = "links to folders of the tree itself" if path.name in back else why
+            why = "links into the tree itself" if path.name in back else why
             left_out.setdefault(why, []).append(str(path.relative_to(root)))
     classes = {}
     for label, name in enumerate(names):
@@ -151,7 +151,9 @@ def _classes(folder: Path, root: Path, left_out: LeftOut) -> dict[str, list[Phot
 
 
 def _leads_back(path: Path, root: Path) -> bool:
-    """Whether a link leads to a folder of its own tree, or around it: all would be there twice."""
+    """Return whether a link leads into its own tree, or to a parent, so that files would be found
+    twice.
+    """
     if not path.is_symlink() or not path.is_dir():
         return False
     target, whole = path.resolve(), root.resolve()
