@@ -81,7 +81,7 @@ def _stored_size(data: bytes, name: str) -> tuple[int, int]:
             raise UnreadableError(f"{name} is too large: {error}") from error
         except Exception as error:  # Pillow raises many types on damaged files
             raise UnreadableError(
-                f"{name} is not a readable picture:  {_reason(data, error)}"
+                f"{name} is no picture that can be read: {_reason(data, error)}"
             ) from error
     if height * width > MOST_PIXELS:
         raise UnreadableError(

@@ -222,7 +222,7 @@ class RunDisplay:
         return isinstance(self._watch, Pipe) and self._watch.broken
 
     def prepares(self, what: str, done: int, total: int) -> None:
-        """Show how far the work before a run is."""
+        """Show the progress of work before the run."""
         if isinstance(self._watch, Bar):
             self._watch.prepares(what, done, total)
 
@@ -233,7 +233,7 @@ class RunDisplay:
             self._console.print(line, soft_wrap=True)
 
     def says(self, sentence: str) -> None:
-        """Print a sentence."""
+        """Print a message."""
         self._console.print(sentence, soft_wrap=True)
 
     def progress(self, progress: Progress) -> None:
@@ -295,7 +295,7 @@ class NotebookDisplay:
             self._watch.close()
 
     def prepares(self, what: str, done: int, total: int) -> None:
-        """Show how far the work before a run is."""
+        """Show the progress of work before the run."""
         if self._watch is not None:
             self._watch.prepares(what, done, total)
 
@@ -303,7 +303,7 @@ class NotebookDisplay:
         """Do nothing."""
 
     def says(self, sentence: str) -> None:
-        """Print a sentence."""
+        """Print a message."""
         if self._watch is None or sentence in self._said:
             return
         self._said.add(sentence)

@@ -107,7 +107,7 @@ def _check(test: Mapping[str, Any], where: str) -> None:
     for key in ("better", "worse", "among"):
         if not isinstance(test.get(key, {}), Mapping):
             raise UserError(
-                f"{where} has `{key}: {test[key]}`: give values that select the runs,  "
+                f"{where} has `{key}: {test[key]}`: give values that select the runs, "
                 "such as {residual: true, depth: 44}."
             )
 

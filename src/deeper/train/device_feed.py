@@ -34,9 +34,7 @@ class Resident:
             (B, examples per row) for each further stream. A pure function.
     """
 
-    batches_per_second: float | None = (
-        None  # the data are on the device, so the input rate is not measured
-    )
+    batches_per_second: float | None = None  # not measured: the data are on the device
 
     def __init__(self, source: Any, numbers: Callable[[int], dict[str, Int32[np.ndarray, "..."]]]):
         self.source = source
@@ -84,9 +82,7 @@ class Streamed:
     """
 
     source: Any = ()
-    batches_per_second: float | None = (
-        None  # rate of the data alone, measured before the first call
-    )
+    batches_per_second: float | None = None  # of the data alone, before the first call
 
     def __init__(
         self, batches: Callable[[int], Iterator[HostBatch]], mesh: Mesh, form: data_parallel.Form

@@ -133,7 +133,7 @@ def _classes(folder: Path, root: Path, left_out: LeftOut) -> dict[str, list[Phot
     for path in entries:
         if path.name not in names:
             why = "hidden" if is_hidden(path) else "in no class folder"
-            why = "links into the tree itself" if path.name in back else why
+            why = "links to folders of the tree itself" if path.name in back else why
             left_out.setdefault(why, []).append(str(path.relative_to(root)))
     classes = {}
     for label, name in enumerate(names):
