@@ -1,4 +1,4 @@
-"""``deeper evaluate run=DIRECTORY protocol=NAME``: a checkpoint on a split, every example once."""
+"""``deeper evaluate run=DIRECTORY protocol=NAME``: evaluates a checkpoint on a split."""
 
 import json
 from pathlib import Path
@@ -16,11 +16,11 @@ from deeper.run.evaluate import evaluate_run
 from deeper.run.protocols import Wish
 from deeper.track.wandb_results import log_evaluation
 
-BY_CLASS = ("error_by_class", "n_by_class", "unreadable")  # long: in files alone
+BY_CLASS = ("error_by_class", "n_by_class", "unreadable")  # too long to print
 
 
 def run(config: DictConfig) -> None:
-    """Evaluate a checkpoint and print, and write, its metrics."""
+    """Evaluate a checkpoint; print and write the metrics."""
     if config.out is not None:
         check_file(Path(config.out), "out")
     path, console = Path(config.run), open_console(stderr=True)

@@ -1,4 +1,4 @@
-"""``deeper features run=DIRECTORY``: a layer's features of a data set, and the probes on them."""
+"""``deeper features run=DIRECTORY``: features of a data set, and probes on them."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from deeper.run.features import features_of_run
 
 
 def run(config: DictConfig) -> None:
-    """Compute the features, write them where asked to, and print what the probes make of them."""
+    """Compute the features, write them if requested, and print the errors of the probes."""
     console = open_console()
     path = Path(config.run)
     out = None if config.out is None else Path(config.out)

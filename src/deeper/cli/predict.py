@@ -1,4 +1,6 @@
-"""``deeper predict images=FILE|DIRECTORY weights=DIRECTORY``: the likeliest classes of pictures."""
+"""``deeper predict images=FILE|DIRECTORY weights=DIRECTORY``: the most probable classes of
+images.
+"""
 
 import csv
 from pathlib import Path
@@ -16,12 +18,12 @@ from deeper.errors import UserError
 from deeper.run.predict import LISTED, predict_files
 from deeper.study.tables import cell
 
-PRINTED = 20  # pictures; all are in the file
-Rows = list[tuple[str, int, str, float]]  # file, rank, class, probability
+PRINTED = 20  # number of printed pictures; the file has all
+Rows = list[tuple[str, int, str, float]]  # columns: file, rank, class, probability
 
 
 def run(config: DictConfig) -> None:
-    """Print and save the likeliest classes of each picture."""
+    """Print and write the most probable classes of each picture."""
     console, out = open_console(), Path(config.out)
     check_file(out, "out", make=True)
     left_out: LeftOut = {}

@@ -1,4 +1,4 @@
-"""``deeper see run=DIRECTORY``: sheets of what a net sees, and a page of them."""
+"""``deeper see run=DIRECTORY``: draws visualisations of a net as sheets, and a page of them."""
 
 import shlex
 import sys
@@ -20,7 +20,7 @@ from deeper.track.wandb_results import log_pictures
 
 
 def run(config: DictConfig) -> None:
-    """Draw the sheets that are asked for."""
+    """Draw the requested sheets."""
     console = open_console()
     path = Path(config.run)
     chosen = chosen_sheets(str(config.method), other=config.other, images=config.images)
@@ -46,11 +46,11 @@ def run(config: DictConfig) -> None:
             figures.require(subjects[0], config.n)
         if config.other is not None:
             subjects.append(subject(Path(config.other), "other"))
-            one, other = subjects
-            if one.shape != other.shape:
-                raise UserError(f"run and other take images of {one.shape} and {other.shape}.")
-            if one.title == other.title:
-                subjects[1] = replace(other, title=Path(config.other).name)
+            first, second = subjects
+            if first.shape != second.shape:
+                raise UserError(f"run and other take images of {first.shape} and {second.shape}.")
+            if first.title == second.title:
+                subjects[1] = replace(second, title=Path(config.other).name)
         out.mkdir(parents=True, exist_ok=True)
         sheets = {name: out / f"{name}.png" for name in chosen}
         for name, sheet in sheets.items():
