@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deeper.config.calls import OWN, package_of
+from deeper.config.calls import DEEPER, package_of
 from deeper.config.instantiate import targets_in
 from deeper.config.yaml_files import conf_directory
 from deeper.errors import UserError
@@ -142,7 +142,7 @@ def _packages_of(configs: Iterable[Mapping[str, Any]]) -> list[str]:
             f"{targets['__main__']} is defined in this notebook or script, where the processes of "
             "a sweep do not find it: put it into a module and import it from there."
         )
-    return sorted(name for name in targets if name != OWN and _place_of(name) is not None)
+    return sorted(name for name in targets if name != DEEPER and _place_of(name) is not None)
 
 
 def _place_of(package: str) -> Path | None:
