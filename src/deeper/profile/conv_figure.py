@@ -38,7 +38,7 @@ def draw(geometry: Geometry, out: Path, animate: bool) -> None:
     """Draw the window at its first, a middle and its last place; or, animated, at all of them.
 
     Args:
-        geometry: of one channel; larger maps than 16x16 cannot be read.
+        geometry: geometry of one channel; larger maps than 16x16 cannot be read.
         out: .png or .svg, or .gif where it is animated.
         animate: whether it moves.
 

@@ -69,7 +69,7 @@ def fields_and_depths(program: core.Jaxpr) -> list[tuple[dict[int, Field], int]]
     """Return of each of a program's outputs its fields by axis, and its depth.
 
     Args:
-        program: of a batch of inputs alone, its variables being constants.
+        program: program of a batch of inputs alone, its variables being constants.
     """
     inputs = receptive_field.of_input(spatial_axes(program.invars[0].aval))
     outputs = _Walk({}, "").run(program, [inputs], "")

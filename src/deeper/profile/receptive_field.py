@@ -191,8 +191,8 @@ def _moved(equation: Any, shape: tuple[int, ...], known: Known) -> list[tuple[in
 
     Args:
         equation: any but a convolution, dot product or window.
-        shape: of the operand.
-        known: of the operand.
+        shape: shape of the operand.
+        known: what is known of the operand.
     """
     p, name = equation.params, equation.primitive.name
     out = equation.outvars[0].aval.shape

@@ -10,9 +10,9 @@ from deeper.sweep.claim import Claim
 from deeper.sweep.slurm_task import RunArm
 from deeper.sweep.submission import note, read_submission
 
-# Ours that submitit takes under another name, and those that are dealt with one by one.
-_SUBMITITS = {"timeout_min": "time", "tasks_per_node": "ntasks_per_node"}
-_OWN = (
+# Our settings with another name in submitit, and those that are not options of sbatch.
+_SUBMITIT_NAMES = {"timeout_min": "time", "tasks_per_node": "ntasks_per_node"}
+_NOT_SBATCH = (
     "max_num_timeout", "mem_gb", "setup", "srun_args", "additional_parameters", "array_parallelism",
 )  # fmt: skip
 
@@ -73,9 +73,9 @@ def _executor(folder: Path, settings: dict[str, Any], root: str | None) -> Any:
     slurm_queue.ask(["sbatch", "--version"])
     executor = SlurmExecutor(folder, max_num_timeout=settings["max_num_timeout"])
     parameters = {
-        _SUBMITITS.get(key, key): value
+        _SUBMITIT_NAMES.get(key, key): value
         for key, value in settings.items()
-        if key not in _OWN and value is not None
+        if key not in _NOT_SBATCH and value is not None
     }
     if settings["mem_gb"] is not None:
         parameters["mem"] = f"{round(settings['mem_gb'] * 1024)}MB"
