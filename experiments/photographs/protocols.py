@@ -31,8 +31,8 @@ from deeper.models.vgg import vgg
 from deeper.progress import quiet
 from deeper.run import build, load
 from deeper.run.evaluate import of_crops, of_whole_photographs
-from deeper.run.evaluation_set import open_examined
-from deeper.run.protocols import WHOLE, Protocol, Wish, protocol_of
+from deeper.run.evaluation_set import open_evaluation_set
+from deeper.run.protocols import WHOLE, Protocol, ProtocolRequest, protocol_of
 from deeper.train.evaluate import metrics_of
 
 HERE = Path(__file__).parent
@@ -159,8 +159,8 @@ def shares_of(net: Any, variables: Any, seen: list[Array], data: Any) -> Array:
 def compared(name: str, asked: str, weights: load.Stored, run: Path) -> dict[str, Any]:
     """Return the differences between `deeper evaluate` and the reference."""
     of_run = weights.config
-    protocol = protocol_of(Wish(asked), of_run.data)
-    examined = open_examined(run, of_run, protocol, "test")
+    protocol = protocol_of(ProtocolRequest(asked), of_run.data)
+    examined = open_evaluation_set(run, of_run, protocol, "test")
     photographs: Any = examined.split.images
     labels = np.asarray(examined.split.labels)
     arguments = (of_run, weights, protocol, examined)

@@ -11,7 +11,7 @@ class UserError(Exception):
     """
 
 
-class SaidElsewhereError(UserError):
+class ReportedElsewhereError(UserError):
     """A mistake that another process of the same run reports."""
 
     def __init__(self) -> None:

@@ -110,7 +110,7 @@ def boot_id() -> str:
         return _sysctl("kern.bootsessionuuid") or f"{socket.gethostname()}-{uuid.getnode():012x}"
 
 
-def seconds_awake_and_asleep() -> float:
+def suspend_aware_clock() -> float:
     """Return a clock for differences, in seconds, that goes on while the machine sleeps.
 
     Linux has CLOCK_BOOTTIME; on macOS CLOCK_MONOTONIC_RAW goes on. Elsewhere the clock may stop.

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from deeper.cli.output_files import check_file
 from deeper.cli.run_keys import moved_to, names_another
 from deeper.config.compose import plain_values
-from deeper.display.run_display import told_by_a_bar
+from deeper.display.run_display import progress_bar
 from deeper.display.terminal import open_console
 from deeper.interpret import probes
 from deeper.run.features import features_of_run
@@ -21,7 +21,7 @@ def run(config: DictConfig) -> None:
     if out is not None:
         check_file(out, "out", (".npz",))
     other = plain_values(config)["data"] if names_another(config) else None
-    with told_by_a_bar(console) as progress:
+    with progress_bar(console) as progress:
         features = features_of_run(
             path,
             layer=config.layer,

@@ -85,11 +85,11 @@ def _sentence(totals: dict[str, Any], shape: tuple[int, ...]) -> str:
     )
 
 
-def _sheet(config: RunConfig, count: int, wish: str | None) -> None:
+def _sheet(config: RunConfig, count: int, path: str | None) -> None:
     """Draw the augmentation of the first images of the training split."""
     device.start_jax(cpu_kernels=True)
     name = str(config.choices["augment"])
-    out = Path(wish or f"{name}-{config.data.name}.png")
+    out = Path(path or f"{name}-{config.data.name}.png")
     images = open_splits(config).train.images
     if not 2 <= count <= len(images):
         raise UserError(f"sheet={count}: give 2 to {len(images)} images.")

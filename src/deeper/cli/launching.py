@@ -137,7 +137,7 @@ def start(
         return sweep_display.follow_slurm(taken, show, console, wait=how == "wait")
     if how == "detach":
         return _detach(arms, runs, settings, code, show, console, mistakes)
-    with launch.held_here(arms, runs, settings, code, mistakes) as taken:
+    with launch.claimed_runs(arms, runs, settings, code, mistakes) as taken:
         sweep_display.print_claim(taken, console)
         return sweep_display.run_here(launch.work_of(taken, settings["jobs"]), console)
 

@@ -19,7 +19,7 @@ from deeper.cli.help import help_of
 from deeper.config.command_line import quoted
 from deeper.config.yaml_files import conf_directory
 from deeper.display.standard_streams import FULL, lasting
-from deeper.errors import ExitCode, SaidElsewhereError, UserError
+from deeper.errors import ExitCode, ReportedElsewhereError, UserError
 
 VERBS = {
     "train": "train a net, or with -m a sweep of them",
@@ -214,7 +214,7 @@ def tell(error: BaseException) -> int:
         print("\ndeeper: stopped.", file=sys.stderr)
         return ExitCode.INTERRUPTED
     for cause in _causes(error):
-        if isinstance(cause, SaidElsewhereError):
+        if isinstance(cause, ReportedElsewhereError):
             return ExitCode.USER_ERROR
         if isinstance(cause, UserError):
             print(f"deeper: {cause}", file=sys.stderr)

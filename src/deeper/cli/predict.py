@@ -12,7 +12,7 @@ from rich.table import Table
 
 from deeper.cli.output_files import check_file
 from deeper.data.image_files import LeftOut, describe_left_out, picture_files
-from deeper.display.run_display import told_by_a_bar
+from deeper.display.run_display import progress_bar
 from deeper.display.terminal import open_console
 from deeper.errors import UserError
 from deeper.run.predict import LISTED, predict_files
@@ -28,7 +28,7 @@ def run(config: DictConfig) -> None:
     check_file(out, "out", make=True)
     left_out: LeftOut = {}
     files = picture_files(Path(config.images), left_out)
-    with told_by_a_bar(open_console(stderr=True)) as progress:
+    with progress_bar(open_console(stderr=True)) as progress:
         answers = predict_files(
             Path(config.weights),
             files,

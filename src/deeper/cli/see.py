@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from deeper.cli.output_files import check_directory
-from deeper.display.run_display import told_by_a_bar
+from deeper.display.run_display import progress_bar
 from deeper.display.terminal import open_console
 from deeper.errors import UserError
 from deeper.interpret import figures
@@ -28,7 +28,7 @@ def run(config: DictConfig) -> None:
     check_directory(out, "out")
     device.start_jax(load.config_of(path, "run").train.cpu_kernels)
     device.close_cache()  # the layers' functions close over the weights
-    with told_by_a_bar(console) as progress:
+    with progress_bar(console) as progress:
         subject = partial(
             subject_of,
             checkpoint=config.checkpoint,

@@ -34,11 +34,11 @@ def _read_call(declared: type, value: Any, key: str) -> tuple[OpenSection, dict[
     if not isinstance(value, Mapping) or TARGET not in value:
         raise UnfitError
     target, _ = read_value(value[TARGET], str, limits=_NO_LIMITS, key=f"{key}.{TARGET}")
-    return read_open(declared if package_of(target) == DEEPER else _Anything, value, key)
+    return read_open(declared if package_of(target) == DEEPER else _UncheckedArguments, value, key)
 
 
 @dataclass(frozen=True)
-class _Anything:
+class _UncheckedArguments:
     """The arguments of a user's own target, which are not checked."""
 
 
@@ -137,7 +137,7 @@ def _call(declared: type, allowed: str) -> ReadBy:
     return ReadBy(partial(_read_call, declared), allowed)
 
 
-OwnCall = Annotated[OpenSection, _call(_Anything, "a section with _target_")]
+OwnCall = Annotated[OpenSection, _call(_UncheckedArguments, "a section with _target_")]
 _GIVEN = "a section with _target_, as {0}=NAME of conf/{0} gives it"
 Model = Annotated[OpenSection, _call(ModelArguments, _GIVEN.format("model"))]
 Optimizer = Annotated[OpenSection, _call(OptimizerArguments, _GIVEN.format("optimizer"))]

@@ -97,7 +97,7 @@ def bar(console: Console) -> RichProgress:
 
 
 @contextmanager
-def told_by_a_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+def progress_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
     """Yield a function of (what, done, total) that shows one line per kind of work."""
     with bar(console) as lines:
         tasks: dict[str, TaskID] = {}

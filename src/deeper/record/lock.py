@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deeper.errors import UserError
-from deeper.platform_support import boot_id, is_locked, lock_file, seconds_awake_and_asleep
+from deeper.platform_support import boot_id, is_locked, lock_file, suspend_aware_clock
 from deeper.record.atomic_files import disk_errors
 
 RENEWAL, LEASE = 15.0, 60.0  # seconds
@@ -95,7 +95,7 @@ class Lock:
     def __init__(self, path: Path, descriptor: int, number: int):
         self._path, self._descriptor = path, descriptor
         self._file, self._next = path / f"lock.{number}", path / f"lock.{number + 1}"
-        self._renewed = seconds_awake_and_asleep()
+        self._renewed = suspend_aware_clock()
         self._lost = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
@@ -107,7 +107,7 @@ class Lock:
         Raises:
             UserError: this process was away for so long that another one has taken over.
         """
-        if seconds_awake_and_asleep() - self._renewed > 2 * RENEWAL:
+        if suspend_aware_clock() - self._renewed > 2 * RENEWAL:
             self._renew()
         if self._lost:
             raise UserError(
@@ -133,7 +133,7 @@ class Lock:
         try:
             os.utime(self._file)
             self._lost = self._next.exists()
-            self._renewed = seconds_awake_and_asleep()
+            self._renewed = suspend_aware_clock()
         except OSError as error:
             # Other errors are ignored: if nobody can write, nobody can take over.
             self._lost = error.errno in (errno.ENOENT, errno.ESTALE)

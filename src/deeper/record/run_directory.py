@@ -217,7 +217,7 @@ class RunDirectory:
             self._rows = None
 
 
-class Beside(RunDirectory):
+class ReadOnlyRunDirectory(RunDirectory):
     """The run directory as other processes of a run see it; only the first process writes."""
 
     def __init__(self, path: Path):

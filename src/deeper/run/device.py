@@ -136,9 +136,9 @@ def _devices() -> list[Any]:
     try:
         return jax.devices()
     except (RuntimeError, AssertionError) as error:
-        wish = os.environ.get("JAX_PLATFORMS")
+        platforms = os.environ.get("JAX_PLATFORMS")
         reason = str(error).strip().split("\n")[0] or "no platform could be started"
-        what = f" with JAX_PLATFORMS={wish}" if wish else ""
+        what = f" with JAX_PLATFORMS={platforms}" if platforms else ""
         raise UserError(
             f"JAX finds no device{what}: {reason}. For GPUs run `scripts/setup cuda` "
             "where nvidia-smi finds one; JAX_PLATFORMS=cpu takes the CPU."

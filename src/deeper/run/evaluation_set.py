@@ -26,7 +26,7 @@ from deeper.run.protocols import Protocol
 
 
 @dataclass(frozen=True)
-class Examined:
+class EvaluationSet:
     """An evaluation split, with labels as the class indices of the net.
 
     Attributes:
@@ -42,14 +42,14 @@ class Examined:
     unreadable: tuple[str, ...]
 
 
-def open_examined(
+def open_evaluation_set(
     path: Path,
     config: RunConfig,
     protocol: Protocol,
     split: str,
     other: Any = None,
     progress: Progress = quiet,
-) -> Examined:
+) -> EvaluationSet:
     """Open the split that a run is evaluated on.
 
     Args:
@@ -79,12 +79,12 @@ def open_examined(
         there = ", ".join(name for name, part in parts.items() if part is not None)
         raise UserError(f"split={split} is not there; this run has {there}.")
     unreadable = splits.unreadable.get(split, ())
-    return Examined(part, config.data.name, splits.dataset.class_names, unreadable)
+    return EvaluationSet(part, config.data.name, splits.dataset.class_names, unreadable)
 
 
 def _of_other_data(
     path: Path, config: RunConfig, shown: Any, split: str, other: Any, progress: Progress
-) -> Examined:
+) -> EvaluationSet:
     """Open a split of another data set, with the preprocessing of the run's data."""
     if isinstance(shown, OwnDataset) or isinstance(other, OwnDataset):
         raise UserError("Other data can be evaluated for images that deeper opens alone.")
@@ -108,7 +108,7 @@ def _of_other_data(
     part = dataset.splits[split]
     part = part.with_columns(label=numbers[part.labels]).select(slice(other.limit))
     parts, unreadable = leave_out_unreadable(other, {split: part}, progress)
-    return Examined(parts[split], name, names, unreadable.get(split, ()))
+    return EvaluationSet(parts[split], name, names, unreadable.get(split, ()))
 
 
 def _names_of_net(path: Path, config: RunConfig) -> tuple[str, ...]:
@@ -167,8 +167,8 @@ def numbers_by_name(
 VALIDATION_FILE = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 
 
-def right_answers(
-    path: Path, names: Sequence[str], examined: Examined
+def correct_labels(
+    path: Path, names: Sequence[str], evaluation_set: EvaluationSet
 ) -> Bool[np.ndarray, "n classes"]:
     """Return the correct labels from a file such as real.json of ImageNet ReaL.
 
@@ -179,21 +179,21 @@ def right_answers(
     Args:
         path: path of the file.
         names: file names of the photographs, in the order of the examples.
-        examined: the evaluation split.
+        evaluation_set: the evaluation split.
 
     Raises:
         UserError: the file has another format, or is for other photographs.
     """
-    images = examined.split.images
+    images = evaluation_set.split.images
     assert isinstance(images, Photographs)
     found = [VALIDATION_FILE.fullmatch(Path(name).name) for name in names]
     if not names or not all(found):
         raise UserError(
             f"labels={path} is for the validation photographs of ImageNet, which are found by "
-            f"their files' names: those of {examined.data} have others "
+            f"their files' names: those of {evaluation_set.data} have others "
             f"({names[0] if names and names[0] else 'or none'})."
         )
-    if list(examined.class_names) != sorted(examined.class_names):
+    if list(evaluation_set.class_names) != sorted(evaluation_set.class_names):
         raise UserError(
             f"labels={path} numbers classes in the order of their WordNet ids; this net has "
             "another order."
@@ -202,7 +202,7 @@ def right_answers(
         listed = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"labels={path} cannot be read: {error}") from error
-    classes = len(examined.class_names)
+    classes = len(evaluation_set.class_names)
     if not isinstance(listed, list) or not all(
         isinstance(entry, list) and all(isinstance(n, int) and 0 <= n < classes for n in entry)
         for entry in listed
@@ -214,8 +214,8 @@ def right_answers(
     count = sum(split_lengths(images.directory)[images.split])
     if len(listed) != count:
         raise UserError(
-            f"labels={path} has labels of {len(listed):,} photographs, and {examined.data} has "
-            f"{count:,}."
+            f"labels={path} has labels of {len(listed):,} photographs, and "
+            f"{evaluation_set.data} has {count:,}."
         )
     right = np.zeros((len(names), classes), bool)
     for row, match in zip(right, found, strict=True):

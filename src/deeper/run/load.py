@@ -122,18 +122,18 @@ def _require_fit(variables: dict[str, Any], expected: dict[str, Any], source: st
         )
 
 
-def _step(wish: str | int, checkpoints: CheckpointReader, path: Path) -> int:
+def _step(choice: str | int, checkpoints: CheckpointReader, path: Path) -> int:
     """Return the step of the chosen checkpoint."""
     steps = checkpoints.steps
     if not steps:
         raise UserError(f"{path} has no checkpoint yet.")
-    if wish == "last":
+    if choice == "last":
         return steps[-1]
-    if wish == "best":
+    if choice == "best":
         best = checkpoints.best_step
         return steps[-1] if best is None else best
-    if wish in steps:
-        return int(wish)
+    if choice in steps:
+        return int(choice)
     raise UserError(
-        f"checkpoint={wish} is not there; {path} has last, best and {', '.join(map(str, steps))}."
+        f"checkpoint={choice} is not there; {path} has last, best and {', '.join(map(str, steps))}."
     )

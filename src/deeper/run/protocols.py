@@ -51,7 +51,7 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Wish:
+class ProtocolRequest:
     """A requested protocol; None stands for the default of the run or the paper.
 
     Attributes:
@@ -69,22 +69,22 @@ class Wish:
     padding: int | None = None
 
 
-def protocol_of(wish: Wish, data: Any) -> Protocol:
+def protocol_of(request: ProtocolRequest, data: Any) -> Protocol:
     """Return the requested protocol.
 
     Args:
-        wish: the request.
+        request: the request.
         data: section of the run's config.
 
     Raises:
         UserError: the protocol is unknown, does not fit the data, or does not use a given
             parameter.
     """
-    name = wish.protocol
+    name = request.protocol
     if name not in CROPS + WHOLE:
         raise UserError(f"protocol={name} is unknown; choose {', '.join(CROPS + WHOLE)}.")
     if isinstance(data, OwnDataset):
-        if wish != Wish():
+        if request != ProtocolRequest():
             raise UserError(f"protocol={name} is for images; the examples of {data.name} are none.")
         return Protocol(name, name, "examples as stored", {}, (), ())
     photographs = view_of(data) is not None
@@ -100,21 +100,23 @@ def protocol_of(wish: Wish, data: Any) -> Protocol:
         "padding": name == "10crop" and not photographs,
     }
     for key, has_part in used.items():
-        if getattr(wish, key) is not None and not has_part:
+        if getattr(request, key) is not None and not has_part:
             whose = "photographs" if photographs else "images of one size"
             raise UserError(
-                f"{key}={getattr(wish, key)} has no part in protocol={name} of {whose}."
+                f"{key}={getattr(request, key)} has no part in protocol={name} of {whose}."
             )
     if name in WHOLE:
-        return _whole(name, wish, data)
-    return _crops_of_photographs(name, wish, data) if photographs else _small(name, wish, data)
+        return _whole(name, request, data)
+    return (
+        _crops_of_photographs(name, request, data) if photographs else _small(name, request, data)
+    )
 
 
-def _whole(name: str, wish: Wish, data: Any) -> Protocol:
+def _whole(name: str, request: ProtocolRequest, data: Any) -> Protocol:
     own: tuple[int, ...] = (data.shorter_side,)
     if name == "multiscale":
         own = tuple(round(s * min(data.image_shape[:2]) / HE_PIXELS) for s in HE_SCALES)
-    given = wish.scales
+    given = request.scales
     scales = own if given is None else tuple(given) if isinstance(given, list | tuple) else (given,)
     if not scales or not all(isinstance(s, int) and s >= LEAST for s in scales):
         raise UserError(
@@ -137,9 +139,9 @@ def _whole(name: str, wish: Wish, data: Any) -> Protocol:
     )
 
 
-def _crops_of_photographs(name: str, wish: Wish, data: Any) -> Protocol:
+def _crops_of_photographs(name: str, request: ProtocolRequest, data: Any) -> Protocol:
     own = tuple(data.image_shape[:2])
-    size, shorter = wish.size, wish.shorter_side or data.shorter_side
+    size, shorter = request.size, request.shorter_side or data.shorter_side
     sides: Any = own if size is None else (size, size) if isinstance(size, int) else tuple(size)
     if len(sides) != 2 or not all(isinstance(s, int) and s > 0 for s in sides):
         raise UserError(f"size={size}: give pixels, as 224 or [height,width].")
@@ -179,9 +181,9 @@ def _crops_of_photographs(name: str, wish: Wish, data: Any) -> Protocol:
     )
 
 
-def _small(name: str, wish: Wish, data: Any) -> Protocol:
+def _small(name: str, request: ProtocolRequest, data: Any) -> Protocol:
     """Images of one size are used as stored, or as crops after zero padding."""
-    padding = PADDING if wish.padding is None else wish.padding
+    padding = PADDING if request.padding is None else request.padding
     if padding < 1:
         raise UserError(f"padding={padding}: with protocol=10crop give at least 1.")
     shape = tuple(data.image_shape)

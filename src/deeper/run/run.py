@@ -21,7 +21,7 @@ from deeper.run.class_names import class_names
 from deeper.run.dataset import evaluation_view
 from deeper.run.evaluate import evaluate_run
 from deeper.run.predict import Predictions, predict_files, predict_images
-from deeper.run.protocols import Wish
+from deeper.run.protocols import ProtocolRequest
 
 if TYPE_CHECKING:
     from deeper.interpret.attribution import Attribution
@@ -206,7 +206,7 @@ class Run:
         return evaluate_run(
             self.path,
             config,
-            wish=Wish(protocol, size, shorter_side, scales, padding),
+            request=ProtocolRequest(protocol, size, shorter_side, scales, padding),
             split=split,
             checkpoint=checkpoint,
             batch_size=batch_size,

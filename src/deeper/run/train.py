@@ -16,11 +16,11 @@ from deeper.config.calls import package_of
 from deeper.config.identity import config_hash, run_directory
 from deeper.config.instantiate import targets_in
 from deeper.config.schema import RunConfig
-from deeper.errors import SaidElsewhereError, UserError
+from deeper.errors import ReportedElsewhereError, UserError
 from deeper.progress import quiet
 from deeper.record.atomic_files import to_json
 from deeper.record.environment import environment
-from deeper.record.run_directory import Beside, RunDirectory
+from deeper.record.run_directory import ReadOnlyRunDirectory, RunDirectory
 from deeper.record.schema import DATA
 from deeper.run import build, data_record, device, distributed
 from deeper.run.bottleneck import rate_lines
@@ -164,9 +164,9 @@ def _held(path: Path, config: RunConfig) -> Iterator[RunDirectory]:
     """
     if not distributed.first():
         if from_first(True):
-            yield Beside(path)
+            yield ReadOnlyRunDirectory(path)
             return
-        raise SaidElsewhereError
+        raise ReportedElsewhereError
     plain = config.plain()
     try:
         directory = RunDirectory.open(path, plain, config_hash(plain))

@@ -15,7 +15,7 @@ Mistakes = Sequence[tuple[str, str]]  # (overrides, reason) of arms that cannot 
 
 
 @contextmanager
-def held_here(
+def claimed_runs(
     arms: Sequence[Arm],
     runs: Path,
     settings: dict[str, Any],
@@ -56,7 +56,7 @@ def detached(
     run.
 
     Args:
-        arms: see `held_here`, as the others.
+        arms: see `claimed_runs`, as the others.
         runs: where run directories go.
         settings: settings of the launcher.
         code: what is to run.
@@ -84,7 +84,7 @@ def submitted(
     """Submit runs to Slurm, in as many job arrays as needed.
 
     Args:
-        arms: see `held_here`, as the others.
+        arms: see `claimed_runs`, as the others.
         runs: where run directories go.
         settings: settings of the launcher.
         code: what is to run.

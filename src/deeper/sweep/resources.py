@@ -39,8 +39,8 @@ def shares(jobs: int | None, devices: int | None, arms: int) -> list[Share]:
     """
     gpus = [] if only_cpu() else visible_gpus()
     if not gpus:
-        wish = jobs or (min(core_count(), MOST_JOBS) if only_cpu() else 1)
-        return _cores(max(1, min(wish, arms)))
+        limit = jobs or (min(core_count(), MOST_JOBS) if only_cpu() else 1)
+        return _cores(max(1, min(limit, arms)))
     jobs = jobs or (1 if devices is None else len(gpus) // devices)
     each = devices or len(gpus) // max(1, jobs)
     if each < 1 or jobs * each > len(gpus) or jobs < 1:

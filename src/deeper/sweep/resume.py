@@ -78,10 +78,10 @@ def groups_of(
     return sorted(groups.values(), key=lambda group: group.launcher == "local")
 
 
-def _code(state: State, wish: str | None, runs: Path, frozen: RunConfig) -> Code:
+def _code(state: State, choice: str | None, runs: Path, frozen: RunConfig) -> Code:
     """Return the code that an arm goes on with."""
-    if state.submission is None or wish is not None:
-        return freeze(wish or "snapshot", runs, [frozen.plain()])
+    if state.submission is None or choice is not None:
+        return freeze(choice or "snapshot", runs, [frozen.plain()])
     code = Code(**state.submission.code)
     if code.root is not None and not Path(code.root).is_dir():
         raise UserError(

@@ -20,7 +20,7 @@ from deeper.study.report import Report, make_report
 from deeper.sweep.claim import Arm, arms_of
 from deeper.sweep.code_snapshot import freeze
 from deeper.sweep.events import Tell, quiet
-from deeper.sweep.launch import held_here, work_of
+from deeper.sweep.launch import claimed_runs, work_of
 from deeper.sweep.local import Sweep
 from deeper.sweep.planned import check_study
 
@@ -82,7 +82,7 @@ class Study:
         check_study(self.configs)
         runs = Path(first.runs)
         code = freeze("snapshot", runs, [config.plain() for config in self.configs])
-        with held_here(self.arms, runs, {"jobs": jobs}, code) as taken:
+        with claimed_runs(self.arms, runs, {"jobs": jobs}, code) as taken:
             with self.display() as tell:
                 outcome = Sweep(work_of(taken, jobs), tell).run()
             elsewhere = [f"{arm.name} ({where})" for arm, where in taken.elsewhere]
