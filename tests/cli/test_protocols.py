@@ -171,8 +171,8 @@ def test_a_protocol_is_what_pillow_and_numpy_make_of_it(photographs, protocol, n
     data_dir, contents = photographs
     of_run = config_of(data_dir, net)
     weights = weights_of(of_run)
-    request = ProtocolRequest(protocol, scales=SCALES.get(protocol))
-    chosen = protocol_of(request, of_run.data)
+    requested = ProtocolRequest(protocol, scales=SCALES.get(protocol))
+    chosen = protocol_of(requested, of_run.data)
     examined = opened(of_run, chosen)
     labels = np.asarray(examined.split.labels)
 
@@ -314,7 +314,7 @@ def test_another_data_set_is_shown_as_the_runs_own_is(photographs):
 
 
 @pytest.mark.parametrize(
-    ("request", "told"),
+    ("requested", "told"),
     [
         (ProtocolRequest("twelve"), "choose 1crop, flip, 10crop, dense, multiscale"),
         (
@@ -328,10 +328,10 @@ def test_another_data_set_is_shown_as_the_runs_own_is(photographs):
         (ProtocolRequest("multiscale", scales=[32, 32]), "give each once"),
     ],
 )
-def test_a_mistake_is_said_in_a_sentence(photographs, request, told):
+def test_a_mistake_is_said_in_a_sentence(photographs, requested, told):
     of_run = config_of(photographs[0])
     with pytest.raises(UserError, match=told):
-        protocol_of(request, of_run.data)
+        protocol_of(requested, of_run.data)
 
 
 def test_images_of_one_size_are_not_seen_whole():
@@ -350,8 +350,8 @@ def test_a_protocol_at_other_sizes_has_another_name(photographs):
         "dense at 40, 44": ProtocolRequest("dense", scales=[40, 44]),
         "multiscale": ProtocolRequest("multiscale", scales=[32, 37, 55, 69, 91]),
     }
-    for title, request in titles.items():
-        assert protocol_of(request, data).title == title
+    for title, requested in titles.items():
+        assert protocol_of(requested, data).title == title
     # A net that was trained at one size is tested at another: "test res 224" of one trained at 160.
     larger = protocol_of(ProtocolRequest(size=36, shorter_side=44), data)
     examined = opened(of_run, larger)
