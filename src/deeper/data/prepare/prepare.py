@@ -77,7 +77,7 @@ def prepare(
             target = data_dir / name / entry.version
             if target.exists():
                 raise UserError(
-                    f"{target} exists but is not a prepared data set (no dataset_info.json): "
+                    f"{target} is not a prepared data set (it has no dataset_info.json): "
                     "move it away and prepare again."
                 )
             source = scratch
