@@ -12,8 +12,8 @@ class Began:
     """The launcher has started.
 
     Attributes:
-        total: runs of the sweep.
-        finished: how many were finished before.
+        total: number of runs of the sweep.
+        finished: number of runs that were finished before.
         jobs: number of simultaneous runs.
     """
 
