@@ -1,4 +1,4 @@
-"""The package on a system without affinity, ``/proc``, flock and a clock that counts sleep."""
+"""The package on a system without CPU affinity, ``/proc``, flock and a suspend-aware clock."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Options stand where one likes, and commands that are suggested can be typed as they are."""
+"""Options may be anywhere in a command, and suggested commands work as printed."""
 
 import shlex
 

@@ -1,4 +1,4 @@
-"""Every config that can be composed builds; every mistake gets a sentence."""
+"""All configs in conf/ build; every mistake is reported in one sentence."""
 
 import math
 from dataclasses import replace

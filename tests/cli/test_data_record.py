@@ -1,4 +1,4 @@
-"""A run knows its data by their content: what is there now is compared with what it saw."""
+"""The record of a run's data, with which present data are compared."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Several processes that train one net, started as they are on several hosts."""
+"""Several processes that train one net, started as on several hosts."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Every protocol on a hundred photographs, beside Pillow and numpy a photograph at a time."""
+"""Every protocol on a hundred photographs, compared with Pillow and numpy."""
 
 import io
 import json

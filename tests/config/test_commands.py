@@ -1,4 +1,4 @@
-"""A wrong command is told of in one sentence, before any work."""
+"""Mistakes in a command are reported in one sentence, before any work."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What a config may hold: every wrong value is named with its key and with what is allowed."""
+"""Validation of configs: the message for a wrong value has its key and the allowed values."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The loop: it learns, it can be cut anywhere, it evaluates exactly, it notices divergence."""
+"""The training loop: learning, resuming, exact evaluation, divergence."""
 
 import itertools
 import os
