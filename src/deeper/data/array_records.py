@@ -268,7 +268,9 @@ def labels_of(directory: Path, split: str, progress: Any) -> np.ndarray:
     labels = np.empty(count, np.int32)
     for begin in range(0, count, 256):
         chunk = records.__getitems__(range(begin, min(begin + 256, count)))
-        labels[begin : begin + len(chunk)] = [label_of(one, split, directory) for one in chunk]
+        labels[begin : begin + len(chunk)] = [
+            label_of(record, split, directory) for record in chunk
+        ]
         progress(f"labels of {split}", begin + len(chunk), count)
     # If the directory is not writable, each run reads the labels from the records.
     with contextlib.suppress(OSError):

@@ -65,8 +65,10 @@ class Split:
         """
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) != 1:
-            told = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
-            raise UserError(f"The columns of a split need one length, and have: {told or 'none'}.")
+            described = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
+            raise UserError(
+                f"The columns of a split need one length, and have: {described or 'none'}."
+            )
         return cls(columns)
 
     @property

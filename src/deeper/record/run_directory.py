@@ -151,17 +151,17 @@ class RunDirectory:
             step: step of the checkpoint that the run continues from; 0 without a checkpoint.
 
         Returns:
-            The ``seconds`` of the last remaining row.
+            Seconds from the start of the run to its last remaining row.
         """
         self._close_rows()
         file = self.path / ROWS
         if not file.exists():
             return 0.0
-        kept = [(line, row) for line, row in read_rows(self.path) if row["step"] <= step]
-        content = b"".join(line for line, _ in kept)
+        remaining = [(line, row) for line, row in read_rows(self.path) if row["step"] <= step]
+        content = b"".join(line for line, _ in remaining)
         if file.read_bytes() != content:
             self.write(ROWS, content)
-        return float(kept[-1][1].get("time") or 0.0) if kept else 0.0
+        return float(remaining[-1][1].get("time") or 0.0) if remaining else 0.0
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file of the run atomically; see `write_whole`."""

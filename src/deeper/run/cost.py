@@ -135,8 +135,8 @@ def optimizer_values(config: RunConfig) -> float:
     """Return the number of values that the optimizer stores per parameter."""
     optimizer = construct(config.optimizer).transformation(lambda step: 0.0)
     layer = {"layer": {"kernel": jax.ShapeDtypeStruct((256, 256), jnp.float32)}}
-    kept = jax.tree.leaves(jax.eval_shape(optimizer.init, layer))
-    return sum(leaf.size for leaf in kept if leaf.ndim) / 256**2
+    state = jax.tree.leaves(jax.eval_shape(optimizer.init, layer))
+    return sum(leaf.size for leaf in state if leaf.ndim) / 256**2
 
 
 def check_memory(config: RunConfig, summary: Summary, devices: Sequence[Any]) -> None:

@@ -233,8 +233,8 @@ def _train_and_test(config: RunConfig, dataset: Dataset) -> tuple[Split, Split]:
 
 
 def _and_unused(dataset: Dataset) -> str:
-    found = ", ".join(f"{split} ({why})" for split, why in dataset.unused.items())
-    return f" (there is {found}, too)" if found else ""
+    reasons = ", ".join(f"{split} ({why})" for split, why in dataset.unused.items())
+    return f" (there is {reasons}, too)" if reasons else ""
 
 
 def in_result(unreadable: dict[str, tuple[str, ...]]) -> dict[str, dict[str, object]]:

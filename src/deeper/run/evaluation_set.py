@@ -186,8 +186,8 @@ def correct_labels(
     """
     images = evaluation_set.split.images
     assert isinstance(images, Photographs)
-    found = [VALIDATION_FILE.fullmatch(Path(name).name) for name in names]
-    if not names or not all(found):
+    matches = [VALIDATION_FILE.fullmatch(Path(name).name) for name in names]
+    if not names or not all(matches):
         raise UserError(
             f"labels={path} is for the validation photographs of ImageNet, which are found by "
             f"their files' names: those of {evaluation_set.data} have others "
@@ -218,7 +218,7 @@ def correct_labels(
             f"{evaluation_set.data} has {count:,}."
         )
     right = np.zeros((len(names), classes), bool)
-    for row, match in zip(right, found, strict=True):
+    for row, match in zip(right, matches, strict=True):
         assert match is not None
         number = int(match[1])
         if not 1 <= number <= count:

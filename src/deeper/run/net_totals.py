@@ -25,10 +25,10 @@ def totals_of(config: RunConfig, layers: Sequence[Layer], example: Example) -> d
     summary = summarise(build.build_model(config), example)
     memory = {}
     for dtype in ("float32", "bfloat16"):
-        kept = summary
+        counted = summary
         if "dtype" in config.model:
-            kept = summarise(instantiate.build(config.model, dtype=dtype), example)
-        memory[dtype] = training_bytes(config, kept)
+            counted = summarise(instantiate.build(config.model, dtype=dtype), example)
+        memory[dtype] = training_bytes(config, counted)
     return {
         "label": config.label,
         "depth": depth_of(layers),

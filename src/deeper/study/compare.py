@@ -139,11 +139,11 @@ def _settings(runs: Sequence[Run]) -> list[dict[str, str]]:
         for key in keys
         if all(type(each.get(key)) is int and each[key] == each["seed"] for each in flat)
     }
-    kept = [key for key in keys if key not in of_seed and not changes_no_number(key)]
+    relevant = [key for key in keys if key not in of_seed and not changes_no_number(key)]
     return [
         {
             key: spelled(each[key]).replace(f"-s{each['seed']}-", "-s*-")
-            for key in kept
+            for key in relevant
             if key in each
         }
         for each in flat

@@ -81,19 +81,19 @@ class Evaluator:
                 batch = take(source, jax.tree.map(lambda leaf: leaf[number], feed))
                 return predict(variables, batch) | {"mask": batch["mask"]}
 
-            def body(number, kept):
+            def body(number, predictions):
                 new = one_batch(number)
-                return jax.tree.map(lambda all_, one: all_.at[number].set(one), kept, new)
+                return jax.tree.map(lambda all_, one: all_.at[number].set(one), predictions, new)
 
             capacity = len(jax.tree.leaves(feed)[0])
-            kept = jax.tree.map(
+            predictions = jax.tree.map(
                 lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype),
                 jax.eval_shape(lambda: one_batch(0)),
             )
-            kept = jax.lax.fori_loop(0, count, body, kept)
+            predictions = jax.lax.fori_loop(0, count, body, predictions)
             return jax.tree.map(
                 lambda leaf: jax.lax.all_gather(leaf, data_parallel.DATA_AXIS, axis=1, tiled=True),
-                kept,
+                predictions,
             )
 
         self._call = data_parallel.parallelise(many_batches, mesh, form, donate_first=False)

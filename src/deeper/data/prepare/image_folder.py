@@ -195,16 +195,16 @@ def checked(tree: Tree, on_bad: str, progress: Progress) -> Tree:
 
     splits = {}
     for split, photographs in tree.splits.items():
-        kept = []
+        readable = []
         with ThreadPoolExecutor(core_count()) as pool:
             checks = zip(photographs, pool.map(check, photographs), strict=True)
             for done, (photograph, (name, error)) in enumerate(checks, 1):
                 if error is None:
-                    kept.append(photograph)
+                    readable.append(photograph)
                 else:
                     bad[f"{split} {name}"] = error
                 progress(f"look at {split}", done, len(photographs))
-        splits[split] = kept
+        splits[split] = readable
     if not bad:
         return tree
     errors = sorted(bad.values())

@@ -82,16 +82,16 @@ _WHERE = (
 
 def _tree(folder: Path, left_out: LeftOut) -> list[Photograph]:
     """Return the photographs below a folder, without labels (-1)."""
-    found = []
+    paths = []
     for place, _, files in folder.walk():  # os.walk lists a link to a folder as a file
         for path in (place / name for name in files):
             if path.suffix != ".JPEG" and path.is_dir():
                 left_out.setdefault("links to folders", []).append(str(path))
             elif _is_photograph(path, str(path), left_out):
-                found.append(path)
+                paths.append(path)
     return [
         Photograph(path, path.stat().st_size, str(path.relative_to(folder)), -1)
-        for path in sorted(found)
+        for path in sorted(paths)
     ]
 
 
