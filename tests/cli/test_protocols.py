@@ -234,9 +234,9 @@ def test_a_photograph_that_is_missing_or_there_twice_is_noticed():
         lambda scores, batch: batch,
     )
     batch = {"image": np.zeros((2, 4, 4, 3), np.uint8), "size": np.full((2, 2), 4, np.int32)}
-    for numbers, told in (((0, 1), "2 of 3 examples once"), ((0, 0), "1 more than once")):
+    for numbers, message in (((0, 1), "2 of 3 examples once"), ((0, 0), "1 more than once")):
         batch["number"] = np.array(numbers)
-        with pytest.raises(RuntimeError, match=told):
+        with pytest.raises(RuntimeError, match=message):
             evaluate({}, np.zeros(3, np.int32), [[batch]])
 
 
@@ -260,13 +260,13 @@ def test_photographs_of_several_right_answers(photographs, tmp_path):
     right = correct_labels(path, names, examined)
     for row, name in zip(right, names, strict=True):
         assert np.flatnonzero(row).tolist() == listed[int(name[-13:-5]) - 1]
-    for content, told in (
+    for content, message in (
         (listed[:-1], "labels of 99 photographs, and pets has 100"),
         ([[4], *listed[1:]], "class numbers, 0 to 3"),
         ({"a": 1}, "give a list"),
     ):
         path.write_text(json.dumps(content))
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             correct_labels(path, names, examined)
     with pytest.raises(UserError, match="those of pets have others"):
         correct_labels(path, [f"{i}.JPEG" for i in range(N)], examined)
@@ -314,7 +314,7 @@ def test_another_data_set_is_shown_as_the_runs_own_is(photographs):
 
 
 @pytest.mark.parametrize(
-    ("requested", "told"),
+    ("requested", "message"),
     [
         (ProtocolRequest("twelve"), "choose 1crop, flip, 10crop, dense, multiscale"),
         (
@@ -328,9 +328,9 @@ def test_another_data_set_is_shown_as_the_runs_own_is(photographs):
         (ProtocolRequest("multiscale", scales=[32, 32]), "give each once"),
     ],
 )
-def test_a_mistake_is_said_in_a_sentence(photographs, requested, told):
+def test_a_mistake_is_said_in_a_sentence(photographs, requested, message):
     of_run = config_of(photographs[0])
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         protocol_of(requested, of_run.data)
 
 
