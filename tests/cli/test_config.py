@@ -1,4 +1,4 @@
-"""Every config that can be composed builds; every mistake gets a sentence."""
+"""All configs in conf/ build; every mistake is reported in one sentence."""
 
 import math
 from dataclasses import replace
@@ -88,11 +88,11 @@ def test_the_run_directory_is_a_function_of_what_changes_numbers():
     def directory(*overrides):
         return run_directory(configure(*overrides).plain())
 
-    one = directory("study=depth_fashion", "mode=quick")
-    assert one == directory("study=depth_fashion", "mode=quick", "data.dir=elsewhere")
-    assert one.parent == Path("runs/depth_fashion")
-    assert one.name.startswith("resnet20-s0-")
-    assert one != directory("study=depth_fashion", "mode=quick", "optimizer.learning_rate=0.3")
+    first = directory("study=depth_fashion", "mode=quick")
+    assert first == directory("study=depth_fashion", "mode=quick", "data.dir=elsewhere")
+    assert first.parent == Path("runs/depth_fashion")
+    assert first.name.startswith("resnet20-s0-")
+    assert first != directory("study=depth_fashion", "mode=quick", "optimizer.learning_rate=0.3")
     full = directory("study=depth_fashion")
     assert full.parent == Path("runs/depth_fashion-full")
 
@@ -235,8 +235,8 @@ def test_a_dry_sweep_is_one_table_without_data(start, tmp_path):
     assert float(resnet[9]) == pytest.approx(hours, rel=0.01)
     assert alexnet[:4] == ["alexnet", "krizhevsky2012", "3", "60.97"]
     # What each of the study's tests could decide with these runs.
-    told = " ".join(done.output.split()).partition("5 % level:")[2]
-    assert told.count("aired t test, 0 seeds") == 4  # each has a net that is not in this sweep
+    output = " ".join(done.output.split()).partition("5 % level:")[2]
+    assert output.count("aired t test, 0 seeds") == 4  # each has a net that is not in this sweep
     assert not list(tmp_path.glob("runs/families_imagenet*"))
 
 

@@ -1,4 +1,4 @@
-"""What a machine may lack: devices, a home, a readable cache, room for what is printed."""
+"""Machines without devices, home directory, readable cache or disk space for output."""
 
 import os
 import resource

@@ -1,4 +1,6 @@
-"""The CPU's formulations give the plain ones' values and gradients, and are used there alone."""
+"""The CPU formulations give the values and gradients of the plain ones, and are used only on
+CPUs.
+"""
 
 import jax
 import jax.export

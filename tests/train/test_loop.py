@@ -1,4 +1,4 @@
-"""The loop: it learns, it can be cut anywhere, it evaluates exactly, it notices divergence."""
+"""The training loop: learning, resuming, exact evaluation, divergence."""
 
 import itertools
 import os
@@ -210,9 +210,9 @@ def test_a_damaged_checkpoint_is_put_aside_for_the_one_before(checkpoints, tmp_p
             damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
         else:
             damaged.unlink()
-        told = []
+        warnings = []
         again = Checkpoints(place / "checkpoints", experiment.mesh)
-        restored = again.restore_last_good(state, warn=told.append)
+        restored = again.restore_last_good(state, warn=warnings.append)
         step = int(restored.step)
         jax.tree.map(np.testing.assert_array_equal, restored, states[step])
         note(
@@ -220,11 +220,11 @@ def test_a_damaged_checkpoint_is_put_aside_for_the_one_before(checkpoints, tmp_p
         )
         if step == 4:
             fallen_back += 1
-            assert "checkpoint of step 8" in told[0]
-            assert "going back to the one before" in told[0]
+            assert "checkpoint of step 8" in warnings[0]
+            assert "going back to the one before" in warnings[0]
             assert (place / "checkpoints-damaged" / "8").is_dir()
         else:
-            assert (step, told) == (8, [])
+            assert (step, warnings) == (8, [])
         if fallen_back == 1:
             assert train(experiment, restored, Rows(), again).status == "finished"
             assert again.steps == [4, 8]

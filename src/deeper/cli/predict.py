@@ -1,4 +1,6 @@
-"""``deeper predict images=FILE|DIRECTORY weights=DIRECTORY``: the likeliest classes of pictures."""
+"""``deeper predict images=FILE|DIRECTORY weights=DIRECTORY``: the most probable classes of
+images.
+"""
 
 import csv
 from pathlib import Path
@@ -10,23 +12,23 @@ from rich.table import Table
 
 from deeper.cli.output_files import check_file
 from deeper.data.image_files import LeftOut, describe_left_out, picture_files
-from deeper.display.run_display import told_by_a_bar
+from deeper.display.run_display import progress_bar
 from deeper.display.terminal import open_console
 from deeper.errors import UserError
 from deeper.run.predict import LISTED, predict_files
 from deeper.study.tables import cell
 
-PRINTED = 20  # pictures; all are in the file
-Rows = list[tuple[str, int, str, float]]  # file, rank, class, probability
+PRINTED = 20  # number of printed pictures; the file has all
+Rows = list[tuple[str, int, str, float]]  # columns: file, rank, class, probability
 
 
 def run(config: DictConfig) -> None:
-    """Print and save the likeliest classes of each picture."""
+    """Print and write the most probable classes of each picture."""
     console, out = open_console(), Path(config.out)
     check_file(out, "out", make=True)
     left_out: LeftOut = {}
     files = picture_files(Path(config.images), left_out)
-    with told_by_a_bar(open_console(stderr=True)) as progress:
+    with progress_bar(open_console(stderr=True)) as progress:
         answers = predict_files(
             Path(config.weights),
             files,

@@ -13,7 +13,7 @@ from deeper.data.dataset import open_dataset
 from deeper.data.encoded_images import Photographs
 from deeper.data.image_files import describe_left_out
 from deeper.data.prepare.image_folder import NAMED, UNREADABLE
-from deeper.display.run_display import told_by_a_bar
+from deeper.display.run_display import progress_bar
 from deeper.display.terminal import open_console
 from deeper.run.dataset import view_of
 from deeper.run.prepare_data import prepare_data
@@ -27,7 +27,7 @@ def run(config: DictConfig) -> None:
     console = open_console(file=sys.stdout)
     data = data_section(config, classes=None)
     name = data.name
-    with told_by_a_bar(console) as progress:
+    with progress_bar(console) as progress:
         prepared = prepare_data(
             data, layout=config.layout, shorter_side=config.shorter_side, progress=progress
         )
