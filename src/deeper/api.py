@@ -68,18 +68,17 @@ def prepare(config: RunConfig, *, progress: Progress = quiet) -> Prepared:
     """Make a config's data set ready in ``data.dir``, as ``deeper prepare`` does.
 
     What is ready stays as it is. Data sets of the catalogue are read from original files on this
-    machine, or downloaded; photographs from ``data.source``.
+    machine, or downloaded; photographs from ``data.source``; a data set of your own is made by the
+    call of its ``data.prepare``.
 
     Args:
         config: from `configure`.
         progress: told how far it is.
 
     Raises:
-        UserError: it is a data set of your own, originals are not there or are damaged, or the
-            network or disk fails.
+        UserError: it is a data set of your own that has no ``prepare``, originals are not there or
+            are damaged, or the network or disk fails.
     """
-    if isinstance(config.data, OwnDataset):
-        raise UserError(f"{config.data.name} is what its function returns: nothing to prepare.")
     return prepare_data(config.data, progress=progress)
 
 

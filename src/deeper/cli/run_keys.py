@@ -36,7 +36,7 @@ def data_section(config: DictConfig, classes: int | None) -> Any:
         classes: where the section leaves their number open; None if it does not matter.
     """
     values: Any = OmegaConf.to_container(config.data, resolve=True)
-    if values["name"] == MISSING:
+    if values.get("name") == MISSING:
         raise UserError("Say which data set: data.name=NAME.")
     if values.get("classes") == MISSING:
         values["classes"] = 1 if classes is None else classes

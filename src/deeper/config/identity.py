@@ -16,7 +16,7 @@ from deeper.errors import UserError
 # in other sections.
 CHANGES_NO_NUMBER = (
     "label", "choices", "runs", "tracker", "study", "mode", "recipe",
-    "data.kind", "data.dir", "data.original_dir",
+    "data.kind", "data.dir", "data.original_dir", "data.prepare",
     "data.on_device", "data.workers", "data.processes",
 )  # fmt: skip
 SINGLE = "single"  # the directory of runs without a study
