@@ -23,13 +23,7 @@ from deeper.run.dataset import in_result
 from deeper.run.evaluation_set import Examined, open_examined, right_answers
 from deeper.run.input_pipeline import streamed_split, workers_of
 from deeper.run.protocols import WHOLE, Protocol, Wish, protocol_of
-from deeper.tasks.classification import (
-    Classification,
-    answered,
-    calibration_error,
-    error_by_class,
-    mean_over_views,
-)
+from deeper.tasks.classification import Classification, answered, mean_over_views
 from deeper.tasks.consistency import ConsistencyTraining
 from deeper.train import data_parallel
 from deeper.train.device_feed import Streamed
@@ -69,8 +63,8 @@ def evaluate_run(
         progress: told how far it is.
 
     Returns:
-        The metrics by names such as ``test/error``, and how they were measured. Of classification
-        also the calibration error, ``error_by_class`` and ``n_by_class``.
+        The metrics by names such as ``test/error``, and how they were measured, with the task's
+        `details`: of classification the calibration error, ``error_by_class``, ``n_by_class``.
 
     Raises:
         UserError: the protocol, the split or the labels do not fit the run.
@@ -107,16 +101,14 @@ def evaluate_run(
         **protocol.parameters,
         **metrics_of(task, split, rows),
     }
-    if isinstance(task, Classification | ConsistencyTraining):
-        result[f"{split}/calibration_error"] = calibration_error(rows)
+    details = getattr(task, "details", None)
+    if details is not None:
+        told = details(rows, examined.class_names)
+        by_class = {name: value for name, value in told.items() if isinstance(value, dict)}
+        result |= {f"{split}/{name}": told[name] for name in told if name not in by_class}
         if right is not None:
             result |= _by_several_labels(rows, right, split) | {"labels": str(labels)}
-        names = examined.class_names
-        counts = np.bincount(rows["label"], minlength=len(names)).tolist()
-        result |= {
-            "error_by_class": dict(zip(names, error_by_class(rows, len(names)), strict=True)),
-            "n_by_class": dict(zip(names, counts, strict=True)),
-        }
+        result |= by_class
     if examined.unreadable:
         result["unreadable"] = in_result({split: examined.unreadable})[split]
     if other is None and split == "test" and weights.step == max(load.states(path)):

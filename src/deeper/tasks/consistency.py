@@ -208,6 +208,10 @@ class ConsistencyTraining:
         """Return classification's numbers."""
         return self.labelled.summarise(rows)
 
+    def details(self, rows: Mapping[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
+        """Return classification's."""
+        return self.labelled.details(rows, class_names)
+
     def examples(
         self, batch: Batch, rows: Mapping[str, Any], class_names: Sequence[str]
     ) -> dict[str, Any]:

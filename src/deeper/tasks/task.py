@@ -21,9 +21,14 @@ Rows = Int[Array, " batch"]
 class Task(Protocol):
     """What is learned, and how it is measured.
 
-    A task may have one more method, ``examples(batch, rows, class_names)``: what ``examples.npz``
-    keeps of the first test examples, see `Classification.examples`. Without it there is no such
-    file.
+    A task may have more methods:
+
+    - ``examples(batch, rows, class_names)``: what ``examples.npz`` keeps of the first test
+      examples, see `Classification.examples`. Without it there is no such file.
+    - ``details(rows, class_names)``: name -> numbers, or numbers by class, that ``deeper
+      evaluate`` adds to those of `summarise`, see `Classification.details`.
+    - ``probabilities(outputs)``: what ``deeper predict`` tells of each class; by default the
+      softmax of the outputs.
     """
 
     @property
