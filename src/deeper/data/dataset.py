@@ -110,6 +110,7 @@ class Dataset:
             the columns where it is empty.
         image_shape: (height, width, channels) of images; empty where there are none.
         unused: split -> why it is not read: it has no labels, or no run uses it.
+        reader: the call that makes its `deeper.data.reader.Reader`; None where there is none.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Dataset:
     fingerprint: str = ""
     image_shape: tuple[int, ...] = ()
     unused: dict[str, str] = field(default_factory=dict)
+    reader: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Work out the fingerprint, if it is not given."""

@@ -22,7 +22,7 @@ from deeper.errors import UserError
 from deeper.kernels import cpu_dispatch
 from deeper.kernels.precision import at_least_float32
 from deeper.models import valid_region
-from deeper.models.initializers import ONES, ZEROS, FanInUniform, HeNormal, Rule, by
+from deeper.models.initializers import ONES, ZEROS, FanInUniform, HeNormal, Normal, Rule, by
 
 Maps = Float[Array, "batch *places channels"]  # places: height and width, or length
 Vectors = Float[Array, "batch features"]
@@ -165,6 +165,42 @@ class Dense(nn.Module):
         return x.astype(dtype) @ kernel.astype(dtype) + bias.astype(dtype)[None]
 
 
+class Embedding(nn.Module):
+    """A vector for each token; token 0 is padding, whose vector is zero.
+
+    One-hot rows are taken too, so that gradients reach each position: a row of zeros is padding.
+
+    Attributes:
+        tokens: that there are, padding counted.
+        features: of a vector.
+        rule: of the table's first values; the standard normal by default, as PyTorch.
+        dtype: of the computation.
+    """
+
+    tokens: int
+    features: int
+    rule: Rule = Normal(1.0)
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Any) -> Maps:
+        """Return vectors (batch, length, features).
+
+        Args:
+            x: tokens (batch, length), integers; or one-hot rows (batch, length, tokens), floats.
+        """
+        table = self.param("table", by(self.rule), (self.tokens, self.features)).astype(self.dtype)
+        if not jnp.issubdtype(x.dtype, jnp.integer):
+            if x.ndim != 3 or x.shape[-1] != self.tokens:
+                raise UserError(
+                    f"This net takes tokens (batch, length), integers, or one-hot rows (batch, "
+                    f"length, {self.tokens}), and gets {x.dtype} of shape {x.shape}."
+                )
+            return x.astype(self.dtype) @ table
+        vectors = jnp.take(table, x, axis=0, mode="clip")
+        return jnp.where((x != 0)[..., None], vectors, 0)
+
+
 class Dropout(nn.Module):
     """Drop values in training and scale up the others (Srivastava et al. 2014).
 
@@ -258,6 +294,37 @@ def avg_pool(x: Maps, window: int, stride: int) -> Maps:
     return y
 
 
+def k_max_pool(x: Maps, k: int, share: int | None = None) -> Maps:
+    """Keep the largest values of each channel along the length, in the order in which they stand.
+
+    Kalchbrenner et al. 2014 (arXiv:1404.2188), section 3.2. Of padded sequences only valid
+    positions are kept; places that are left over are zero.
+
+    Args:
+        x: sequences (batch, length, channels).
+        k: positions of the result.
+        share: keep of each sequence one in so many of its own positions, rounded up; by default k.
+    """
+    require_size(x, k, f"{k}-max pooling")
+
+    def kept(size: Any) -> Any:
+        most = size if share is None else -(-size // share)
+        return most - (most > k) * (most - k)
+
+    size = valid_region.valid_size(x)
+    values = valid_region.fill_padding(x, -jnp.inf).swapaxes(1, 2)
+    _, places = lax.top_k(values, k)
+    beyond = x.shape[1]
+    if size is not None:
+        is_kept = jnp.arange(k)[None] < kept(size[0])[:, None]
+        places = jnp.where(is_kept[:, None], places, beyond)
+    places = jnp.sort(places, axis=-1)
+    padded = jnp.pad(x.swapaxes(1, 2), ((0, 0), (0, 0), (0, 1)))
+    y = jnp.take_along_axis(padded, places, axis=2).swapaxes(1, 2)
+    valid_region.record_size(x, y, kept)
+    return y
+
+
 def adaptive_avg_pool(x: Maps, size: int) -> Maps:
     """Mean over ``size`` cells along each spatial axis, which overlap as PyTorch's do.
 
@@ -320,7 +387,12 @@ def require_images(images: Maps, least: int, net: str, advice: str) -> None:
 
 
 def require_size(x: Maps, least: int, layer: str) -> None:
-    """Raise a UserError if a map is smaller than a layer needs."""
+    """Raise a UserError if a map is smaller than a layer needs, or is none."""
+    if x.ndim < 3:
+        raise UserError(
+            f"{layer} takes images (batch, height, width, channels) or sequences (batch, length, "
+            f"channels), and gets an input of shape {x.shape}: tokens and vectors need another net."
+        )
     if min(x.shape[1:-1]) >= max(1, least):
         return
     if x.ndim == 3:
