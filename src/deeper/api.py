@@ -70,18 +70,17 @@ def prepare(config: RunConfig, *, progress: Progress = quiet) -> Prepared:
     """Prepare a config's data set in ``data.dir``, as ``deeper prepare`` does.
 
     Nothing is done if it is already prepared. Data sets of the catalogue are read from original
-    files on this machine, or downloaded; photographs are read from ``data.source``.
+    files on this machine, or downloaded; photographs are read from ``data.source``; a data set of
+    your own is made by the call in its ``data.prepare``.
 
     Args:
         config: from `configure`.
         progress: told how far it is.
 
     Raises:
-        UserError: it is a data set of your own, original files are missing or damaged, or the
-            network or disk fails.
+        UserError: it is a data set of your own without ``prepare``, original files are missing or
+            damaged, or the network or disk fails.
     """
-    if isinstance(config.data, OwnDataset):
-        raise UserError(f"{config.data.name} is what its function returns: nothing to prepare.")
     return prepare_data(config.data, progress=progress)
 
 

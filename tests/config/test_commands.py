@@ -132,3 +132,8 @@ def test_a_run_directory_from_elsewhere_runs_nothing_of_its_own(tmp_path, monkey
     with pytest.raises(UserError, match=r"would call os\.system"):
         load.config_of(tmp_path, "run")
     assert load.config_of(tmp_path, "run", own={"os.path"}).model.command == "false"
+
+
+def test_a_net_of_sequences_on_images_is_refused_in_a_sentence():
+    with pytest.raises(UserError, match=r"data\.tokens.*data=languages"):
+        configure("model=vdcnn", "data=mnist")

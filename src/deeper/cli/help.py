@@ -102,12 +102,12 @@ VERBS = {
         ),
     ),
     "predict": Verb(
-        "predict images=PATH weights=DIRECTORY [key=value ...]",
-        "Name the five most probable classes of each image.",
+        "predict images=PATH|inputs=TEXT weights=DIRECTORY [key=value ...]",
+        "Name the five most probable classes of each image, text or sound.",
         (
             "deeper predict images=photographs weights=runs/resnet50",
             "deeper predict images=cat.jpg weights=runs/single/NAME checkpoint=best",
-            "deeper predict images=photographs weights=runs/resnet50 out=answers.csv",
+            "deeper predict \"inputs='Det er en hund.'\" weights=runs/single/NAME",
         ),
     ),
     "see": Verb(

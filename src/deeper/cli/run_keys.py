@@ -36,7 +36,7 @@ def data_section(config: DictConfig, classes: int | None) -> Any:
         classes: number of classes if the section has none; None if it is not needed.
     """
     values: Any = OmegaConf.to_container(config.data, resolve=True)
-    if values["name"] == MISSING:
+    if values.get("name") == MISSING:
         raise UserError("Say which data set: data.name=NAME.")
     if values.get("classes") == MISSING:
         values["classes"] = 1 if classes is None else classes

@@ -132,6 +132,11 @@ def hydras_words(error: BaseException) -> str:
         group, known = there[1], ", ".join(there[2].split())
         name = no_file[1].removeprefix(f"{group}/")
         return f"{group}={name}: there is no such file; {group} has {known}."
+    if no_value := re.search(r"Interpolation key '([^']+)' not found", text):
+        return (
+            f"{no_value[1]} is asked for and is not there: a net of sequences needs a data set of "
+            "sequences, such as model=vdcnn data=languages."
+        )
     if no_key := re.search(r"Could not override '([^']+)'", text):
         key = no_key[1]
         hint = " Name the directory that has task/: --config-dir, directories= in Python."

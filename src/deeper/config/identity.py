@@ -16,7 +16,7 @@ from deeper.errors import UserError
 # recipe sets are in other sections.
 CHANGES_NO_NUMBER = (
     "label", "choices", "runs", "tracker", "study", "mode", "recipe",
-    "data.kind", "data.dir", "data.original_dir",
+    "data.kind", "data.dir", "data.original_dir", "data.prepare",
     "data.on_device", "data.workers", "data.processes",
 )  # fmt: skip
 SINGLE = "single"  # directory of runs without a study

@@ -59,7 +59,8 @@ class Evaluate:
 class Predict:
     """``deeper predict``."""
 
-    images: str = setting("a file, or a directory of files")
+    images: str | None = setting("a file, or a directory of files")
+    inputs: str | None = setting("a text, a file or a directory, for a net of sequences")
     weights: str = setting("a run directory")
     checkpoint: Checkpoint = setting("of the run; a number is a step", least=0)
     crop: float | None = setting("share of the shorter side that the net sees", above=0, most=1)

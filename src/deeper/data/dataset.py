@@ -112,6 +112,7 @@ class Dataset:
             computed from the columns if it is empty.
         image_shape: (height, width, channels) of images; empty without images.
         unused: split -> why it is not read: it has no labels, or no run uses it.
+        reader: the call that makes its `deeper.data.reader.Reader`; None where there is none.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Dataset:
     fingerprint: str = ""
     image_shape: tuple[int, ...] = ()
     unused: dict[str, str] = field(default_factory=dict)
+    reader: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Compute the fingerprint, if it is not given."""

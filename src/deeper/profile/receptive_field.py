@@ -16,6 +16,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+# What depends on the input by a comparison alone, such as a mask of its padding, sees nothing.
+COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 WHOLE = -1  # stands for the axis in an array whose spatial axes were averaged or flattened away
 
 
@@ -152,8 +154,10 @@ def after_window(equation: Any, inputs: Known) -> Known:
 def after_other(equation: Any, operands: Sequence[Known | None]) -> Known | None:
     """Return what is known of the result of an operation without weights.
 
-    None where no operand depends on the input.
+    None where no operand depends on the input, or only a comparison does.
     """
+    if equation.primitive.name in COMPARISONS:
+        return None
     known = [(variable, k) for variable, k in zip(equation.invars, operands) if k is not None]
     if not known:
         return None

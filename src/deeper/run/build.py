@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -215,9 +216,13 @@ def assemble(
 
 
 def task_of(config: RunConfig) -> Task:
-    """Return the task of the config: a user's own, or classification by default."""
+    """Return the task of the config, or classification of images by default.
+
+    A task with ``_partial_: true`` is a function that is called with the config.
+    """
     if config.task is not None:
-        return build(config.task)
+        task = build(config.task)
+        return task(config) if isinstance(task, partial) else task
     supervised = config.train.consistency is None
     return classification(config) if supervised else consistency_training(config)
 

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from deeper.config.data_sections import OwnDataset
+from deeper.config.instantiate import build, require_trusted
 from deeper.config.schema import RunConfig
+from deeper.config.settings import plain
 from deeper.data.dataset import Dataset, prepared_directory
+from deeper.data.reader import Reader
 from deeper.errors import UserError
 from deeper.progress import Progress, quiet
 from deeper.record.atomic_files import read_json
@@ -41,7 +44,7 @@ def record_of(config: RunConfig, splits: Splits) -> dict[str, Any]:
         "class_names": list(dataset.class_names),
     }
     if isinstance(data, OwnDataset):
-        return record
+        return record | ({} if dataset.reader is None else {"reader": plain(dataset.reader)})
     directory = prepared_directory(data.name, Path(data.dir))
     assert directory is not None
     section = config.plain()["data"]
@@ -59,6 +62,22 @@ def _plain(value: Any) -> Any:
 def read_record(path: Path) -> dict[str, Any] | None:
     """Return a run's record of its data, or None."""
     return read_json(path / DATA)
+
+
+def reader_of(path: Path) -> Reader | None:
+    """Return the reader that was recorded with the run's data; None if there is none.
+
+    Args:
+        path: the run directory.
+
+    Raises:
+        UserError: the reader is of a package that is not trusted.
+    """
+    record = read_record(path)
+    if record is None or record.get("reader") is None:
+        return None
+    require_trusted(record["reader"], f"{path / DATA}")
+    return build(record["reader"])
 
 
 def differences(record: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
@@ -107,8 +126,8 @@ def require_same(path: Path, data: Any, present: Mapping[str, Any], otherwise: s
     differ = [] if record is None else differences(record, present)
     if differ:
         raise UserError(
-            f"{data.name} in {Path(data.dir).absolute()} is not the data of the run in {path}: "
-            f"{'; '.join(differ)}. {SAME_ELSEWHERE}; {otherwise}."
+            f"{data.name} in {Path(data.dir or '').absolute()} is not the data of the run in "
+            f"{path}: {'; '.join(differ)}. {SAME_ELSEWHERE}; {otherwise}."
         )
 
 

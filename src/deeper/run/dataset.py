@@ -9,7 +9,7 @@ from deeper.config.instantiate import build
 from deeper.config.schema import RunConfig
 from deeper.data.dataset import Dataset, Split, open_dataset
 from deeper.data.encoded_images import MIDDLE, Photographs, View
-from deeper.data.splitting import first_of_draw, hold_out, only_classes
+from deeper.data.splitting import first_of_draw, fold_of, hold_out, only_classes
 from deeper.data.unreadable import without_unreadable
 from deeper.errors import UserError
 from deeper.progress import Progress, quiet
@@ -167,12 +167,11 @@ def open_splits(config: RunConfig, progress: Progress = quiet) -> Splits:
     else:
         train, validation = hold_out(train, data.validation)
     unlabelled = None if config.train.consistency is None else train
-    if not isinstance(data, OwnDataset):
-        if data.examples is not None:
-            train = first_of_draw(train, data.examples, data.draw)
-        if data.limit is not None:
-            parts = (train, validation, test)
-            train, validation, test = (part.select(slice(data.limit)) for part in parts)
+    if data.examples is not None:
+        train = first_of_draw(train, data.examples, data.draw)
+    if data.limit is not None:
+        parts = (train, validation, test)
+        train, validation, test = (part.select(slice(data.limit)) for part in parts)
     parts_by_name = {"train": train, "validation": validation, "test": test}
     if unlabelled is not None:
         parts_by_name["unlabelled"] = unlabelled
@@ -214,13 +213,18 @@ def unreadable_in_words(splits: Splits) -> list[str]:
 
 
 def _train_and_test(config: RunConfig, dataset: Dataset) -> tuple[Split, Split]:
-    """Return the splits; if there is no test split, a share of the training split becomes one."""
+    """Return the splits; if there is no test split, a share of the training split becomes one.
+
+    With ``data.folds`` a part of the training split is the test split, whatever else there is.
+    """
     splits = dataset.splits
     if "train" not in splits:
         raise UserError(
             f"{dataset.name} has no training split, but {', '.join(splits) or 'no other'}"
             f"{_and_unused(dataset)}: it cannot be used by a run."
         )
+    if isinstance(config.data, OwnDataset) and config.data.folds is not None:
+        return fold_of(splits["train"], config.data.folds, config.data.fold)
     if "test" in splits:
         return splits["train"], splits["test"]
     if not isinstance(config.data, Tfds):

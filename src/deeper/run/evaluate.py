@@ -23,13 +23,7 @@ from deeper.run.dataset import in_result
 from deeper.run.evaluation_set import EvaluationSet, correct_labels, open_evaluation_set
 from deeper.run.input_pipeline import streamed_split, workers_of
 from deeper.run.protocols import WHOLE, Protocol, ProtocolRequest, protocol_of
-from deeper.tasks.classification import (
-    Classification,
-    answered,
-    calibration_error,
-    error_by_class,
-    mean_over_views,
-)
+from deeper.tasks.classification import Classification, answered, mean_over_views
 from deeper.tasks.consistency import ConsistencyTraining
 from deeper.train import data_parallel
 from deeper.train.device_feed import Streamed
@@ -69,8 +63,8 @@ def evaluate_run(
         progress: called with the progress.
 
     Returns:
-        The metrics by names such as ``test/error``, and how they were measured. Of classification
-        also the calibration error, ``error_by_class`` and ``n_by_class``.
+        The metrics by names such as ``test/error``, and how they were measured, with the task's
+        `details`: of classification the calibration error, ``error_by_class``, ``n_by_class``.
 
     Raises:
         UserError: the protocol, the split or the labels do not fit the run.
@@ -107,16 +101,14 @@ def evaluate_run(
         **protocol.parameters,
         **metrics_of(task, split, rows),
     }
-    if isinstance(task, Classification | ConsistencyTraining):
-        result[f"{split}/calibration_error"] = calibration_error(rows)
+    details = getattr(task, "details", None)
+    if details is not None:
+        told = details(rows, evaluation_set.class_names)
+        by_class = {name: value for name, value in told.items() if isinstance(value, dict)}
+        result |= {f"{split}/{name}": told[name] for name in told if name not in by_class}
         if right is not None:
             result |= _by_several_labels(rows, right, split) | {"labels": str(labels)}
-        names = evaluation_set.class_names
-        counts = np.bincount(rows["label"], minlength=len(names)).tolist()
-        result |= {
-            "error_by_class": dict(zip(names, error_by_class(rows, len(names)), strict=True)),
-            "n_by_class": dict(zip(names, counts, strict=True)),
-        }
+        result |= by_class
     if evaluation_set.unreadable:
         result["unreadable"] = in_result({split: evaluation_set.unreadable})[split]
     if other is None and split == "test" and weights.step == max(load.states(path)):

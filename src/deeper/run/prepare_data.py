@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deeper.config.data_sections import DebianPhotographs, Tfds
+from deeper.config.data_sections import DebianPhotographs, OwnDataset, Tfds
+from deeper.config.instantiate import build
 from deeper.data.catalogue import CATALOGUE
 from deeper.data.dataset import prepared_directory
 from deeper.data.image_files import LeftOut
@@ -60,6 +61,8 @@ def prepare_data(
         UserError: the originals are not there or cannot be read, the data set is not one that is
             prepared here, or it was prepared of another source or in another way.
     """
+    if isinstance(data, OwnDataset):
+        return _prepare_own(data, progress)
     name, data_dir = data.name, Path(data.dir)
     view = view_of(data)
     of_a_tree = view is not None and not isinstance(data, Tfds)
@@ -79,6 +82,13 @@ def prepare_data(
         original = Path(data.original_dir) if data.original_dir else None
         return Prepared(prepare(name, data_dir, original, progress))
     return _prepare_tree(data, view.image_shape[2], Storage(layout, shorter_side), progress)
+
+
+def _prepare_own(data: OwnDataset, progress: Progress) -> Prepared:
+    """Call what a data set of the user's own is prepared by; it returns where the data set is."""
+    if data.prepare is None:
+        raise UserError(f"{data.name} is what its function returns: nothing to prepare.")
+    return Prepared(Path(build(data.prepare, progress=progress)))
 
 
 def _prepare_tree(data: Any, channels: int, storage: Storage, progress: Progress) -> Prepared:

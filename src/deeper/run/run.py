@@ -1,7 +1,7 @@
 """A run directory as a Python object: its results, its net, and methods such as `Run.evaluate`."""
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, UInt8
 
 from deeper.config.schema import RunConfig
 from deeper.data.image_files import read_picture
+from deeper.data.reader import Given
 from deeper.errors import UserError
 from deeper.profile.stages import stages_of
 from deeper.progress import Progress, quiet
@@ -20,7 +21,7 @@ from deeper.run import build, data_record, load
 from deeper.run.class_names import class_names
 from deeper.run.dataset import evaluation_view
 from deeper.run.evaluate import evaluate_run
-from deeper.run.predict import Predictions, predict_files, predict_images
+from deeper.run.predict import Predictions, predict_files, predict_given, predict_images
 from deeper.run.protocols import ProtocolRequest
 
 if TYPE_CHECKING:
@@ -58,16 +59,20 @@ class Net:
         Raises:
             UserError: the task needs a missing column.
         """
-        batch = examples if isinstance(examples, dict) else {"image": jnp.asarray(examples)}
-        count = len(next(iter(batch.values())))
-        batch = {"label": jnp.zeros(count, jnp.int32), "mask": jnp.ones(count, bool)} | batch
-        outputs: Any = self.model.apply(self.variables, self._inputs(batch, count), train=False)
+        columns = examples if isinstance(examples, dict) else {"image": jnp.asarray(examples)}
+        outputs: Any = self.model.apply(self.variables, self.inputs(columns), train=False)
         return outputs
 
     def normalise(self, images: UInt8[np.ndarray, "n height width channels"]) -> Any:
         """Return the model's inputs for images as stored."""
         batch = {"image": jnp.asarray(images), "label": jnp.zeros(len(images), jnp.int32)}
         return self._inputs(batch, len(images))
+
+    def inputs(self, columns: Mapping[str, Any]) -> Any:
+        """Return what the model itself takes of examples, name -> values (n, ...), as stored."""
+        count = len(next(iter(columns.values())))
+        batch = {"label": jnp.zeros(count, jnp.int32), "mask": jnp.ones(count, bool)}
+        return self._inputs(batch | dict(columns), count)
 
     def _inputs(self, batch: dict[str, Any], count: int) -> Any:
         """Return the net's inputs for a batch of the task."""
@@ -217,11 +222,14 @@ class Run:
         """Return the net's predictions for pictures: class names and probabilities.
 
         Args:
-            pictures: files, or images as the run's data set stores them.
+            pictures: files, or images as the run's data set stores them. To a net of sequences:
+                texts (str), or files of what it was trained on (Path).
             checkpoint: last, best or a step.
         """
         if isinstance(pictures, np.ndarray):
             return predict_images(self.path, pictures, checkpoint=checkpoint)
+        if data_record.reader_of(self.path) is not None:
+            return predict_given(self.path, _given(pictures), checkpoint=checkpoint)
         return predict_files(self.path, _files(pictures), checkpoint=checkpoint)
 
     def attribute(
@@ -233,31 +241,43 @@ class Run:
         classes: Sequence[int | str] | None = None,
         checkpoint: str | int = "last",
     ) -> "Attribution":
-        """Return attribution maps: how much each pixel contributes to a class score.
+        """Return attribution maps: how much each pixel or position contributes to a class score.
 
         Args:
             method: grad_cam, gradient, ...; `deeper.interpret.attribution.METHODS` has all.
-            pictures: files, or images as the run's data set stores them.
+            pictures: files, or images as the run's data set stores them; see `predict`.
             layer: layer for methods that use one; by default the last stage.
             classes: target classes, one per picture or one for all, by index or name; by default
                 the predicted classes.
             checkpoint: last, best or a step.
 
         Returns:
-            Maps (n, H, W), and ``.figure()``.
+            Maps (n, H, W), or (n, length) of sequences, and ``.figure()``.
         """
         from deeper.interpret.attribution import attribute
 
         net = self.net(checkpoint)
+        reader = None if isinstance(pictures, np.ndarray) else data_record.reader_of(self.path)
+        symbols: Any = None
+        normalise: Any = net.normalise
+        if reader is None:
+            inputs: Any = net.preprocess(pictures)
+        else:
+            columns = dict(reader(_given(pictures)).columns)
+            inputs, normalise = np.asarray(net.inputs(columns)), _as_they_are
+            spell = getattr(reader, "symbols", None)
+            if spell is not None:
+                symbols = [spell(row) for row in next(iter(columns.values()))]
         return attribute(
             net.model,
             net.variables,
-            net.preprocess(pictures),
+            inputs,
             method=method,
             layer=layer,
             classes=None if classes is None else self._numbers(classes),
-            normalise=net.normalise,
+            normalise=normalise,
             class_names=net.class_names,
+            symbols=symbols,
         )
 
     def _numbers(self, classes: Sequence[int | str]) -> list[int]:
@@ -297,6 +317,15 @@ class Run:
             for name, value in (self.result.get("metrics") or {}).items()
         )
         return f"<p>{html.escape(str(self.path))}: {self.status}</p><table>{rows}</table>"
+
+
+def _given(given: Any) -> list[Given]:
+    """Return texts and files, one or several, as a reader takes them."""
+    return [given] if isinstance(given, str | Path) else list(given)
+
+
+def _as_they_are(inputs: Any) -> Any:
+    return inputs
 
 
 def _files(pictures: str | Path | Iterable[str | Path]) -> list[Path]:

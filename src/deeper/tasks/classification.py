@@ -59,27 +59,14 @@ class Classification:
             the true class has the highest score, or is among the five highest. prediction: the
             predicted class; confidence: its probability. label: the true class.
         """
-        label = batch["label"]
-        return {
-            "loss": losses.cross_entropy(outputs, label),
-            "correct": losses.in_top(outputs, label, 1),
-            "correct_top5": losses.in_top(outputs, label, 5),
-            "prediction": outputs.argmax(axis=-1).astype(jnp.int32),
-            "confidence": jax.nn.softmax(outputs).max(axis=-1),
-            "label": label,
-        }
+        return answers(outputs, batch["label"])
 
     def summarise(self, rows: Predictions) -> dict[str, float | int]:
         """Return the mean loss in nats, and errors in per cent.
 
         ``n_unanswered`` is present only if scores were NaN or infinite; the loss is then NaN.
         """
-        unanswered = int((~answered(rows)).sum())
-        return {
-            "loss": float(np.mean(rows["loss"], dtype=np.float64)),
-            "error": percent_wrong(rows["correct"]),
-            "error_top5": percent_wrong(rows["correct_top5"]),
-        } | ({"n_unanswered": unanswered} if unanswered else {})
+        return errors(rows)
 
     def examples(
         self, batch: Batch, rows: Predictions, class_names: Sequence[str]
@@ -101,6 +88,10 @@ class Classification:
             "confusion": confusion(rows, len(class_names)),
         }
 
+    def details(self, rows: Predictions, class_names: Sequence[str]) -> dict[str, Any]:
+        """Return the calibration error in per cent, and by class the error and the examples."""
+        return details(rows, class_names)
+
 
 def classification(config: Any) -> Classification:
     """Return the task of a run's config (``task: classification``)."""
@@ -117,7 +108,29 @@ def mixes_examples(task: Any) -> bool:
     return mixes(getattr(task, "operations", ()))
 
 
+def answers(outputs: losses.Logits, label: Int32[Array, " batch"]) -> dict[str, Array]:
+    """Return what is kept of each answer, see `Classification.predict`."""
+    return {
+        "loss": losses.cross_entropy(outputs, label),
+        "correct": losses.in_top(outputs, label, 1),
+        "correct_top5": losses.in_top(outputs, label, 5),
+        "prediction": outputs.argmax(axis=-1).astype(jnp.int32),
+        "confidence": jax.nn.softmax(outputs).max(axis=-1),
+        "label": label,
+    }
+
+
 # --- numbers of every example's predictions ------------------------------------------------------
+
+
+def errors(rows: Predictions) -> dict[str, float | int]:
+    """Return mean loss and errors, see `Classification.summarise`."""
+    unanswered = int((~answered(rows)).sum())
+    return {
+        "loss": float(np.mean(rows["loss"], dtype=np.float64)),
+        "error": percent_wrong(rows["correct"]),
+        "error_top5": percent_wrong(rows["correct_top5"]),
+    } | ({"n_unanswered": unanswered} if unanswered else {})
 
 
 def percent_wrong(correct: Float32[np.ndarray, " n"]) -> float:
@@ -151,6 +164,22 @@ def error_by_class(rows: Predictions, classes: int) -> list[float | None]:
     return [
         100.0 * (1.0 - float(r) / int(n)) if n else None for r, n in zip(right, counts, strict=True)
     ]
+
+
+def details(rows: Predictions, class_names: Sequence[str]) -> dict[str, Any]:
+    """Return what `deeper evaluate` tells besides: calibration, and each class's error.
+
+    Args:
+        rows: every example's predictions.
+        class_names: in the order of the labels.
+    """
+    counts = np.bincount(rows["label"], minlength=len(class_names)).tolist()
+    by_class = error_by_class(rows, len(class_names))
+    return {
+        "calibration_error": calibration_error(rows),
+        "error_by_class": dict(zip(class_names, by_class, strict=True)),
+        "n_by_class": dict(zip(class_names, counts, strict=True)),
+    }
 
 
 def confusion(rows: Predictions, classes: int) -> Int32[np.ndarray, "classes classes"]:

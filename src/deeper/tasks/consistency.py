@@ -211,6 +211,10 @@ class ConsistencyTraining:
         """Return the metrics of `labelled`."""
         return self.labelled.summarise(rows)
 
+    def details(self, rows: Mapping[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
+        """Return classification's."""
+        return self.labelled.details(rows, class_names)
+
     def examples(
         self, batch: Batch, rows: Mapping[str, Any], class_names: Sequence[str]
     ) -> dict[str, Any]:

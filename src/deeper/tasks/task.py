@@ -21,9 +21,14 @@ Rows = Int[Array, " batch"]
 class Task(Protocol):
     """Inputs, loss, predictions and metrics of a learning problem.
 
-    A task may have one more method, ``examples(batch, rows, class_names)``: the content of
-    ``examples.npz`` for the first test examples, see `Classification.examples`. Without it the file
-    is not written.
+    A task may have more methods:
+
+    - ``examples(batch, rows, class_names)``: the content of ``examples.npz`` for the first test
+      examples, see `Classification.examples`. Without it the file is not written.
+    - ``details(rows, class_names)``: name -> numbers, or numbers by class, that ``deeper
+      evaluate`` adds to those of `summarise`, see `Classification.details`.
+    - ``probabilities(outputs)``: the class probabilities of ``deeper predict``; by default the
+      softmax of the outputs.
     """
 
     @property
