@@ -60,14 +60,13 @@ class Net:
         """
         batch = examples if isinstance(examples, dict) else {"image": jnp.asarray(examples)}
         count = len(next(iter(batch.values())))
-        batch = {"label": jnp.zeros(count, jnp.int32), "mask": jnp.ones(count, bool)} | batch
+        batch = {"mask": jnp.ones(count, bool)} | batch
         outputs: Any = self.model.apply(self.variables, self._inputs(batch, count), train=False)
         return outputs
 
     def normalise(self, images: UInt8[np.ndarray, "n height width channels"]) -> Any:
         """Return what the model itself takes of images as stored."""
-        batch = {"image": jnp.asarray(images), "label": jnp.zeros(len(images), jnp.int32)}
-        return self._inputs(batch, len(images))
+        return self._inputs({"image": jnp.asarray(images)}, len(images))
 
     def _inputs(self, batch: dict[str, Any], count: int) -> Any:
         """Return what the task makes of a batch for the net."""
@@ -96,7 +95,7 @@ class Net:
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Names of the net's stages, from the input on."""
+        """Names of the net's stages, from the input on; a net without feature maps has none."""
         return tuple(stages_of(self.model, build.example_of(self.config)).names)
 
     def __repr__(self) -> str:

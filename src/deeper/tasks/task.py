@@ -58,7 +58,8 @@ class Task(Protocol):
             rows: the examples' rows in the step's global batch, the same on any number of devices
                 and under accumulation.
             batch: as stored.
-            train: with augmentation. Otherwise nothing is drawn, and targets are not looked at.
+            train: with augmentation. Otherwise nothing is drawn, and targets are not looked at:
+                they may be None, and a batch of examples to answer has none.
 
         Returns:
             The model's inputs and the targets (pytrees), and a number of each input by which
