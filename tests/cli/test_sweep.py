@@ -231,7 +231,7 @@ def test_the_table_of_two_hundred_arms_can_be_read(tmp_path):
     finally:
         lock.release()
     assert summary(states) == (
-        "200 arms: 3 failed, 1 lost, 16 running, 60 waiting, 120 finished; 20,480 img/s together"
+        "200 arms: 3 failed, 1 lost, 16 running, 60 waiting, 120 finished; 20,480 ex/s together"
     )
 
     def shown(everything):

@@ -23,7 +23,7 @@ def rate_lines(config: RunConfig, images: object, rates: Rates, *, on_cpu: bool)
         on_cpu: the net is computed on the cores that decode, too.
     """
     yield (
-        f"data alone {rates.data:,.0f} img/s, compute {rates.compute:,.0f} img/s: "
+        f"data alone {rates.data:,.0f} ex/s, compute {rates.compute:,.0f} ex/s: "
         f"the run is bound by {rates.bound_by}"
     )
     if rates.bound_by == "data":

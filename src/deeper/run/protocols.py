@@ -79,7 +79,7 @@ def protocol_of(wish: Wish, data: Any) -> Protocol:
     if isinstance(data, OwnDataset):
         if wish != Wish():
             raise UserError(f"protocol={name} is for images; the examples of {data.name} are none.")
-        return Protocol(name, name, "examples as stored", {}, (), ())
+        return Protocol(name, "each once", "each example once, as stored", {}, (), ())
     photographs = view_of(data) is not None
     if name in WHOLE and not photographs:
         raise UserError(

@@ -127,7 +127,7 @@ def headings(collection: Collection) -> tuple[str, ...]:
     if collection.study.base is not None:
         return baseline.headings(collection)
     metric = collection.study.metric_label.replace("(%)", "%")
-    return ("net", "n", metric, "train error %", "parameters", "MMACs", "time s", "img/s")
+    return ("net", "n", metric, "train error %", "parameters", "MMACs", "time s", "ex/s")
 
 
 def summary_rows(collection: Collection) -> list[tuple[str, ...]]:
