@@ -9,7 +9,7 @@ from deeper.record.values import spelled
 from deeper.study.definition import Study
 
 if TYPE_CHECKING:
-    from deeper.record.schema import Run
+    from deeper.record.schema import RunRecord
 
 # Of a result, what is not known before a run; see the metrics of `deeper.train.evaluate`.
 MEASURED = ("steps", "epochs", "seconds", "compile_seconds", "images_per_second")
@@ -23,7 +23,7 @@ METRICS = tuple(
 )
 
 
-def check_names(study: Study, runs: Sequence["Run"], later: Sequence[str] = ()) -> None:
+def check_names(study: Study, runs: Sequence["RunRecord"], later: Sequence[str] = ()) -> None:
     """Raise a UserError where a study names what its runs do not have.
 
     Args:
@@ -44,7 +44,7 @@ def check_names(study: Study, runs: Sequence["Run"], later: Sequence[str] = ()) 
     _check_axis(study, runs)
 
 
-def check_base(study: Study, runs: Sequence["Run"]) -> None:
+def check_base(study: Study, runs: Sequence["RunRecord"]) -> None:
     """Raise a UserError if the base of a study is no line of its runs, where all are there."""
     lines = {spelled(run.value(study.line)) for run in runs if study.line and run.has(study.line)}
     if study.base is not None and lines and spelled(study.base) not in lines:
@@ -54,7 +54,7 @@ def check_base(study: Study, runs: Sequence["Run"]) -> None:
         )
 
 
-def undecidable(study: Study, runs: Sequence["Run"], later: Sequence[str] = ()) -> list[str]:
+def undecidable(study: Study, runs: Sequence["RunRecord"], later: Sequence[str] = ()) -> list[str]:
     """Say of each test of a study that is about runs of which there will be none what is missing.
 
     Args:
@@ -71,7 +71,7 @@ def undecidable(study: Study, runs: Sequence["Run"], later: Sequence[str] = ()) 
     return sentences
 
 
-def unmatched(test: Mapping[str, Any], runs: Sequence["Run"]) -> str | None:
+def unmatched(test: Mapping[str, Any], runs: Sequence["RunRecord"]) -> str | None:
     """Say which choice of a test no run fits, and what there is instead; None if there are runs."""
     for side in SIDES:
         facts = test.get(side, {})
@@ -86,12 +86,12 @@ def unmatched(test: Mapping[str, Any], runs: Sequence["Run"]) -> str | None:
     return None
 
 
-def fits(run: "Run", facts: Mapping[str, Any]) -> bool:
+def fits(run: "RunRecord", facts: Mapping[str, Any]) -> bool:
     """Whether a run is one that a test chooses by these facts."""
     return all(spelled(run.value(key)) == spelled(fact) for key, fact in facts.items())
 
 
-def _check_axis(study: Study, runs: Sequence["Run"]) -> None:
+def _check_axis(study: Study, runs: Sequence["RunRecord"]) -> None:
     kinds = {_kind(run.value(study.x)) for run in runs if run.has(study.x)}
     if len(kinds) > 1:
         mixture = " in some runs and ".join(sorted(kinds))

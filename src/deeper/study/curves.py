@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from deeper.record.schema import Run
+from deeper.record.schema import RunRecord
 from deeper.study.hypothesis_tests import FEWEST
 from deeper.study.read_runs import Collection
 
@@ -23,7 +23,7 @@ SOFT = "#5b6570"
 
 
 def curves_figure(
-    collection: Collection, lines: dict[str, list[Run]], palette: Sequence[str]
+    collection: Collection, lines: dict[str, list[RunRecord]], palette: Sequence[str]
 ) -> Figure | None:
     """Draw training error (thin, dashed) and validation error (bold) by epoch, a panel a line.
 
@@ -85,7 +85,7 @@ def _natural(value: Any) -> tuple[bool, list[Any]]:
     return True, [int(part) if part.isdigit() else part for part in parts]
 
 
-def mean_curve(runs: Sequence[Run], metric: str) -> tuple[np.ndarray, np.ndarray]:
+def mean_curve(runs: Sequence[RunRecord], metric: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean over seeds (n,) at the epochs (n,) that all of them have."""
     curves = [
         {row["epoch"]: row[metric] for row in run.rows if row.get(metric) is not None}

@@ -39,7 +39,7 @@ import numpy as np
 from scipy import special
 
 from deeper.errors import UserError
-from deeper.record.schema import Run
+from deeper.record.schema import RunRecord
 from deeper.study.checks import fits, unmatched
 from deeper.study.definition import Study
 from deeper.study.read_runs import Collection
@@ -163,7 +163,7 @@ class Reach:
         return self.least_p is not None and self.least_p < 1 - LEVEL
 
 
-def reach(test: Mapping[str, Any], runs: Sequence[Run], study: Study) -> Reach:
+def reach(test: Mapping[str, Any], runs: Sequence[RunRecord], study: Study) -> Reach:
     """Say what a test of a study could come to if all of these runs were finished.
 
     Args:
@@ -324,7 +324,10 @@ Cells = dict[tuple[int, Any], float]  # (seed, x) -> a metric, or a difference o
 
 
 def _cells(
-    test: Mapping[str, Any], runs: Sequence[Run], x: str, number: Callable[[Run], float | None]
+    test: Mapping[str, Any],
+    runs: Sequence[RunRecord],
+    x: str,
+    number: Callable[[RunRecord], float | None],
 ) -> Cells:
     """Return a number of a test's runs, or worse minus better, by seed and x."""
 

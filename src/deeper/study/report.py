@@ -11,7 +11,7 @@ import jinja2
 import yaml
 
 from deeper.errors import UserError
-from deeper.record.schema import Run
+from deeper.record.schema import RunRecord
 from deeper.study import baseline, published, tables
 from deeper.study.checks import check_base
 from deeper.study.comparability import warnings
@@ -209,7 +209,7 @@ def _origin(report: Report) -> str:
     )
 
 
-def _machine(run: Run) -> str:
+def _machine(run: RunRecord) -> str:
     facts = run.environment
     device = facts.get("cpu") if facts.get("platform") == "cpu" else facts.get("device_kind")
     commit = str(facts.get("git_commit"))[:12]
