@@ -16,14 +16,14 @@ from deeper.study.hypothesis_tests import (
     examine,
     examine_all,
     holm,
-    judge,
     least_sign_flip_p,
     least_trend_p,
-    mean_of,
     reach,
     sign_flip,
 )
+from deeper.study.means import mean_of
 from deeper.study.read_runs import Collection, collect
+from deeper.study.verdict import judge
 from tests.study.conftest import DEFINITION, DEPTHS, write_net, write_study
 
 AT_44 = DEFINITION["tests"][0]

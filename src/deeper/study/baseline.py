@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from deeper.plotting import COLOURS, INK, SOFT
 from deeper.record.schema import RunRecord
 from deeper.record.values import spelled
-from deeper.study.hypothesis_tests import Mean, mean_of
 from deeper.study.label_placement import place_beside
+from deeper.study.means import Mean, mean_of
 from deeper.study.read_runs import Collection
 
 Cell = dict[int, RunRecord]  # seed -> run
@@ -37,7 +37,7 @@ def difference(cell: Cell, base: Cell, metric: str, comparisons: int = 1) -> Mea
         cell: runs by seed.
         base: likewise.
         metric: key of the results' metrics.
-        comparisons: that the interval is one of, see `hypothesis_tests.mean_of`.
+        comparisons: that the interval is one of, see `means.mean_of`.
     """
     pairs = [
         (run.number(metric), base[seed].number(metric))

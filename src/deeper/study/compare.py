@@ -15,7 +15,7 @@ from deeper.errors import UserError
 from deeper.plotting import COLOURS, STYLE
 from deeper.record.schema import RunRecord, read_run
 from deeper.record.values import spelled
-from deeper.study.hypothesis_tests import Mean, mean_of
+from deeper.study.means import Mean, mean_of
 from deeper.study.tables import Table
 
 

@@ -15,8 +15,8 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from deeper.plotting import COLOURS, INK, STYLE
 from deeper.record.schema import RunRecord
 from deeper.study import baseline, curves, published
-from deeper.study.hypothesis_tests import Mean, mean_of
 from deeper.study.label_placement import place_beside, spread
+from deeper.study.means import Mean, mean_of
 from deeper.study.read_runs import Collection
 from deeper.study.tables import by_arm
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from deeper.plotting import COLOURS, INK, SOFT
 from deeper.record.schema import RunRecord, nested
-from deeper.study.hypothesis_tests import mean_of
+from deeper.study.means import mean_of
 from deeper.study.read_runs import Collection
 from deeper.study.tables import ABSENT, METRIC_NAMES, by_arm, published
 

@@ -16,8 +16,10 @@ from deeper.study import baseline, published, tables
 from deeper.study.checks import check_base
 from deeper.study.comparability import warnings
 from deeper.study.figures import make_figures
-from deeper.study.hypothesis_tests import FEWEST, Finding, Verdict, examine_all, judge
+from deeper.study.hypothesis_tests import Finding, examine_all
+from deeper.study.means import FEWEST
 from deeper.study.read_runs import Collection, collect
+from deeper.study.verdict import Verdict, judge
 
 CAPTIONS = {
     "error": "Error against {x}",

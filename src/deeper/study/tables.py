@@ -13,7 +13,7 @@ from typing import Any
 from deeper.errors import UserError
 from deeper.record.schema import RunRecord
 from deeper.study import baseline
-from deeper.study.hypothesis_tests import FEWEST, mean_of
+from deeper.study.means import FEWEST, mean_of
 from deeper.study.read_runs import Collection
 
 COLUMNS = (
