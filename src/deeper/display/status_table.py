@@ -21,7 +21,7 @@ def summary(states: Sequence[State]) -> str:
     counts = Counter(state.word for state in states)
     parts = [f"{counts[word]} {word}" for word in WORDS if counts[word]]
     speeds = [s.images_per_second for s in states if s.word == "running" and s.images_per_second]
-    speed = f"; {sum(speeds):,.0f} img/s together" if speeds else ""
+    speed = f"; {sum(speeds):,.0f} ex/s together" if speeds else ""
     return f"{len(states)} arms: {', '.join(parts)}{speed}"
 
 
@@ -60,7 +60,7 @@ def _table(states: Sequence[State], everything: bool) -> Table:
     result = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     result.add_column("arm", no_wrap=True, overflow="ellipsis", max_width=MOST_NAME)
     result.add_column("state", no_wrap=True)
-    for heading in ("step", "img/s", "left"):
+    for heading in ("step", "ex/s", "left"):
         result.add_column(heading, justify="right", no_wrap=True)
     result.add_column("job", no_wrap=True)
     result.add_column("", overflow="ellipsis", no_wrap=True)
