@@ -232,15 +232,35 @@ def _missing(size: int, window: int, stride: int, padding: int) -> int:
     return max(0, (outputs - 1) * stride + window - size - 2 * padding)
 
 
-def avg_pool(x: Maps, window: int, stride: int) -> Maps:
-    """Mean under a square window, without padding."""
-    require_size(x, window, f"{window}x{window} average pooling")
-    # By keyword, as the ONNX converter that replaces this function expects.
-    y = nn.avg_pool(
-        valid_region.fill_padding(x), window_shape=(window, window), strides=(stride, stride)
-    )
-    valid_region.record_size(x, y, lambda size: _outputs(size, window, stride, 0))
+def avg_pool(x: Maps, window: int, stride: int, *, ceil: bool = False) -> Maps:
+    """Mean under a square window, without padding.
+
+    Args:
+        x: maps.
+        window: side of the window.
+        stride: of both axes.
+        ceil: keep a last, partial window, whose mean is taken over what it holds (PyTorch's
+            ``ceil_mode=True, count_include_pad=False``).
+    """
+    require_size(x, 1 if ceil else window, f"{window}x{window} average pooling")
+    cleared = valid_region.fill_padding(x)
+    if ceil:
+        held = valid_region.fill_padding(jnp.ones((*x.shape[:3], 1), x.dtype))
+        counts = jnp.maximum(_sums(held, window, stride), 1)
+        y = _sums(cleared, window, stride) / counts
+    else:
+        # By keyword, as the ONNX converter that replaces this function expects.
+        y = nn.avg_pool(cleared, window_shape=(window, window), strides=(stride, stride))
+    outputs = _outputs_with_partial if ceil else _outputs
+    valid_region.record_size(x, y, lambda size: outputs(size, window, stride, 0))
     return y
+
+
+def _sums(x: Maps, window: int, stride: int) -> Maps:
+    """Return the sums under a window, a last one that reaches out of the map among them."""
+    far = tuple((0, _missing(size, window, stride, 0)) for size in x.shape[1:3])
+    steps = (1, stride, stride, 1)
+    return lax.reduce_window(x, 0.0, lax.add, (1, window, window, 1), steps, ((0, 0), *far, (0, 0)))
 
 
 def adaptive_avg_pool(x: Maps, size: int) -> Maps:
