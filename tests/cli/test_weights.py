@@ -55,7 +55,7 @@ def folder(tmp_path_factory):
 
 
 def test_import_says_where_the_weights_are_from(folder):
-    origin = json.loads((folder / "imported/weights.json").read_text())
+    origin = json.loads((folder / "imported/net.json").read_text())
     assert origin["source"] == "resnet18.safetensors" and len(origin["sha256"]) == 64
     assert origin["new_layers"] == []
 
@@ -139,8 +139,12 @@ def test_mistakes_are_told_and_nothing_is_written(folder, mistake):
     assert "layer1.2.conv1.weight" in out and "nothing was written" in out
     assert not (folder / "no").exists()
     (folder / "x.pth").write_bytes(b"")
-    out = mistake("weights", "import=x.pth", *NET, "out=no", directory=folder)
-    assert "PyTorch alone can read" in out
+    out = mistake("weights", "import=x.pth", "out=no", directory=folder)
+    assert "neither a safetensors file nor one of PyTorch" in out
+    out = mistake("weights", "import=x.pth", directory=folder)
+    assert "out=DIRECTORY" in out
+    out = mistake("weights", "run=imported", "names=mine", "out=x.safetensors", directory=folder)
+    assert "torchvision, timm, deeper" in out
     out = mistake("weights", "run=imported", "out=x.txt", directory=folder)
     assert ".stablehlo" in out
     out = mistake("predict", "images=x.pth", "weights=nowhere", directory=folder)

@@ -14,20 +14,27 @@ from safetensors.numpy import save
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS = {"fc.weight": np.arange(6, dtype=np.float32).reshape(2, 3)}
+FILES = {
+    "model.safetensors": save(WEIGHTS),
+    "config.json": b'{"architecture": "resnet26d", "num_classes": 2}',
+    "README.md": b"---\nlicense: cc-by-4.0\n---\n# A net\n",
+}
 READ = """
 import sys
 from deeper.errors import UserError
 from deeper.weights.weight_files import read
 try:
-    arrays, origin = read(sys.argv[1], "import")
+    file = read(sys.argv[1], "import")
 except UserError as error:
     sys.exit(f"UserError: {error}")
-print(arrays["fc.weight"].tolist(), origin["source"], origin["revision"], origin["sha256"])
+origin = file.origin
+print(file.arrays["fc.weight"].tolist(), origin["source"], origin["revision"], origin["sha256"])
+print(file.architecture, file.licence)
 """
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Serves one file of one repository, by branch and by commit."""
+    """Serves the files of one repository, by branch and by commit."""
 
     def log_message(self, *arguments):
         pass
@@ -39,12 +46,16 @@ class Hub(BaseHTTPRequestHandler):
         self._answer(with_body=True)
 
     def _answer(self, with_body):
-        body = save(WEIGHTS)
-        known = [f"/timm/tiny/resolve/{r}/model.safetensors" for r in ("main", COMMIT)]
-        if self.path not in known:
+        name = self.path.rpartition("/")[2]
+        body = FILES.get(name, b"")
+        if self.path not in [f"/timm/tiny/resolve/{r}/{name}" for r in ("main", COMMIT)]:
             self.send_response(404)
             self.send_header("X-Error-Code", "RepoNotFound")
             body = b""
+        elif name not in FILES:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("X-Repo-Commit", COMMIT)
         else:
             self.send_response(200)
             self.send_header("X-Repo-Commit", COMMIT)
@@ -88,7 +99,7 @@ def test_a_repository_of_the_hub_is_read_with_its_commit(revision, tmp_path):
     assert done.returncode == 0, done.stderr
     sha256 = hashlib.sha256(save(WEIGHTS)).hexdigest()
     expected = f"{WEIGHTS['fc.weight'].tolist()} hf:timm/tiny{revision} {COMMIT} {sha256}"
-    assert done.stdout.strip().endswith(expected)
+    assert done.stdout.splitlines()[-2:] == [expected, "resnet26d cc-by-4.0"]
     # Once there, it needs no server.
     again = read(f"hf:timm/tiny@{COMMIT}", "http://127.0.0.1:9", tmp_path)
     assert again.returncode == 0, again.stderr

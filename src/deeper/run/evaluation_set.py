@@ -18,7 +18,7 @@ from deeper.data.encoded_images import Photographs, holds_photographs
 from deeper.data.prepare.imagenet import CLASSES, wordnet_ids
 from deeper.errors import UserError
 from deeper.progress import Progress, quiet
-from deeper.run import data_record
+from deeper.run import data_record, net_record
 from deeper.run.dataset import leave_out_unreadable, open_data, view_of
 from deeper.run.protocols import Protocol
 
@@ -32,12 +32,14 @@ class Examined:
         data: the data set's name.
         class_names: of the net.
         unreadable: file names of the photographs that were left out.
+        subset: numbers of the net's classes that the data have, where they have not all.
     """
 
     split: Split
     data: str
     class_names: tuple[str, ...]
     unreadable: tuple[str, ...]
+    subset: tuple[int, ...] | None = None
 
 
 def open_examined(
@@ -101,17 +103,23 @@ def _of_other_data(
         )
     if split not in dataset.splits:
         raise UserError(f"split={split} is not there; {name} has {', '.join(dataset.splits)}.")
+    record = net_record.read(path, config)
     names = _names_of_net(path, config)
-    numbers = numbers_by_name(dataset.class_names, names, name)
+    numbers = numbers_by_name(dataset.class_names, names, name, record.class_names)
+    known = tuple(sorted({int(number) for number in numbers}))
     part = dataset.splits[split]
     part = part.with_columns(label=numbers[part.labels]).select(slice(other.limit))
     parts, unreadable = leave_out_unreadable(other, {split: part}, progress)
-    return Examined(parts[split], name, names, unreadable.get(split, ()))
+    subset = known if len(known) < len(names) else None
+    return Examined(parts[split], name, names, unreadable.get(split, ()), subset)
 
 
 def _names_of_net(path: Path, config: RunConfig) -> tuple[str, ...]:
     """Return the names of the classes that a net was trained on, as its data set had them."""
     record, data = data_record.read_record(path), config.data
+    carried = net_record.read(path, config)
+    if carried.wordnet_ids:
+        return tuple(carried.wordnet_ids)
     if record is not None and "class_names" in record:
         return tuple(record["class_names"])
     if data.name == "imagenet" and data.classes == CLASSES:
@@ -125,24 +133,31 @@ def _names_of_net(path: Path, config: RunConfig) -> tuple[str, ...]:
 
 
 def numbers_by_name(
-    theirs: Sequence[str], ours: Sequence[str], name: str
+    theirs: Sequence[str], ours: Sequence[str], name: str, others: Sequence[str] = ()
 ) -> Int32[np.ndarray, " classes"]:
     """Return the net's number of each class of a data set.
 
-    ImageNet-V2 as a tree has a folder a class that is called by the class's number. Sorted by name,
-    as folders are, 10 comes before 2: such names are taken as the numbers that they are. Where the
-    net's own classes go by numbers too, those of the same value are the same, 007 and 7.
+    Folders of ImageNet's classes may be called by WordNet id, by name or by number, all or some of
+    them. ImageNet-V2 as a tree has one folder per class that is called by the class's number.
+    Sorted by name, as folders are, 10 comes before 2: such names are taken as the numbers that they
+    are. Where the net's own classes go by numbers too, those of the same value are the same, 007
+    and 7.
 
     Args:
         theirs: the data set's class names.
         ours: the net's.
         name: of the data set, for messages.
+        others: other names of the net's classes, in the same order; case, and whether there is a
+            space, a hyphen or an underscore, are not looked at.
 
     Raises:
         UserError: the net does not know all the classes.
     """
     if set(theirs) <= set(ours):
         return np.array([list(ours).index(one) for one in theirs], np.int32)
+    places = {_folded(one): place for place, one in enumerate(others)}
+    if {_folded(one) for one in theirs} <= set(places):
+        return np.array([places[_folded(one)] for one in theirs], np.int32)
     if all(one.isdecimal() for one in theirs):
         numbers = [int(one) for one in theirs]
         if all(one.isdecimal() for one in ours):  # numbers by which the net's own classes go
@@ -150,7 +165,7 @@ def numbers_by_name(
             distinct = len(place) == len(ours) and len(set(numbers)) == len(numbers)
             if distinct and set(numbers) <= set(place):
                 return np.array([place[number] for number in numbers], np.int32)
-        elif sorted(numbers) == list(range(len(ours))):
+        elif len(set(numbers)) == len(numbers) and max(numbers) < len(ours):
             return np.array(numbers, np.int32)
     unknown = [one for one in theirs if one not in ours]
     raise UserError(
@@ -158,6 +173,11 @@ def numbers_by_name(
         f"{len(ours)}, among them {', '.join(unknown[:3])} (the net's are {', '.join(ours[:3])} "
         "...)."
     )
+
+
+def _folded(name: str) -> str:
+    """Return a name as it is compared: in small letters, with spaces alone between words."""
+    return " ".join(re.split(r"[\s_-]+", name.strip().lower()))
 
 
 # --- several right answers ----------------------------------------------------------------------

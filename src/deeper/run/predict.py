@@ -15,8 +15,7 @@ from deeper.data.encoded_images import View
 from deeper.data.image_files import is_turned, read_picture
 from deeper.errors import UserError
 from deeper.progress import Progress, quiet
-from deeper.run import device, load
-from deeper.run.class_names import class_names
+from deeper.run import device, load, net_record
 from deeper.run.dataset import evaluation_view
 
 LISTED = 5
@@ -155,7 +154,9 @@ def _answers(
     """Return logits and probabilities of pictures, and the classes' names."""
     device.start_jax(load.config_of(path, "run").train.cpu_kernels)
     stored = load.open_stored(path, checkpoint, "run")
-    names = tuple(class_names(path, stored.config))
+    record = net_record.read(path, stored.config)
+    net_record.require_trained_head(record, path)
+    names = tuple(record.class_names)
     normalise = Normalise(tuple(stored.config.data.mean), tuple(stored.config.data.std))
 
     @jax.jit

@@ -34,6 +34,13 @@ class Metadata:
         std: standard deviation of each channel, on the scale 0 to 1.
         classes: names of the classes, in the order of the logits.
         step: training step of the checkpoint.
+        shorter_side: pixels that a photograph's shorter side is resized to before the middle is cut
+            out; None of nets for images of one size.
+        interpolation: of that resizing.
+        wordnet_ids: of the classes, where they are ImageNet's.
+        source: of imported weights.
+        revision: commit of the source, or of the code that trained the net.
+        licence: of the weights, if known.
     """
 
     label: str
@@ -42,6 +49,12 @@ class Metadata:
     std: tuple[float, ...]
     classes: tuple[str, ...]
     step: int
+    shorter_side: int | None = None
+    interpolation: str = "bilinear"
+    wordnet_ids: tuple[str, ...] = ()
+    source: str | None = None
+    revision: str | None = None
+    licence: str | None = None
 
     def as_strings(self) -> dict[str, str]:
         """Return all attributes as strings; those that are not strings are encoded as JSON."""
