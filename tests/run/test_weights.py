@@ -10,7 +10,6 @@ from deeper.run import build
 from deeper.run.weights import export_weights, import_weights
 from deeper.weights.torchvision import state_dict_shapes
 
-
 WORDS = ("model=vgg", "model.depth=11", "model.hidden=16")
 
 

@@ -108,6 +108,8 @@ class Weights:
     ema: bool = setting("take the averages over training")
     names: str | None = setting("class names for import; of arrays in a .safetensors file")
     channels: Literal[1] | None = setting("of images that the first convolution is adapted to")
+    card: bool = setting("write what the Hugging Face Hub takes")
+    push: str | None = setting("OWNER/NAME on the Hugging Face Hub")
 
 
 @dataclass(frozen=True)

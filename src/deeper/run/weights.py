@@ -326,9 +326,9 @@ def export_weights(
     of_run = load.open_stored(path, checkpoint, "run")
     require_images(of_run.config.data, "deeper weights")
     record = net_record.read(path, of_run.config)
-    metadata = _metadata(of_run, record)
+    metadata = metadata_of(of_run, record)
     if out.suffix == ".safetensors":
-        arrays = _arrays(of_run, names)
+        arrays = arrays_of(of_run, names)
         weight_files.write(out, arrays, metadata.as_strings() | {"names": names})
     elif out.suffix == ".stablehlo":
         export.stablehlo(of_run.model, _numpy(of_run.variables), metadata, out)
@@ -337,7 +337,8 @@ def export_weights(
     return of_run.step
 
 
-def _metadata(of_run: load.Stored, record: net_record.NetRecord) -> export.Metadata:
+def metadata_of(of_run: load.Stored, record: net_record.NetRecord) -> export.Metadata:
+    """Return what a file says of the net in it."""
     data = of_run.config.data
     shown = record.preprocessing
     return export.Metadata(
@@ -356,7 +357,7 @@ def _metadata(of_run: load.Stored, record: net_record.NetRecord) -> export.Metad
     )
 
 
-def _arrays(of_run: load.Stored, names: str) -> dict[str, np.ndarray]:
+def arrays_of(of_run: load.Stored, names: str) -> dict[str, np.ndarray]:
     """Return a net's arrays by names of torchvision, timm or deeper."""
     variables = _numpy(of_run.variables)
     if names == "deeper":

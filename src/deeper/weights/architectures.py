@@ -133,28 +133,23 @@ def _residual(shapes: Shapes) -> Architecture:
     depth = next(
         (d for d, entry in resnets.DEPTHS.items() if entry == (_kind(bottleneck), blocks)), None
     )
-    layers = sum(blocks) * (3 if bottleneck else 2) + 2
-    name = f"resnet{layers}"
     if depth is None:
         listed = ",".join(map(str, blocks))
-        words += [
-            "model.depth=null",
-            f"model.blocks=[{listed}]",
-            f"model.bottleneck={_word(bottleneck)}",
-        ]
+        words += ["model.depth=null", f"model.blocks=[{listed}]"]
+        words.append(f"model.bottleneck={_word(bottleneck)}")
     else:
         words.append(f"model.depth={depth}")
+    kind = {("deep", "D"): "d", ("tiered", "D"): "t", ("deep", "B"): "c"}.get((stem, shortcut), "")
+    layers = f"{sum(blocks) * (3 if bottleneck else 2) + 2}{kind}"
+    name = f"resnet{layers}"
     if bottleneck:
         inner, grouped = shapes["layer1.0.conv2.weight"][:2]
         groups = inner // max(1, grouped)
         per_group = inner * 64 // (width * groups)
         if (groups, per_group) != (1, 64):
             words += [f"model.groups={groups}", f"model.width_per_group={per_group}"]
-            name = (
-                f"resnext{layers}_{groups}x{per_group}d"
-                if groups > 1
-                else f"wide_resnet{layers}_{per_group // 64}"
-            )
+            wide = f"wide_resnet{layers}_{per_group // 64}"
+            name = f"resnext{layers}_{groups}x{per_group}d" if groups > 1 else wide
     if width != 64:
         words.append(f"model.width={width}")
         name += f" of width {width}"
@@ -162,7 +157,6 @@ def _residual(shapes: Shapes) -> Architecture:
         words.append(f"model.stem={stem}")
     if shortcut != "B":
         words.append(f"model.shortcut={shortcut}")
-    name += {("deep", "D"): "d", ("tiered", "D"): "t", ("deep", "B"): "c"}.get((stem, shortcut), "")
     channels = shapes["conv1.0.weight" if "conv1.0.weight" in shapes else "conv1.weight"][1]
     return Architecture(name, tuple(words), _classes(shapes), channels)
 

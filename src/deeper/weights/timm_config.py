@@ -12,6 +12,16 @@ from deeper.data.crops import FILTERS
 from deeper.errors import UserError
 
 FILE = "config.json"
+# Of the nets that deeper has, those that timm has too, by timm's names.
+NETS = (
+    *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
+    *("resnet18", "resnet34", "resnet26", "resnet50", "resnet101", "resnet152", "resnet200"),
+    *("resnet18d", "resnet34d", "resnet26d", "resnet50d", "resnet101d", "resnet152d", "resnet200d"),
+    *("resnet10t", "resnet14t", "resnet26t", "resnet50t"),
+    *("resnet50c", "resnet101c", "resnet152c"),
+    *("resnext50_32x4d", "resnext101_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
+    *("resnext50d_32x4d", "wide_resnet50_2", "wide_resnet101_2"),
+)
 DEFAULT_CROP = 0.875  # timm's, where a config has none
 
 
