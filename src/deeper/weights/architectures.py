@@ -25,9 +25,9 @@ ANCHORS = {
     "features.0.weight": "VGG or AlexNet",
 }
 HEADS = ("fc", "classifier.6")  # the last layers of torchvision's nets
+SQUEEZED = r"\.se(_module)?\."  # in names of squeeze-and-excitation layers
 # What names of layers belong to that our nets have not.
 FOREIGN = {
-    r"\.se\.": "squeeze-and-excitation layers",
     r"\.downsample\.[12]\.": "the shortcuts of ResNet-D: model.shortcut=D",
     r"^conv1\.[036]\.": "the deep stem of ResNet-D: model.stem=deep model.shortcut=D",
     r"(attn|qkv|pos_embed|blocks\.\d+\.norm)": "attention",
@@ -123,6 +123,10 @@ def _known(shapes: Shapes) -> Architecture | None:
 
 
 def _residual(shapes: Shapes) -> Architecture:
+    if squeezed := next((name for name in shapes if re.search(SQUEEZED, name)), None):
+        raise UserError(
+            f"It has squeeze-and-excitation layers ({squeezed}), which deeper's nets have not."
+        )
     blocks = _blocks(shapes)
     bottleneck = "layer1.0.conv3.weight" in shapes
     stem, first = _stem(shapes)
