@@ -19,7 +19,7 @@ OF_EXPORT = ("run", "checkpoint", "card", "push", "out")
 
 
 def run(config: DictConfig) -> None:
-    """Import or export."""
+    """Import or export weights."""
     source = config["import"]
     if (source is None) == (config.run is None):
         raise UserError("Give import=FILE out=DIRECTORY, or run=DIRECTORY out=FILE.")

@@ -18,7 +18,7 @@ from deeper.config.identity import config_hash
 from deeper.errors import UserError
 from deeper.plotting import COLOURS, STYLE
 from deeper.record.atomic_files import read_json, to_json
-from deeper.record.schema import EVALUATION, Run, read_config, read_run
+from deeper.record.schema import EVALUATION, RunRecord, read_config, read_run
 from deeper.run import load, net_record
 from deeper.run.dataset import require_images
 from deeper.run.net_record import NetRecord
@@ -135,7 +135,7 @@ def _architecture(of_run: load.Stored, record: NetRecord) -> tuple[str | None, b
 
 def _card(
     path: Path,
-    run: Run,
+    run: RunRecord,
     record: NetRecord,
     step: int,
     name: str,
@@ -164,7 +164,7 @@ def _card(
     return "\n\n".join(parts) + "\n"
 
 
-def _numbers(path: Path, run: Run, record: NetRecord, step: int) -> str:
+def _numbers(path: Path, run: RunRecord, record: NetRecord, step: int) -> str:
     """Return a table of the test split's numbers by protocol, with intervals over seeds."""
     rows = [("protocol", "metric", "value", "over seeds"), (":---", ":---", "---:", ":---")]
     for evaluation in _evaluations(path, run, step):
@@ -178,7 +178,7 @@ def _numbers(path: Path, run: Run, record: NetRecord, step: int) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _evaluations(path: Path, run: Run, step: int) -> Iterable[Mapping[str, Any]]:
+def _evaluations(path: Path, run: RunRecord, step: int) -> Iterable[Mapping[str, Any]]:
     """Yield the numbers of a checkpoint, each with how it was measured."""
     if run.metrics and run.result.get("steps") == step:
         yield {"own": True, "words": "every test image once, as shown below", **run.metrics}
@@ -188,7 +188,7 @@ def _evaluations(path: Path, run: Run, step: int) -> Iterable[Mapping[str, Any]]
             yield {"own": False, "words": found.get("protocol_in_words", file.stem), **found}
 
 
-def _over_seeds(path: Path, run: Run, metric: str) -> str:
+def _over_seeds(path: Path, run: RunRecord, metric: str) -> str:
     """Return the mean and interval over runs that differ in their seed alone; empty without any."""
     mine = _hash_of(run.config)
     same = []
@@ -209,7 +209,7 @@ def _hash_of(config: Mapping[str, Any]) -> str:
     return config_hash({key: value for key, value in config.items() if key != "config_hash"})
 
 
-def _data(run: Run, record: NetRecord) -> str:
+def _data(run: RunRecord, record: NetRecord) -> str:
     about = [f"- Data set: {record.data}"]
     if version := run.data.get("version"):
         about.append(f"- Version: {version}")
@@ -223,7 +223,7 @@ def _data(run: Run, record: NetRecord) -> str:
     return "\n".join([*about, f"- Classes: {len(record.class_names)} ({names}{more})"])
 
 
-def _training(run: Run, record: NetRecord, step: int) -> str:
+def _training(run: RunRecord, record: NetRecord, step: int) -> str:
     lines = []
     if record.source is not None:
         lines.append(f"- Imported from {record.source}, SHA-256 {str(record.sha256)[:16]}")
@@ -272,7 +272,7 @@ def _loading(name: str, by_timm: bool, repository: str | None) -> str:
     return text
 
 
-def _draw_curve(run: Run, out: Path) -> bool:
+def _draw_curve(run: RunRecord, out: Path) -> bool:
     """Draw training and validation error by epoch; return whether there is anything to draw."""
     curves = {metric: mean_curve([run], f"{metric}/error") for metric in ("train", "validation")}
     if not any(len(epochs) > 1 for epochs, _ in curves.values()):
