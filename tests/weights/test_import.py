@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from deeper.config.compose import configure
 from deeper.errors import UserError
 from deeper.models.alexnet import alexnet
 from deeper.models.googlenet import googlenet
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
 from deeper.run import load
+from deeper.run.build import build_model, make_plan
 from deeper.run.class_names import class_names, imagenet_names
+from deeper.run.initial_weights import beginning
 from deeper.run.run import Run
 from deeper.run.weights import import_weights
 from deeper.weights.architectures import architecture_of
@@ -173,9 +176,6 @@ NETS = {
 
 @pytest.mark.parametrize("name", NETS)
 def test_names_and_shapes_tell_the_net(name):
-    from deeper.config.compose import configure
-    from deeper.run.build import build_model
-
     shapes = state_dict_shapes(NETS[name])
     told = architecture_of(shapes)
     assert (told.name, told.classes, told.channels) == (name, 10, 3)
@@ -263,6 +263,32 @@ def test_a_head_is_replaced_where_that_is_asked_for(tmp_path):
     with pytest.raises(UserError, match=r"37 classes, and cifar10 has 10.*data\.classes=10"):
         import_weights(source, tmp_path / "no", "data=cifar10")
     assert not (tmp_path / "no").exists()
+
+
+NET = (
+    "model=resnet", "model.form=imagenet", "model.depth=null", "model.blocks=[1,1,1,1]",
+    "model.width=8",
+)  # fmt: skip
+
+
+def begun(source, *words):
+    """What a run begins with that begins from some weights."""
+    config = configure("data=imagenet", f"init_from={source}", "train.epochs=1", *NET, *words)
+    return beginning(config, make_plan(config, 1000))
+
+
+def test_a_run_begins_from_a_wrapped_file_and_says_which_layers_are_new(tmp_path):
+    torch_format.save({"state_dict": prefixed("module.")}, tmp_path / "net.ckpt")
+    same = begun(tmp_path / "net.ckpt", "data.classes=37")
+    assert same.new == []
+    np.testing.assert_array_equal(same.variables["params"]["fc"]["kernel"], ARRAYS["fc.weight"].T)
+    assert begun(tmp_path / "net.ckpt", "data.classes=5").new == ["fc"]
+    body = {name: values for name, values in ARRAYS.items() if not name.startswith("fc.")}
+    save_file(body, tmp_path / "body.safetensors")
+    assert begun(tmp_path / "body.safetensors", "data.classes=5").new == ["fc"]
+    # Nor is a head trained that an import has drawn.
+    import_weights(str(tmp_path / "body.safetensors"), tmp_path / "body", "data.classes=5")
+    assert begun(tmp_path / "body", "data.classes=5").new == ["fc"]
 
 
 # --- what does not fit ---------------------------------------------------------------------------

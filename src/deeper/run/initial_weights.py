@@ -52,9 +52,9 @@ def beginning(config: RunConfig, plan: build.Plan) -> Beginning:
         return Beginning(fresh, None, [], [])
     assert plan.stages is not None
     head = plan.stages.head
-    source, given = _given(config)
+    source, given, untrained = _given(config)
     known = {jax.tree_util.keystr(p): leaf for p, leaf in jax.tree.leaves_with_path(given)}
-    new: list[str] = []
+    new = list(untrained)
     wrong: list[str] = []
 
     def choose(path, leaf):
@@ -131,18 +131,23 @@ def compare_preprocessing(config: RunConfig, overrides: Sequence[str] | None) ->
     return preprocessing.compared(config.data, source, known, same_data=same, overrides=overrides)
 
 
-def _given(config: RunConfig) -> tuple[str, dict[str, Any]]:
-    """Return where ``init_from`` leads to, and the variables that are there."""
+def _given(config: RunConfig) -> tuple[str, dict[str, Any], Sequence[str]]:
+    """Return where ``init_from`` leads to, the variables there, and which layers are random."""
     path = source_of(config)
     if path is not None:
         own = set(targets_in(config.plain()))
-        return str(path), open_stored(path, "last", "init_from", own=own).variables
+        stored = open_stored(path, "last", "init_from", own=own)
+        untrained = net_record.read(path, stored.config).new_layers
+        return str(path), stored.variables, untrained
     assert config.init_from is not None
     require_images(config.data, f"init_from={config.init_from}")
     model, shape = instantiate.build(config.model), tuple(config.data.image_shape)
     file = weight_files.read(config.init_from, "init_from")
-    found = state_dicts.find(file.arrays, f"init_from={config.init_from}")
-    return config.init_from, imported(state_dicts.renamed(found), model, config, shape)[0]
+    try:
+        found = state_dicts.find(file.arrays, f"init_from={config.init_from}")
+    except UserError as error:
+        raise UserError(f"{error} (prefix= is a key of deeper weights import=FILE)") from error
+    return config.init_from, *imported(state_dicts.renamed(found), model, config, shape)
 
 
 def imported(
