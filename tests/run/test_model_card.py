@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 import deeper
@@ -16,8 +17,10 @@ from deeper.errors import UserError
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
 from deeper.run.model_card import write_card
+from deeper.run.run import Run
 from deeper.run.weights import import_weights
 from deeper.weights.torchvision import state_dict_shapes
+from deeper.weights.weight_files import metadata_of
 from tests.weights import hub_server
 
 NAMES = [f"breed {number}" for number in range(5)]
@@ -91,6 +94,31 @@ def test_a_card_says_what_the_record_says(runs, tmp_path):
     assert "500 train" in text and "203 test" in text
     assert "hf:me/lenet" in text and runs[0].environment["git_commit"][:8] in text
     assert (tmp_path / "card/curve.png").stat().st_size > 1000
+
+
+def test_any_net_that_deeper_has_comes_back_from_its_card(runs, tmp_path):
+    write_card(runs[0].path, tmp_path / "card")
+    done = import_weights(str(tmp_path / "card"), tmp_path / "back")
+    assert done.config.label == runs[0].config.label
+    back, images = Run(tmp_path / "back"), runs[0].data("test")["image"][:20]
+    expected = runs[0].predict(np.asarray(images))
+    found = back.predict(np.asarray(images))
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    assert found.class_names == expected.class_names
+    # A picture of another size is shown to both alike.
+    Image.fromarray(np.arange(40 * 50, dtype=np.uint8).reshape(40, 50)).save(tmp_path / "a.png")
+    one, other = (run.predict(tmp_path / "a.png").scores for run in (runs[0], back))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_file_that_names_code_of_others_is_refused(runs, tmp_path):
+    write_card(runs[0].path, tmp_path / "card")
+    file = tmp_path / "card/model.safetensors"
+    facts = metadata_of(file)
+    facts["architecture"] = json.dumps({"_target_": "os.system", "command": "true"})
+    save_file(load_file(file), file, facts)
+    with pytest.raises(UserError, match=r"os\.system"):
+        import_weights(str(file), tmp_path / "back")
 
 
 def test_a_net_with_random_layers_has_no_card(imported, tmp_path):

@@ -238,7 +238,9 @@ def _training(run: RunRecord, record: NetRecord, step: int) -> str:
         listed = ", ".join(f"{key} {value}" for key, value in optimizer.items())
         lines.append(f"- Optimizer: {target} ({listed})")
         train = config.get("train") or {}
-        lines.append(f"- Batch: {train.get('batch_size')}; epochs: {result.get('epochs', '?')}")
+        epochs = result.get("epochs")
+        length = "" if epochs is None else f"; epochs: {epochs:.4g}"
+        lines.append(f"- Batch: {train.get('batch_size')}{length}")
         if record.init_from:
             lines.append(f"- Began from: {record.init_from}")
         if command := run.result.get("command") or run.environment.get("command"):
@@ -252,7 +254,7 @@ def _training(run: RunRecord, record: NetRecord, step: int) -> str:
 
 def _shown(shown: Mapping[str, Any]) -> str:
     height, width, channels = shown["image_shape"]
-    words = f"{height}x{width} pixels, {channels} channels"
+    words = f"{height}x{width} pixels, {'grey' if channels == 1 else 'in colour'}"
     if shown.get("crop") is not None:
         words = (
             f"Shorter side {shown['shorter_side']} pixels ({shown.get('interpolation', 'bilinear')}"

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from deeper.config.compose import shorter_side_for
 from deeper.data.array_records import class_names
 from deeper.data.catalogue import CATALOGUE
 from deeper.data.dataset import prepared_directory
@@ -46,6 +47,12 @@ def of_file(file: WeightFile, googlenet: bool) -> dict[str, Any]:
         shown |= timm_config.preprocessing_of(file.config)
     own = file.own
     shown |= {key: own[key] for key in OF_FILES if isinstance(own.get(key), list | int | str)}
+    if "image_shape" in own and "shorter_side" not in shown:
+        # Of a net for images of one size there is none, in files of an older deeper of any net.
+        side = min(own["image_shape"][:2])
+        shown["shorter_side"] = (
+            side if "shorter_side" in own else shorter_side_for(own["image_shape"])
+        )
     for name in SCALE:
         if name in shown:
             shown[name] = [float(value) for value in shown[name]]

@@ -1,7 +1,7 @@
 """Weights of other libraries made into a directory like a run's, and a run's net into a file."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,12 @@ import numpy as np
 import yaml
 
 from deeper.config.compose import configure
+from deeper.config.instantiate import require_trusted
 from deeper.config.schema import RunConfig
 from deeper.data.prepare.imagenet import CLASSES
 from deeper.errors import UserError
 from deeper.models.googlenet import GoogLeNet
+from deeper.models.initializers import shapes_of
 from deeper.record.atomic_files import to_json
 from deeper.record.schema import DATA, NET
 from deeper.run import build, device, load, net_record, preprocessing
@@ -81,6 +83,8 @@ def import_weights(
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise UserError(f"out={out} exists and is not empty; nothing was written.")
     file = weight_files.read(source, "import")
+    if file.own.get("names") == "deeper" and isinstance(file.own.get("architecture"), dict):
+        return _import_own(source, file, out, overrides, directories, names)
     found = state_dicts.find(file.arrays, f"import={source}", prefix, ema)
     arrays = state_dicts.renamed(found)
     said = _said_of(found)
@@ -92,13 +96,12 @@ def import_weights(
     given = {word.lstrip("+~").split("=")[0] for word in overrides}
     told = None if "model" in given else _architecture(arrays, file, source)
     config = _config(overrides, directories, told, arrays, file, source, names)
-    config, shown = _with_preprocessing(config, file, arrays, given)
+    kernel = arrays[next(name for name in torchvision.FIRST if name in arrays)]
+    config, shown = _with_preprocessing(config, file, kernel.shape[1], given)
     if told is not None:
         config = config.replace(label=told.name)
         said.append(f"Architecture {told.name}: {' '.join(told.overrides)}")
-    if shown:
-        listed = ", ".join(f"{key} {value}" for key, value in shown.items())
-        said.append(f"Images are shown as these weights expect: {listed}.")
+    said += _said_of_shown(shown)
     config = _with_pool_size(config, arrays)
     model = build.build_model(config)
     try:
@@ -109,6 +112,39 @@ def import_weights(
         said.append(_said_of_new(new, config, arrays))
     _write(out, config, file, variables, new, _names(names, file, config, new))
     return Imported(config, len(found.arrays), new, tuple(said))
+
+
+def _import_own(
+    source: str,
+    file: weight_files.WeightFile,
+    out: Path,
+    overrides: Sequence[str],
+    directories: Sequence[Path | str],
+    names: Path | None,
+) -> Imported:
+    """Write the directory of a file that deeper wrote by its own names, which says its net."""
+    section = file.own["architecture"]
+    require_trusted(section, source)
+    given = {word.lstrip("+~").split("=")[0] for word in overrides}
+    words = () if "data" in given else ("data=folder", f"data.name={_name(source, names)}")
+    classes = len(preprocessing.names_in(file))
+    config = configure(
+        *words, f"data.classes={classes}", *overrides, directories=directories, model=section
+    )
+    channels = file.own["image_shape"][2]
+    config, shown = _with_preprocessing(config, file, channels, given)
+    config = config.replace(label=str(file.own.get("label", config.label)))
+    variables = export.unflattened(file.arrays)
+    expected = shapes_of(build.build_model(config), build.example_of(config))
+    load.require_fit(variables, expected, f"import={source}")
+    _write(out, config, file, variables, (), _names(names, file, config, ()))
+    said = (f"Architecture {config.label}, as the file says.", *_said_of_shown(shown))
+    return Imported(config, len(file.arrays), (), said)
+
+
+def _said_of_shown(shown: Mapping[str, Any]) -> list[str]:
+    listed = ", ".join(f"{key} {value}" for key, value in shown.items())
+    return [f"Images are shown as these weights expect: {listed}."] if shown else []
 
 
 def _said_of(found: state_dicts.StateDict) -> list[str]:
@@ -209,18 +245,24 @@ def _name(source: str, names: Path | None) -> str:
 def _with_preprocessing(
     config: RunConfig,
     file: weight_files.WeightFile,
-    arrays: torchvision.Arrays,
+    channels: int,
     given: Collection[str],
 ) -> tuple[RunConfig, dict[str, Any]]:
-    """Return the config that shows images as the weights expect, and what it changed."""
+    """Return the config that shows images as the weights expect, and what it changed.
+
+    Args:
+        config: of the net.
+        file: of its weights.
+        channels: of the images.
+        given: keys of the config that the user gave.
+    """
     require_images(config.data, "deeper weights")
     googlenet = isinstance(build.build_model(config), GoogLeNet)
     shown = preprocessing.of_file(file, googlenet)
     keys = {key.removeprefix("data.") for key in given if key.startswith("data.")}
     data = config.plain()["data"]
     changes = preprocessing.fitted(shown, data, keys)
-    kernel = arrays[next(name for name in torchvision.FIRST if name in arrays)]
-    if kernel.shape[1] == 1 and "image_shape" not in keys:  # grey images
+    if channels == 1 and "image_shape" not in keys:  # grey images
         height, width, _ = changes.get("image_shape", data["image_shape"])
         changes["image_shape"] = [height, width, 1]
         for key in set(preprocessing.SCALE) - keys:
@@ -354,6 +396,7 @@ def metadata_of(of_run: load.Stored, record: net_record.NetRecord) -> export.Met
         source=record.source,
         revision=record.revision,
         licence=record.licence,
+        architecture=record.architecture,
     )
 
 
