@@ -3,7 +3,7 @@
 Run by files.py in a virtual environment with torch, torchvision and timm:
 
     files_torch.py write DIRECTORY     the files, each with NAME.npz: images and answers of its net
-    files_torch.py serve               makes nets of timm, and loads what deeper exported of them
+    files_torch.py serve DIRECTORY     makes nets of timm, and loads what deeper exported of them
 """
 
 import argparse
@@ -81,6 +81,12 @@ def keep(path: Path, given: np.ndarray, channels: int = 3) -> None:
 
 def prefixed(prefix: str, state: dict) -> dict:
     return {prefix + name: value for name, value in state.items()}
+
+
+def tell_versions(out: Path) -> None:
+    """Write which libraries answered."""
+    versions = {each.__name__: each.__version__ for each in (torch, torchvision, timm)}
+    (out / "versions.json").write_text(json.dumps(versions), encoding="utf-8")
 
 
 def write(out: Path) -> None:
@@ -189,8 +195,7 @@ def write(out: Path) -> None:
     torch_file("35-nan.pth", broken, None)
     looks = {"arch": "resnetaa50", "state_dict": tm("resnetaa50", 10).state_dict()}
     torch_file("36-resnetaa50.pth", looks, None)
-    versions = {each.__name__: each.__version__ for each in (torch, torchvision, timm)}
-    (out / "versions.json").write_text(json.dumps(versions), encoding="utf-8")
+    tell_versions(out)
 
 
 def load(folder: Path) -> None:
@@ -204,8 +209,9 @@ def load(folder: Path) -> None:
     keep(folder, answers(model.eval()))
 
 
-def serve() -> None:
+def serve(out: Path) -> None:
     """Make nets and load them, a line each: ``make NAME FILE`` or ``load FOLDER``."""
+    tell_versions(out)
     for line in sys.stdin:
         what, *words = line.split()
         if what == "make":
@@ -218,7 +224,4 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "write":
-        write(Path(sys.argv[2]))
-    else:
-        serve()
+    {"write": write, "serve": serve}[sys.argv[1]](Path(sys.argv[2]))

@@ -23,8 +23,9 @@ from deeper.models.resnet import resnet
 from deeper.run.class_names import imagenet_names
 from deeper.run.dataset import view_of
 from deeper.run.evaluate import evaluate_run
+from deeper.run.export import export_weights
 from deeper.run.run import Run
-from deeper.run.weights import export_weights, import_weights
+from deeper.run.weights import import_weights
 from deeper.weights.torchvision import state_dict_shapes
 from deeper.weights.weight_files import metadata_of
 

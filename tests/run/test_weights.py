@@ -7,7 +7,8 @@ from safetensors.numpy import load_file, save_file
 from deeper.config.compose import configure
 from deeper.errors import UserError
 from deeper.run import build
-from deeper.run.weights import export_weights, import_weights
+from deeper.run.export import export_weights
+from deeper.run.weights import import_weights
 from deeper.weights.torchvision import state_dict_shapes
 
 WORDS = ("model=vgg", "model.depth=11", "model.hidden=16")

@@ -11,8 +11,9 @@ from deeper.config.compose import directories_of
 from deeper.display.terminal import open_console
 from deeper.errors import UserError
 from deeper.run import device
+from deeper.run.export import SUFFIXES, export_weights
 from deeper.run.model_card import push, write_card
-from deeper.run.weights import SUFFIXES, export_weights, import_weights
+from deeper.run.weights import import_weights
 
 OF_IMPORT = ("import", "prefix", "ema", "names", "channels")
 OF_EXPORT = ("run", "checkpoint", "card", "push", "out")

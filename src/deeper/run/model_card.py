@@ -21,8 +21,8 @@ from deeper.record.atomic_files import read_json, to_json
 from deeper.record.schema import EVALUATION, RunRecord, read_config, read_run
 from deeper.run import load, net_record
 from deeper.run.dataset import require_images
+from deeper.run.export import arrays_of, metadata_of
 from deeper.run.net_record import NetRecord
-from deeper.run.weights import arrays_of, metadata_of
 from deeper.study.compare import compare
 from deeper.study.curves import mean_curve
 from deeper.weights import timm_config, torchvision, weight_files
