@@ -131,6 +131,18 @@ def test_the_content_decides_and_not_the_suffix(tmp_path):
     assert import_weights(str(tmp_path / "net.safetensors"), tmp_path / "two").arrays == len(ARRAYS)
 
 
+def test_a_safetensors_file_may_begin_as_a_pickle_does(tmp_path):
+    save_file(ARRAYS, tmp_path / "net.safetensors")
+    whole = (tmp_path / "net.safetensors").read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    longer = (length | 0xFF) + 0x81  # ends in the byte 0x80, which begins a pickle
+    head = whole[8 : 8 + length] + b" " * (longer - length)
+    (tmp_path / "net.safetensors").write_bytes(
+        longer.to_bytes(8, "little") + head + whole[8 + length :]
+    )
+    assert import_weights(str(tmp_path / "net.safetensors"), tmp_path / "out").arrays == len(ARRAYS)
+
+
 def test_half_precision_is_read(tmp_path):
     content, header = b"", {}
     for name, values in ARRAYS.items():

@@ -99,18 +99,18 @@ def read(source: str, key: str) -> WeightFile:
     licence = licence or timm_config.licence_of(config)
     with path.open("rb") as file:
         head = file.read(16)
+    name = config.get("architecture")
+    # This first: a safetensors file begins with a number, which may be any byte.
+    if head[8:9] == b"{":
+        return WeightFile(_safetensors(path), origin, metadata_of(path), config, licence, name)
     if pytorch_files.is_pytorch(head):
         tree = pytorch_files.read(path)
         arrays = state_dicts.flattened(tree)
         if not arrays:
             raise UserError(_nothing_in(path, tree))
-        name = config.get("architecture") or (
-            tree.get("arch") if isinstance(tree, Mapping) else None
-        )
+        if name is None and isinstance(tree, Mapping):
+            name = tree.get("arch")
         return WeightFile(arrays, origin, {}, config, licence, name)
-    if head[8:9] == b"{":
-        name = config.get("architecture")
-        return WeightFile(_safetensors(path), origin, metadata_of(path), config, licence, name)
     what = OTHERS.get(head[:4], "neither a safetensors file nor one of PyTorch")
     raise UserError(f"{key}={source} is {what}: save the weights as safetensors where they are.")
 
