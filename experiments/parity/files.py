@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from deeper.weights import timm_config
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "files.json"
+PARTS = ("imports", "exports")
 LIMIT = 1e-4  # of the largest logit
 SIZE = "data.image_shape=[64,64,3]"
 # File -> how it is wrapped, and what import is told besides.
@@ -80,17 +82,32 @@ def main() -> None:
     """Compare, print, and with --write keep the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", choices=PARTS, nargs="*", default=list(PARTS))
+    parser.add_argument("--nets", nargs="*", default=list(timm_config.NETS), help="of exports")
     parser.add_argument("--write", action="store_true", help="write files.json and the README")
     arguments = parser.parse_args()
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     with tempfile.TemporaryDirectory() as folder, cpu_dispatch.turned_off():
-        for part in arguments.part:
-            rows, versions = PARTS[part](Path(folder))
-            results[part] = {"rows": rows, "versions": versions}
-            _check(rows)
-    if arguments.write:
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        insert_between_markers(HERE / "README.md", "files", _table(results))
+        if "imports" in arguments.part:
+            _keep("imports", imports(Path(folder)), arguments.write)
+        if "exports" in arguments.part:
+            for row, versions in exports(Path(folder), arguments.nets):
+                _keep("exports", ([row], versions), arguments.write)
+
+
+def _keep(part: str, found: tuple[list[dict[str, Any]], dict[str, str]], write: bool) -> None:
+    """Check results, and write them in the place of earlier ones of the same files or nets."""
+    rows, versions = found
+    _check(rows)
+    if not write:
+        return
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    key = "file" if part == "imports" else "net"
+    new = {row[key]: row for row in rows}
+    before = {row[key]: row for row in results.get(part, {}).get("rows", [])}
+    order = list(FILES if part == "imports" else timm_config.NETS)
+    merged = sorted((before | new).values(), key=lambda row: order.index(row[key]))
+    results[part] = {"rows": merged, "versions": versions}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    insert_between_markers(HERE / "README.md", "files", _table(results))
 
 
 def _check(rows: list[dict[str, Any]]) -> None:
@@ -163,9 +180,9 @@ def _off(directory: Path, *beside: Path) -> list[float]:
     return found
 
 
-def exports(root: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Import each net that timm and deeper have, export it, and let timm load and run it."""
-    pipe, rows = subprocess.PIPE, []
+def exports(root: Path, nets: list[str]) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+    """Import each of some nets of timm, export it, and let timm load and run it."""
+    pipe = subprocess.PIPE
     side = [os.environ["PARITY_PYTHON"], str(HERE / "files_torch.py"), "serve", str(root)]
     with subprocess.Popen(side, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
@@ -175,7 +192,7 @@ def exports(root: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
             if process.stdout.readline() != "done\n":
                 sys.exit("PyTorch's side ended early; its own message stands above.")
 
-        for name in timm_config.NETS:
+        for name in nets:
             with tempfile.TemporaryDirectory(dir=root) as folder:
                 place = Path(folder)
                 ask("make", name, place / "net.safetensors")
@@ -186,12 +203,8 @@ def exports(root: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
                 answers = (place / "net.safetensors.npz", place / "card.npz")
                 row["error"], row["export"] = _off(place / "net", *answers)
                 print(row, flush=True)
-                rows.append(row)
+                yield row, _versions(root)
         process.stdin.close()
-    return rows, _versions(root)
-
-
-PARTS = {"imports": imports, "exports": exports}
 
 
 def _table(results: dict[str, Any]) -> str:
