@@ -284,7 +284,8 @@ def _draw_curve(run: RunRecord, out: Path) -> bool:
         FigureCanvasAgg(figure)
         axes = figure.subplots()
         for (metric, (epochs, values)), colour in zip(curves.items(), COLOURS, strict=False):
-            axes.plot(epochs, values, color=colour, label=metric)
+            if len(epochs):
+                axes.plot(epochs, values, color=colour, label=metric)
         axes.set_xlabel("epoch")
         axes.set_ylabel("error (%)")
         axes.set_ylim(bottom=0)

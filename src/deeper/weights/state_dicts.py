@@ -98,14 +98,14 @@ def find(
 
 def _prefixes(arrays: Mapping[str, np.ndarray]) -> list[str]:
     """Return what stands in front of each net of a file."""
-    found = dict.fromkeys(
+    found = {
         name[: len(name) - len(anchor)]
         for name in arrays
         for anchor in ANCHORS
         for ending in (anchor, anchor.replace("features.", "features_"))
         if name == ending or name.endswith(f".{ending}")
-    )
-    return list(found)
+    }
+    return sorted(found)
 
 
 def _is_averaged(prefix: str, arrays: Mapping[str, np.ndarray]) -> bool:
