@@ -22,6 +22,7 @@ from deeper.weights.torchvision import convert, state_dict_shapes
 from deeper.weights.weight_files import metadata_of
 
 NET = ("model=resnet", "model.depth=18")
+SMALL = resnet(None, 2, blocks=(1, 1, 1, 1), width=8)
 
 
 def deeper(*arguments, cwd):
@@ -55,7 +56,7 @@ def folder(tmp_path_factory):
 
 
 def test_import_says_where_the_weights_are_from(folder):
-    origin = json.loads((folder / "imported/weights.json").read_text())
+    origin = json.loads((folder / "imported/net.json").read_text())
     assert origin["source"] == "resnet18.safetensors" and len(origin["sha256"]) == 64
     assert origin["new_layers"] == []
 
@@ -139,8 +140,12 @@ def test_mistakes_are_told_and_nothing_is_written(folder, mistake):
     assert "layer1.2.conv1.weight" in out and "nothing was written" in out
     assert not (folder / "no").exists()
     (folder / "x.pth").write_bytes(b"")
-    out = mistake("weights", "import=x.pth", *NET, "out=no", directory=folder)
-    assert "PyTorch alone can read" in out
+    out = mistake("weights", "import=x.pth", "out=no", directory=folder)
+    assert "neither a safetensors file nor one of PyTorch" in out
+    out = mistake("weights", "import=x.pth", directory=folder)
+    assert "out=DIRECTORY" in out
+    out = mistake("weights", "run=imported", "names=mine", "out=x.safetensors", directory=folder)
+    assert "torchvision, timm, deeper" in out
     out = mistake("weights", "run=imported", "out=x.txt", directory=folder)
     assert ".stablehlo" in out
     out = mistake("predict", "images=x.pth", "weights=nowhere", directory=folder)
@@ -174,3 +179,48 @@ def test_an_import_records_names_and_preprocessing(folder, mistake):
     config = load.config_of(folder / "own", "run")
     assert list(config.data.mean) == [0.1, 0.2, 0.3]
     assert class_names(folder / "own", config)[7] == "hue 7"
+
+
+def test_the_command_takes_a_file_as_a_program_saved_it(said, mistake, tmp_path):
+    arrays = {
+        f"module.{name}": np.ones(shape, np.float32)
+        for name, shape in state_dict_shapes(SMALL).items()
+    }
+    averages = {f"model_ema.{name}": 2 * values for name, values in arrays.items()}
+    tree = {f"state_dict.{name}": values for name, values in arrays.items()} | averages
+    save_file(tree, tmp_path / "pets.safetensors")
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    words = ("weights", "import=pets.safetensors", "names=names.txt")
+    out = said(*words, "ema=true", "out=ema")
+    assert "averages over training" in out and "model_ema.module." in out
+    assert "Architecture resnet10 of width 8" in out
+    out = said(*words, "prefix=state_dict.module", "channels=1", "out=grey")
+    assert "grey" in out
+    config = load.config_of(tmp_path / "grey", "run")
+    assert config.data.image_shape == (224, 224, 1)
+    assert class_names(tmp_path / "grey", config) == ["cat", "dog"]
+    assert "names=names.txt has 2 names, and the net has 5" in mistake(
+        *words, "data.classes=5", "out=no"
+    )
+    assert "choose" in mistake("weights", "run=ema", "names=x", "out=a.safetensors").lower()
+
+
+def test_a_subset_of_the_classes_is_said_to_be_one(said, mistake, tmp_path):
+    rng = np.random.default_rng(0)
+    shapes = state_dict_shapes(resnet(None, 1000, blocks=(1, 1, 1, 1), width=8))
+    arrays = {name: rng.random(shape, np.float32) for name, shape in shapes.items()}
+    save_file(arrays, tmp_path / "net.safetensors")
+    said("weights", "import=net.safetensors", "data.image_shape=[64,64,3]", "out=net")
+    for name in ("n02099601", "n01440764"):
+        for number in range(3):
+            path = tmp_path / "photos" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 256, (80, 90, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(path)
+    data = ("data=folder", "data.name=two", f"data.dir={tmp_path}")
+    said("prepare", *data, "data.classes=2", "data.source=photos", "data.fraction=0.5")
+    evaluate = ("evaluate", "run=net", *data, "batch_size=4")
+    out = said(*evaluate)
+    assert "two has 2 of the net's 1,000 classes" in out
+    assert '"chosen_among": "the classes in the data"' in said(*evaluate, "only=subset")
+    assert "only" in mistake(*evaluate, "only=some")

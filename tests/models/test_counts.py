@@ -16,8 +16,10 @@ from deeper.profile.macs import parameter_count, summarise
 
 IMAGENET, CIFAR = (224, 224, 3), (32, 32, 3)
 
-# (net, input, parameters, GMAC). torchvision 0.29, He et al. 2015 (plain and CIFAR nets: their
-# tables' layers, computed), LeCun et al. 1998 with dense C3.
+RESNET26 = {"blocks": (2, 2, 2, 2), "bottleneck": True}
+# (net, input, parameters, GMAC). torchvision 0.29, timm 1.0.31 (ResNet-C, -D and of 26 layers), He
+# et al. 2015 (plain and CIFAR nets: their tables' layers, computed), LeCun et al. 1998 with dense
+# C3.
 PUBLISHED = {
     "lenet5": (lenet5(10), (28, 28, 1), 61_706, 0.0004),
     "alexnet_owt": (alexnet(1000), IMAGENET, 61_100_840, 0.71),
@@ -34,6 +36,22 @@ PUBLISHED = {
     "resnet50": (resnet(50, 1000), IMAGENET, 25_557_032, 4.09),
     "resnet101": (resnet(101, 1000), IMAGENET, 44_549_160, 7.80),
     "resnet152": (resnet(152, 1000), IMAGENET, 60_192_808, 11.51),
+    "resnet26": (resnet(None, 1000, **RESNET26), IMAGENET, 15_995_176, None),
+    "resnet26d": (
+        resnet(None, 1000, **RESNET26, stem="deep", shortcut="D"),
+        IMAGENET,
+        16_014_408,
+        None,
+    ),
+    "resnet26t": (
+        resnet(None, 1000, **RESNET26, stem="tiered", shortcut="D"),
+        IMAGENET,
+        16_011_872,
+        None,
+    ),
+    "resnet18d": (resnet(18, 1000, stem="deep", shortcut="D"), IMAGENET, 11_708_744, None),
+    "resnet50d": (resnet(50, 1000, stem="deep", shortcut="D"), IMAGENET, 25_576_264, None),
+    "resnet50c": (resnet(50, 1000, stem="deep"), IMAGENET, 25_576_264, None),
     "resnet20_cifar": (resnet(20, 10), CIFAR, 269_722, 0.04055),
     "resnet32_cifar": (resnet(32, 10), CIFAR, 464_154, 0.06886),
     "resnet44_cifar": (resnet(44, 10), CIFAR, 658_586, 0.09717),

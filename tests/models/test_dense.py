@@ -72,6 +72,7 @@ def test_vggs_dense_layers_slide_over_the_last_map():
     [
         (lenet5(5, form="1998"), 32),
         (resnet(None, 5, blocks=(2, 1), width=4, shortcut="A"), 32),
+        (resnet(None, 5, blocks=(1, 1), width=8, stem="deep", shortcut="D"), 32),
         (resnet(None, 5, blocks=(1, 3), width=4, pre_activation=True, scan=True, remat=True), 32),
     ],
 )

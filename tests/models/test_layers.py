@@ -113,3 +113,12 @@ def test_ceil_pooling_needs_one_value_more_than_the_window_may_lack():
     assert layers.max_pool(jnp.ones((1, 2, 2, 1)), 3, 2, ceil=True).shape == (1, 1, 1, 1)
     with pytest.raises(UserError, match="3x3 max pooling gets maps of 1x1 and needs 2x2"):
         layers.max_pool(jnp.ones((1, 1, 1, 1)), 3, 2, ceil=True)
+
+
+@pytest.mark.parametrize("size", [4, 5, 7])
+def test_a_partial_window_of_average_pooling_is_averaged_over_what_it_holds(size):
+    x = np.random.default_rng(0).normal(size=(2, size, size + 1, 3)).astype(np.float32)
+    rows, columns = ([slice(i, i + 2) for i in range(0, n, 2)] for n in x.shape[1:3])
+    expected = [[x[:, row, column].mean((1, 2)) for column in columns] for row in rows]
+    found = layers.avg_pool(jnp.asarray(x), 2, 2, ceil=True)
+    np.testing.assert_allclose(found, np.array(expected).transpose(2, 0, 1, 3), rtol=1e-5)

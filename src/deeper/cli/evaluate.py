@@ -37,6 +37,7 @@ def run(config: DictConfig) -> None:
             other=other_data(config, of_run.data.classes),
             labels=None if config.labels is None else Path(config.labels),
             batch_size=config.batch_size,
+            only=config.only,
             progress=progress,
         )
     shown = {key: value for key, value in result.items() if key not in BY_CLASS}
@@ -46,6 +47,11 @@ def run(config: DictConfig) -> None:
         console.print(
             f"{unanswered:,} of {result[f'{split}/n_seen']:,} answers of the net are NaN or "
             "infinite; they count as wrong."
+        )
+    if (count := result.get("classes_in_data")) is not None:
+        console.print(
+            f"{result['data']} has {count:,} of the net's {result['classes_of_net']:,} classes; it "
+            f"chose among {result['chosen_among']} (only=subset: among those in the data)."
         )
     if config.out is not None:
         Path(config.out).write_bytes(to_json(result, indent=2))

@@ -132,14 +132,16 @@ VERBS = {
         ("data",),
     ),
     "weights": Verb(
-        "weights [import=FILE model=NAME | run=DIRECTORY] out=PATH",
-        "Import torchvision's or timm's weights, or export a run's to .safetensors, .stablehlo "
-        "or .onnx.",
+        "weights [import=FILE | run=DIRECTORY] out=PATH [key=value ...]",
+        "Import a file of torchvision's or timm's weights, as a program saved it: the net, its "
+        "classes and its preprocessing are read from the file. Or export a run's net to "
+        ".safetensors, .stablehlo or .onnx, or to the Hugging Face Hub with a model card.",
         (
-            "deeper weights import=resnet50.safetensors model=resnet model.depth=50 "
-            "out=runs/resnet50",
-            "deeper weights run=runs/single/NAME out=net.safetensors",
+            "deeper weights import=resnet50.pth out=runs/resnet50",
+            "deeper weights import=checkpoint.pth.tar ema=true names=photographs/train "
+            "out=runs/pets",
             "deeper weights run=runs/single/NAME checkpoint=best out=net.stablehlo",
+            "deeper weights run=runs/single/NAME push=OWNER/NAME",
         ),
         ("model", "data"),
     ),

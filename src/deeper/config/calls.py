@@ -53,6 +53,9 @@ class ModelArguments:
     groups: int = setting("of a bottleneck's 3x3 convolution", least=1)
     width_per_group: int = setting("channels of a group", least=1)
     hidden: int = setting("width of the hidden dense layers", least=1)
+    pool_size: int | None = setting(
+        "side of the map that AlexNet's and VGG's dense layers take", least=1
+    )
     dropout: float | None = setting("share of the values that are dropped", least=0, below=1)
     auxiliary_dropout: float | None = setting("of the auxiliary heads", least=0, below=1)
     auxiliary: bool = setting("heads that answer in training alone")

@@ -64,6 +64,9 @@ class Photographs(ImagesOfOneSize):
     exif: Literal["apply", "ignore"] = setting(
         "EXIF orientation; older configs, which have no such key, ignore it", default="ignore"
     )
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] = setting(
+        "filter of the resizing", default="bilinear"
+    )
 
     @property
     def of_any_size(self) -> bool:

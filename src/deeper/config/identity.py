@@ -19,6 +19,12 @@ CHANGES_NO_NUMBER = (
     "data.kind", "data.dir", "data.original_dir", "data.prepare",
     "data.on_device", "data.workers", "data.processes",
 )  # fmt: skip
+# Keys that older configs lack, with the value that has the same meaning: it is left out of the
+# hash, so that those configs keep theirs.
+ADDED: dict[str, dict[str, Any]] = {
+    "data": {"exif": "ignore", "interpolation": "bilinear"},
+    "model": {"pool_size": None},
+}
 SINGLE = "single"  # directory of runs without a study
 LAUNCHING = ("launch", "code", "jobs")  # keys of a sweep, not of a run
 
@@ -66,12 +72,13 @@ def changes_no_number(key: str) -> bool:
 def config_hash(config: Mapping[str, Any]) -> str:
     """Return a hash of 8 hex digits over all values that may change a run's numbers."""
     relevant = {key: value for key, value in config.items() if not changes_no_number(key)}
-    relevant["data"] = {
-        key: value
-        for key, value in config["data"].items()
-        if not changes_no_number(f"data.{key}")
-        and (key, value) != ("exif", "ignore")  # keeps the hash of older configs
-    }
+    for section, absent in ADDED.items():
+        relevant[section] = {
+            key: value
+            for key, value in config[section].items()
+            if not changes_no_number(f"{section}.{key}")
+            and not (key in absent and value == absent[key])
+        }
     text = json.dumps(as_hashed(relevant), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

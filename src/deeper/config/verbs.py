@@ -51,6 +51,7 @@ class Evaluate:
     checkpoint: Checkpoint = setting("of the run; a number is a step", least=0)
     labels: str | None = setting("a file of several right answers a photograph")
     batch_size: int | None = setting("examples at a time", least=1)
+    only: Literal["subset"] | None = setting("choose among the classes in the data alone")
     out: str | None = setting("a JSON file for the result")
     wandb: bool = setting("send it to Weights & Biases too")
 
@@ -103,8 +104,13 @@ class Weights:
 
     run: str | None = setting("a run directory")
     checkpoint: Checkpoint = setting("of the run; a number is a step", least=0)
-    out: str = setting("a directory for import, a file otherwise")
-    names: Literal["torchvision", "deeper"] = setting("of a .safetensors file")
+    out: str | None = setting("a directory for import, a file otherwise")
+    prefix: str | None = setting("in front of the net's names")
+    ema: bool = setting("take the averages over training")
+    names: str | None = setting("class names for import; of arrays in a .safetensors file")
+    channels: Literal[1] | None = setting("of images that the first convolution is adapted to")
+    card: bool = setting("write what the Hugging Face Hub takes")
+    push: str | None = setting("OWNER/NAME on the Hugging Face Hub")
 
 
 @dataclass(frozen=True)

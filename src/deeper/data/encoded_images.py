@@ -8,7 +8,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class View:
             of evaluation.
         antialias: widen the filter when shrinking; see `crops.cut_into`.
         exif: turn photographs as their EXIF orientation says.
+        interpolation: filter of the resizing, a name in `crops.FILTERS`.
     """
 
     image_shape: tuple[int, int, int]
@@ -44,6 +45,12 @@ class View:
     shorter_side: int
     antialias: bool
     exif: bool = False
+    interpolation: str = field(default="bilinear", repr=False)
+
+    @property
+    def identity(self) -> str:
+        """What of it determines pixels; as before there was a choice of the filter, without one."""
+        return str(self) + (self.interpolation if self.interpolation != "bilinear" else "")
 
 
 def show_into(
@@ -67,9 +74,9 @@ def show_into(
     """
     out, size = image.shape[:2], jpeg.size_of(data, name, exif=view.exif)
     crop = crops.middle(size, out, view.shorter_side) if draw is None else draw(size)
-    box = crop.box(size, out)
+    box = crop.box(size, out, crops.REACH[view.interpolation])
     pixels = jpeg.decode(data, image.shape[2], name, box, exif=view.exif)
-    crops.cut_into(image, pixels, crop, box, view.antialias)
+    crops.cut_into(image, pixels, crop, box, view.antialias, view.interpolation)
 
 
 class Photographs:
@@ -104,7 +111,7 @@ class Photographs:
     @property
     def identity(self) -> str:
         """A digest of what determines the pixels: content, split, view and choice of records."""
-        source = [content_of(self.directory, _ignore_progress), self.split, str(self.view)]
+        source = [content_of(self.directory, _ignore_progress), self.split, self.view.identity]
         digest = hashlib.sha256(json.dumps(source).encode())
         digest.update(np.ascontiguousarray(self.numbers).tobytes())
         return digest.hexdigest()

@@ -54,6 +54,8 @@ class AlexNet(nn.Module):
         dtype: of the computation.
         window: (height, width) of the windows of the last map that the dense layers are applied to;
             see `fully_convolutional.over_whole_images`. None: they take the whole map.
+        pool_size: side of the map that the dense layers take, whatever the size of the images;
+            None: at most 6, and less where the last map is smaller.
     """
 
     table: tuple[tuple[int, int, int, int, int, bool, bool], ...]
@@ -64,6 +66,7 @@ class AlexNet(nn.Module):
     dropout: float
     dtype: Any
     window: tuple[int, int] | None = None
+    pool_size: int | None = None
 
     @nn.compact
     def __call__(self, images: Maps, *, train: bool) -> Float[Array, "batch classes"]:
@@ -99,7 +102,8 @@ class AlexNet(nn.Module):
         maps = x
         if self.window is not None:
             x = windows(maps, self.window)
-        x = layers.flatten(layers.adaptive_avg_pool(x, min(6, *x.shape[1:3])))
+        side = self.pool_size or min(6, *x.shape[1:3])
+        x = layers.flatten(layers.adaptive_avg_pool(x, side))
         for i in (1, 2):
             rules: Any = {"rule": Normal(0.01), "bias_rule": ONES} if self.paper else {}
             dense = Dense(self.hidden, **rules, dtype=self.dtype, name=f"fc{i}")
@@ -119,6 +123,7 @@ def alexnet(
     stem: str = "paper",
     hidden: int = 4096,
     dropout: float = 0.5,
+    pool_size: int | None = None,
     dtype: str = "float32",
 ) -> AlexNet:
     """Return AlexNet.
@@ -129,6 +134,8 @@ def alexnet(
         stem: paper, for images of 63 pixels and more, or small, for those of 28 to 64.
         hidden: width of the hidden dense layers.
         dropout: share of their inputs (owt) or outputs (2012) dropped in training.
+        pool_size: side of the map that the dense layers take, whatever the size of the images: 6
+            with torchvision's weights. By default at most 6, less where the last map is smaller.
         dtype: of the computation, float32 or bfloat16.
     """
     if str(form) not in ("owt", "2012"):
@@ -144,4 +151,5 @@ def alexnet(
         hidden=hidden,
         dropout=dropout,
         dtype=jnp.dtype(dtype),
+        pool_size=pool_size,
     )

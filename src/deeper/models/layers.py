@@ -282,16 +282,37 @@ def _missing(size: int, window: int, stride: int, padding: int) -> int:
     return max(0, (outputs - 1) * stride + window - size - 2 * padding)
 
 
-def avg_pool(x: Maps, window: int, stride: int) -> Maps:
-    """Mean under a square window, or along the length, without padding."""
-    require_size(x, window, f"{_sides(x, window)} average pooling")
+def avg_pool(x: Maps, window: int, stride: int, *, ceil: bool = False) -> Maps:
+    """Mean under a square window, or along the length, without padding.
+
+    Args:
+        x: maps.
+        window: side of the window.
+        stride: of all axes.
+        ceil: keep a last, partial window, whose mean is taken over what it holds (PyTorch's
+            ``ceil_mode=True, count_include_pad=False``).
+    """
+    require_size(x, 1 if ceil else window, f"{_sides(x, window)} average pooling")
     axes = x.ndim - 2
-    # By keyword, as the ONNX converter that replaces this function expects.
-    y = nn.avg_pool(
-        valid_region.fill_padding(x), window_shape=(window,) * axes, strides=(stride,) * axes
-    )
-    valid_region.record_size(x, y, lambda size: _outputs(size, window, stride, 0))
+    cleared = valid_region.fill_padding(x)
+    if ceil:
+        held = valid_region.fill_padding(jnp.ones((*x.shape[:-1], 1), x.dtype))
+        counts = jnp.maximum(_window_sums(held, window, stride), 1)
+        y = _window_sums(cleared, window, stride) / counts
+    else:
+        # By keyword, as the ONNX converter that replaces this function expects.
+        y = nn.avg_pool(cleared, window_shape=(window,) * axes, strides=(stride,) * axes)
+    outputs = _outputs_with_partial if ceil else _outputs
+    valid_region.record_size(x, y, lambda size: outputs(size, window, stride, 0))
     return y
+
+
+def _window_sums(x: Maps, window: int, stride: int) -> Maps:
+    """Return the sums under a window, including a last one that reaches out of the map."""
+    axes = x.ndim - 2
+    far = tuple((0, _missing(size, window, stride, 0)) for size in x.shape[1:-1])
+    shape, steps = (1, *(window,) * axes, 1), (1, *(stride,) * axes, 1)
+    return lax.reduce_window(x, 0.0, lax.add, shape, steps, ((0, 0), *far, (0, 0)))
 
 
 def k_max_pool(x: Maps, k: int, share: int | None = None) -> Maps:

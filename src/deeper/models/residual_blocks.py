@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from deeper.models.initializers import ONES, ZEROS
-from deeper.models.layers import BatchNorm, Conv, Maps
+from deeper.models.layers import BatchNorm, Conv, Maps, avg_pool
 
 Kind = Literal["basic", "bottleneck"]
 EXPANSION = 4  # a bottleneck's last convolution has so many times the channels of its stage
@@ -27,7 +27,8 @@ class BlockConfig:
         kind: basic, two 3x3 convolutions; or bottleneck.
         residual: whether there is a shortcut around a block.
         shortcut: A pads with zeros, B projects where the shape changes, C projects always (He et
-            al. 2015, table 3).
+            al. 2015, table 3); D is B with a mean over 2x2 for the stride (He et al. 2018,
+            arXiv:1812.01187, figure 2c).
         pre_activation: normalise and rectify before each convolution, not after.
         stride_in: which of a bottleneck's convolutions carries the stride: the 3x3 (torchvision's
             "v1.5") or the first 1x1 (the paper).
@@ -237,7 +238,9 @@ def _shortcut(c: BlockConfig, x: Maps, channels: int, stride: int, train: bool) 
     Called within a block's ``__call__``: the layers of a projection are the block's.
     """
     changes = _changes_shape(x, channels, stride)
-    if c.shortcut == "C" or (c.shortcut == "B" and changes):
+    if c.shortcut == "C" or (c.shortcut in ("B", "D") and changes):
+        if c.shortcut == "D" and stride != 1:
+            x, stride = avg_pool(x, stride, stride, ceil=True), 1
         x = c.conv("shortcut_conv", channels, 1, stride)(x)
         return x if c.pre_activation else c.norm("shortcut_bn", relu=False)(x, train)
     if changes:  # A: every stride-th place, and zeros for the channels that are new

@@ -3,7 +3,8 @@
 He et al. 2015, "Deep residual learning for image recognition" (arXiv:1512.03385): table 1 is the
 ImageNet form, section 4.2 the CIFAR form of 6n+2 layers; a plain net is the same layers without
 the shortcuts. He et al. 2016, "Identity mappings in deep residual networks" (arXiv:1603.05027), is
-the pre-activation order. Names and padding follow torchvision.
+the pre-activation order. ResNet-D (He et al. 2018, "Bag of tricks", arXiv:1812.01187, figure 2) has
+``stem=deep`` and ``shortcut=D``. Names and padding follow torchvision, and timm for ResNet-D.
 """
 
 import flax.linen as nn
@@ -23,8 +24,11 @@ DEPTHS: dict[int, tuple[Kind, tuple[int, ...]]] = {
     101: ("bottleneck", (3, 4, 23, 3)),
     152: ("bottleneck", (3, 8, 36, 3)),
 }
-STEMS = ("paper", "small", "stride2")
+STEMS = ("paper", "small", "stride2", "deep", "tiered")
 FIRST_CONVOLUTION = {"imagenet": (7, 2), "small": (3, 1), "stride2": (3, 2)}  # kernel, stride
+# Stems of three 3x3 convolutions, the first of stride 2: channels of the first two, as shares of
+# the net's first width. Deep is ResNet-D's; tiered that of timm's resnet26t and resnet50t.
+DEEP_STEMS = {"deep": (1 / 2, 1 / 2), "tiered": (3 / 8, 1 / 2)}
 
 
 class ResNet(nn.Module):
@@ -34,7 +38,7 @@ class ResNet(nn.Module):
         stages: blocks a stage.
         widths: channels a stage, before a bottleneck's expansion.
         stem: "imagenet" 7x7 stride 2 and a 3x3 max pool of stride 2; "small" 3x3; "stride2" 3x3
-            of stride 2.
+            of stride 2; "deep" and "tiered" three 3x3, the first of stride 2, and that max pool.
         block: of all blocks.
         classes: outputs.
         scan, remat: see `residual_blocks.Stage`.
@@ -52,11 +56,16 @@ class ResNet(nn.Module):
     def __call__(self, images: Maps, *, train: bool) -> Float[Array, "batch classes"]:
         """Return logits."""
         axis = self.block.batch_norm_axis
-        kernel, stride = FIRST_CONVOLUTION[self.stem]
-        x = Conv(self.widths[0], kernel, stride, dtype=self.block.dtype, name="conv1")(images)
+        kernel, stride = FIRST_CONVOLUTION.get(self.stem, (3, 1))
+        x = images
+        for i, share in enumerate(DEEP_STEMS.get(self.stem, ()), 1):
+            width = int(share * self.widths[0])
+            x = self.block.conv(f"stem_conv{i}", width, 3, 2 if i == 1 else 1)(x)
+            x = self.block.norm(f"stem_bn{i}")(x, train)
+        x = Conv(self.widths[0], kernel, stride, dtype=self.block.dtype, name="conv1")(x)
         if not self.block.pre_activation:
             x = BatchNorm(relu=True, axis=axis, name="bn1")(x, train)
-        if self.stem == "imagenet":
+        if self.stem == "imagenet" or self.stem in DEEP_STEMS:
             x = layers.max_pool(x, 3, 2, padding=1)
         for i, (blocks, width) in enumerate(zip(self.stages, self.widths, strict=True), 1):
             first = i == 1
@@ -101,9 +110,11 @@ def resnet(
         residual: with shortcuts; without, it is the paper's plain net.
         form: imagenet, cifar, or auto: imagenet for the depths of the paper's table 1, cifar for
             any other 6n+2. (50 and 152 are both; say form=cifar for the latter.)
-        stem: paper is the form's own; small is a 3x3 of stride 1; stride2 a 3x3 of stride 2.
+        stem: paper is the form's own; small is a 3x3 of stride 1; stride2 a 3x3 of stride 2; deep
+            three 3x3 of 32, 32 and 64 channels (ResNet-D), tiered of 24, 32 and 64 (timm).
         width: channels of the first stage; by default 64 in the ImageNet form, 16 in the CIFAR.
-        shortcut: A, B or C (table 3); by default B in the ImageNet form, A in the CIFAR.
+        shortcut: A, B or C (table 3); D is B with the stride in a mean over 2x2 (ResNet-D). By
+            default B in the ImageNet form, A in the CIFAR.
         stride_in: which of a bottleneck's convolutions has the stride: 3x3 (torchvision,
             fb.resnet.torch) or 1x1 (the paper).
         pre_activation: the order of He et al. 2016.
@@ -123,7 +134,7 @@ def resnet(
     for name, value, known in (
         ("form", form, ("auto", "imagenet", "cifar")),
         ("stem", stem, STEMS),
-        ("shortcut", shortcut, (None, "A", "B", "C")),
+        ("shortcut", shortcut, (None, "A", "B", "C", "D")),
         ("stride_in", stride_in, ("3x3", "1x1")),
     ):
         if value not in known:

@@ -33,6 +33,8 @@ class VGG(nn.Module):
         dtype: of the computation.
         window: (height, width) of the windows of the last map that the dense layers are applied to;
             see `fully_convolutional.over_whole_images`. None: they take the whole map.
+        pool_size: side of the map that the dense layers take, whatever the size of the images;
+            None: at most 7, and less where the last map is smaller.
     """
 
     stages: tuple[int, ...]
@@ -43,6 +45,7 @@ class VGG(nn.Module):
     dropout: float
     dtype: Any
     window: tuple[int, int] | None = None
+    pool_size: int | None = None
 
     @nn.compact
     def __call__(self, images: Maps, *, train: bool) -> Float[Array, "batch classes"]:
@@ -64,8 +67,10 @@ class VGG(nn.Module):
         maps = x
         if self.window is not None:
             x = windows(maps, self.window)
-        # Torchvision repeats a smaller map up to 7x7, which adds parameters and no information.
-        x = layers.flatten(layers.adaptive_avg_pool(x, min(7, *x.shape[1:3])))
+        # Torchvision repeats a smaller map up to 7x7, which adds parameters and no information; its
+        # weights need it all the same.
+        side = self.pool_size or min(7, *x.shape[1:3])
+        x = layers.flatten(layers.adaptive_avg_pool(x, side))
         for i in (1, 2):
             dense = Dense(
                 self.hidden, rule=Normal(0.01), bias_rule=ZEROS, dtype=self.dtype, name=f"fc{i}"
@@ -86,6 +91,7 @@ def vgg(
     batch_norm_axis: str | None = None,
     hidden: int = 4096,
     dropout: float = 0.5,
+    pool_size: int | None = None,
     dtype: str = "float32",
 ) -> VGG:
     """Return a VGG net.
@@ -97,6 +103,8 @@ def vgg(
         batch_norm_axis: "data" shares BatchNorm's statistics over the devices.
         hidden: width of the hidden dense layers; small images do with less than the paper's 4096.
         dropout: share of their outputs dropped in training.
+        pool_size: side of the map that the dense layers take, whatever the size of the images: 7
+            with torchvision's weights. By default at most 7, less where the last map is smaller.
         dtype: of the computation, float32 or bfloat16.
     """
     if depth not in DEPTHS:
@@ -110,4 +118,5 @@ def vgg(
         hidden=hidden,
         dropout=dropout,
         dtype=jnp.dtype(dtype),
+        pool_size=pool_size,
     )

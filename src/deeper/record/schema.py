@@ -2,6 +2,8 @@
 
     config.yaml        the resolved config, with ``config_hash``; see `deeper.config.schema`
     data.json          content and class names of the data set, and how its images are shown
+    net.json           what the net carries: architecture, preprocessing, class names, origin;
+                       written when training ends, and by imports; see `deeper.run.net_record`
     wandb-id.txt       its id at Weights & Biases, made once at random
     environment.json   versions, machine, code, ``overrides`` and ``command`` of the last start;
                        ``run`` has steps, batch size and cost; ``earlier`` the starts before
@@ -34,7 +36,7 @@ from deeper.errors import UserError
 from deeper.record.values import of_overrides, spelled
 
 CONFIG, ENVIRONMENT, EXAMPLES = "config.yaml", "environment.json", "examples.npz"
-DATA, ROWS, RESULT = "data.json", "metrics.jsonl", "result.json"
+DATA, NET, ROWS, RESULT = "data.json", "net.json", "metrics.jsonl", "result.json"
 CHECKPOINTS, SUBMISSION, RUN_LOG = "checkpoints", "submission.json", "log.txt"
 EVALUATION = "evaluation-{}.json"  # by protocol
 RECORDS = (CONFIG, ENVIRONMENT, ROWS, RESULT)  # a directory with any of these is a run directory

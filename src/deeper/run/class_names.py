@@ -6,6 +6,8 @@ from pathlib import Path
 from deeper.config.schema import RunConfig
 from deeper.data.prepare.imagenet import CLASSES, wordnet_ids
 from deeper.errors import UserError
+from deeper.record.atomic_files import read_json
+from deeper.record.schema import NET
 from deeper.run import data_record
 from deeper.run.dataset import open_data
 
@@ -13,10 +15,10 @@ from deeper.run.dataset import open_data
 def class_names(path: Path, config: RunConfig) -> list[str]:
     """Return a run's class names as its record has them, whatever is prepared now.
 
-    Where there is no record (imported weights, runs of an older deeper), they are those of the data
-    that the config names, or numbers.
+    Where there is no record (runs of an older deeper), they are those of the data that the config
+    names, or numbers.
     """
-    record = data_record.read_record(path)
+    record = read_json(path / NET) or data_record.read_record(path)
     if record is not None and "class_names" in record:
         names = list(record["class_names"])
         by_id = len(names) == CLASSES and names == list(wordnet_ids())

@@ -22,7 +22,9 @@ from deeper.record.atomic_files import read_json
 from deeper.record.schema import DATA
 from deeper.run.dataset import Splits, open_data, open_splits
 
-PREPROCESSING = ("image_shape", "crop", "shorter_side", "antialias", "exif", "mean", "std")
+PREPROCESSING = (
+    *("image_shape", "crop", "shorter_side", "antialias", "interpolation", "exif", "mean", "std"),
+)
 LISTED = 3  # number of class names in messages
 SAME_ELSEWHERE = "If the data that it saw lie elsewhere, say data.dir=DIRECTORY"
 

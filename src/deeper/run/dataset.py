@@ -54,8 +54,19 @@ def view_of(data: Any) -> View | None:
             f"data.shorter_side={data.shorter_side} is less than the {min(height, width)} pixels "
             f"of data.image_shape={list(data.image_shape)}: leave it out, or give more."
         )
-    shape = (height, width, channels)
-    return View(shape, data.crop, data.shorter_side, data.antialias, data.exif == "apply")
+    if data.interpolation != "bilinear" and not data.antialias:
+        raise UserError(
+            f"data.interpolation={data.interpolation} is for data.antialias=true; without, "
+            "photographs are resized bilinearly."
+        )
+    return View(
+        (height, width, channels),
+        data.crop,
+        data.shorter_side,
+        data.antialias,
+        data.exif == "apply",
+        data.interpolation,
+    )
 
 
 def require_images(data: Any, what: str) -> None:

@@ -3,8 +3,10 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
 
@@ -17,7 +19,7 @@ from deeper.models.fully_convolutional import answer, fits, of_our_layers, over_
 from deeper.progress import Progress, quiet
 from deeper.record.atomic_files import to_json, write_whole
 from deeper.record.schema import EVALUATION
-from deeper.run import device, load
+from deeper.run import device, load, net_record
 from deeper.run.build import task_of
 from deeper.run.dataset import in_result
 from deeper.run.evaluation_set import EvaluationSet, correct_labels, open_evaluation_set
@@ -44,6 +46,7 @@ def evaluate_run(
     other: Any = None,
     labels: Path | None = None,
     batch_size: int | None = None,
+    only: str | None = None,
     progress: Progress = quiet,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint.
@@ -60,6 +63,8 @@ def evaluate_run(
         other: ``data`` section of another data set of the same classes; None for the run's own.
         labels: a file of several right answers a photograph, as ImageNet ReaL's.
         batch_size: examples at a time; by default the run's.
+        only: "subset" restricts the answers to the classes that the other data have, as in the
+            protocols of ImageNet-A and ImageNet-R; None allows all classes of the net.
         progress: called with the progress.
 
     Returns:
@@ -69,6 +74,10 @@ def evaluate_run(
     Raises:
         UserError: the protocol, the split or the labels do not fit the run.
     """
+    if only not in (None, "subset"):
+        raise UserError(f"only={only}: give subset, or leave it out.")
+    if net_record.is_import(path):
+        net_record.require_trained_head(net_record.read(path, config), path)
     if batch_size is not None:
         config = config.replace({"train.batch_size": batch_size})
     protocol = protocol_of(request or ProtocolRequest(), config.data)
@@ -87,10 +96,14 @@ def evaluate_run(
         right = correct_labels(labels, headers.names, evaluation_set)
     if protocol.name in WHOLE:
         assert headers is not None
-        rows = of_whole_photographs(config, weights, protocol, evaluation_set, headers, progress)
+        rows = of_whole_photographs(
+            config, weights, protocol, evaluation_set, headers, progress, only=bool(only)
+        )
     else:
-        rows = of_crops(config, weights, protocol, evaluation_set, split, progress)
+        rows = of_crops(config, weights, protocol, evaluation_set, split, progress, only=bool(only))
     task = task_of(config)
+    if only and evaluation_set.subset is None:
+        raise UserError(f"only=subset: {evaluation_set.data} has all of this net's classes.")
     result = {
         "run": str(path),
         "step": weights.step,
@@ -109,6 +122,10 @@ def evaluate_run(
         if right is not None:
             result |= _by_several_labels(rows, right, split) | {"labels": str(labels)}
         result |= by_class
+    if evaluation_set.subset is not None:
+        result["classes_in_data"] = len(evaluation_set.subset)
+        result["classes_of_net"] = len(evaluation_set.class_names)
+        result["chosen_among"] = "the classes in the data" if only else "all classes of the net"
     if evaluation_set.unreadable:
         result["unreadable"] = in_result({split: evaluation_set.unreadable})[split]
     if other is None and split == "test" and weights.step == max(load.states(path)):
@@ -124,6 +141,7 @@ def of_crops(
     evaluation_set: EvaluationSet,
     name: str,
     progress: Progress,
+    only: bool = False,
 ) -> Predictions:
     """Evaluate examples as stored, or views of one size."""
     shape = config.data.example[0]
@@ -141,7 +159,9 @@ def of_crops(
     split = streamed_split(name, evaluation_set.split, batch_size, mesh, form, workers)
     at_once = BYTES_PER_CALL // (batch_size * int(np.prod(protocol.shown or shape)))
     task, views = task_of(config), protocol.views
-    predict: Callable[[Any, Any], dict[str, Any]] = predictions_of(weights.model, task)
+    keep = _predict_of(task, evaluation_set, only)
+    shown: Any = SimpleNamespace(inputs=task.inputs, predict=keep)
+    predict: Callable[[Any, Any], dict[str, Any]] = predictions_of(weights.model, shown)
     if views is not None:
         normalise = _normalise_of(task)
 
@@ -149,7 +169,7 @@ def of_crops(
             def logits_of(images: Any) -> Any:
                 return weights.model.apply(variables, normalise(images), train=False)
 
-            return task.predict(mean_over_views(logits_of, views(batch["image"])), batch)
+            return keep(mean_over_views(logits_of, views(batch["image"])), batch)
 
     evaluate = Evaluator(
         predict,
@@ -160,6 +180,21 @@ def of_crops(
     )
     variables = data_parallel.replicate(weights.variables, mesh)
     return evaluate(variables, split, lambda done, total: progress("batches", done, total))
+
+
+def _predict_of(
+    task: Any, evaluation_set: EvaluationSet, only: bool
+) -> Callable[[Any, Any], dict[str, Any]]:
+    """Return the task's ``predict``, which with ``only`` sees no class that the data have not."""
+    if not only or evaluation_set.subset is None:
+        return task.predict
+    among = np.zeros(len(evaluation_set.class_names), bool)
+    among[list(evaluation_set.subset)] = True
+
+    def predict(scores: Any, batch: Any) -> dict[str, Any]:
+        return task.predict(jnp.where(among[None], scores, -jnp.inf), batch)
+
+    return predict
 
 
 def _normalise_of(task: Any) -> Callable[[Any], Any]:
@@ -177,6 +212,7 @@ def of_whole_photographs(
     evaluation_set: EvaluationSet,
     headers: Headers,
     progress: Progress,
+    only: bool = False,
 ) -> Predictions:
     """Evaluate whole photographs; a batch has about as many pixels as a training batch."""
     mesh = device.mesh_of(config.train.devices)
@@ -201,7 +237,8 @@ def of_whole_photographs(
     }
     photographs, workers = evaluation_set.split.images, workers_of(config.data).count
     assert isinstance(photographs, Photographs)
-    evaluate = WholeEvaluator(answer_to, mesh, config.train.parallel, mean_over_views, task.predict)
+    keep = _predict_of(task, evaluation_set, only)
+    evaluate = WholeEvaluator(answer_to, mesh, config.train.parallel, mean_over_views, keep)
     shapes = sum(map(len, by_scale.values()))
     return evaluate(
         data_parallel.replicate(weights.variables, mesh),

@@ -20,7 +20,7 @@ from deeper.data.encoded_images import Photographs, holds_photographs
 from deeper.data.prepare.imagenet import CLASSES, wordnet_ids
 from deeper.errors import UserError
 from deeper.progress import Progress, quiet
-from deeper.run import data_record
+from deeper.run import data_record, net_record
 from deeper.run.dataset import leave_out_unreadable, open_data, view_of
 from deeper.run.protocols import Protocol
 
@@ -34,12 +34,14 @@ class EvaluationSet:
         data: name of the data set.
         class_names: class names of the net.
         unreadable: file names of the photographs that were left out.
+        subset: numbers of the net's classes that the data have, where they have not all.
     """
 
     split: Split
     data: str
     class_names: tuple[str, ...]
     unreadable: tuple[str, ...]
+    subset: tuple[int, ...] | None = None
 
 
 def open_evaluation_set(
@@ -103,17 +105,23 @@ def _of_other_data(
         )
     if split not in dataset.splits:
         raise UserError(f"split={split} is not there; {name} has {', '.join(dataset.splits)}.")
+    record = net_record.read(path, config)
     names = _names_of_net(path, config)
-    numbers = numbers_by_name(dataset.class_names, names, name)
+    numbers = numbers_by_name(dataset.class_names, names, name, record.class_names)
+    known = tuple(sorted({int(number) for number in numbers}))
     part = dataset.splits[split]
     part = part.with_columns(label=numbers[part.labels]).select(slice(other.limit))
     parts, unreadable = leave_out_unreadable(other, {split: part}, progress)
-    return EvaluationSet(parts[split], name, names, unreadable.get(split, ()))
+    subset = known if len(known) < len(names) else None
+    return EvaluationSet(parts[split], name, names, unreadable.get(split, ()), subset)
 
 
 def _names_of_net(path: Path, config: RunConfig) -> tuple[str, ...]:
     """Return the class names of the data set that a net was trained on."""
     record, data = data_record.read_record(path), config.data
+    carried = net_record.read(path, config)
+    if carried.wordnet_ids:
+        return tuple(carried.wordnet_ids)
     if record is not None and "class_names" in record:
         return tuple(record["class_names"])
     if data.name == "imagenet" and data.classes == CLASSES:
@@ -127,24 +135,30 @@ def _names_of_net(path: Path, config: RunConfig) -> tuple[str, ...]:
 
 
 def numbers_by_name(
-    theirs: Sequence[str], ours: Sequence[str], name: str
+    theirs: Sequence[str], ours: Sequence[str], name: str, others: Sequence[str] = ()
 ) -> Int32[np.ndarray, " classes"]:
     """Return the net's class index for each class of a data set.
 
-    ImageNet-V2 has one folder per class, named by the class index. Sorting such names as text puts
-    10 before 2, so they are read as numbers. If the net's own class names are numbers too, equal
-    numbers match (007 and 7).
+    Folders of ImageNet classes may be named by WordNet id, by class name or by class index, and may
+    be a subset. ImageNet-V2 has one folder per class, named by the class index. Sorting such names
+    as text puts 10 before 2, so they are read as numbers. If the net's own class names are numbers
+    too, equal numbers match (007 and 7).
 
     Args:
         theirs: class names of the data set.
         ours: class names of the net.
         name: name of the data set, for messages.
+        others: other names of the net's classes, in the same order; compared without case, and
+            with spaces, hyphens and underscores as equal.
 
     Raises:
         UserError: the net does not know all the classes.
     """
     if set(theirs) <= set(ours):
         return np.array([list(ours).index(label) for label in theirs], np.int32)
+    places = {_folded(label): place for place, label in enumerate(others)}
+    if {_folded(label) for label in theirs} <= set(places):
+        return np.array([places[_folded(label)] for label in theirs], np.int32)
     if all(label.isdecimal() for label in theirs):
         numbers = [int(label) for label in theirs]
         if all(label.isdecimal() for label in ours):  # the net's own class names are numbers
@@ -152,7 +166,7 @@ def numbers_by_name(
             distinct = len(place) == len(ours) and len(set(numbers)) == len(numbers)
             if distinct and set(numbers) <= set(place):
                 return np.array([place[number] for number in numbers], np.int32)
-        elif sorted(numbers) == list(range(len(ours))):
+        elif len(set(numbers)) == len(numbers) and max(numbers) < len(ours):
             return np.array(numbers, np.int32)
     unknown = [label for label in theirs if label not in ours]
     raise UserError(
@@ -160,6 +174,11 @@ def numbers_by_name(
         f"{len(ours)}, among them {', '.join(unknown[:3])} (the net's are {', '.join(ours[:3])} "
         "...)."
     )
+
+
+def _folded(name: str) -> str:
+    """Return a name in the form in which names are compared."""
+    return " ".join(re.split(r"[\s_-]+", name.strip().lower()))
 
 
 # --- several correct labels ---------------------------------------------------------------------

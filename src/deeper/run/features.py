@@ -14,7 +14,7 @@ from deeper.errors import UserError
 from deeper.interpret.features import extract, inputs_of, outputs_of
 from deeper.profile.stages import stages_of
 from deeper.progress import Progress, quiet
-from deeper.run import build, data_record, device, load
+from deeper.run import build, data_record, device, load, net_record
 from deeper.run.dataset import open_splits, require_images
 from deeper.train.data_parallel import replicate
 
@@ -115,6 +115,12 @@ def features_of_run(
     model = weights.model
     if layer is None:
         head = stages_of(model, build.example_of(config)).head
+        random = [one for one in net_record.read(path, config).new_layers if one != head]
+        if random:
+            raise UserError(
+                f"{path} has random values in {', '.join(random)}, as its file has none: say layer="
+                "one of the stages in front of them."
+            )
         name, apply = f"input of {head}", inputs_of(model, head)
     else:
         name, apply = layer, outputs_of(model, layer)

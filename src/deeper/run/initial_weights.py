@@ -15,12 +15,13 @@ from deeper.config import instantiate
 from deeper.config.instantiate import targets_in
 from deeper.config.schema import RunConfig
 from deeper.errors import UserError
+from deeper.models.googlenet import GoogLeNet
 from deeper.models.initializers import initialise
-from deeper.run import build, preprocessing
+from deeper.run import build, net_record, preprocessing
 from deeper.run.dataset import require_images
 from deeper.run.load import config_of, open_stored
-from deeper.weights import torchvision, weight_files
-from deeper.weights.torchvision_names import LAST
+from deeper.weights import state_dicts, torchvision, weight_files
+from deeper.weights.torchvision_names import HIDDEN, LAST
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ def beginning(config: RunConfig, plan: build.Plan) -> Beginning:
         return Beginning(fresh, None, [], [])
     assert plan.stages is not None
     head = plan.stages.head
-    source, given = _given(config)
+    source, given, untrained = _given(config)
     known = {jax.tree_util.keystr(p): leaf for p, leaf in jax.tree.leaves_with_path(given)}
-    new: list[str] = []
+    new = list(untrained)
     wrong: list[str] = []
 
     def choose(path, leaf):
@@ -88,11 +89,7 @@ def source_of(config: RunConfig) -> Path | None:
         UserError: there is none, or there are several.
     """
     source = config.init_from
-    if (
-        source is None
-        or source.startswith(weight_files.HUB)
-        or Path(source).suffix in weight_files.SUFFIXES
-    ):
+    if source is None or weight_files.is_file(source):
         return None
     place = Path(source)
     matches = [place]
@@ -122,61 +119,77 @@ def compare_preprocessing(config: RunConfig, overrides: Sequence[str] | None) ->
     path = source_of(config)
     if path is not None:
         known: Any = config_of(path, "init_from", own=set(targets_in(config.plain()))).data
-        same = (path / preprocessing.ORIGIN).is_file() or known.name == config.data.name
+        same = net_record.is_import(path) or known.name == config.data.name
         source = str(path)
     elif config.init_from is not None:
         source, same = config.init_from, True
-        known = SimpleNamespace(**preprocessing.of_file(source, instantiate.build(config.model)))
+        googlenet = isinstance(instantiate.build(config.model), GoogLeNet)
+        file = weight_files.read(source, "init_from")
+        known = SimpleNamespace(**preprocessing.of_file(file, googlenet))
     else:
         return None
     return preprocessing.compared(config.data, source, known, same_data=same, overrides=overrides)
 
 
-def _given(config: RunConfig) -> tuple[str, dict[str, Any]]:
-    """Return where ``init_from`` leads to, and the variables that are there."""
+def _given(config: RunConfig) -> tuple[str, dict[str, Any], Sequence[str]]:
+    """Return where ``init_from`` leads to, the variables there, and which layers are random."""
     path = source_of(config)
     if path is not None:
         own = set(targets_in(config.plain()))
-        return str(path), open_stored(path, "last", "init_from", own=own).variables
+        stored = open_stored(path, "last", "init_from", own=own)
+        untrained = net_record.read(path, stored.config).new_layers
+        return str(path), stored.variables, untrained
     assert config.init_from is not None
     require_images(config.data, f"init_from={config.init_from}")
     model, shape = instantiate.build(config.model), tuple(config.data.image_shape)
-    arrays, _ = weight_files.read(config.init_from, "init_from")
-    return config.init_from, imported(arrays, model, config, shape)[0]
+    file = weight_files.read(config.init_from, "init_from")
+    try:
+        found = state_dicts.find(file.arrays, f"init_from={config.init_from}")
+    except UserError as error:
+        raise UserError(f"{error} (prefix= is a key of deeper weights import=FILE)") from error
+    return config.init_from, *imported(state_dicts.renamed(found), model, config, shape)
 
 
 def imported(
     arrays: torchvision.Arrays, model: nn.Module, config: RunConfig, shape: tuple[int, int, int]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return a net's variables from arrays by torchvision's or timm's names.
+    """Return a net's variables from arrays by torchvision's names.
 
     Returns:
-        The variables, and the last layers that were drawn, as the file has other classes.
+        The variables, and the last layers that were drawn, as the file has none, or has them for
+        other classes.
+
+    Raises:
+        torchvision.MisfitError: other layers differ.
     """
-    new = _new_heads(arrays, model, config.model.classes, shape)
+    new = _new_layers(arrays, model, config.model.classes, shape)
     variables = torchvision.convert(arrays, model, shape, new=new)
     if new:
         _fill(variables, initialise(model, config.seed, shape), new)
     return variables, new
 
 
-def _new_heads(
+def _new_layers(
     arrays: torchvision.Arrays, model: nn.Module, classes: int, shape: tuple[int, int, int]
 ) -> tuple[str, ...]:
-    """Return the last layers, if the file has them for another number of classes."""
-    theirs = {leaf.name: leaf for leaf in torchvision.leaves_of(model, shape)}
-    given = torchvision.by_torchvision_name(arrays)
-    last = set(LAST[type(model)])
-    return tuple(
-        sorted(
-            "/".join(leaf.path[1:-1])
-            for name, leaf in theirs.items()
-            if "/".join(leaf.path[1:-1]) in last
-            and leaf.path[-1] == "bias"
-            and name in given
-            and given[name].shape != (classes,)
-        )
-    )
+    """Return the layers at a net's end that the file has not, or has for other classes.
+
+    Without a head are the nets that people keep as extractors of features; what timm makes with
+    ``features_only`` has no hidden dense layers either.
+    """
+    names: dict[str, list[str]] = {}
+    for leaf in torchvision.leaves_of(model, shape):
+        names.setdefault("/".join(leaf.path[1:-1]), []).append(leaf.name)
+    last, hidden = set(LAST[type(model)]), set(HIDDEN.get(type(model), ()))
+    missing = {layer for layer, given in names.items() if not any(name in arrays for name in given)}
+    new = {layer for layer in last if layer in names and layer in missing and "/" not in layer}
+    if new and hidden <= missing:
+        new |= hidden
+    for layer in (last - new) & names.keys():
+        bias = next(name for name in names[layer] if name.endswith(".bias"))
+        if bias in arrays and arrays[bias].shape != (classes,):
+            new.add(layer)
+    return tuple(sorted(new))
 
 
 def _fill(variables: dict[str, Any], fresh: dict[str, Any], layers: tuple[str, ...]) -> None:

@@ -77,7 +77,7 @@ def open_stored(
     config = config_of(path, key, data_dir, own)
     step, variables = _read(path, checkpoint)
     model = build.build_model(config)
-    _require_fit(variables, shapes_of(model, build.example_of(config)), f"{key}={path}")
+    require_fit(variables, shapes_of(model, build.example_of(config)), f"{key}={path}")
     return Stored(config, model, step, variables)
 
 
@@ -105,7 +105,7 @@ def states(path: Path) -> dict[int, Callable[[], dict[str, Any]]]:
     return {step: partial(reader.restore_variables, step) for step in reader.steps}
 
 
-def _require_fit(variables: dict[str, Any], expected: dict[str, Any], source: str) -> None:
+def require_fit(variables: dict[str, Any], expected: dict[str, Any], source: str) -> None:
     """Raise a UserError if a checkpoint does not fit the net of its config."""
     name = partial(jax.tree_util.keystr, simple=True, separator="/")
     theirs, ours = (

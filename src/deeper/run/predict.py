@@ -16,7 +16,7 @@ from deeper.data.image_files import is_turned, read_picture
 from deeper.data.reader import Given
 from deeper.errors import UserError
 from deeper.progress import Progress, quiet
-from deeper.run import build, data_record, device, load
+from deeper.run import build, data_record, device, load, net_record
 from deeper.run.class_names import class_names
 from deeper.run.dataset import evaluation_view
 
@@ -221,7 +221,9 @@ def _answers(
     """Return logits and probabilities of pictures, and the classes' names."""
     device.start_jax(load.config_of(path, "run").train.cpu_kernels)
     stored = load.open_stored(path, checkpoint, "run")
-    names = tuple(class_names(path, stored.config))
+    record = net_record.read(path, stored.config)
+    net_record.require_trained_head(record, path)
+    names = tuple(record.class_names)
     normalise = Normalise(tuple(stored.config.data.mean), tuple(stored.config.data.std))
 
     @jax.jit

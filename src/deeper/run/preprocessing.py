@@ -5,94 +5,95 @@ for others, and its error alone does not tell why. A net that was trained here w
 normalised by their own data set's statistics; on another data set, that data set's do the same.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import numpy as np
 
+from deeper.config.compose import shorter_side_for
 from deeper.data.array_records import class_names
 from deeper.data.catalogue import CATALOGUE
 from deeper.data.dataset import prepared_directory
-from deeper.data.prepare.imagenet import CLASSES, wordnet_ids
 from deeper.errors import UserError
-from deeper.models.googlenet import GoogLeNet
-from deeper.run import data_record
-from deeper.weights import weight_files
+from deeper.weights import timm_config
+from deeper.weights.torchvision_files import PUBLISHED
+from deeper.weights.weight_files import WeightFile
 
-ORIGIN = "weights.json"  # beside imported weights: where they are from
 SCALE = ["mean", "std"]
-SHOWN = ["image_shape", "exif"]
+SHOWN = ["image_shape", "interpolation", "exif"]
+OF_FILES = ("image_shape", "shorter_side", "interpolation", "mean", "std")
+STANDARD = (224, 224, 3)
 # torchvision's GoogLeNet was trained at Inception's scale; its own code turns images that are
 # normalised in the usual way into it (transform_input).
 INCEPTION = {"mean": [0.5] * 3, "std": [0.5] * 3}
 
 
-def of_file(source: str, model: nn.Module) -> dict[str, list[float]]:
-    """Return mean and std that a file of weights says, or its net's are known to need.
+def of_file(file: WeightFile, googlenet: bool) -> dict[str, Any]:
+    """Return how images were shown to a file's net, by the keys of a ``data`` section.
+
+    What the file or a config beside it says comes first, then what torchvision publishes with its
+    files, then what the net is known to need.
 
     Args:
-        source: the file, or hf:OWNER/NAME.
-        model: the net that its weights are for.
+        file: of weights.
+        googlenet: whether its net is a GoogLeNet.
     """
-    told = _told_by(source)
-    if all(name in told for name in SCALE):
-        return {name: [float(value) for value in told[name]] for name in SCALE}
-    return dict(INCEPTION) if isinstance(model, GoogLeNet) else {}
+    shown: dict[str, Any] = dict(INCEPTION) if googlenet else {}
+    published = PUBLISHED.get(file.origin.get("sha256", "")[:8])
+    if published is not None:
+        shown["shorter_side"] = published[2]
+    if timm_config.is_config(file.config):
+        shown |= timm_config.preprocessing_of(file.config)
+    own = file.own
+    shown |= {key: own[key] for key in OF_FILES if isinstance(own.get(key), list | int | str)}
+    if "image_shape" in own and "shorter_side" not in shown:
+        # Of a net for images of one size there is none, in files of an older deeper of any net.
+        side = min(own["image_shape"][:2])
+        shown["shorter_side"] = (
+            side if "shorter_side" in own else shorter_side_for(own["image_shape"])
+        )
+    for name in SCALE:
+        if name in shown:
+            shown[name] = [float(value) for value in shown[name]]
+    return shown
 
 
-def _told_by(source: str) -> dict[str, Any]:
-    """Return what a file that deeper wrote says of its net."""
-    path = Path(source).expanduser()
-    if path.suffix != ".safetensors" or not path.is_file():
-        return {}
-    found = {}
-    for name, text in weight_files.metadata_of(path).items():
-        if name in (*SCALE, "classes"):
-            try:
-                found[name] = json.loads(text)
-            except ValueError:
-                continue
-    return {name: value for name, value in found.items() if isinstance(value, list)}
+def names_in(file: WeightFile) -> tuple[str, ...]:
+    """Return the names of the classes that a file, or a config beside it, says."""
+    own = file.own.get("classes")
+    return tuple(map(str, own)) if isinstance(own, list) else timm_config.names_of(file.config)
 
 
-def record_of_import(
-    data: Any, plain: Mapping[str, Any], source: str, new: Sequence[str]
+def names_of_data(data: Any) -> tuple[str, ...]:
+    """Return the class names of the data set that a config names, as far as anything tells them."""
+    directory = prepared_directory(data.name, Path(data.dir))
+    known: Sequence[str] = ()
+    if directory is not None:
+        known = class_names(directory)
+    elif data.name in CATALOGUE:
+        known = CATALOGUE[data.name].class_names or ()
+    if data.keep_classes is not None and known:
+        known = [known[number] for number in data.keep_classes if number < len(known)]
+    return tuple(known)
+
+
+def fitted(
+    shown: Mapping[str, Any], data: Mapping[str, Any], given: Collection[str]
 ) -> dict[str, Any]:
-    """Return what ``data.json`` holds of imported weights.
+    """Return which values of a file's preprocessing a ``data`` section takes.
 
     Args:
-        data: the section of the command's config.
-        plain: as it is stored, its mean and std those of the weights.
-        source: the file of weights.
-        new: last layers that were drawn, since the file has other classes.
+        shown: from `of_file`.
+        data: the section.
+        given: its keys that the user gave, which hold against the file. With another size of image
+            the shorter side keeps its proportion.
     """
-    stored = plain["data"]
-    names = _names(data, [] if new else _told_by(source).get("classes", []))
-    return {
-        "name": stored["name"],
-        **({} if names is None else {"class_names": names}),
-        "image_shape": list(stored["image_shape"]),
-        "preprocessing": {key: stored[key] for key in data_record.PREPROCESSING if key in stored},
-    }
-
-
-def _names(data: Any, told: Sequence[str]) -> list[str] | None:
-    """Return the names of a net's classes, as far as anything tells them."""
-    known: Sequence[str] = told
-    if data.name == "imagenet" and data.classes == CLASSES:
-        known = wordnet_ids()
-    elif not told:
-        directory = prepared_directory(data.name, Path(data.dir))
-        if directory is not None:
-            known = class_names(directory)
-        elif data.name in CATALOGUE:
-            known = CATALOGUE[data.name].class_names or ()
-        if data.keep_classes is not None and known:
-            known = [known[number] for number in data.keep_classes if number < len(known)]
-    return list(known) if len(known) == data.classes else None
+    taken = {key: value for key, value in shown.items() if key in data and key not in given}
+    if "shorter_side" in taken and "image_shape" in given:
+        side = min(shown.get("image_shape", STANDARD)[:2])
+        taken["shorter_side"] = round(min(data["image_shape"][:2]) * shown["shorter_side"] / side)
+    return {key: value for key, value in taken.items() if value != data[key]}
 
 
 def compared(

@@ -21,8 +21,8 @@ from deeper.progress import quiet
 from deeper.record.atomic_files import to_json
 from deeper.record.environment import environment
 from deeper.record.run_directory import ReadOnlyRunDirectory, RunDirectory
-from deeper.record.schema import DATA
-from deeper.run import build, data_record, device, distributed
+from deeper.record.schema import DATA, NET
+from deeper.run import build, data_record, device, distributed, net_record
 from deeper.run.bottleneck import rate_lines
 from deeper.run.cached_features import featured
 from deeper.run.check import OTHER_DATA, check, check_same_data
@@ -246,6 +246,7 @@ def _train(
         if outcome.status == "finished" and distributed.first():
             _keep_examples(experiment.task, splits, outcome, tracker)
         if outcome.status != "interrupted":
+            directory.write(NET, to_json(_net_record(config, splits).plain(), indent=2))
             directory.write_result(_result(config, plan, splits, outcome) | record)
     finally:
         experiment.close()
@@ -297,6 +298,16 @@ def _result(
         reason = f"non-finite {outcome.not_finite} at step {outcome.step}"
         result |= {"step": outcome.step, "reason": reason}
     return result
+
+
+def _net_record(config: RunConfig, splits: Splits) -> net_record.NetRecord:
+    """Return what a trained net carries."""
+    return net_record.record_of(
+        config,
+        splits.dataset.class_names,
+        revision=environment()["git_commit"],
+        init_from=config.init_from,
+    )
 
 
 def _keep_examples(task: Any, splits: Splits, outcome: Outcome, tracker: Tracker) -> None:

@@ -34,6 +34,14 @@ class Metadata:
         std: standard deviation of each channel, on the scale 0 to 1.
         classes: names of the classes, in the order of the logits.
         step: training step of the checkpoint.
+        shorter_side: pixels that a photograph's shorter side is resized to before the middle is cut
+            out; None of nets for images of one size.
+        interpolation: of that resizing.
+        wordnet_ids: of the classes, where they are ImageNet's.
+        source: of imported weights.
+        revision: commit of the source, or of the code that trained the net.
+        licence: of the weights, if known.
+        architecture: section ``model`` of the config.
     """
 
     label: str
@@ -42,6 +50,13 @@ class Metadata:
     std: tuple[float, ...]
     classes: tuple[str, ...]
     step: int
+    shorter_side: int | None = None
+    interpolation: str = "bilinear"
+    wordnet_ids: tuple[str, ...] = ()
+    source: str | None = None
+    revision: str | None = None
+    licence: str | None = None
+    architecture: Mapping[str, Any] | None = None
 
     def as_strings(self) -> dict[str, str]:
         """Return all attributes as strings; those that are not strings are encoded as JSON."""
@@ -57,6 +72,18 @@ def flat(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
         for path, leaf in jax.tree.leaves_with_path(variables)
     }
+
+
+def unflattened(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return the variables of which `flat` made paths, float32."""
+    variables: dict[str, Any] = {"params": {}, "batch_stats": {}}
+    for path, array in arrays.items():
+        *parts, last = path.split("/")
+        node = variables
+        for part in parts:
+            node = node.setdefault(part, {})
+        node[last] = np.asarray(array, np.float32)
+    return variables
 
 
 def stablehlo(model: nn.Module, variables: Any, metadata: Metadata, out: Path) -> None:

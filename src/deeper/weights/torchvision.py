@@ -13,6 +13,7 @@ import numpy as np
 
 from deeper.errors import UserError
 from deeper.models.initializers import shapes_of
+from deeper.weights.architectures import cause_of
 from deeper.weights.torchvision_names import FLATTENED, as_torchvision, names_of
 
 Arrays = Mapping[str, np.ndarray]
@@ -27,6 +28,24 @@ LEAVES = (
 )
 # Number of batches that a BatchNorm has seen, which inference does not use.
 UNREAD = "num_batches_tracked"
+# The first convolution of torchvision's nets.
+FIRST = ("conv1.0.weight", "conv1.weight", "features.0.weight", "conv1.conv.weight")
+LISTED = 10  # differences that a message names
+
+
+class MisfitError(UserError):
+    """Arrays are not those of a net.
+
+    Attributes:
+        differences: all of them, a line each; the message has the first.
+    """
+
+    def __init__(self, cause: str, differences: list[str]):
+        self.differences = differences
+        lines = [cause, *(f"  {line}" for line in differences[:LISTED])]
+        if len(differences) > LISTED:
+            lines.append(f"  and {len(differences) - LISTED} more")
+        super().__init__("\n".join(lines))
 
 
 class Leaf(NamedTuple):
@@ -84,8 +103,8 @@ def convert(
         {"params": ..., "batch_stats": ...}, float32.
 
     Raises:
-        UserError: names are missing or unknown, shapes differ, or values are not possible (NaN,
-            infinity, negative variances); the message lists all of them.
+        MisfitError: names are missing or unknown, shapes differ, or values are not possible (NaN,
+            infinity, negative variances).
     """
     sources = {theirs: name for name, theirs in as_torchvision(state_dict).items()}
     variables: dict[str, Any] = {"params": {}, "batch_stats": {}}
@@ -106,9 +125,9 @@ def convert(
             continue
         converted = _ours(array, leaf)
         if converted is None or converted.shape != leaf.shape:
-            shapes = (array.shape, _theirs(np.zeros(leaf.shape, np.float32), leaf).shape)
-            theirs, ours = ("x".join(map(str, shape)) for shape in shapes)
-            wrong.append(f"{source} is {theirs}, the net's is {ours}")
+            shapes = (array.shape, _theirs(np.broadcast_to(np.float32(0), leaf.shape), leaf).shape)
+            in_file, in_net = ("x".join(map(str, shape)) for shape in shapes)
+            wrong.append(f"{source} is {in_file}, the net's is {in_net}")
             continue
         node = variables
         for part in leaf.path[:-1]:
@@ -119,21 +138,48 @@ def convert(
         for name in heads:
             del sources[name]
     left = sorted(name for theirs, name in sources.items() if not theirs.endswith(UNREAD))
-    _require_fit(type(model).__name__, missing, left, wrong, unusable)
+    differences = [*wrong, *(f"{name} is not in the file" for name in missing)]
+    differences += [f"{name} is in the file alone" for name in left]
+    differences += unusable
+    if differences:
+        cause = "The file has values that no net can have."
+        if missing or left or wrong:
+            shapes_by_name = {
+                known: np.shape(state_dict[name])
+                for name, known in as_torchvision(state_dict).items()
+            }
+            told = cause_of(shapes_by_name, state_dict_shapes(model, image_shape))
+            cause = told or f"The weights do not fit this {type(model).__name__}."
+        raise MisfitError(cause, differences)
     return variables
 
 
-def state_dict_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Return torchvision's name -> shape of all arrays, for images of 224x224 pixels."""
+def state_dict_shapes(
+    model: nn.Module, image_shape: tuple[int, int, int] = (224, 224, 3)
+) -> dict[str, tuple[int, ...]]:
+    """Return torchvision's name -> shape of all arrays of a net."""
     return {
         leaf.name: _theirs(np.broadcast_to(np.float32(0), leaf.shape), leaf).shape
-        for leaf in leaves_of(model)
+        for leaf in leaves_of(model, image_shape)
     }
 
 
-def by_torchvision_name(state_dict: Arrays) -> dict[str, np.ndarray]:
-    """Return a state dict of torchvision or timm with torchvision's names."""
-    return {theirs: state_dict[name] for name, theirs in as_torchvision(state_dict).items()}
+def with_channels(state_dict: Arrays, channels: int) -> dict[str, np.ndarray]:
+    """Return weights whose first convolution takes images of other channels, as timm adapts it.
+
+    For grey images the kernels of the colours are added up, so that a grey image answers as the
+    same image in three equal channels does (timm's ``adapt_input_conv``).
+
+    Raises:
+        UserError: the first convolution is neither of three channels nor of one.
+    """
+    name = next((name for name in FIRST if name in state_dict), None)
+    if name is None or channels != 1:
+        raise UserError(f"channels={channels}: a first convolution of 3 channels is adapted to 1.")
+    kernel = np.asarray(state_dict[name], np.float32)
+    if kernel.shape[1] == channels:
+        return dict(state_dict)
+    return {**state_dict, name: kernel.sum(axis=1, keepdims=True)}
 
 
 def _ours(array: np.ndarray, leaf: Leaf) -> np.ndarray | None:
@@ -180,22 +226,3 @@ def _theirs(array: np.ndarray, leaf: Leaf) -> np.ndarray:
         return np.ascontiguousarray(array.transpose(3, 2, 0, 1))
     places = array.reshape(-1, leaf.channels or leaf.shape[0], leaf.shape[1])
     return np.ascontiguousarray(places.transpose(2, 1, 0)).reshape(leaf.shape[1], leaf.shape[0])
-
-
-def _require_fit(
-    net: str, missing: list[str], left: list[str], wrong: list[str], unusable: list[str]
-) -> None:
-    """Raise a UserError that lists everything that does not fit, if there is anything."""
-    parts = [
-        f"{title}:\n  " + "\n  ".join(names)
-        for title, names in (
-            ("the file lacks", missing),
-            ("the net has no place for", left),
-            ("of the wrong shape", wrong),
-            ("values that no net can have", unusable),
-        )
-        if names
-    ]
-    if parts:
-        text = "\n".join(parts)
-        raise UserError(f"The weights do not fit this {net}; nothing was written.\n{text}")

@@ -1,12 +1,15 @@
 """Names of our layers in torchvision and timm, one table per net."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from deeper.errors import UserError
 from deeper.models.alexnet import OWT, AlexNet
 from deeper.models.googlenet import HEADS, INCEPTION, GoogLeNet
-from deeper.models.resnet import ResNet
+from deeper.models.resnet import DEEP_STEMS, ResNet
 from deeper.models.vgg import VGG, WIDTHS
 
 # Path of our layer -> prefix in torchvision's state dict.
@@ -28,6 +31,11 @@ TIMM = {
     "head.fc": "classifier.6",
 }
 
+# timm's nets with features_only=True.
+FLATTENED_SEQUENCE = re.compile(r"^features_")
+# Dense layers of torchvision's VGG that are convolutions in timm's, with the side of their kernels.
+HIDDEN_CONVOLUTIONS = {"classifier.0": 7, "classifier.3": 1}
+
 # The layers whose outputs are the classes: the last one, and those of the auxiliary heads.
 LAST: dict[type, tuple[str, ...]] = {
     AlexNet: ("fc3",),
@@ -35,6 +43,9 @@ LAST: dict[type, tuple[str, ...]] = {
     GoogLeNet: ("fc", "aux1/fc2", "aux2/fc2"),
     ResNet: ("fc",),
 }
+
+# The dense layers in front of the last one.
+HIDDEN: dict[type, tuple[str, ...]] = {AlexNet: ("fc1", "fc2"), VGG: ("fc1", "fc2")}
 
 
 def names_of(model: object) -> Names:
@@ -103,22 +114,28 @@ def _googlenet(model: GoogLeNet) -> Names:
 
 def _resnet(model: ResNet) -> Names:
     block = model.block
-    if model.stem != "imagenet" or block.pre_activation or block.shortcut != "B":
+    deep, projected = model.stem in DEEP_STEMS, block.shortcut in ("B", "D")
+    if not (model.stem == "imagenet" or deep) or block.pre_activation or not projected:
         raise UserError(
-            "torchvision has residual nets in the ImageNet form with shortcuts B alone: take "
-            "model.form=imagenet model.stem=paper model.shortcut=B model.pre_activation=false."
+            "Of residual nets torchvision has the ImageNet form with shortcuts B alone, and timm D "
+            "besides: take model.form=imagenet model.stem=paper model.shortcut=B "
+            "model.pre_activation=false, or for ResNet-D model.stem=deep model.shortcut=D."
         )
     if not block.residual:
         raise UserError("torchvision has no plain nets.")
-    names = {"conv1": "conv1", "bn1": "bn1"}
+    names = {"conv1": "conv1.6" if deep else "conv1", "bn1": "bn1"}
+    if deep:
+        names |= {f"stem_conv{i}": f"conv1.{3 * i - 3}" for i in (1, 2)}
+        names |= {f"stem_bn{i}": f"conv1.{3 * i - 2}" for i in (1, 2)}
+    place = 1 if block.shortcut == "D" else 0  # behind the mean, which has no weights
     for stage, blocks in enumerate(model.stages, 1):
         for b in range(blocks):
             ours, theirs = f"stage{stage}/block{b + 1}", f"layer{stage}.{b}"
             for i in range(1, block.convolutions + 1):
                 names[f"{ours}/conv{i}"] = f"{theirs}.conv{i}"
                 names[f"{ours}/bn{i}"] = f"{theirs}.bn{i}"
-            names[f"{ours}/shortcut_conv"] = f"{theirs}.downsample.0"
-            names[f"{ours}/shortcut_bn"] = f"{theirs}.downsample.1"
+            names[f"{ours}/shortcut_conv"] = f"{theirs}.downsample.{place}"
+            names[f"{ours}/shortcut_bn"] = f"{theirs}.downsample.{place + 1}"
     return names | {"fc": "fc"}
 
 
@@ -127,5 +144,24 @@ def as_torchvision(names: Mapping[str, object]) -> dict[str, str]:
     translated = {}
     for name in names:
         prefix, _, leaf = name.rpartition(".")
+        prefix = FLATTENED_SEQUENCE.sub("features.", prefix)
         translated[name] = f"{TIMM.get(prefix, prefix)}.{leaf}"
     return translated
+
+
+def as_timm(state_dict: Mapping[str, np.ndarray], model: object) -> dict[str, np.ndarray]:
+    """Return a state dict by torchvision's names as timm has it.
+
+    They differ in VGG alone, whose hidden layers are convolutions there.
+    """
+    if not isinstance(model, VGG):
+        return dict(state_dict)
+    names = {theirs: timm for timm, theirs in TIMM.items()}
+    renamed = {}
+    for name, array in state_dict.items():
+        prefix, _, leaf = name.rpartition(".")
+        if leaf == "weight" and prefix in HIDDEN_CONVOLUTIONS:
+            side = HIDDEN_CONVOLUTIONS[prefix]
+            array = array.reshape(len(array), -1, side, side)
+        renamed[f"{names.get(prefix, prefix)}.{leaf}"] = array
+    return renamed
