@@ -116,7 +116,7 @@ VERBS = {
         "(PNG) and a page.",
         (
             "deeper see run=runs/single/NAME",
-            "deeper see run=runs/single/NAME method=attribution images=photographs",
+            "deeper see run=runs/single/NAME method=attribution images=cats classes=[cat,dog]",
             "deeper see run=runs/single/NAME method=deconvnet split=test layer=stage3",
         ),
     ),

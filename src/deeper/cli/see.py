@@ -13,6 +13,7 @@ from deeper.display.run_display import told_by_a_bar
 from deeper.display.terminal import open_console
 from deeper.errors import UserError
 from deeper.interpret import figures
+from deeper.interpret.attribution import METHODS, check_methods, class_numbers
 from deeper.interpret.sheets import chosen_sheets, draw_sheet, page_of
 from deeper.run import device, load
 from deeper.run.subject import subject_of
@@ -23,7 +24,12 @@ def run(config: DictConfig) -> None:
     """Draw the sheets that are asked for."""
     console = open_console()
     path = Path(config.run)
-    chosen = chosen_sheets(str(config.method), other=config.other, images=config.images)
+    classes = None if config.classes is None else list(config.classes)
+    methods = [*METHODS] if config.attribution == "all" else list(config.attribution)
+    check_methods(methods)
+    chosen = chosen_sheets(
+        str(config.method), other=config.other, images=config.images, classes=classes
+    )
     out = path / "see" if config.out is None else Path(config.out)
     check_directory(out, "out")
     device.start_jax(load.config_of(path, "run").train.cpu_kernels)
@@ -51,10 +57,11 @@ def run(config: DictConfig) -> None:
                 raise UserError(f"run and other take images of {one.shape} and {other.shape}.")
             if one.title == other.title:
                 subjects[1] = replace(other, title=Path(config.other).name)
+        numbers = None if classes is None else class_numbers(classes, subjects[0].class_names)
         out.mkdir(parents=True, exist_ok=True)
         sheets = {name: out / f"{name}.png" for name in chosen}
         for name, sheet in sheets.items():
-            draw_sheet(
+            notes = draw_sheet(
                 name,
                 subjects,
                 sheet,
@@ -62,8 +69,10 @@ def run(config: DictConfig) -> None:
                 n=config.n,
                 channels=config.channels,
                 examples=config.examples,
+                methods=methods,
+                classes=numbers,
             )
-            console.print(f"{name} -> {sheet}", soft_wrap=True)
+            console.print("\n".join([f"{name} -> {sheet}", *notes]), soft_wrap=True)
     page = out / "index.html"
     html = page_of(subjects[0].title, sheets, f"{sys.argv[0]} {shlex.join(sys.argv[1:])}")
     page.write_text(html, encoding="utf-8", errors="backslashreplace")

@@ -76,6 +76,8 @@ class See:
     layer: str | None = setting("a stage or a layer")
     examples: int = setting("of the split, at most", least=1)
     images: str | None = setting("pictures in the place of the split")
+    classes: tuple[int | str, ...] | None = setting("by number or name", least=0)
+    attribution: Literal["all"] | tuple[str, ...] = setting("methods of attribution")
     n: int = setting("images that are shown", least=1)
     channels: int = setting("of each layer that deconvnet shows", least=1)
     other: str | None = setting("another run beside this one")

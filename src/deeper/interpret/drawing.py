@@ -16,6 +16,8 @@ from deeper.plotting import COLOURS, SOFT, STYLE
 
 Picture = Float[np.ndarray, "height width channels"]
 OVERLAYS_A_ROW = 5
+OVERLAY = 0.6  # opacity of a map over a picture
+LABEL_WIDTH = 1.75  # inches, of the labels beside rows
 LOOK = {**mpl.rcParamsDefault, **STYLE, "axes.grid": False, "backend": "agg"}
 
 
@@ -41,6 +43,21 @@ def stretched(values: np.ndarray, *, about_zero: bool = True) -> np.ndarray:
         return 0.5 + 0.5 * values / max(float(np.abs(values).max()), 1e-12)
     low, high = float(values.min()), float(values.max())
     return (values - low) / max(high - low, 1e-12)
+
+
+def overlaid(
+    picture: Picture, heat: Float[np.ndarray, "height width"]
+) -> Float[np.ndarray, "height width 3"]:
+    """Return a picture in grey with a map over it, values 0 to 1.
+
+    Non-negative maps are scaled by their largest value, maps of either sign about zero.
+    """
+    largest = max(float(np.abs(heat).max()), 1e-12)
+    signed = bool((heat < 0).any())
+    shares = 0.5 + 0.5 * heat / largest if signed else heat / largest
+    colours = mpl.colormaps["RdBu_r" if signed else "inferno"](shares)[..., :3]
+    grey = np.clip(picture, 0.0, 1.0).mean(axis=-1, keepdims=True)
+    return (1 - OVERLAY) * grey + OVERLAY * colours
 
 
 class Channel(NamedTuple):
@@ -103,6 +120,7 @@ def grid_sheet(
     *,
     heat: Sequence[bool] = (),
     heat_rows: Sequence[bool] = (),
+    labels: Sequence[str] = (),
 ) -> None:
     """Draw rows of pictures under headings.
 
@@ -113,24 +131,42 @@ def grid_sheet(
         out: the PNG.
         heat: which columns are maps of heat.
         heat_rows: which rows are maps of heat.
+        labels: of the rows, a few short lines each, beside them.
     """
     with mpl.rc_context(LOOK):
-        natural = 1.15 * len(headings) + 0.2
-        width = max(natural, 0.088 * len(title))  # a title is not cut off
-        room = 0.55 if any(headings) else 0.32
+        beside = LABEL_WIDTH if labels else 0.0
+        natural = 1.15 * len(headings) + 0.2 + beside
+        lines = title.split("\n")
+        width = max(natural, 0.088 * max(map(len, lines)))  # a title is not cut off
+        room = (0.55 if any(headings) else 0.32) + 0.17 * (len(lines) - 1)
         figure = Figure(figsize=(width, 1.12 * len(rows) + room + 0.05))
         FigureCanvasAgg(figure)
         figure.suptitle(title, x=0.01, y=0.995, ha="left", va="top", fontsize=11)
         panels: Any = figure.subplots(len(rows), len(headings), squeeze=False)
         top = 1.0 - room / figure.get_figheight()
-        figure.subplots_adjust(0.01, 0.01, 0.995 * natural / width, top, 0.06, 0.06)
+        left = beside / width + (0.0 if labels else 0.01)
+        figure.subplots_adjust(left, 0.01, 0.995 * natural / width, top, 0.06, 0.06)
         for number, (axes_of_row, pictures) in enumerate(zip(panels, rows, strict=True)):
             for column, axes in enumerate(axes_of_row):
                 hot = bool(heat and heat[column]) or bool(heat_rows and heat_rows[number])
                 show(axes, pictures[column], heat=hot)
                 if number == 0:
                     axes.set_title(headings[column], fontsize=8, loc="center", pad=3)
+            if labels:
+                middle = axes_of_row[0].get_position()
+                figure.text(
+                    0.1 / width, (middle.y0 + middle.y1) / 2, shortened(labels[number], 28),
+                    va="center", fontsize=8, parse_math=False,
+                )  # fmt: skip
         figure.savefig(out, metadata={"Software": None})
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text with its long lines cut in the middle."""
+    half = (most - 1) // 2
+    return "\n".join(
+        line if len(line) <= most else f"{line[:half]}…{line[-half:]}" for line in text.split("\n")
+    )
 
 
 def overlay_figure(
@@ -139,31 +175,71 @@ def overlay_figure(
     heat: Sequence[Float[np.ndarray, "height width"]],
     headings: Sequence[str],
 ) -> Figure:
-    """Return a figure of pictures, each in grey with its heat map over it.
+    """Return a figure of pictures, each in grey with its heat map over it, see `overlaid`.
 
     Args:
         title: of the figure.
         pictures: values 0 to 1.
-        heat: a map a picture; non-negative maps are scaled by their largest value, maps of either
-            sign about zero.
-        headings: a picture's.
+        heat: a map a picture.
+        headings: a picture's, of up to three lines.
     """
     columns = min(len(pictures), OVERLAYS_A_ROW)
     rows = -(-len(pictures) // columns)
     with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(1.6 * columns + 0.2, 1.85 * rows + 0.4), layout="constrained")
+        figure = Figure(figsize=(2.0 * columns + 0.2, 2.45 * rows + 0.5), layout="constrained")
         FigureCanvasAgg(figure)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
         panels: Any = figure.subplots(rows, columns, squeeze=False)
         for axes in panels.flat:
             axes.axis("off")
         for axes, picture, values, heading in zip(panels.flat, pictures, heat, headings):
-            axes.imshow(picture.mean(axis=-1), cmap="gray", vmin=0, vmax=1)
-            largest = max(float(np.abs(values).max()), 1e-12)
-            signed = bool((values < 0).any())
-            colours, least = ("RdBu_r", -largest) if signed else ("inferno", 0.0)
-            axes.imshow(values, cmap=colours, vmin=least, vmax=largest, alpha=0.6)
-            axes.set_title(heading, fontsize=8, loc="center", pad=3)
+            axes.imshow(overlaid(picture, values))
+            axes.set_title(
+                shortened(heading, 32), fontsize=8, loc="center", pad=3, parse_math=False
+            )
+    return figure
+
+
+def sequences_figure(
+    title: str,
+    inputs: Float[np.ndarray, "n length channels"],
+    heat: Float[np.ndarray, "n length"],
+    headings: Sequence[str],
+) -> Figure:
+    """Return a figure of sequences, each with its map as a strip below it.
+
+    One channel is drawn as a line, several as rows of grey, dark where they are largest.
+
+    Args:
+        title: of the figure.
+        inputs: the sequences.
+        heat: a map a sequence, scaled as in `overlaid`.
+        headings: a sequence's.
+    """
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=(8.0, 1.75 * len(inputs) + 0.5), layout="constrained")
+        FigureCanvasAgg(figure)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        panels: Any = figure.subplots(
+            2 * len(inputs), 1, squeeze=False, height_ratios=[3, 1] * len(inputs)
+        )
+        for number, (values, of_one, heading) in enumerate(zip(inputs, heat, headings)):
+            above, below = panels[2 * number : 2 * number + 2, 0]
+            if values.shape[-1] == 1:
+                above.plot(values[:, 0], color=COLOURS[0], linewidth=0.8)
+                above.set_xlim(-0.5, len(values) - 0.5)
+            else:
+                above.imshow(values.T, cmap="gray_r", aspect="auto", interpolation="nearest")
+            signed = bool((of_one < 0).any())
+            largest = max(float(np.abs(of_one).max()), 1e-12)
+            below.imshow(
+                of_one[None], cmap="RdBu_r" if signed else "inferno", aspect="auto",
+                vmin=-largest if signed else 0.0, vmax=largest, interpolation="nearest",
+            )  # fmt: skip
+            words = heading.replace("\n", ", ")
+            above.set_title(words, fontsize=8, loc="left", pad=3, parse_math=False)
+            for axes in (above, below):
+                axes.axis("off")
     return figure
 
 

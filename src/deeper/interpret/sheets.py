@@ -10,6 +10,7 @@ import jinja2
 
 from deeper.errors import UserError
 from deeper.interpret import comparisons, figures
+from deeper.interpret.attribution import METHODS
 from deeper.interpret.subject import Subject
 
 PROBED, MEASURED = 5000, 256  # images at most: a probe's features, and one batch
@@ -20,7 +21,9 @@ CAPTIONS = {
     "strongly it depends on each pixel (Luo et al. 2016).",
     "deconvnet": "For each stage's strongest channels the nine strongest places of the images, to "
     "the right, and their projections to pixels (Zeiler and Fergus 2013).",
-    "attribution": "Which pixels a class's score comes from, by each method.",
+    "attribution": "Which pixels a class's score comes from, by each method. Beside each image its "
+    "name, the net's answer and the class that is asked about, with their probabilities. "
+    "attribution.npz holds the maps.",
     "maximise": "What climbs to the strongest answer, above with and below without regularisers "
     "(Yosinski et al. 2015).",
     "probes": "What a linear classifier makes of each layer (Alain and Bengio 2016).",
@@ -29,18 +32,22 @@ CAPTIONS = {
     "similarity": "How alike two nets' layers represent the same images (Kornblith et al. 2019).",
 }
 BESIDE = ("probes", "dynamics", "similarity")  # these set a second net beside the first
+OF_CLASSES = ("attribution", "maximise")
 
 
-def chosen_sheets(method: str, *, other: str | None, images: str | None) -> list[str]:
+def chosen_sheets(
+    method: str, *, other: str | None, images: str | None, classes: Sequence[Any] | None = None
+) -> list[str]:
     """Return the names of the sheets that are asked for.
 
     Args:
         method: a key of `CAPTIONS`, or all that the net or nets and their images allow.
         other: a second net; None if there is none.
         images: pictures without labels in the place of a split; None for the split.
+        classes: that are asked about; None where none are chosen.
 
     Raises:
-        UserError: there is no such sheet, or it takes a second net or labels.
+        UserError: there is no such sheet, it takes a second net or labels, or no classes.
     """
     if method == "all":
         needless = set() if other is not None else {"similarity"}
@@ -54,6 +61,8 @@ def chosen_sheets(method: str, *, other: str | None, images: str | None) -> list
         raise UserError(f"method={method} needs labels: leave images= away.")
     if method not in BESIDE and other is not None:
         raise UserError(f"other={other} is for method={', '.join(BESIDE)}.")
+    if method not in OF_CLASSES and classes is not None:
+        raise UserError(f"classes= is for method={', '.join(OF_CLASSES)}.")
     return [method]
 
 
@@ -66,7 +75,9 @@ def draw_sheet(
     n: int = 6,
     channels: int = 5,
     examples: int = PROBED,
-) -> None:
+    methods: Sequence[str] = (*METHODS,),
+    classes: Sequence[int] | None = None,
+) -> tuple[str, ...]:
     """Draw a sheet; where it shows numbers, write them to a JSON file beside it.
 
     Args:
@@ -77,7 +88,17 @@ def draw_sheet(
         n: images that are shown.
         channels: of each layer that deconvnet shows.
         examples: that probes and dynamics measure, at most; they have a limit of their own.
+        methods: of attribution.
+        classes: that attribution and maximise show; by default those that the images are of.
+
+    Returns:
+        Sentences on how it was made.
     """
+    if name == "attribution":
+        n = min(n, len(subjects[0].images))
+        return figures.attributions(
+            subjects[0], n, out, methods=methods, layer=layer, classes=classes
+        )
     subject = subjects[0]
     n = min(n, len(subject.images))
     net = subject.net
@@ -87,8 +108,7 @@ def draw_sheet(
         "activations": lambda: figures.activations(subject, layer, n, out),
         "field": lambda: figures.fields(subject, n, out),
         "deconvnet": lambda: figures.deconvnet_stages(subject, layers, channels, out),
-        "attribution": lambda: figures.attributions(subject, layer, n, out),
-        "maximise": lambda: figures.maximised(subject, layer, out),
+        "maximise": lambda: figures.maximised(subject, layer, out, classes),
         "probes": lambda: comparisons.probes(subjects, min(examples, PROBED), out),
         "dynamics": lambda: comparisons.dynamics(subjects, min(examples, MEASURED), out),
         "similarity": lambda: comparisons.similarity(subject, subjects[-1], out),
@@ -96,6 +116,7 @@ def draw_sheet(
     numbers = draw[name]()
     if numbers is not None:
         out.with_suffix(".json").write_text(json.dumps(numbers) + "\n", encoding="utf-8")
+    return ()
 
 
 def page_of(title: str, sheets: Mapping[str, Path], command: str) -> str:

@@ -232,43 +232,34 @@ class Run:
         classes: Sequence[int | str] | None = None,
         checkpoint: str | int = "last",
     ) -> "Attribution":
-        """Return which pixels a class's score comes from.
+        """Return which parts of the pictures a class's score comes from.
 
         Args:
             method: grad_cam, gradient, ...; `deeper.interpret.attribution.METHODS` has all.
             pictures: files, or images as the run's data set stores them.
-            layer: of methods that look at one; by default the last stage.
+            layer: whose maps Grad-CAM weighs; by default the last stage of at least 7x7.
             classes: that are asked about, one for each picture or one for all, by number or name;
                 by default the net's own answers.
             checkpoint: last, best or a step.
 
         Returns:
-            Maps (n, H, W), and ``.figure()``.
+            Maps (n, H, W), ``.figure()`` and ``.save("maps.npz")``.
         """
-        from deeper.interpret.attribution import attribute
+        from deeper.interpret.attribution import attribute, class_numbers
 
         net = self.net(checkpoint)
+        files = None if isinstance(pictures, np.ndarray) else [*map(str, _files(pictures))]
         return attribute(
             net.model,
             net.variables,
             net.preprocess(pictures),
             method=method,
             layer=layer,
-            classes=None if classes is None else self._numbers(classes),
+            classes=None if classes is None else class_numbers(classes, net.class_names),
             normalise=net.normalise,
             class_names=net.class_names,
+            names=files,
         )
-
-    def _numbers(self, classes: Sequence[int | str]) -> list[int]:
-        """Return classes by number."""
-        names = self.class_names
-        unknown = [one for one in classes if isinstance(one, str) and one not in names]
-        if unknown:
-            raise UserError(
-                f"classes={unknown[0]} is none of this net's: {', '.join(names[:10])}"
-                f"{' ...' * (len(names) > 10)}."
-            )
-        return [names.index(one) if isinstance(one, str) else int(one) for one in classes]
 
     def data(self, split: str = "test") -> dict[str, Any]:
         """Return a split of the run's own data: name -> values, as the run's task sees them.
