@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import deeper
 from deeper.interpret.attribution import METHODS
 from tests.cli.conftest import SMALL, starting
 from tests.cli.test_photographs import first_answers
@@ -62,9 +63,27 @@ def test_all_sheets_and_a_page_of_them(start, mistake, tmp_path, trained):
         ("method=attribution", "classes=[10]"): "0 to 9",
         ("method=maximise", "classes=[bga]"): "Bag",
         ("method=field", "classes=[1]"): "classes= is for method=attribution, maximise",
-        ("attribution=[cam]",): "choose one of gradient",
+        ("attribution=[cam]",): "choose of gradient",
+        ("score=cam",): "choose of insertion",
+        ("score=all", "method=field"): "leave method=",
     }.items():
         assert expected in mistake("see", f"run={run}", *arguments)
+
+
+def test_methods_of_attribution_are_scored_from_the_command_line_and_in_python(
+    said, tmp_path, trained
+):
+    out = tmp_path / "scores"
+    chosen = ("attribution=gradient", "score=[deletion,sanity]", "n=2", f"out={out}")
+    told = said("see", f"run={trained}", "split=test", *chosen)
+    assert re.search(r"\| gradient \| \d\.\d\d ± \d\.\d\d \| ", told)
+    assert (out / "scores.png").is_file() and "<h2>Scores" in (out / "index.html").read_text()
+    numbers = json.loads((out / "scores.json").read_text())
+    found = deeper.load(trained).score("gradient", ["deletion", "sanity"], n=2)
+    assert list(numbers["scores"]["gradient"]["sanity"])[-1] == "conv1"
+    assert numbers["scores"]["gradient"]["deletion"]["mean"] == pytest.approx(
+        found.by_method["gradient"]["deletion"]["mean"], abs=1e-3
+    )
 
 
 def test_predict_answers_about_an_image_of_one_size_as_evaluation_does(start, tmp_path, trained):

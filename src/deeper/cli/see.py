@@ -13,7 +13,8 @@ from deeper.display.run_display import told_by_a_bar
 from deeper.display.terminal import open_console
 from deeper.errors import UserError
 from deeper.interpret import figures
-from deeper.interpret.attribution import METHODS, check_methods, class_numbers
+from deeper.interpret.attribution import METHODS, choose, class_numbers
+from deeper.interpret.score_sheet import SCORES
 from deeper.interpret.sheets import chosen_sheets, draw_sheet, page_of
 from deeper.run import device, load
 from deeper.run.subject import subject_of
@@ -25,10 +26,14 @@ def run(config: DictConfig) -> None:
     console = open_console()
     path = Path(config.run)
     classes = None if config.classes is None else list(config.classes)
-    methods = [*METHODS] if config.attribution == "all" else list(config.attribution)
-    check_methods(methods)
+    methods = choose(config.attribution, [*METHODS], "attribution")
+    scores = choose(config.score, SCORES, "score")
     chosen = chosen_sheets(
-        str(config.method), other=config.other, images=config.images, classes=classes
+        str(config.method),
+        other=config.other,
+        images=config.images,
+        classes=classes,
+        scores=scores,
     )
     out = path / "see" if config.out is None else Path(config.out)
     check_directory(out, "out")
@@ -48,7 +53,7 @@ def run(config: DictConfig) -> None:
             warn=partial(open_console(stderr=True).print, soft_wrap=True),
         )
         subjects = [subject(path, "run")]
-        if config.images is None:
+        if config.images is None and config.n is not None:
             figures.require(subjects[0], config.n)
         if config.other is not None:
             subjects.append(subject(Path(config.other), "other"))
@@ -71,6 +76,7 @@ def run(config: DictConfig) -> None:
                 examples=config.examples,
                 methods=methods,
                 classes=numbers,
+                scores=scores,
             )
             console.print("\n".join([f"{name} -> {sheet}", *notes]), soft_wrap=True)
     page = out / "index.html"

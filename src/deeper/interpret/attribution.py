@@ -15,7 +15,14 @@ from matplotlib.figure import Figure
 
 from deeper.errors import UserError
 from deeper.interpret import attribution_methods, drawing
-from deeper.interpret.attribution_methods import GAP, Classes, Heat, Inputs, PixelMaps
+from deeper.interpret.attribution_methods import (
+    GAP,
+    MOST_STEPS,
+    Classes,
+    Heat,
+    Inputs,
+    PixelMaps,
+)
 from deeper.interpret.traced_net import LOGITS, TracedNet
 
 Progress = Callable[[int, int], None]  # steps done, steps
@@ -37,11 +44,24 @@ LEAST_SIDE = 7  # places along each axis of the maps that `ON_MAPS` weigh by def
 NOISE_SEED = 0  # of SmoothGrad
 
 
-def check_methods(methods: Sequence[str]) -> None:
-    """Raise a UserError if a method is unknown."""
-    for method in methods:
-        if method not in METHODS:
-            raise UserError(f"method={method} is unknown; choose one of {', '.join(METHODS)}.")
+def choose(given: str | Sequence[str] | None, known: Sequence[str], key: str) -> list[str]:
+    """Return the names that are given: one, several, or ``all`` that are known; of None, none.
+
+    Args:
+        given: by the user.
+        known: names.
+        key: what the user calls it, for the message.
+
+    Raises:
+        UserError: a name is not known.
+    """
+    names = [given] if isinstance(given, str) else list(given or ())
+    if names == ["all"]:
+        return list(known)
+    for name in names:
+        if name not in known:
+            raise UserError(f"{key}={name} is unknown; choose of {', '.join(known)}.")
+    return names
 
 
 def layer_to_weigh(net: TracedNet, name: str | None) -> str:
@@ -98,6 +118,7 @@ def compute(
     classes: Classes,
     layer: str,
     progress: Progress = lambda done, total: None,
+    most_steps: int = MOST_STEPS,
 ) -> Values:
     """Return what a method makes of each input.
 
@@ -108,6 +129,7 @@ def compute(
         classes: whose score.
         layer: with maps, for the methods in `ON_MAPS`.
         progress: called with (steps done, steps) by the methods that take many passes.
+        most_steps: of integrated gradients.
     """
     match method:
         case "gradient":
@@ -118,7 +140,9 @@ def compute(
             return Values(attribution_methods.gradient(net, inputs, classes, "deconvnet"))
         case "integrated_gradients":
             return Values(
-                *attribution_methods.integrated_gradients(net, inputs, classes, progress=progress)
+                *attribution_methods.integrated_gradients(
+                    net, inputs, classes, most_steps=most_steps, progress=progress
+                )
             )
         case "smooth_grad":
             key = jax.random.key(NOISE_SEED)
@@ -302,7 +326,7 @@ def attribute(
     Raises:
         UserError: there is no such method, layer or class, or the inputs have no places.
     """
-    check_methods([method])
+    choose(method, [*METHODS], "method")
     if layer is not None and method not in ON_MAPS:
         raise UserError(f"layer={layer} is for {' and '.join(ON_MAPS)}; {method} has none.")
     inputs = np.asarray(inputs)

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deeper.interpret.gradient_scales import Scales
-from deeper.plotting import COLOURS, SOFT, STYLE
+from deeper.plotting import COLOURS, INK, SOFT, STYLE
 
 Picture = Float[np.ndarray, "height width channels"]
 OVERLAYS_A_ROW = 5
@@ -338,4 +338,69 @@ def dynamics_sheet(title: str, nets: Mapping[str, Mapping[int, Scales]], out: Pa
             [handles[i] for i in order], [labels[i] for i in order], title="step",
             loc="outside right center", labelcolor=SOFT,
         )  # fmt: skip
+        figure.savefig(out, metadata={"Software": None})
+
+
+def scores_sheet(
+    title: str,
+    methods: Sequence[str],
+    shares: Sequence[float],
+    curves: Mapping[str, Mapping[str, Sequence[float]]],
+    hits: Mapping[str, tuple[float, float]],
+    cascades: Mapping[str, Mapping[str, float | None]],
+    out: Path,
+) -> None:
+    """Draw scores of attribution: a panel each for the curves, the hits and the cascades.
+
+    Args:
+        title: of the figure.
+        methods: all that are shown, in the order of their colours; the last is random maps.
+        shares: of the places, along the curves.
+        curves: insertion, deletion -> method -> probabilities.
+        hits: method -> share of hits in the pointing game, and half its interval.
+        cascades: method -> layer initialised anew -> rank correlation; None where there is none.
+        out: the PNG.
+    """
+    styles = {
+        name: {"color": COLOURS[i % len(COLOURS)], "linestyle": "-" if i < len(COLOURS) else "--"}
+        for i, name in enumerate(methods)
+    }
+    styles[methods[-1]] = {"color": SOFT, "linestyle": ":"}
+    panels = [*curves, *["pointing game"] * bool(hits), *["sanity check"] * bool(cascades)]
+    with mpl.rc_context({**LOOK, "axes.grid": True}):
+        figure = Figure(figsize=(3.6 * len(panels) + 1.4, 3.4), layout="constrained")
+        FigureCanvasAgg(figure)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        axes_of = dict(zip(panels, np.ravel(figure.subplots(1, len(panels))), strict=True))
+        for panel, by_method in curves.items():
+            axes_of[panel].set(
+                title=panel, xlabel=f"share {'shown' if panel == 'insertion' else 'hidden'}",
+                ylabel="probability", ylim=(0, 1),
+            )  # fmt: skip
+            for name, curve in by_method.items():
+                axes_of[panel].plot(shares, curve, label=name, linewidth=1.4, **styles[name])
+        if hits:
+            axes = axes_of["pointing game"]
+            axes.set(title="pointing game", xlabel="hits", xlim=(0, 1))
+            for name, (mean, half) in hits.items():
+                axes.barh(name, mean, xerr=half, color=styles[name]["color"], ecolor=INK)
+            axes.invert_yaxis()
+            axes.grid(axis="y", visible=False)
+        if cascades:
+            axes = axes_of["sanity check"]
+            axes.set(
+                title="sanity check", xlabel="initialised anew down to", ylabel="rank correlation"
+            )
+            for name, by_layer in cascades.items():
+                values = [np.nan if value is None else value for value in by_layer.values()]
+                axes.plot(
+                    [*by_layer], values, marker="o", markersize=3, label=name, linewidth=1.4,
+                    **styles[name],
+                )  # fmt: skip
+            axes.tick_params(axis="x", rotation=60)
+        handles: dict[str, Any] = {}
+        for axes in axes_of.values():
+            handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+        if handles:
+            figure.legend([*handles.values()], [*handles], loc="outside right center")
         figure.savefig(out, metadata={"Software": None})

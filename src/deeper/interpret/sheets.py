@@ -11,8 +11,10 @@ import jinja2
 from deeper.errors import UserError
 from deeper.interpret import comparisons, figures
 from deeper.interpret.attribution import METHODS
+from deeper.interpret.score_sheet import SCORED, SCORES, score
 from deeper.interpret.subject import Subject
 
+SHOWN = 6  # images, where no number is given
 PROBED, MEASURED = 5000, 256  # images at most: a probe's features, and one batch
 CAPTIONS = {
     "filters": "The first convolution's weights; grey is zero.",
@@ -30,13 +32,20 @@ CAPTIONS = {
     "dynamics": "The values of each layer, and the loss's gradient by them, as training goes on: "
     "in every checkpoint that there is, normalised by the batch as in training.",
     "similarity": "How alike two nets' layers represent the same images (Kornblith et al. 2019).",
+    "scores": "How far maps of attribution can be trusted: insertion and deletion (Petsiuk et al. "
+    "2018), the pointing game (Zhang et al. 2016), the sanity check (Adebayo et al. 2018).",
 }
 BESIDE = ("probes", "dynamics", "similarity")  # these set a second net beside the first
 OF_CLASSES = ("attribution", "maximise")
 
 
 def chosen_sheets(
-    method: str, *, other: str | None, images: str | None, classes: Sequence[Any] | None = None
+    method: str,
+    *,
+    other: str | None,
+    images: str | None,
+    classes: Sequence[Any] | None = None,
+    scores: Sequence[str] = (),
 ) -> list[str]:
     """Return the names of the sheets that are asked for.
 
@@ -45,16 +54,25 @@ def chosen_sheets(
         other: a second net; None if there is none.
         images: pictures without labels in the place of a split; None for the split.
         classes: that are asked about; None where none are chosen.
+        scores: of attribution, in the place of sheets.
 
     Raises:
         UserError: there is no such sheet, it takes a second net or labels, or no classes.
     """
+    if scores and (method != "all" or other is not None or classes is not None):
+        raise UserError(
+            "score= measures methods of attribution= on one net, for its own answers: leave "
+            "method=, other= and classes= away."
+        )
+    if scores:
+        return ["scores"]
     if method == "all":
-        needless = set() if other is not None else {"similarity"}
+        needless = {"scores"} | (set() if other is not None else {"similarity"})
         needless |= {"probes", "dynamics"} if images is not None else set()
         return [name for name in CAPTIONS if name not in needless]
-    if method not in CAPTIONS:
-        raise UserError(f"method={method} is unknown; choose one of {', '.join(CAPTIONS)} or all.")
+    known = [name for name in CAPTIONS if name != "scores"]
+    if method not in known:
+        raise UserError(f"method={method} is unknown; choose one of {', '.join(known)} or all.")
     if method == "similarity" and other is None:
         raise UserError("method=similarity compares two nets: say other=DIRECTORY.")
     if method in ("probes", "dynamics") and images is not None:
@@ -72,11 +90,12 @@ def draw_sheet(
     out: Path,
     *,
     layer: str | None = None,
-    n: int = 6,
+    n: int | None = None,
     channels: int = 5,
     examples: int = PROBED,
     methods: Sequence[str] = (*METHODS,),
     classes: Sequence[int] | None = None,
+    scores: Sequence[str] = SCORES,
 ) -> tuple[str, ...]:
     """Draw a sheet; where it shows numbers, write them to a JSON file beside it.
 
@@ -85,22 +104,25 @@ def draw_sheet(
         subjects: a net, and for those of `BESIDE` perhaps a second one.
         out: the PNG.
         layer: a stage or a layer; by default all stages, the last one, or the classes.
-        n: images that are shown.
+        n: images that are shown, by default 6; or scored, by default 32.
         channels: of each layer that deconvnet shows.
         examples: that probes and dynamics measure, at most; they have a limit of their own.
         methods: of attribution.
         classes: that attribution and maximise show; by default those that the images are of.
+        scores: of attribution.
 
     Returns:
-        Sentences on how it was made.
+        Lines on how it was made, or a table of its numbers.
     """
-    if name == "attribution":
-        n = min(n, len(subjects[0].images))
-        return figures.attributions(
-            subjects[0], n, out, methods=methods, layer=layer, classes=classes
-        )
     subject = subjects[0]
-    n = min(n, len(subject.images))
+    if name == "scores":
+        found = score(subject, methods=methods, scores=scores, n=n or SCORED, layer=layer)
+        found.draw(out)
+        out.with_suffix(".json").write_text(json.dumps(found.plain()) + "\n", encoding="utf-8")
+        return (found.table(),)
+    n = min(n or SHOWN, len(subject.images))
+    if name == "attribution":
+        return figures.attributions(subject, n, out, methods=methods, layer=layer, classes=classes)
     net = subject.net
     layers = net.stages if layer is None else [net.layer_with_maps(layer)]
     draw: dict[str, Callable[[], Any]] = {

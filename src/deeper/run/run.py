@@ -25,6 +25,7 @@ from deeper.run.protocols import Wish
 
 if TYPE_CHECKING:
     from deeper.interpret.attribution import Attribution
+    from deeper.interpret.score_sheet import Scores
 
 Pictures = str | Path | Sequence[str | Path] | UInt8[np.ndarray, "n height width channels"]
 
@@ -259,6 +260,48 @@ class Run:
             normalise=net.normalise,
             class_names=net.class_names,
             names=files,
+        )
+
+    def score(
+        self,
+        methods: str | Sequence[str] = "all",
+        scores: str | Sequence[str] = "all",
+        *,
+        split: str = "test",
+        n: int = 32,
+        layer: str | None = None,
+        checkpoint: str | int = "last",
+        progress: Progress = quiet,
+    ) -> "Scores":
+        """Measure how far maps of attribution can be trusted, on images of the run's own data.
+
+        Args:
+            methods: of attribution: one, several or all.
+            scores: insertion, deletion, pointing, sanity; one, several or all.
+            split: train, validation or test.
+            n: images that are measured.
+            layer: as in `attribute`.
+            checkpoint: last, best or a step.
+            progress: told how far it is.
+
+        Returns:
+            Numbers by method (``.by_method``), and ``.table()`` in Markdown.
+        """
+        from deeper.interpret.attribution import METHODS, choose
+        from deeper.interpret.score_sheet import CANDIDATES, SCORES, score
+        from deeper.run.subject import subject_of
+
+        chosen = choose(methods, [*METHODS], "methods")
+        subject = subject_of(
+            self.path,
+            "run",
+            checkpoint=checkpoint,
+            split=split,
+            examples=CANDIDATES * n,
+            progress=progress,
+        )
+        return score(
+            subject, methods=chosen, scores=choose(scores, SCORES, "scores"), n=n, layer=layer
         )
 
     def data(self, split: str = "test") -> dict[str, Any]:
