@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 from rich.console import Console
@@ -14,29 +15,34 @@ from deeper.config.compose import directories_of
 from deeper.config.identity import study_directory
 from deeper.display.terminal import open_console, tables
 from deeper.errors import UserError
-from deeper.study.read_runs import LEFT_OPEN
+from deeper.study.read_runs import LEFT_OPEN, words_of_all
 from deeper.study.report import Report, make_report, update_readme
 from deeper.study.tables import headings, spread_words, summary_rows
 
 
 def run(config: DictConfig) -> None:
     """Make a study's report, print its summary, and as the last line the page's path."""
-    write_and_show(config, directories_of(HydraConfig.get()))
+    hydra = HydraConfig.get()
+    write_and_show(config, directories_of(hydra), hydra.overrides.task)
 
 
-def write_and_show(config: DictConfig, directories: Sequence[Path] = ()) -> None:
+def write_and_show(
+    config: DictConfig, directories: Sequence[Path] = (), typed: Sequence[str] = ()
+) -> None:
     """Do so; see `run`.
 
     Args:
         config: of the command.
         directories: of the user's YAML files, for the commands that are shown.
+        typed: the command's overrides.
     """
     if config.study is None:
         raise UserError("Say which study: deeper report study=depth_fashion.")
     if config.readme is not None:
         check_file(Path(config.readme), "readme")
+    directory = study_directory(config.runs, config.study, config.mode.name)
+    _set_as_in_runs(config, directory, typed)
     study = _stated(config)
-    directory = study_directory(config.runs, study, config.mode.name)
     report = make_report(directory, study, config.mode.name, directories)
     console = open_console()
     _show(report, console)
@@ -44,6 +50,17 @@ def write_and_show(config: DictConfig, directories: Sequence[Path] = ()) -> None
         update_readme(report, Path(config.readme))
         console.print(f"Brought up to date: {config.readme}", soft_wrap=True)
     console.print(str(report.page), soft_wrap=True)
+
+
+def _set_as_in_runs(config: DictConfig, directory: Path, typed: Sequence[str]) -> None:
+    """Set what every run was given of the study, but for what this command sets itself.
+
+    So it is with ``study.sizes`` of a study on photographs of one's own.
+    """
+    own = {word.lstrip("+").partition("=")[0] for word in typed}
+    for given in OverridesParser.create().parse_overrides(words_of_all(directory, "study.")):
+        if given.key_or_group not in own:
+            OmegaConf.update(config, given.key_or_group, given.value())
 
 
 def _stated(config: DictConfig) -> dict[str, Any]:
