@@ -1,4 +1,4 @@
-"""What ``deeper VERB --help`` and its kin answer."""
+"""Output of ``deeper VERB --help`` and similar commands."""
 
 import re
 import subprocess

@@ -1,7 +1,7 @@
-"""Flags that XLA has to be given before JAX is imported. Imports nothing but the standard library.
+"""Flags of XLA that have to be set before JAX is imported. Imports only the standard library.
 
-XLA aborts the process at a flag that it does not know, so a flag is set only where the installed
-jaxlib is known to have it.
+XLA aborts the process at an unknown flag, so a flag is set only if the installed jaxlib is known to
+have it.
 """
 
 import importlib.metadata
@@ -14,7 +14,7 @@ from collections.abc import MutableMapping
 # Sends convolutions to Eigen instead of YNNPACK, which is about ten times slower at the weight
 # gradients of small images. In jaxlib 0.10.2 to 0.12; unknown before 0.10.
 CONVOLUTION_FLAG = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
-FIRST, BEYOND = (0, 10, 2), (0, 13)
+FIRST_VERSION, END_VERSION = (0, 10, 2), (0, 13)
 
 # Without it a run on a GPU differs in bits from its repetition: some kernels add up in the order in
 # which their threads come, and each process chooses its kernels anew. experiments/reliability
@@ -25,7 +25,9 @@ GPU_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm60_plugin")
 
 
 def only_cpu(environ: MutableMapping[str, str] = os.environ) -> bool:
-    """Whether JAX will run on the CPU: it is told to, or has no accelerator's plugin."""
+    """Return whether JAX will run on the CPU: by JAX_PLATFORMS, or without a plugin for
+    accelerators.
+    """
     platforms = environ.get("JAX_PLATFORMS", "")
     if platforms:
         return platforms == "cpu"
@@ -35,7 +37,7 @@ def only_cpu(environ: MutableMapping[str, str] = os.environ) -> bool:
 def set_flags(environ: MutableMapping[str, str] = os.environ) -> None:
     """Add what fits the device to ``XLA_FLAGS``, keeping what the user has put there."""
     if only_cpu(environ):
-        if FIRST <= _jaxlib_version() < BEYOND:
+        if FIRST_VERSION <= _jaxlib_version() < END_VERSION:
             _add(CONVOLUTION_FLAG, environ)
     elif any(importlib.util.find_spec(name) for name in GPU_PLUGINS):
         _add(GPU_FLAG, environ)

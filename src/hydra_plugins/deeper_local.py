@@ -1,6 +1,6 @@
 """Hydra's launcher ``hydra/launcher=local``. It has to be in this namespace for Hydra to find it.
 
-Every Hydra program on the machine imports this module, so it imports nothing of weight itself.
+Every Hydra program on the machine imports this module, so it has no slow imports.
 """
 
 import sys
@@ -16,7 +16,7 @@ class LocalLauncher(Launcher):
     """Runs a sweep's arms in processes of their own; see `deeper.sweep.local`.
 
     Args:
-        jobs: arms at a time; see `deeper.sweep.resources.shares`.
+        jobs: number of simultaneous arms; see `deeper.sweep.resources.shares`.
     """
 
     def __init__(self, jobs: int | None):
@@ -25,13 +25,13 @@ class LocalLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra hands over."""
+        """Store Hydra's arguments."""
         self._context, self._config = hydra_context, config
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run the arms; leave with the sweep's exit status unless all of them finished."""
+        """Run the arms; exit with the sweep's status unless all of them finished."""
         from deeper.cli.launching import composed_arms, run_sweep
 
         loader = self._context.config_loader

@@ -1,6 +1,6 @@
 """Hydra's launcher ``hydra/launcher=slurm``. It has to be in this namespace for Hydra to find it.
 
-Every Hydra program on the machine imports this module, so it imports nothing of weight itself.
+Every Hydra program on the machine imports this module, so it has no slow imports.
 """
 
 import sys
@@ -17,7 +17,7 @@ class SlurmLauncher(Launcher):
     """Submits a sweep's arms as a job array; see `deeper.sweep.slurm`.
 
     Args:
-        settings: what stands in conf/hydra/launcher/slurm.yaml.
+        settings: settings of conf/hydra/launcher/slurm.yaml.
     """
 
     def __init__(self, **settings: Any):
@@ -27,13 +27,13 @@ class SlurmLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra hands over."""
+        """Store Hydra's arguments."""
         self._context, self._config = hydra_context, config
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Submit the arms; leave with the sweep's exit status unless all of them finished."""
+        """Submit the arms; exit with the sweep's status unless all of them finished."""
         from deeper.cli.launching import composed_arms, run_sweep
 
         loader = self._context.config_loader

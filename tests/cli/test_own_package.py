@@ -1,4 +1,4 @@
-"""A net, a data set and a task of a user's own, with YAML files of their own, by every door."""
+"""A user's net, data set and task with their own YAML files, in commands and in Python."""
 
 import json
 import os

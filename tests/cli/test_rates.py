@@ -1,4 +1,4 @@
-"""What a run is bound by, in words."""
+"""The message on the bottleneck of a run."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Sweeps: arms are frozen and claimed, run once, and told of from their files."""
+"""Sweeps: arms are frozen, claimed and run once, and their status is read from files."""
 
 import dataclasses
 import io

@@ -1,4 +1,4 @@
-"""What is printed is what was meant, in terminals of any width."""
+"""Output is correct in terminals of any width."""
 
 import io
 import json

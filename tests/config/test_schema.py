@@ -1,4 +1,4 @@
-"""What a config may hold: every wrong value is named with its key and with what is allowed."""
+"""Validation of configs: the message for a wrong value has its key and the allowed values."""
 
 import json
 import math
@@ -81,10 +81,10 @@ WRONG = [
 
 @pytest.mark.parametrize(("key", "value", "allowed"), WRONG)
 def test_a_wrong_value_is_told_with_its_key_and_what_is_allowed(config, key, value, allowed):
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as raised:
         config.replace({key: value})
-    assert key.rpartition(".")[2] in str(told.value)
-    assert allowed in str(told.value)
+    assert key.rpartition(".")[2] in str(raised.value)
+    assert allowed in str(raised.value)
 
 
 def test_an_unknown_key_is_told_with_those_that_are_close(config):

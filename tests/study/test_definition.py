@@ -1,4 +1,4 @@
-"""What is wrong in a study's file is said in a sentence, before a run and in the report."""
+"""Mistakes in a study's file are reported in one sentence, before a run and in the report."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A study with a base line: paired differences, beside it the cost of a step."""
+"""A study with a baseline: paired differences and the step time."""
 
 import json
 

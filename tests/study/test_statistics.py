@@ -1,4 +1,4 @@
-"""Intervals and tests, against SciPy or numbers worked out by hand."""
+"""Intervals and tests, compared with SciPy or with numbers computed by hand."""
 
 import itertools
 from pathlib import Path

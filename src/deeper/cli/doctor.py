@@ -1,4 +1,4 @@
-"""``deeper doctor``: what this machine has and what is missing."""
+"""``deeper doctor``: lists what this machine has and what is missing."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from deeper.track.wandb_switches import choose, stored_choice
 
 
 def run(config: DictConfig) -> int:
-    """Print a line for each thing that a run stands on; return the exit status."""
+    """Print one line for each requirement of a run; return the exit status."""
     device.start_jax(cpu_kernels=True)
     facts = environment()
     table = facts_table()
@@ -25,9 +25,9 @@ def run(config: DictConfig) -> int:
     table.add_row("packages", versions)
     status = ExitCode.FINISHED
     try:
-        found = device.facts(device.mesh_of(None))
-        kind = f"{found['device_count']} x {found['device_kind']} ({found['platform']})"
-        table.add_row("devices", f"{kind}, {found['cores']} cores for this process")
+        devices = device.facts(device.mesh_of(None))
+        kind = f"{devices['device_count']} x {devices['device_kind']} ({devices['platform']})"
+        table.add_row("devices", f"{kind}, {devices['cores']} cores for this process")
     except UserError as error:
         table.add_row("devices", str(error))
         status = ExitCode.USER_ERROR
@@ -47,13 +47,13 @@ def run(config: DictConfig) -> int:
 
 
 def _mirrored() -> str:
-    """Return how runs are mirrored at W&B here, and why."""
+    """Return the mode in which runs are mirrored to W&B, and the reason."""
     try:
         import wandb
 
         settings = wandb.Settings(silent=True, quiet=True)
         choice = choose("auto", stored_choice(wandb.setup(settings).settings))
-    except Exception as error:  # whatever W&B raises, or WANDB_MODE is unknown
+    except Exception as error:  # any error of W&B, or an unknown WANDB_MODE
         return f"runs are not mirrored: {str(error)[:200]}"
     if choice.mode == "auto":
         return "an API key: runs are mirrored online" if has_api_key() else "no API key: offline"

@@ -1,4 +1,4 @@
-"""What a run is, before it starts: device, size, length, rate, memory, position."""
+"""The banner of a run: device, size, length, learning rate, memory, position."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ GIGA, MEGA = 1e9, 2**20
 
 
 def banner(start: Start) -> Table:
-    """Return what a run is as a table."""
+    """Return the banner of a run as a table."""
     facts, settings, view = start.facts(), start.plan.settings, view_of(start.config.data)
     step, mesh = start.step, start.mesh
     device = mesh.devices.flat[0]
@@ -50,7 +50,7 @@ def banner(start: Start) -> Table:
 
 
 def seen_of(view: View) -> str:
-    """Say what of a photograph is seen in evaluation."""
+    """Return the preprocessing of a photograph in evaluation, as text."""
     height, width, _ = view.image_shape
     side = view.shorter_side
     share = height * width / (max(side, height) * max(side, width))
@@ -61,7 +61,9 @@ def seen_of(view: View) -> str:
 
 
 def transfer_lines(start: Start) -> Iterator[str]:
-    """Say where a run's net is from, what of it is new, and what trains in each phase."""
+    """Return the origin of a run's initial weights, the new layers, and what trains in each
+    phase.
+    """
     plan, begin = start.plan, start.beginning
     if begin is None:
         return
@@ -97,6 +99,6 @@ def _stages(trained: dict[str, list[str]]) -> str:
 
 
 def _some(layers: list[str], most: int = 6) -> str:
-    """Return names, the first few where there are many."""
+    """Return names as text, shortened if there are many."""
     shown = ", ".join(layers[:most])
     return shown if len(layers) <= most else f"{shown} and {len(layers) - most} more"

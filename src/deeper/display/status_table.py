@@ -1,4 +1,4 @@
-"""The table of a sweep's arms, within 100 columns, readable also where there are hundreds."""
+"""The table of a sweep's arms, at most 100 columns wide, also for hundreds of arms."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ COLOURS = {
 
 
 def summary(states: Sequence[State]) -> str:
-    """Return in a line how many arms are in which state."""
+    """Return the number of arms in each state, as one line."""
     counts = Counter(state.word for state in states)
     parts = [f"{counts[word]} {word}" for word in WORDS if counts[word]]
     speeds = [s.images_per_second for s in states if s.word == "running" and s.images_per_second]
@@ -26,11 +26,11 @@ def summary(states: Sequence[State]) -> str:
 
 
 def table(states: Sequence[State], *, everything: bool) -> Group:
-    """Return the arms, those first that want attention.
+    """Return the table of arms, with failed and running ones first.
 
     Args:
-        states: of the arms.
-        everything: whether also each finished arm and each of many that wait, and whole messages.
+        states: states of the arms.
+        everything: show all finished and waiting arms, and complete messages.
     """
     shown = sorted(states, key=lambda state: WORDS.index(state.word))
     parts: list[Text | Table] = []
@@ -73,7 +73,7 @@ def _table(states: Sequence[State], everything: bool) -> Table:
         more, word = Text(f"and {len(left_out)} more"), Text("waiting", "dim")
         rows.append((more, word, Text(), Text(), Text(), Text(), Text(why)))
     for column, cells in zip(result.columns[:-1], zip(*rows, strict=True), strict=False):
-        # What does not fit is taken from the last column.
+        # The last column is shortened to fit.
         column.min_width = min(max(map(len, cells)), MOST_NAME)
     for row in rows:
         result.add_row(*row)
@@ -108,7 +108,7 @@ def _job(state: State) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in its two largest units."""
+    """Return a duration in its two largest units."""
     minutes = round(seconds / 60)
     if minutes < 1:
         return "<1 min"

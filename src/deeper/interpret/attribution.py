@@ -23,7 +23,9 @@ from deeper.interpret.attribution_methods import (
     Inputs,
     PixelMaps,
 )
+from deeper.interpret.sequence_figure import sequence_figure
 from deeper.interpret.traced_net import LOGITS, TracedNet
+from deeper.models.valid_region import lengths_of
 
 Progress = Callable[[int, int], None]  # steps done, steps
 
@@ -42,6 +44,7 @@ ON_MAPS = ("grad_cam", "grad_cam_plus_plus")  # the methods that weigh a layer's
 ON_GRID = (*ON_MAPS, "occlusion")  # the methods whose heat is on a coarser grid
 LEAST_SIDE = 7  # places along each axis of the maps that `ON_MAPS` weigh by default
 NOISE_SEED = 0  # of SmoothGrad
+OCCLUDED = 3  # positions of a sequence at a time, at least; and a hundredth of all
 
 
 def choose(given: str | Sequence[str] | None, known: Sequence[str], key: str) -> list[str]:
@@ -154,7 +157,8 @@ def compute(
         case "grad_cam_plus_plus":
             return Values(attribution_methods.grad_cam_plus_plus(net, inputs, classes, layer))
         case "occlusion":
-            side = max(1, min(inputs.shape[1:-1]) // 4)
+            space = inputs.shape[1:-1]
+            side = max(OCCLUDED, space[0] // 100) if len(space) == 1 else max(1, min(space) // 4)
             stride = max(1, side // 4)
             probability = attribution_methods.occlusion(
                 net, inputs, classes, side=side, stride=stride, progress=progress
@@ -186,7 +190,7 @@ class Attribution:
 
     Attributes:
         maps: a value a pixel or position, float32 (n, *space), in the unit of the method; of either
-            sign for integrated gradients, else non-negative.
+            sign for integrated gradients, else non-negative. Zero in the padding of sequences.
         classes: whose score, int32 (n,).
         logits: of all classes, float32 (n, classes).
         probabilities: the same, as `attribute` was told to make them of the logits.
@@ -200,6 +204,8 @@ class Attribution:
             scores, as a share of it, float32 (n,); else None.
         steps: of integrated gradients, int32 (n,); else None.
         notes: sentences and phrases on how the maps were made.
+        symbols: of sequences: what stands at each position, such as a character; None where there
+            are none, as of sound.
     """
 
     maps: Float32[np.ndarray, " n *space"]
@@ -215,6 +221,7 @@ class Attribution:
     gaps: Float32[np.ndarray, " n"] | None = None
     steps: Int32[np.ndarray, " n"] | None = None
     notes: tuple[str, ...] = ()
+    symbols: Sequence[Sequence[str]] | None = None
 
     @property
     def scores(self) -> Float32[np.ndarray, " n"]:
@@ -254,7 +261,9 @@ class Attribution:
         """
         heading = METHODS[self.method] + "".join(f"\n{note}" for note in self.notes)
         if self.maps.ndim == 2:
-            return drawing.sequences_figure(heading, self.inputs, self.maps, self.described())
+            lines = [drawing.shortened(words, 40) for words in self.described()]
+            titles = [words.replace("\n", ", ") for words in lines]
+            return sequence_figure(heading, list(self.maps), titles, self.symbols)
         pictures = [drawing.as_picture(image) for image in self.inputs]
         return drawing.overlay_figure(heading, pictures, list(self.maps), self.described())
 
@@ -303,6 +312,7 @@ def attribute(
     normalise: Callable[[Any], Any] = lambda images: images,
     class_names: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
+    symbols: Sequence[Sequence[str]] | None = None,
     probabilities: Callable[[Any], Any] = jax.nn.softmax,
     progress: Progress = lambda done, total: None,
 ) -> Attribution:
@@ -312,7 +322,8 @@ def attribute(
         model: any net that follows the package's contract and answers inputs with logits.
         variables: params and batch_stats.
         inputs: images (n, height, width, channels) or sequences (n, length, channels), such as
-            ``normalise`` takes.
+            ``normalise`` takes; or tokens (n, length) for a net that says how many there are
+            (``tokens``) and takes one-hot rows in their place.
         method: a name in `METHODS`.
         layer: a stage or layer with maps, for Grad-CAM and Grad-CAM++; by default the last stage
             whose maps have at least 7 places along each axis.
@@ -320,6 +331,7 @@ def attribute(
         normalise: inputs -> what the net takes; by default the inputs are that already.
         class_names: in the order of the classes, for the figure.
         names: of the inputs, for the figure.
+        symbols: what stands at each position of a sequence, for the figure.
         probabilities: logits (n, classes) -> probabilities, for the figure.
         progress: called with (steps done, steps) by the methods that take many passes.
 
@@ -330,11 +342,14 @@ def attribute(
     if layer is not None and method not in ON_MAPS:
         raise UserError(f"layer={layer} is for {' and '.join(ON_MAPS)}; {method} has none.")
     inputs = np.asarray(inputs)
-    values = jnp.asarray(normalise(inputs)) if inputs.ndim > 2 else inputs
-    if inputs.ndim < 3 or not jnp.issubdtype(values.dtype, jnp.floating):
+    tokens = getattr(model, "tokens", None) if inputs.ndim == 2 else None
+    values = jnp.asarray(normalise(inputs)) if inputs.ndim > 2 or tokens is not None else inputs
+    if tokens is not None:
+        values = jax.nn.one_hot(values, tokens) * (values != 0)[..., None]
+    if values.ndim < 3 or not jnp.issubdtype(values.dtype, jnp.floating):
         raise UserError(
             "Attribution is of images (n, height, width, channels) or of sequences (n, length, "
-            f"channels), letters as one-hot rows; the net takes {values.dtype} of shape "
+            f"channels), tokens as one-hot rows; the net takes {values.dtype} of shape "
             f"{values.shape} of these."
         )
     net = TracedNet(model, variables, jax.ShapeDtypeStruct(values.shape[1:], values.dtype))
@@ -349,6 +364,7 @@ def attribute(
         layer=layer,
         class_names=class_names,
         names=names,
+        symbols=symbols,
         probabilities=probabilities,
         progress=progress,
     )
@@ -365,6 +381,7 @@ def attribute_by(
     layer: str | None = None,
     class_names: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
+    symbols: Sequence[Sequence[str]] | None = None,
     probabilities: Callable[[Any], Any] = jax.nn.softmax,
     progress: Progress = lambda done, total: None,
 ) -> Attribution:
@@ -380,6 +397,7 @@ def attribute_by(
         layer: see `attribute`, as the rest.
         class_names: in the order of the classes.
         names: of the inputs.
+        symbols: of sequences.
         probabilities: logits -> probabilities.
         progress: called with (steps done, steps).
     """
@@ -391,6 +409,8 @@ def attribute_by(
     if made.gaps is not None and made.steps is not None:
         notes.append(describe_gaps(made.gaps, made.steps))
     maps = one_value_a_pixel(method, made.values, values.shape[1:-1])
+    if values.ndim == 3:
+        maps = jnp.where(jnp.arange(values.shape[1])[None] < lengths_of(values)[:, None], maps, 0)
     return Attribution(
         maps=np.asarray(maps, np.float32),
         classes=classes,
@@ -405,6 +425,7 @@ def attribute_by(
         gaps=made.gaps,
         steps=made.steps,
         notes=tuple(notes),
+        symbols=symbols,
     )
 
 

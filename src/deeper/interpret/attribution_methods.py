@@ -137,6 +137,8 @@ def _noisy(
     net: TracedNet, sample: Any, inputs: Inputs, classes: Classes, key: Any, scale: Any
 ) -> PixelMaps:
     grain = jax.random.normal(jax.random.fold_in(key, sample), inputs.shape)
+    if inputs.ndim == 3:  # a sequence is as long as it was
+        grain = jnp.where((inputs != 0).any(axis=2, keepdims=True), grain, 0)
     return gradient(net, inputs + scale * grain, classes)
 
 

@@ -200,49 +200,6 @@ def overlay_figure(
     return figure
 
 
-def sequences_figure(
-    title: str,
-    inputs: Float[np.ndarray, "n length channels"],
-    heat: Float[np.ndarray, "n length"],
-    headings: Sequence[str],
-) -> Figure:
-    """Return a figure of sequences, each with its map as a strip below it.
-
-    One channel is drawn as a line, several as rows of grey, dark where they are largest.
-
-    Args:
-        title: of the figure.
-        inputs: the sequences.
-        heat: a map a sequence, scaled as in `overlaid`.
-        headings: a sequence's.
-    """
-    with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(8.0, 1.75 * len(inputs) + 0.5), layout="constrained")
-        FigureCanvasAgg(figure)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-        panels: Any = figure.subplots(
-            2 * len(inputs), 1, squeeze=False, height_ratios=[3, 1] * len(inputs)
-        )
-        for number, (values, of_one, heading) in enumerate(zip(inputs, heat, headings)):
-            above, below = panels[2 * number : 2 * number + 2, 0]
-            if values.shape[-1] == 1:
-                above.plot(values[:, 0], color=COLOURS[0], linewidth=0.8)
-                above.set_xlim(-0.5, len(values) - 0.5)
-            else:
-                above.imshow(values.T, cmap="gray_r", aspect="auto", interpolation="nearest")
-            signed = bool((of_one < 0).any())
-            largest = max(float(np.abs(of_one).max()), 1e-12)
-            below.imshow(
-                of_one[None], cmap="RdBu_r" if signed else "inferno", aspect="auto",
-                vmin=-largest if signed else 0.0, vmax=largest, interpolation="nearest",
-            )  # fmt: skip
-            words = heading.replace("\n", ", ")
-            above.set_title(words, fontsize=8, loc="left", pad=3, parse_math=False)
-            for axes in (above, below):
-                axes.axis("off")
-    return figure
-
-
 def matrix_sheet(
     title: str,
     values: Float[np.ndarray, "rows columns"],
