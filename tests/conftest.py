@@ -41,6 +41,7 @@ QUICK = (
     "study/test_differences.py",
     "study/test_published.py",
     "study/test_statistics.py",
+    "tasks/test_classification.py",
     "study/test_tables.py",
     "test_experiments.py",
     "test_help.py",

@@ -3,10 +3,9 @@
 Every Hydra program on the machine imports this module, so it has no slow imports.
 """
 
-import sys
 from collections.abc import Sequence
 
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -31,12 +30,8 @@ class LocalLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run the arms; exit with the sweep's status unless all of them finished."""
-        from deeper.cli.launching import composed_arms, run_sweep
+        """Run the arms; exit with the sweep's exit status unless all of them finished."""
+        from deeper.cli.launching import launch_composed
 
         loader = self._context.config_loader
-        configs, words, mistakes = composed_arms(loader, self._config, job_overrides)
-        status = run_sweep(configs, words, "local", {"jobs": self._jobs}, mistakes)
-        if status:
-            sys.exit(status)
-        return [JobReturn(status=JobStatus.COMPLETED, _return_value=0) for _ in job_overrides]
+        return launch_composed(loader, self._config, job_overrides, "local", {"jobs": self._jobs})

@@ -259,6 +259,15 @@ MISTAKES = {
     "an unknown data set": (("train", "data=cifar"), "cifar10"),
     "a typo in an override": (("train", "model.dpth=20"), "model.depth"),
     "a value of the wrong type": (("train", "train.batch_size=many"), "train.batch_size"),
+    "a wrong value that others are taken from": (
+        ("train", "train.dtype=float8"),
+        "train.dtype=float8",
+    ),
+    "the same for another verb": (("inspect", "train.dtype=float8"), "train.dtype=float8"),
+    "a rate that phases are given": (
+        ("train", "transfer=finetune", "transfer.rate=-1"),
+        "transfer.rate=-1",
+    ),
     "an unknown option": (("train", "model.stem=huge"), "paper, small, stride2"),
     "a missing data directory": (
         ("train", "data.dir=nowhere"),
@@ -297,6 +306,22 @@ MISTAKES = {
 def test_a_mistake_gets_one_clear_sentence_and_no_traceback(name, mistake):
     arguments, expected = MISTAKES[name]
     assert expected in mistake(*arguments)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "--foo"),
+        ("train", "--cfg"),
+        ("train", "--cfg", "nonsense"),
+        ("train", "-m", "--cfg", "job"),
+        ("inspect", "conv", "-z"),
+    ],
+)
+def test_a_wrong_option_gets_one_sentence_that_says_where_help_is(words, mistake):
+    verb = "inspect conv" if words[0] == "inspect" else words[0]
+    [line] = mistake(*words).splitlines()
+    assert f"`deeper {verb} --help`" in line
 
 
 def test_a_mistake_in_python_is_a_sentence_too():

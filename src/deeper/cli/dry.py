@@ -34,7 +34,7 @@ def show(rows: Sequence[Row], config: RunConfig, console: Console) -> None:
     heads = (
         "\nnet", *(["\nrecipe"] if with_recipes else []),
         "\nruns", "million\nparam.", "giga-\nMACs", "\nbatch", "thousand\nsteps",
-        "million\nimages", "\nGiB", *(f"hours\n{name}" for name in accelerators),
+        "million\nexamples", "\nGiB", *(f"hours\n{name}" for name in accelerators),
     )  # fmt: skip
     cells = [
         (
@@ -71,7 +71,7 @@ def assumptions(config: RunConfig) -> str:
     each = (config.mode.peaks or {}).items()
     peaks = ", ".join(f"{name} {peak[dtype] / 1e12:g}" for name, peak in each)
     return (
-        f"A run's hours on one device: 6 FLOP a MAC and image at {config.mode.utilisation:.0%} "
+        f"A run's hours on one device: 6 FLOP a MAC and example at {config.mode.utilisation:.0%} "
         f"(assumed: mode.utilisation) of the peak in {dtype} ({peaks} TFLOP/s, data sheets); "
         "reading data, evaluation and compilation are left out. GiB on one device that takes the "
         "whole batch: parameters, gradients, the optimizer's memory and averages, and the "

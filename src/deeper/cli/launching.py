@@ -1,9 +1,11 @@
 """Passes sweeps, composed by Hydra or frozen, to a launcher."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -55,6 +57,35 @@ def run_sweep(
     arms = arms_of(configs, words)
     show = status_command(arms[0].config, directories_of(first.hydra))
     return start(arms, runs, launcher, settings, code, first.launch, show, mistakes)
+
+
+def launch_composed(
+    loader: Any,
+    config: DictConfig,
+    overrides: Sequence[Sequence[str]],
+    launcher: str,
+    settings: dict[str, Any],
+) -> list[JobReturn]:
+    """Give a sweep to a launcher as Hydra asks for it.
+
+    Args:
+        loader: Hydra's.
+        config: of the sweep.
+        overrides: of each arm.
+        launcher: local or slurm.
+        settings: of the launcher.
+
+    Returns:
+        As Hydra expects it, of each arm that it is done.
+
+    Raises:
+        SystemExit: with the sweep's exit status, unless all arms finished.
+    """
+    configs, words, mistakes = composed_arms(loader, config, overrides)
+    status = run_sweep(configs, words, launcher, settings, mistakes)
+    if status:
+        sys.exit(status)
+    return [JobReturn(status=JobStatus.COMPLETED, _return_value=0) for _ in overrides]
 
 
 def composed_arms(

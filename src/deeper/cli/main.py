@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import deeper
 from deeper.cli.help import help_of
@@ -81,7 +81,7 @@ def main() -> int:
 def _main() -> int:
     options, words = split_options(sys.argv[1:])
     verb, *rest = words or options or ["--help"]
-    if verb == "--version":
+    if "--version" in options:
         return _show(f"deeper {deeper.__version__}")
     if verb == "help" and rest:
         verb, rest, options = rest[0], rest[1:], ["--help"]
@@ -170,6 +170,7 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
 
     decorate = hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name=verb)
     try:
+        _check_options(verb, arguments)
         decorate(app)()
     except SystemExit as done:
         if failures:
@@ -178,6 +179,27 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
     except (Exception, KeyboardInterrupt) as error:
         return tell(error)
     return ExitCode.FINISHED
+
+
+def _check_options(verb: str, arguments: list[str]) -> None:
+    """Read a verb's options as Hydra will, which would print its own usage and leave.
+
+    Raises:
+        UserError: there is no such option, its value is missing or wrong, or two exclude each
+            other.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    typed = "inspect conv" if verb == "convolution" else verb
+
+    def refuse(reason: str) -> NoReturn:
+        raise UserError(f"{reason}. `deeper {typed} --help` has keys and examples.")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign, assignment]
+    given = parser.parse_args(arguments)
+    if given.multirun and (given.cfg or given.info):
+        refuse("-m starts a sweep, and --cfg and --info only show a config: leave one of them out")
 
 
 def _value(config: Any, key: str) -> Any:

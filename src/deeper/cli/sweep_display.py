@@ -22,15 +22,19 @@ POLL_SECONDS = 10.0
 
 
 def print_claim(taken: Claim, console: Console) -> None:
-    """Print the number of runs and the code that they run."""
+    """Print the number of runs, those that cannot be run, and the code that they run."""
     line = f"{taken.total} runs: {len(taken.finished)} finished before, {len(taken.todo)} to do"
     if taken.elsewhere:
         line += f", {len(taken.elsewhere)} with another launcher"
+    if taken.failed:
+        line += f", {len(taken.failed)} that will not run"
     console.print(line)
     for arm, where in taken.elsewhere[:3]:
         console.print(f"  {arm.name}: {where}", soft_wrap=True)
     if len(taken.elsewhere) > 3:
         console.print(f"  and {len(taken.elsewhere) - 3} more; `deeper sweep status` shows all")
+    for name, reason in taken.failed:
+        console.print(f"  {name}: {reason}", soft_wrap=True, markup=False)
     notice = taken.code.notice()
     if notice and taken.todo:
         console.print(notice, style="yellow", soft_wrap=True)
@@ -101,8 +105,6 @@ def follow_slurm(taken: Claim, show: str, console: Console, *, wait: bool) -> Ex
         console.print(
             f"Slurm job {jobs}: {len(taken.todo)} arms. How it goes: {show}", soft_wrap=True
         )
-    for name, reason in taken.failed:
-        console.print(f"  {name}: {reason}", soft_wrap=True, markup=False)
     if not wait or not taken.todo:
         return ExitCode.FAILED if taken.failed else ExitCode.FINISHED
     try:

@@ -14,6 +14,7 @@ from deeper.cli import dry
 from deeper.cli.main import tell
 from deeper.cli.stop_signals import asking_to_stop
 from deeper.config.compose import run_config
+from deeper.config.data_sections import word_for_example
 from deeper.config.schema import RunConfig
 from deeper.display.banner import banner
 from deeper.display.run_display import RunDisplay
@@ -67,7 +68,7 @@ def train_and_tell(
         if distributed.count() > 1:
             distributed.leave(_tell_of_several(error))
         raise
-    return _say(trained, console)
+    return _say(trained, word_for_example(config.data), console)
 
 
 def _tell_of_several(error: BaseException) -> int:
@@ -82,8 +83,14 @@ def _tell_of_several(error: BaseException) -> int:
     return ExitCode.FAILED
 
 
-def _say(trained: Trained, console: Console) -> int:
-    """Print the outcome of the run and return the exit status."""
+def _say(trained: Trained, word: str, console: Console) -> int:
+    """Print the outcome of the run and return the exit status.
+
+    Args:
+        trained: the run.
+        word: what an example is called.
+        console: where to print.
+    """
     outcome = trained.outcome
     if outcome is None:
         console.print(
@@ -105,21 +112,21 @@ def _say(trained: Trained, console: Console) -> int:
         )
         console.print(str(trained.path), soft_wrap=True)
         return ExitCode.DIVERGED
-    for line in _results(outcome):
+    for line in _results(outcome, word):
         console.print(line)
     console.print(str(trained.path), soft_wrap=True)
     return ExitCode.FINISHED
 
 
-def _results(outcome: Outcome) -> list[str]:
-    """Return the result of a finished run as text."""
+def _results(outcome: Outcome, word: str) -> list[str]:
+    """Return the result of a finished run as text; an example is called by the word."""
     metrics, metric, unit = outcome.metrics, outcome.metric, outcome.unit
     line = f"test {metric} {metrics[f'test/{metric}']:.2f}{unit} of "
-    line += f"{metrics['test/n_seen']:,} {'images' if unit else 'examples'}"
+    line += f"{metrics['test/n_seen']:,} {word}s"
     if f"validation/{metric}" in metrics:
         line += f", validation {metrics[f'validation/{metric}']:.2f}{unit}"
     line += f", training {metrics[f'train/{metric}']:.2f}{unit}; {outcome.seconds:.0f} s, "
-    lines = [f"{line}{outcome.images_per_second:,.0f} img/s"]
+    lines = [f"{line}{outcome.images_per_second:,.0f} ex/s"]
     for split in ("test", "validation", "train"):
         if unanswered := metrics.get(f"{split}/n_unanswered"):
             lines.append(

@@ -19,6 +19,7 @@ from deeper.config.schema import RunConfig
 from deeper.config.yaml_files import conf_directory
 from deeper.errors import UserError
 
+SMALL = 64  # pixels: nets for images of up to this size differ from those of the papers
 # The message of Hydra's ValueError for model=null.
 NULL_GROUP = "Config group override must be a string or a list"
 
@@ -207,8 +208,9 @@ def plain_values(config: DictConfig) -> dict[str, Any]:
 
 
 def register_resolvers() -> None:
-    """Let YAML files write ``${sweep:...}`` and ``${shorter_side_for:...}``."""
+    """Let YAML files write ``${sweep:...}``, ``${shorter_side_for:...}``, ``${by_data:...}``."""
     OmegaConf.register_new_resolver("sweep", sweep_values, replace=True)
+    OmegaConf.register_new_resolver("by_data", by_data, replace=True)
     OmegaConf.register_new_resolver("shorter_side_for", shorter_side_for, replace=True)
 
 
@@ -217,6 +219,21 @@ def shorter_side_for(image_shape: Sequence[int]) -> int:
     224.
     """
     return round(min(image_shape[:2]) * 256 / 224)
+
+
+def by_data(key: str, small: Any, large: Any, *, _root_: DictConfig) -> Any:
+    """Return an argument of a net that goes by the data set.
+
+    Args:
+        key: of the data section, whose value it is where there is one.
+        small: what it is otherwise, where the examples' shorter side is of 64 pixels or less.
+        large: likewise, where it is longer.
+        _root_: the config, which OmegaConf hands over.
+    """
+    data = _root_.data
+    if key in data:
+        return data[key]
+    return small if min(data.input_shape[:-1], default=1) <= SMALL else large
 
 
 def sweep_values(values: Any) -> str:

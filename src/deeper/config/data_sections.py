@@ -172,6 +172,11 @@ def _kind_by_keys(data: Mapping[str, Any]) -> type[ImagesOfOneSize]:
     return next((kind for key, kind in by_key.items() if key in data), ImagesOfOneSize)
 
 
+def word_for_example(data: Any) -> str:
+    """Return what an example of a data section is called."""
+    return "image" if isinstance(data, ImagesOfOneSize) else "example"
+
+
 def read_data(value: Any, key: str) -> tuple[Any, dict[str, Any]]:
     """Read a data section; one with a ``_target_`` of the user's own passes as it is."""
     if not isinstance(value, Mapping):

@@ -64,15 +64,15 @@ class Phase:
     lr_decay: float = setting("factor of the rate a stage towards the image", above=0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Transfer:
     """The ``transfer`` section."""
 
     truncate_at: str | None = setting("the stage that the net ends at")
     new_head: bool = setting("the last layer begins anew")
-    phases: tuple[Phase, ...] | None = setting("what trains when")
     rate: float | None = setting("of the optimizer's rate, in all phases", above=0, default=None)
     lr_decay: float | None = setting("of the rate, a stage", above=0, default=None)
+    phases: tuple[Phase, ...] | None = setting("what trains when")
 
 
 @dataclass(frozen=True)
@@ -157,12 +157,12 @@ class RunConfig:
 
     label: str = setting("of the run: its net")
     choices: OpenSection = setting("group -> the file that was chosen")
-    model: Model = setting("the net")
     data: Data = setting("the data set")
+    train: Train = setting("length, batch and loss")
+    model: Model = setting("the net")
     augment: tuple[Operation, ...] = setting("operations on the training images")
     optimizer: Optimizer = setting("the optimizer")
     schedule: Schedule = setting("the learning rate over the run")
-    train: Train = setting("length, batch and loss")
     transfer: Transfer = setting("what trains when, and where the net ends")
     tracker: Tracker = setting("the mirror of the record")
     recipe: Recipe | None = setting("the paper whose recipe this is")

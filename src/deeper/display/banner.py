@@ -6,6 +6,7 @@ import jax
 from rich.table import Table
 from rich.text import Text
 
+from deeper.config.data_sections import word_for_example
 from deeper.data.encoded_images import View
 from deeper.display.terminal import facts_table
 from deeper.run.dataset import view_of
@@ -18,7 +19,7 @@ GIGA, MEGA = 1e9, 2**20
 def banner(start: Start) -> Table:
     """Return the banner of a run as a table."""
     facts, settings, view = start.facts(), start.plan.settings, view_of(start.config.data)
-    step, mesh = start.step, start.mesh
+    step, mesh, word = start.step, start.mesh, word_for_example(start.config.data)
     device = mesh.devices.flat[0]
     table = facts_table()
     table.add_row("run", Text(start.config.label, style="bold"))
@@ -26,12 +27,12 @@ def banner(start: Start) -> Table:
     table.add_row("device", f"{kind}, JAX {jax.__version__}, {settings.parallel}")
     table.add_row(
         "net",
-        f"{facts['parameters']:,} parameters, {facts['macs'] / GIGA:.4f} GMAC an image",
+        f"{facts['parameters']:,} parameters, {facts['macs'] / GIGA:.4f} GMAC an {word}",
     )
     table.add_row(
         "length",
         f"{facts['steps']:,} steps of {facts['batch_size']} = {facts['epochs']:.2f} passes over "
-        f"{facts['train_size']:,} images",
+        f"{facts['train_size']:,} {word}s",
     )
     rate = f"peak {facts['peak_learning_rate']:g} at batch {facts['batch_size']}"
     table.add_row("learning rate", rate)

@@ -24,7 +24,7 @@ from deeper.train.loop import Progress
 
 # Widths of the parts of a line.
 NAME, SHORTEST_NAME, BAR, TIME, SHORTEST = 32, 16, 24, 7, 6
-NOTE = 26  # loss 12.3456  1,234,567 img/s
+NOTE = 26  # loss 12.3456  1,234,567 ex/s
 
 
 class Watcher(Protocol):
@@ -115,7 +115,7 @@ def note_of(phase: str, loss: float | None, images_per_second: float | None) -> 
     if phase != "training" or images_per_second is None:
         return phase
     shown = "" if loss is None else f"loss {loss:.4f}  "
-    return f"{shown}{images_per_second:,.0f} img/s"
+    return f"{shown}{images_per_second:,.0f} ex/s"
 
 
 class Bar:

@@ -44,8 +44,8 @@ MISSING = object()
 
 
 @dataclass
-class Run:
-    """One run directory.
+class RunRecord:
+    """What one run directory holds.
 
     Attributes:
         path: the directory.
@@ -146,9 +146,9 @@ class Run:
         return of_overrides(self.words)
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path) -> RunRecord:
     """Read one run directory; damage is described in ``note`` instead of raised."""
-    run = Run(path, "unfinished")
+    run = RunRecord(path, "unfinished")
     reading = CONFIG
     try:
         run.config = _mapping(yaml.safe_load((path / reading).read_text(encoding="utf-8")))

@@ -24,7 +24,7 @@ def rate_lines(config: RunConfig, images: object, rates: Rates, *, on_cpu: bool)
         on_cpu: whether the net runs on the same cores as decoding.
     """
     yield (
-        f"data alone {rates.data:,.0f} img/s, compute {rates.compute:,.0f} img/s: "
+        f"data alone {rates.data:,.0f} ex/s, compute {rates.compute:,.0f} ex/s: "
         f"the run is bound by {rates.bound_by}"
     )
     if rates.bound_by == "data":

@@ -190,18 +190,12 @@ def assemble(
     parts["shown"] = splits.train.select(slice(shown))
     if splits.unlabelled is not None:
         parts["unlabelled"] = splits.unlabelled
-    make = (
-        input_pipeline.resident if input_pipeline.fits(config, splits) else input_pipeline.streamed
-    )
-    feed, evaluated = make(
-        parts,
-        settings.batch_size,
-        task.streams,
-        seed,
-        mesh,
-        settings.parallel,
-        input_pipeline.workers_of(config.data),
-    )
+    what = parts, settings.batch_size, task.streams, seed, mesh
+    if input_pipeline.fits(config, splits):
+        feed, evaluated = input_pipeline.resident(*what)
+    else:
+        workers = input_pipeline.workers_of(config.data)
+        feed, evaluated = input_pipeline.streamed(*what, settings.parallel, workers)
     return Experiment(
         model=plan.last_layer if features and plan.last_layer else plan.model,
         phases=plan.phases,

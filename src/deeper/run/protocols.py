@@ -86,7 +86,7 @@ def protocol_of(request: ProtocolRequest, data: Any) -> Protocol:
     if isinstance(data, OwnDataset):
         if request != ProtocolRequest():
             raise UserError(f"protocol={name} is for images; the examples of {data.name} are none.")
-        return Protocol(name, name, "examples as stored", {}, (), ())
+        return Protocol(name, "each once", "each example once, as stored", {}, (), ())
     photographs = view_of(data) is not None
     if name in WHOLE and not photographs:
         raise UserError(

@@ -66,14 +66,12 @@ class Net:
 
     def normalise(self, images: UInt8[np.ndarray, "n height width channels"]) -> Any:
         """Return the model's inputs for images as stored."""
-        batch = {"image": jnp.asarray(images), "label": jnp.zeros(len(images), jnp.int32)}
-        return self._inputs(batch, len(images))
+        return self.inputs({"image": jnp.asarray(images)})
 
     def inputs(self, columns: Mapping[str, Any]) -> Any:
         """Return what the model itself takes of examples, name -> values (n, ...), as stored."""
         count = len(next(iter(columns.values())))
-        batch = {"label": jnp.zeros(count, jnp.int32), "mask": jnp.ones(count, bool)}
-        return self._inputs(batch | dict(columns), count)
+        return self._inputs({"mask": jnp.ones(count, bool)} | dict(columns), count)
 
     def _inputs(self, batch: dict[str, Any], count: int) -> Any:
         """Return the net's inputs for a batch of the task."""
@@ -102,7 +100,7 @@ class Net:
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Names of the net's stages, from input to output."""
+        """Names of the net's stages, from input to output; a net without feature maps has none."""
         return tuple(stages_of(self.model, build.example_of(self.config)).names)
 
     def __repr__(self) -> str:

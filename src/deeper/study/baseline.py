@@ -9,13 +9,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deeper.plotting import COLOURS, INK, SOFT
-from deeper.record.schema import Run
+from deeper.record.schema import RunRecord
 from deeper.record.values import spelled
-from deeper.study.hypothesis_tests import Mean, mean_of
 from deeper.study.label_placement import place_beside
+from deeper.study.means import Mean, mean_of
 from deeper.study.read_runs import Collection
 
-Cell = dict[int, Run]  # seed -> run
+Cell = dict[int, RunRecord]  # seed -> run
 ABSENT = "–"
 
 
@@ -37,7 +37,7 @@ def difference(cell: Cell, base: Cell, metric: str, comparisons: int = 1) -> Mea
         cell: runs by seed.
         base: runs of the baseline by seed.
         metric: key of the results' metrics.
-        comparisons: number of simultaneous intervals, see `hypothesis_tests.mean_of`.
+        comparisons: number of simultaneous intervals, see `means.mean_of`.
     """
     pairs = [
         (run.number(metric), base[seed].number(metric))
@@ -91,7 +91,7 @@ def _mean(cell: Cell, metric: str) -> float:
     return mean_of([run.number(metric) or 0.0 for run in cell.values()]).mean
 
 
-def _with_interval(runs: Sequence[Run], metric: str) -> str:
+def _with_interval(runs: Sequence[RunRecord], metric: str) -> str:
     values = [value for run in runs if (value := run.number(metric)) is not None]
     return str(mean_of(values)) if values else ABSENT
 

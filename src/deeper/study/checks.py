@@ -9,7 +9,7 @@ from deeper.record.values import spelled
 from deeper.study.definition import Study
 
 if TYPE_CHECKING:
-    from deeper.record.schema import Run
+    from deeper.record.schema import RunRecord
 
 # Entries of a result that are known only after a run; see the metrics of `deeper.train.evaluate`.
 MEASURED = ("steps", "epochs", "seconds", "compile_seconds", "images_per_second")
@@ -23,7 +23,7 @@ METRICS = tuple(
 )
 
 
-def check_names(study: Study, runs: Sequence["Run"], later: Sequence[str] = ()) -> None:
+def check_names(study: Study, runs: Sequence["RunRecord"], later: Sequence[str] = ()) -> None:
     """Raise a UserError if a study names a key that its runs do not have.
 
     Args:
@@ -44,7 +44,7 @@ def check_names(study: Study, runs: Sequence["Run"], later: Sequence[str] = ()) 
     _check_axis(study, runs)
 
 
-def check_base(study: Study, runs: Sequence["Run"]) -> None:
+def check_base(study: Study, runs: Sequence["RunRecord"]) -> None:
     """Raise a UserError if the baseline of a study is not among the lines of its complete runs."""
     lines = {spelled(run.value(study.line)) for run in runs if study.line and run.has(study.line)}
     if study.base is not None and lines and spelled(study.base) not in lines:
@@ -54,7 +54,7 @@ def check_base(study: Study, runs: Sequence["Run"]) -> None:
         )
 
 
-def undecidable(study: Study, runs: Sequence["Run"], later: Sequence[str] = ()) -> list[str]:
+def undecidable(study: Study, runs: Sequence["RunRecord"], later: Sequence[str] = ()) -> list[str]:
     """Return a sentence for each test that selects no run of the study.
 
     Args:
@@ -71,7 +71,7 @@ def undecidable(study: Study, runs: Sequence["Run"], later: Sequence[str] = ()) 
     return sentences
 
 
-def unmatched(test: Mapping[str, Any], runs: Sequence["Run"]) -> str | None:
+def unmatched(test: Mapping[str, Any], runs: Sequence["RunRecord"]) -> str | None:
     """Return which selection of a test matches no run, and the existing values; None if all
     match.
     """
@@ -88,12 +88,12 @@ def unmatched(test: Mapping[str, Any], runs: Sequence["Run"]) -> str | None:
     return None
 
 
-def fits(run: "Run", facts: Mapping[str, Any]) -> bool:
+def fits(run: "RunRecord", facts: Mapping[str, Any]) -> bool:
     """Return whether a run has these values."""
     return all(spelled(run.value(key)) == spelled(fact) for key, fact in facts.items())
 
 
-def _check_axis(study: Study, runs: Sequence["Run"]) -> None:
+def _check_axis(study: Study, runs: Sequence["RunRecord"]) -> None:
     kinds = {_kind(run.value(study.x)) for run in runs if run.has(study.x)}
     if len(kinds) > 1:
         mixture = " in some runs and ".join(sorted(kinds))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from deeper.config.identity import changes_no_number
-from deeper.record.schema import Run, nested
+from deeper.record.schema import RunRecord, nested
 from deeper.study.read_runs import Collection
 
 SAME_EVERYWHERE = (
@@ -51,7 +51,7 @@ def warnings(collection: Collection) -> list[str]:
     return out
 
 
-def _through_legs(run: Run, key: str) -> list[str]:
+def _through_legs(run: RunRecord, key: str) -> list[str]:
     """Return the distinct values of a key in a run's environments; a resumed run has several."""
     legs = [*(run.environment.get("earlier") or []), run.environment]
     values = [nested(leg, key) for leg in legs]

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from deeper.config.identity import changes_no_number
 from deeper.errors import UserError
 from deeper.plotting import COLOURS, STYLE
-from deeper.record.schema import Run, read_run
+from deeper.record.schema import RunRecord, read_run
 from deeper.record.values import spelled
-from deeper.study.hypothesis_tests import Mean, mean_of
+from deeper.study.means import Mean, mean_of
 from deeper.study.tables import Table
 
 
@@ -37,7 +37,7 @@ class Comparison:
     """
 
     metric: str
-    arms: dict[str, list[Run]]
+    arms: dict[str, list[RunRecord]]
 
     @property
     def means(self) -> dict[str, Mean]:
@@ -108,7 +108,7 @@ def compare(runs: Iterable[Path | str | HasPath], metric: str = "test/error") ->
     different = {path.resolve(): path for path in paths}.values()
     distinct = [_finished(path, metric) for path in different]
     settings = _settings(distinct)
-    groups: dict[tuple[tuple[str, str], ...], list[Run]] = {}
+    groups: dict[tuple[tuple[str, str], ...], list[RunRecord]] = {}
     for run, setting in zip(distinct, settings, strict=True):
         groups.setdefault(tuple(sorted(setting.items())), []).append(run)
     arms = [list({run.seed: run for run in same}.values()) for same in groups.values()]
@@ -116,7 +116,7 @@ def compare(runs: Iterable[Path | str | HasPath], metric: str = "test/error") ->
     return Comparison(metric, dict(zip(names, arms, strict=True)))
 
 
-def _finished(path: Path, metric: str) -> Run:
+def _finished(path: Path, metric: str) -> RunRecord:
     run = read_run(path)
     if run.status != "finished":
         note = f" ({run.note})" if run.note else ""
@@ -127,7 +127,7 @@ def _finished(path: Path, metric: str) -> Run:
     return run
 
 
-def _settings(runs: Sequence[Run]) -> list[dict[str, str]]:
+def _settings(runs: Sequence[RunRecord]) -> list[dict[str, str]]:
     """Return the settings that determine each run's numbers, without the seed: dotted key -> value.
 
     Keys that equal the seed in all runs, as ``data.draw`` may, are left out too.
@@ -158,7 +158,7 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-def _names(settings: Sequence[Mapping[str, str]], runs: Sequence[Run]) -> list[str]:
+def _names(settings: Sequence[Mapping[str, str]], runs: Sequence[RunRecord]) -> list[str]:
     """Return a name for each arm: its label, and its differences from arms of the same label.
 
     If arms chose different files of a config group, the file is named instead of its settings.

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from deeper.record.schema import Run
-from deeper.study.hypothesis_tests import FEWEST
+from deeper.record.schema import RunRecord
+from deeper.study.means import FEWEST
 from deeper.study.read_runs import Collection
 
 TRAINING: dict[str, Any] = {"ls": (0, (4, 1.5)), "lw": 1.0, "alpha": 0.8}
@@ -23,7 +23,7 @@ SOFT = "#5b6570"
 
 
 def curves_figure(
-    collection: Collection, lines: dict[str, list[Run]], palette: Sequence[str]
+    collection: Collection, lines: dict[str, list[RunRecord]], palette: Sequence[str]
 ) -> Figure | None:
     """Draw training error (thin, dashed) and validation error (bold) by epoch, one panel per line.
 
@@ -86,7 +86,7 @@ def _natural(value: Any) -> tuple[bool, list[Any]]:
     return True, [int(part) if part.isdigit() else part for part in parts]
 
 
-def mean_curve(runs: Sequence[Run], metric: str) -> tuple[np.ndarray, np.ndarray]:
+def mean_curve(runs: Sequence[RunRecord], metric: str) -> tuple[np.ndarray, np.ndarray]:
     """Return epochs (n,) that all seeds have, and the mean over seeds (n,) at them."""
     curves = [
         {row["epoch"]: row[metric] for row in run.rows if row.get(metric) is not None}

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from deeper.plotting import COLOURS, INK, STYLE
-from deeper.record.schema import Run
+from deeper.record.schema import RunRecord
 from deeper.study import baseline, curves, published
-from deeper.study.hypothesis_tests import Mean, mean_of
 from deeper.study.label_placement import place_beside, spread
+from deeper.study.means import Mean, mean_of
 from deeper.study.read_runs import Collection
 from deeper.study.tables import by_arm
 
@@ -58,10 +58,10 @@ def make_figures(collection: Collection, directory: Path) -> dict[str, Path]:
     return paths
 
 
-def lines_of(collection: Collection) -> dict[str, list[Run]]:
+def lines_of(collection: Collection) -> dict[str, list[RunRecord]]:
     """Group the finished runs by the study's ``line``, names in reverse alphabetical order."""
     study = collection.study
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[RunRecord]] = {}
     for run in collection.finished:
         name = study.line_of(run.value(study.line)) if study.line else ""
         groups.setdefault(name, []).append(run)
@@ -99,7 +99,7 @@ def _title(metric_label: str) -> str:
     return metric_label.split(" (")[0].capitalize()
 
 
-def _points(runs: Sequence[Run], x: str, metric: str) -> Points:
+def _points(runs: Sequence[RunRecord], x: str, metric: str) -> Points:
     points: Points = {}
     for run in sorted(runs, key=lambda r: (r.number(x) or 0, r.seed or 0)):
         value = run.number(metric)

@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deeper.plotting import COLOURS, INK, SOFT
-from deeper.record.schema import Run, nested
-from deeper.study.hypothesis_tests import mean_of
+from deeper.record.schema import RunRecord, nested
+from deeper.study.means import mean_of
 from deeper.study.read_runs import Collection
 from deeper.study.tables import ABSENT, METRIC_NAMES, by_arm, published
 
@@ -74,7 +74,7 @@ def comparison_rows(collection: Collection) -> list[tuple[str, ...]]:
     return rows
 
 
-def _measured(runs: Sequence[Run], protocol: str, key: str) -> str:
+def _measured(runs: Sequence[RunRecord], protocol: str, key: str) -> str:
     """Return the mean over the runs that were evaluated with a protocol, and their number."""
     same = [run for run in runs if " at " in protocol or _sizes(run) == SIZES]
     values = [v for run in same if (v := run.evaluations.get(protocol, {}).get(key)) is not None]
@@ -83,7 +83,7 @@ def _measured(runs: Sequence[Run], protocol: str, key: str) -> str:
     return f"{mean_of(values)}, n = {len(values)}"
 
 
-def _sizes(run: Run) -> tuple[int, int]:
+def _sizes(run: RunRecord) -> tuple[int, int]:
     """Return the size of a run's images and of its photographs' shorter side, in pixels."""
     shorter = nested(run.config, "data.shorter_side")
     return SIZES if shorter is None else (nested(run.config, "data.image_shape")[0], shorter)

@@ -11,7 +11,16 @@ from deeper.config.command_line import command, override
 from deeper.config.identity import LAUNCHING, changes_no_number
 from deeper.errors import UserError
 from deeper.record.atomic_files import read_json
-from deeper.record.schema import CONFIG, RECORDS, RESULT, STATES, SUBMISSION, Run, nested, read_run
+from deeper.record.schema import (
+    CONFIG,
+    RECORDS,
+    RESULT,
+    STATES,
+    SUBMISSION,
+    RunRecord,
+    nested,
+    read_run,
+)
 from deeper.record.values import of_overrides, spelled
 from deeper.study.checks import check_names
 from deeper.study.definition import Study
@@ -36,12 +45,12 @@ class Collection:
     directory: Path
     study: Study
     mode: str
-    runs: list[Run]
+    runs: list[RunRecord]
     missing: list[tuple[str, int]]
     config_directories: Sequence[Path | str] = ()
 
     @property
-    def finished(self) -> list[Run]:
+    def finished(self) -> list[RunRecord]:
         """Return the finished runs."""
         return [run for run in self.runs if run.status == "finished"]
 
@@ -164,7 +173,7 @@ def _nothing(
     directory: Path,
     name: str,
     mode: str,
-    runs: list[Run],
+    runs: list[RunRecord],
     config_directories: Sequence[Path | str],
 ) -> str:
     counts = Counter(run.status for run in runs)
@@ -190,10 +199,10 @@ def _arm_name(label: str, rest: Mapping[str, Any]) -> str:
     return " ".join([label, *settings])
 
 
-def missing_runs(study: Study, runs: Sequence[Run]) -> list[tuple[str, int]]:
+def missing_runs(study: Study, runs: Sequence[RunRecord]) -> list[tuple[str, int]]:
     """Return the arms and seeds that have no run directory."""
 
-    def stands_for(run: Run, arm: Mapping[str, Any]) -> bool:
+    def stands_for(run: RunRecord, arm: Mapping[str, Any]) -> bool:
         return all(run.setting(key) in (None, spelled(value)) for key, value in arm.items())
 
     missing = []
@@ -205,14 +214,14 @@ def missing_runs(study: Study, runs: Sequence[Run]) -> list[tuple[str, int]]:
     return missing
 
 
-def _supersede(runs: list[Run]) -> None:
+def _supersede(runs: list[RunRecord]) -> None:
     """Mark all runs of an arm and seed as superseded, except the newest, whatever its status.
 
     A changed config changes the run directory, so directories of old configs may exist. A finished
     run of an old config does not replace a newer run that diverged, is damaged or is unfinished.
     Among runs of the same config, a finished run is preferred to a newer one without a result.
     """
-    groups: dict[tuple[str, int | None], list[Run]] = {}
+    groups: dict[tuple[str, int | None], list[RunRecord]] = {}
     for run in runs:
         if run.config:  # without a config, its arm and seed are unknown
             groups.setdefault((run.arm, run.seed), []).append(run)
@@ -228,7 +237,7 @@ def _supersede(runs: list[Run]) -> None:
                 run.status = "superseded"
 
 
-def _counting(oldest_first: list[Run]) -> Run:
+def _counting(oldest_first: list[RunRecord]) -> RunRecord:
     """Return the run that counts among all runs of an arm and seed."""
     newest = oldest_first[-1]
     if newest.status in ("finished", "diverged"):
@@ -239,7 +248,7 @@ def _counting(oldest_first: list[Run]) -> Run:
     return repeats[-1] if repeats else newest
 
 
-def _begun(run: Run) -> str:
+def _begun(run: RunRecord) -> str:
     """Return the time at which a run was last started, or else submitted, or else its config
     written.
     """

@@ -11,13 +11,15 @@ import jinja2
 import yaml
 
 from deeper.errors import UserError
-from deeper.record.schema import Run
+from deeper.record.schema import RunRecord
 from deeper.study import baseline, published, tables
 from deeper.study.checks import check_base
 from deeper.study.comparability import warnings
 from deeper.study.figures import make_figures
-from deeper.study.hypothesis_tests import FEWEST, Finding, Verdict, examine_all, judge
+from deeper.study.hypothesis_tests import Finding, examine_all
+from deeper.study.means import FEWEST
 from deeper.study.read_runs import Collection, collect
+from deeper.study.verdict import Verdict, judge
 
 CAPTIONS = {
     "error": "Error against {x}",
@@ -210,7 +212,7 @@ def _origin(report: Report) -> str:
     )
 
 
-def _machine(run: Run) -> str:
+def _machine(run: RunRecord) -> str:
     facts = run.environment
     device = facts.get("cpu") if facts.get("platform") == "cpu" else facts.get("device_kind")
     commit = str(facts.get("git_commit"))[:12]

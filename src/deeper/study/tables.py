@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from deeper.errors import UserError
-from deeper.record.schema import Run
+from deeper.record.schema import RunRecord
 from deeper.study import baseline
-from deeper.study.hypothesis_tests import FEWEST, mean_of
+from deeper.study.means import FEWEST, mean_of
 from deeper.study.read_runs import Collection
 
 COLUMNS = (
@@ -106,14 +106,14 @@ def cell(text: str) -> str:
     return text
 
 
-def _order(run: Run) -> tuple[Any, ...]:
+def _order(run: RunRecord) -> tuple[Any, ...]:
     return str(run.value("residual")), run.depth, run.arm, run.seed or 0
 
 
-def by_arm(collection: Collection) -> dict[str, list[Run]]:
+def by_arm(collection: Collection) -> dict[str, list[RunRecord]]:
     """Group the finished runs by arm: plain before residual and by depth, or by cost without x."""
     unordered = collection.study.x == "label"
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[RunRecord]] = {}
     for run in sorted(
         collection.finished,
         key=lambda r: ((r.number("macs") or 0,) if unordered else ()) + _order(r),
@@ -127,7 +127,7 @@ def headings(collection: Collection) -> tuple[str, ...]:
     if collection.study.base is not None:
         return baseline.headings(collection)
     metric = collection.study.metric_label.replace("(%)", "%")
-    return ("net", "n", metric, "train error %", "parameters", "MMACs", "time s", "img/s")
+    return ("net", "n", metric, "train error %", "parameters", "MMACs", "time s", "ex/s")
 
 
 def summary_rows(collection: Collection) -> list[tuple[str, ...]]:
@@ -160,7 +160,7 @@ def spread_words(collection: Collection) -> str:
     return f"Means over n seeds; {', '.join(words)}"
 
 
-def _mean(runs: Sequence[Run], key: str, form: str | None = None, unit: float = 1.0) -> str:
+def _mean(runs: Sequence[RunRecord], key: str, form: str | None = None, unit: float = 1.0) -> str:
     values = [number / unit for run in runs if (number := run.number(key)) is not None]
     if not values:
         return ABSENT

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deeper.config.schema import RunConfig
-from deeper.record.schema import Run
+from deeper.record.schema import RunRecord
 from deeper.run import build
 from deeper.study.checks import (
     MEASURED,
@@ -43,7 +43,7 @@ def check_study(configs: Sequence[RunConfig]) -> list[str]:
     return undecidable(study, runs, later)
 
 
-def check_runs(runs: Sequence[Run], later: Sequence[str]) -> Study:
+def check_runs(runs: Sequence[RunRecord], later: Sequence[str]) -> Study:
     """Check a study against its planned runs; return the study.
 
     Args:
@@ -60,7 +60,7 @@ def check_runs(runs: Sequence[Run], later: Sequence[str]) -> Study:
     return study
 
 
-def planned_run(config: RunConfig, facts: dict[str, object], name: str = "") -> Run:
+def planned_run(config: RunConfig, facts: dict[str, object], name: str = "") -> RunRecord:
     """Return a run as a report would read it when it is finished, without metrics.
 
     Args:
@@ -68,4 +68,4 @@ def planned_run(config: RunConfig, facts: dict[str, object], name: str = "") -> 
         facts: what is known of its result.
         name: for messages.
     """
-    return Run(Path(name or config.label), "finished", config.plain(), dict(facts))
+    return RunRecord(Path(name or config.label), "finished", config.plain(), dict(facts))

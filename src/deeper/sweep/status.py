@@ -183,7 +183,7 @@ def _of_process(state: State, submission: Submission, launcher: bool) -> State:
     if process is None:
         if launcher:
             return replace(state, word="waiting", remark="for the launcher")
-        return replace(state, remark="not started: its launcher has ended")
+        return replace(state, remark="its launcher has ended")
     if process.alive:
         return replace(state, word="running" if launcher else "ending")
     if launcher:  # on another machine, or its end has not been recorded yet

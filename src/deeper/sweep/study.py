@@ -15,7 +15,7 @@ from deeper.config.command_line import override
 from deeper.config.compose import configure_sweep
 from deeper.config.schema import RunConfig
 from deeper.errors import UserError
-from deeper.record.schema import CONFIG, Run, read_run
+from deeper.record.schema import CONFIG, RunRecord, read_run
 from deeper.study.report import Report, make_report
 from deeper.sweep.claim import Arm, arms_of
 from deeper.sweep.code_snapshot import freeze
@@ -62,7 +62,7 @@ class Study:
         return [arm.config for arm in self.arms]
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[RunRecord]:
         """Return the runs that have a directory, in their present state."""
         directories = [arm.directory for arm in self.arms]
         return [read_run(each) for each in directories if (each / CONFIG).is_file()]

@@ -13,7 +13,8 @@ from deeper.augment.pipeline import Normalise, augment, mixes
 from deeper.config.instantiate import build
 from deeper.tasks.task import Batch, Keys, Rows
 from deeper.train import losses
-from deeper.train.step import AUGMENT
+
+AUGMENT = 0  # purpose of a random key, see `deeper.train.step`
 
 Predictions = Mapping[str, np.ndarray]  # of all examples, see `Classification.predict`
 
@@ -37,10 +38,12 @@ class Classification:
     streams: Mapping[str, int] = field(default_factory=dict)
 
     def inputs(self, keys: Keys, rows: Rows, batch: Batch, train: bool) -> tuple[Any, Any, Rows]:
-        """Return augmented and normalised images, and labels or shares of classes."""
-        images, targets = batch["image"], batch["label"]
-        if train:
-            images, targets = augment(self.operations, keys(AUGMENT), rows, images, targets)
+        """Return normalised images; in training augmented, with labels or shares of classes."""
+        if not train:
+            return self.normalise(batch["image"]), None, rows
+        images, targets = augment(
+            self.operations, keys(AUGMENT), rows, batch["image"], batch["label"]
+        )
         return self.normalise(images), targets, rows
 
     def loss(

@@ -21,8 +21,8 @@ from deeper.errors import UserError
 from deeper.tasks.classification import Classification, classification
 from deeper.tasks.task import Batch, Keys, Rows
 from deeper.train import data_parallel, losses
-from deeper.train.step import STRONG, WEAK
 
+WEAK, STRONG = 2, 3  # purposes of random keys, see `deeper.train.step`
 UNLABELLED = "unlabelled"  # name of the stream of unlabelled images
 
 Logits = Float[Array, "batch classes"]
@@ -153,7 +153,7 @@ class ConsistencyTraining:
         """
         images, labels, _ = self.labelled.inputs(keys, rows, batch, train)
         if not train:
-            return images, Targets(labels), rows
+            return images, None, rows
         ratio = self.consistency.ratio
         without_label = batch[UNLABELLED]["image"]
         without_label = without_label.reshape(-1, *without_label.shape[2:])

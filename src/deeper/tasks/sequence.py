@@ -17,10 +17,9 @@ from deeper.augment.pipeline import augment, mixes
 from deeper.config.instantiate import build
 from deeper.errors import UserError
 from deeper.tasks import classification
-from deeper.tasks.classification import Predictions
+from deeper.tasks.classification import AUGMENT, Predictions
 from deeper.tasks.task import Batch, Keys, Rows
 from deeper.train import losses
-from deeper.train.step import AUGMENT
 
 LABEL = "label"
 

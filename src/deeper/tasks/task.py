@@ -63,7 +63,8 @@ class Task(Protocol):
             rows: the examples' rows in the step's global batch, the same on any number of devices
                 and under accumulation.
             batch: as stored.
-            train: with augmentation. Otherwise nothing is random, and targets are not used.
+            train: with augmentation. Otherwise nothing is random, and targets are not used: they
+                may be None, and a batch for inference has none.
 
         Returns:
             The model's inputs and the targets (pytrees), and a number of each input by which
