@@ -2,16 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
+from omegaconf import DictConfig
 from rich.console import Console
 
 from deeper.cli.output_files import check_file
-from deeper.config.compose import directories_of
+from deeper.config.compose import directories_of, set_also, stated
 from deeper.config.identity import study_directory
 from deeper.display.terminal import open_console, tables
 from deeper.errors import UserError
@@ -41,8 +38,8 @@ def write_and_show(
     if config.readme is not None:
         check_file(Path(config.readme), "readme")
     directory = study_directory(config.runs, config.study, config.mode.name)
-    _set_as_in_runs(config, directory, typed)
-    study = _stated(config)
+    set_also(config, words_of_all(directory, "study."), typed)
+    study = stated(config.study, LEFT_OPEN)
     report = make_report(directory, study, config.mode.name, directories)
     console = open_console()
     _show(report, console)
@@ -50,37 +47,6 @@ def write_and_show(
         update_readme(report, Path(config.readme))
         console.print(f"Brought up to date: {config.readme}", soft_wrap=True)
     console.print(str(report.page), soft_wrap=True)
-
-
-def _set_as_in_runs(config: DictConfig, directory: Path, typed: Sequence[str]) -> None:
-    """Set what every run was given of the study, but for what this command sets itself.
-
-    So it is with ``study.sizes`` of a study on photographs of one's own.
-    """
-    own = {word.lstrip("+").partition("=")[0] for word in typed}
-    for given in OverridesParser.create().parse_overrides(words_of_all(directory, "study.")):
-        if given.key_or_group not in own:
-            OmegaConf.update(config, given.key_or_group, given.value())
-
-
-def _stated(config: DictConfig) -> dict[str, Any]:
-    """Return the study of the config, with `LEFT_OPEN` for values that only the runs were given.
-
-    An example is ``data.name`` of a study on a user's photographs.
-    """
-    stated: dict[str, Any] = {}
-    for key in config.study:
-        try:
-            value = config.study[key]
-            is_node = OmegaConf.is_config(value)
-            stated[str(key)] = (
-                OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
-                if is_node
-                else value
-            )
-        except (MissingMandatoryValue, InterpolationToMissingValueError):
-            stated[str(key)] = LEFT_OPEN
-    return stated
 
 
 def _show(report: Report, console: Console) -> None:
