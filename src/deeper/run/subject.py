@@ -18,12 +18,11 @@ from deeper.interpret.subject import Subject
 from deeper.interpret.traced_net import LOGITS
 from deeper.models.initializers import initialise
 from deeper.progress import Progress, quiet
-from deeper.record.atomic_files import read_json
+from deeper.record.schema import ENVIRONMENT
 from deeper.run import load
 from deeper.run.class_names import class_names
 from deeper.run.data_record import open_own_splits
 from deeper.run.dataset import Splits, evaluation_view, require_images
-from deeper.run.preprocessing import ORIGIN
 
 
 def subject_of(
@@ -99,16 +98,14 @@ def subject_of(
 
 
 def _title(path: Path, config: RunConfig) -> str:
-    """Return a net's name and what it learned from: its own data, or where its weights are from.
+    """Return a net's name, and the data that it was trained on.
 
-    Of imported weights nothing but the number of classes says which data they were trained on.
+    A directory of imported weights has no record of a training: of their data the number of classes
+    is known.
     """
-    origin = read_json(path / ORIGIN)
-    if origin is None:
+    if (path / ENVIRONMENT).exists():
         return f"{config.label} on {config.data.name}"
-    source = str(origin.get("source", "imported weights"))
-    name = source if source.startswith("hf:") else Path(source).name
-    return f"{config.label} from {name}, {config.data.classes} classes"
+    return f"{config.label} ({path.name}), {config.data.classes} classes"
 
 
 def _pictures(
