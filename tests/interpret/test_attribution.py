@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from IPython.core.formatters import DisplayFormatter
 
 from deeper.augment.pipeline import Normalise
 from deeper.errors import UserError
@@ -134,6 +135,13 @@ def test_every_method_gives_each_position_of_each_sequence_a_value(method):
     if method == "integrated_gradients":
         ends = [model.apply(variables, x, train=False)[:, 1] for x in (letters, 0 * letters)]
         np.testing.assert_allclose(found.maps.sum(1), ends[0] - ends[1], rtol=0.011)
+
+
+def test_a_notebook_shows_the_figure(net, images):
+    """IPython asks a value for its picture."""
+    found = attribute(*net, images, "gradient", normalise=NORMALISE)
+    picture, _ = DisplayFormatter().format(found.figure())
+    assert picture["image/png"].startswith(b"\x89PNG")
 
 
 def test_the_maps_are_saved_with_what_they_are_of(net, images, tmp_path):

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deeper.interpret.gradient_scales import Scales
-from deeper.plotting import COLOURS, INK, SOFT, STYLE
+from deeper.plotting import COLOURS, INK, SOFT, STYLE, ShownFigure
 
 Picture = Float[np.ndarray, "height width channels"]
 OVERLAYS_A_ROW = 5
@@ -186,7 +186,7 @@ def overlay_figure(
     columns = min(len(pictures), OVERLAYS_A_ROW)
     rows = -(-len(pictures) // columns)
     with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(2.0 * columns + 0.2, 2.45 * rows + 0.5), layout="constrained")
+        figure = ShownFigure(figsize=(2.0 * columns + 0.2, 2.45 * rows + 0.5), layout="constrained")
         FigureCanvasAgg(figure)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
         panels: Any = figure.subplots(rows, columns, squeeze=False)
