@@ -24,6 +24,10 @@ from deeper.config.yaml_files import conf_directory
 from deeper.errors import UserError
 
 SMALL = 64  # pixels: nets for images of up to this size differ from those of the papers
+OWN_TASK = (
+    " For a task of your own, name the directory that has task/: --config-dir, directories= in "
+    "Python."
+)
 # The message of Hydra's ValueError for model=null.
 NULL_GROUP = "Config group override must be a string or a list"
 
@@ -136,16 +140,15 @@ def hydras_words(error: BaseException) -> str:
     if no_file and there and no_file[1].startswith(f"{there[1]}/"):
         group, known = there[1], ", ".join(there[2].split())
         name = no_file[1].removeprefix(f"{group}/")
-        return f"{group}={name}: there is no such file; {group} has {known}."
+        own = OWN_TASK if group == "task" else ""
+        return f"{group}={name}: there is no such file; {group} has {known}.{own}"
     if no_value := re.search(r"Interpolation key '([^']+)' not found", text):
         return (
             f"{no_value[1]} is asked for and is not there: a net of sequences needs a data set of "
             "sequences, such as model=vdcnn data=languages."
         )
     if no_key := re.search(r"Could not override '([^']+)'", text):
-        key = no_key[1]
-        hint = " Name the directory that has task/: --config-dir, directories= in Python."
-        return f"There is no key {key}.{hint * (key == 'task')}"
+        return f"There is no key {no_key[1]}.{OWN_TASK if no_key[1] == 'task' else ''}"
     return text
 
 
