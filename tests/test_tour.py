@@ -1,4 +1,4 @@
-"""The notebook of the tour, run by a kernel from a built wheel in an empty directory."""
+"""The notebooks, run by a kernel from a built wheel in an empty directory."""
 
 import os
 import subprocess
@@ -25,13 +25,22 @@ def site(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the kernel's own packages
-def test_the_tour_runs_from_a_wheel_in_an_empty_directory(site, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "makes"),
+    [
+        ("tour.ipynb", ["data", "runs"]),
+        ("transfer/lab.ipynb", ["data", "others", "photographs", "runs", "source.safetensors"]),
+    ],
+)
+def test_a_notebook_runs_from_a_wheel_in_an_empty_directory(
+    site, tmp_path, monkeypatch, name, makes
+):
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.setenv("PYTHONPATH", str(site))
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.delenv("XLA_FLAGS", raising=False)  # the package sets its own
-    notebook = nbformat.read(ROOT / "experiments" / "tour.ipynb", as_version=4)
+    notebook = nbformat.read(ROOT / "experiments" / name, as_version=4)
     kept = [cell.get("outputs") for cell in notebook.cells]
     where = nbformat.v4.new_code_cell("print(deeper.__file__)")
     notebook.cells.append(where)
@@ -43,4 +52,4 @@ def test_the_tour_runs_from_a_wheel_in_an_empty_directory(site, tmp_path, monkey
     for cell, before in zip(notebook.cells[:-1], kept, strict=True):
         # What a reader sees there is what comes out today, in kind.
         assert bool(cell.get("outputs")) == bool(before), cell.source
-    assert sorted(path.name for path in empty.iterdir()) == ["data", "runs"]
+    assert sorted(path.name for path in empty.iterdir()) == makes

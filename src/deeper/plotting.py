@@ -1,6 +1,9 @@
 """The style of all figures."""
 
+import io
 from typing import Any
+
+from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which is safe for colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -29,3 +32,13 @@ STYLE: Any = {
     "svg.hashsalt": "deeper",
     "svg.fonttype": "path",
 }
+
+
+class ShownFigure(Figure):
+    """A figure that notebooks show, also without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        """Return the figure as PNG, as IPython asks for it."""
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()

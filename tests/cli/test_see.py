@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import deeper
+from deeper.interpret.attribution import METHODS
 from tests.cli.conftest import SMALL, starting
 from tests.cli.test_photographs import first_answers
 
@@ -36,9 +38,21 @@ def test_all_sheets_and_a_page_of_them(start, mistake, tmp_path, trained):
     assert list(numbers) == ["0", "4", "10"]  # drawn, kept, last
     own = tmp_path / "own.png"
     Image.fromarray(np.arange(400, dtype=np.uint8).reshape(20, 20)).save(own)
-    looked = start("see", f"run={run}", "method=attribution", f"images={own}", "wandb=true")
+    with np.load(run / "see" / "attribution.npz") as drawn:
+        assert drawn["names"].tolist() == ["validation 0", "validation 1"]
+        assert set(METHODS) == {name.split("/")[0] for name in drawn if name.endswith("/maps")}
+    looked = start(
+        "see", f"run={run}", "method=attribution", f"images={own}", "wandb=true",
+        "attribution=[gradient,grad_cam]", "classes=[3,bag]", "out=own",
+    )  # fmt: skip
     assert looked.returncode == 0, looked.output
     assert "Weights & Biases is turned off" in looked.output
+    assert "Grad-CAM: maps of stage2, 7x7: those of stage3 have 4x4" in looked.output
+    with np.load(tmp_path / "own" / "attribution.npz") as drawn:
+        assert drawn["names"].tolist() == ["own.png", "own.png"]
+        assert drawn["classes"].tolist() == [3, 8] and drawn["class_names"][8] == "Bag"
+        assert drawn["grad_cam/maps"].shape == drawn["gradient/maps"].shape == (2, 28, 28)
+        assert "occlusion/maps" not in drawn
     for arguments, expected in {
         ("method=probes", f"images={own}"): "method=probes needs labels",
         ("method=field", f"other={run}"): "is for method=probes, dynamics, similarity",
@@ -46,8 +60,30 @@ def test_all_sheets_and_a_page_of_them(start, mistake, tmp_path, trained):
         ("method=similarity",): "say other=DIRECTORY",
         ("split=tset",): "split=tset is not there; this run has validation, test, train",
         ("n=99999",): "give 1 to 100 images",
+        ("method=attribution", "classes=[10]"): "0 to 9",
+        ("method=maximise", "classes=[bga]"): "Bag",
+        ("method=field", "classes=[1]"): "classes= is for method=attribution, maximise",
+        ("attribution=[cam]",): "choose of gradient",
+        ("score=cam",): "choose of insertion",
+        ("score=all", "method=field"): "leave method=",
     }.items():
         assert expected in mistake("see", f"run={run}", *arguments)
+
+
+def test_methods_of_attribution_are_scored_from_the_command_line_and_in_python(
+    said, tmp_path, trained
+):
+    out = tmp_path / "scores"
+    chosen = ("attribution=gradient", "score=[deletion,sanity]", "n=2", f"out={out}")
+    told = said("see", f"run={trained}", "split=test", *chosen)
+    assert re.search(r"\| gradient \| \d\.\d\d ± \d\.\d\d \| ", told)
+    assert (out / "scores.png").is_file() and "<h2>Scores" in (out / "index.html").read_text()
+    numbers = json.loads((out / "scores.json").read_text())
+    found = deeper.load(trained).score("gradient", ["deletion", "sanity"], n=2)
+    assert list(numbers["scores"]["gradient"]["sanity"])[-1] == "conv1"
+    assert numbers["scores"]["gradient"]["deletion"]["mean"] == pytest.approx(
+        found.by_method["gradient"]["deletion"]["mean"], abs=1e-3
+    )
 
 
 def test_predict_answers_about_an_image_of_one_size_as_evaluation_does(start, tmp_path, trained):

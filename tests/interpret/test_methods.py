@@ -11,7 +11,12 @@ from PIL import Image
 
 from deeper.augment.pipeline import Normalise
 from deeper.errors import UserError
-from deeper.interpret import attribution_methods, comparisons, figures
+from deeper.interpret import (
+    activation_maximisation,
+    attribution_methods,
+    comparisons,
+    figures,
+)
 from deeper.interpret.activation_maximisation import maximise
 from deeper.interpret.gradient_scales import Measure
 from deeper.interpret.subject import Subject
@@ -35,6 +40,7 @@ def subject():
         variables=initialise(model, 0, SHAPE),
         images=rng.integers(0, 256, (30, *SHAPE)).astype(np.uint8),
         labels=(np.arange(30) % 3).astype(np.int32),
+        names=[f"{number}.png" for number in range(30)],
         class_names=("a", "b", "c"),
         mean=(0.5,),
         normalise=Normalise((0.5,), (0.25,)),
@@ -94,7 +100,7 @@ def test_other_weights_give_another_map(subject, name):
         if name == "grad_cam":
             return attribution_methods.grad_cam(net, images, classes, "stage2_out")
         if name == "integrated_gradients":
-            return attribution_methods.integrated_gradients(net, images, classes, 8)
+            return attribution_methods.integrated_gradients(net, images, classes, 8, 8).maps
         return attribution_methods.gradient(net, images, classes, name)
 
     one, two = (np.asarray(maps(net)).reshape(6, -1) for net in (subject.net, other))
@@ -113,6 +119,46 @@ def test_sheets_are_drawn_and_are_no_blank_pages(subject, tmp_path):
         one(tmp_path / f"{name}.png")
         pixels = np.asarray(Image.open(tmp_path / f"{name}.png").convert("L"))
         assert 0.02 < (pixels < 250).mean() < 0.98, name
+
+
+@pytest.mark.parametrize(
+    ("classes", "units"), [([11, 3], [11, 3]), (None, [7, 0, 9]), ("few", [0, 1, 2])]
+)
+def test_classes_are_maximised_that_are_chosen_or_shown(
+    subject, tmp_path, monkeypatch, classes, units
+):
+    """By default all, or of more than ten those that the images are of."""
+    asked = []
+
+    def drawn(net, layer, units, key, shape, **options):
+        asked.append(units.tolist())
+        return jnp.ones((len(units), *shape))
+
+    monkeypatch.setattr(activation_maximisation, "maximise", drawn)
+    if classes != "few":
+        model = resnet(8, 12, width=4)
+        subject = replace(
+            subject,
+            model=model,
+            variables=initialise(model, 0, SHAPE),
+            labels=np.array([7, 0, 7, 9], np.int32),
+            class_names=[f"class {number}" for number in range(12)],
+        )
+    figures.maximised(subject, None, tmp_path / "sheet.png", None if classes == "few" else classes)
+    assert asked == [units, units]
+
+
+def test_a_row_is_an_image_and_a_class(subject, tmp_path):
+    figures.attributions(
+        subject, 2, tmp_path / "sheet.png", methods=["gradient", "grad_cam"], classes=[2, 0]
+    )
+    with np.load(tmp_path / "sheet.npz") as saved:
+        assert saved["names"].tolist() == ["0.png", "0.png", "1.png", "1.png"]
+        assert saved["classes"].tolist() == [2, 0, 2, 0]
+        np.testing.assert_array_equal(saved["logits"][0], saved["logits"][1])
+        assert (saved["gradient/maps"][0] != saved["gradient/maps"][1]).any()
+        assert saved["grad_cam/values"].shape == (4, 8, 8)
+        assert saved["grad_cam/maps"].shape == (4, 16, 16)
 
 
 def test_mistakes_are_told(subject):

@@ -1,7 +1,5 @@
 """A net opened: its layers, other gradient rules, and what attributions are by their formulas."""
 
-from functools import partial
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -206,9 +204,26 @@ def test_the_gradient_is_the_slope(small):
 def test_integrated_gradients_add_up_to_the_difference_of_the_scores(small):
     net, _, images = small
     some = images[:4]
-    found = methods.integrated_gradients(net, some, CLASSES, steps=256).sum((1, 2, 3))
+    found = methods.integrated_gradients(net, some, CLASSES, steps=256).maps.sum((1, 2, 3))
     ends = [methods.scores(net, x, CLASSES) for x in (some, jnp.zeros_like(some))]
     np.testing.assert_allclose(found, ends[0] - ends[1], atol=2e-3)
+
+
+def test_integrated_gradients_take_more_steps_where_they_do_not_add_up(small):
+    """A net with biases bends between zero and an image: two steps are far off."""
+    net, params, images = small
+    rng = np.random.default_rng(0)
+    bent = jax.tree.map(lambda x: x + rng.normal(size=x.shape) if x.ndim == 1 else x, params)
+    net = net.with_variables({"params": bent})
+    some = images[:4]
+    coarse = methods.integrated_gradients(net, some, CLASSES, 2, 2)
+    assert coarse.steps.tolist() == [2, 2, 2, 2] and (coarse.gaps > methods.GAP).any()
+    found = methods.integrated_gradients(net, some, CLASSES, 2, 54)
+    assert ((found.gaps <= methods.GAP) | (found.steps == 54)).all()
+    assert (found.steps[coarse.gaps > methods.GAP] > 2).all()
+    for number, steps in enumerate(found.steps.tolist()):
+        same = methods.integrated_gradients(net, some, CLASSES, steps, steps)
+        np.testing.assert_allclose(found.maps[number], same.maps[number], atol=1e-5)
 
 
 def test_smooth_grad_is_a_mean_over_noise(small):
@@ -291,14 +306,14 @@ def test_other_weights_give_another_map():
         "gradient": lambda net: methods.gradient(net, images, classes),
         "guided": lambda net: methods.gradient(net, images, classes, "guided"),
         "deconvnet": lambda net: methods.gradient(net, images, classes, "deconvnet"),
-        "integrated": lambda net: methods.integrated_gradients(net, images, classes, 8),
+        "integrated": lambda net: methods.integrated_gradients(net, images, classes, 8, 8).maps,
         "smooth": lambda net: methods.smooth_grad(
             net, images, classes, jax.random.key(0), samples=4
         ),
         "grad-cam": lambda net: methods.grad_cam(net, images, classes, "stage2_out"),
     }
     for name, method in by_name.items():
-        found = [np.abs(np.asarray(jax.jit(partial(method, net))())).ravel() for net in nets]
+        found = [np.abs(np.asarray(method(net))).ravel() for net in nets]
         ranks = [np.argsort(np.argsort(values)) for values in found]
         assert np.corrcoef(*ranks)[0, 1] < 0.8, name
 

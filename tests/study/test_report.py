@@ -169,18 +169,37 @@ def test_what_a_study_leaves_open_is_taken_from_its_runs(report):
     assert "30 of 30 runs are finished" in page
 
 
-def test_the_study_on_own_photographs_is_reported_without_naming_them(tmp_path):
+@pytest.fixture
+def on_photographs(tmp_path):
+    """The runs of a study on own photographs, at 85 and 340 of them; and the report's config."""
     study = tmp_path / "transfer_imagenet"
     given = ("study=transfer_imagenet", "mode=quick", f"runs={tmp_path}")
-    stated = compose_train(*given, "data.name=flowers", "data.classes=17").study
-    for arm in ("scratch", "finetune"):
-        for seed in (0, 1):
-            write_run(
-                study, "resnet50", seed, 10.0 + seed, name=arm, overrides=f"arm={arm}",
-                study=OmegaConf.to_container(stated, resolve=True), facts={"arm": arm},
-            )  # fmt: skip
+    own = ("data.name=flowers", "data.classes=17", "study.sizes=[85,340]")
+    stated = OmegaConf.to_container(compose_train(*given, *own).study, resolve=True)
+    for arm in ("staged", "finetune", "linear", "scratch"):
+        for size in (85, 340):
+            for seed in (0, 1):
+                write_run(
+                    study, "resnet50", seed, 10.0 + seed, name=f"{arm}{size}", study=stated,
+                    overrides=f"{' '.join(own)} arm={arm} data.examples={size}",
+                    facts={"arm": arm, "train_images": size},
+                )  # fmt: skip
     config = compose_train(*given)
     OmegaConf.set_struct(config, False)
     config.readme = None
+    return study, config
+
+
+def test_a_study_on_own_photographs_is_reported_as_its_runs_were_given_it(on_photographs):
+    study, config = on_photographs
     write_and_show(config)
-    assert "from scratch" in (study / "report.html").read_text()
+    page = (study / "report.html").read_text()
+    assert "from scratch" in page
+    assert "16 of 16 runs are finished" in page
+
+
+def test_what_the_command_says_of_a_study_counts_before_its_runs(on_photographs):
+    study, config = on_photographs
+    config.study.sizes = [85, 340, 1020]
+    write_and_show(config, typed=["study.sizes=[85,340,1020]"])
+    assert "16 of 24 runs are finished" in (study / "report.html").read_text()

@@ -113,11 +113,11 @@ VERBS = {
     "see": Verb(
         "see run=DIRECTORY [key=value ...]",
         "Draw what a net's layers respond to and which pixels its answers depend on, as sheets "
-        "(PNG) and a page.",
+        "(PNG) and a page; or, with score=, measure how far methods of attribution can be trusted.",
         (
             "deeper see run=runs/single/NAME",
-            "deeper see run=runs/single/NAME method=attribution images=photographs",
-            "deeper see run=runs/single/NAME method=deconvnet split=test layer=stage3",
+            "deeper see run=runs/single/NAME method=attribution images=cats classes=[cat,dog]",
+            "deeper see run=runs/single/NAME score=all attribution=[grad_cam,occlusion] split=test",
         ),
     ),
     "features": Verb(

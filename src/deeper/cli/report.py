@@ -2,41 +2,44 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
+from omegaconf import DictConfig
 from rich.console import Console
 
 from deeper.cli.output_files import check_file
-from deeper.config.compose import directories_of
+from deeper.config.compose import directories_of, set_also, stated
 from deeper.config.identity import study_directory
 from deeper.display.terminal import open_console, tables
 from deeper.errors import UserError
-from deeper.study.read_runs import LEFT_OPEN
+from deeper.study.read_runs import LEFT_OPEN, words_of_all
 from deeper.study.report import Report, make_report, update_readme
 from deeper.study.tables import headings, spread_words, summary_rows
 
 
 def run(config: DictConfig) -> None:
     """Make a study's report; print its summary, and the path of the page as the last line."""
-    write_and_show(config, directories_of(HydraConfig.get()))
+    hydra = HydraConfig.get()
+    write_and_show(config, directories_of(hydra), hydra.overrides.task)
 
 
-def write_and_show(config: DictConfig, directories: Sequence[Path] = ()) -> None:
+def write_and_show(
+    config: DictConfig, directories: Sequence[Path] = (), typed: Sequence[str] = ()
+) -> None:
     """Make the report; see `run`.
 
     Args:
         config: config of the command.
         directories: directories of the user's YAML files, for the commands that are shown.
+        typed: overrides of the command.
     """
     if config.study is None:
         raise UserError("Say which study: deeper report study=depth_fashion.")
     if config.readme is not None:
         check_file(Path(config.readme), "readme")
-    study = _stated(config)
-    directory = study_directory(config.runs, study, config.mode.name)
+    directory = study_directory(config.runs, config.study, config.mode.name)
+    set_also(config, words_of_all(directory, "study."), typed)
+    study = stated(config.study, LEFT_OPEN)
     report = make_report(directory, study, config.mode.name, directories)
     console = open_console()
     _show(report, console)
@@ -44,26 +47,6 @@ def write_and_show(config: DictConfig, directories: Sequence[Path] = ()) -> None
         update_readme(report, Path(config.readme))
         console.print(f"Brought up to date: {config.readme}", soft_wrap=True)
     console.print(str(report.page), soft_wrap=True)
-
-
-def _stated(config: DictConfig) -> dict[str, Any]:
-    """Return the study of the config, with `LEFT_OPEN` for values that only the runs were given.
-
-    An example is ``data.name`` of a study on a user's photographs.
-    """
-    stated: dict[str, Any] = {}
-    for key in config.study:
-        try:
-            value = config.study[key]
-            is_node = OmegaConf.is_config(value)
-            stated[str(key)] = (
-                OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
-                if is_node
-                else value
-            )
-        except (MissingMandatoryValue, InterpolationToMissingValueError):
-            stated[str(key)] = LEFT_OPEN
-    return stated
 
 
 def _show(report: Report, console: Console) -> None:

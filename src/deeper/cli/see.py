@@ -13,6 +13,8 @@ from deeper.display.run_display import progress_bar
 from deeper.display.terminal import open_console
 from deeper.errors import UserError
 from deeper.interpret import figures
+from deeper.interpret.attribution import METHODS, choose, class_numbers
+from deeper.interpret.score_sheet import SCORES
 from deeper.interpret.sheets import chosen_sheets, draw_sheet, page_of
 from deeper.run import device, load
 from deeper.run.subject import subject_of
@@ -23,7 +25,16 @@ def run(config: DictConfig) -> None:
     """Draw the requested sheets."""
     console = open_console()
     path = Path(config.run)
-    chosen = chosen_sheets(str(config.method), other=config.other, images=config.images)
+    classes = None if config.classes is None else list(config.classes)
+    methods = choose(config.attribution, [*METHODS], "attribution")
+    scores = choose(config.score, SCORES, "score")
+    chosen = chosen_sheets(
+        str(config.method),
+        other=config.other,
+        images=config.images,
+        classes=classes,
+        scores=scores,
+    )
     out = path / "see" if config.out is None else Path(config.out)
     check_directory(out, "out")
     device.start_jax(load.config_of(path, "run").train.cpu_kernels)
@@ -42,7 +53,7 @@ def run(config: DictConfig) -> None:
             warn=partial(open_console(stderr=True).print, soft_wrap=True),
         )
         subjects = [subject(path, "run")]
-        if config.images is None:
+        if config.images is None and config.n is not None:
             figures.require(subjects[0], config.n)
         if config.other is not None:
             subjects.append(subject(Path(config.other), "other"))
@@ -51,10 +62,11 @@ def run(config: DictConfig) -> None:
                 raise UserError(f"run and other take images of {first.shape} and {second.shape}.")
             if first.title == second.title:
                 subjects[1] = replace(second, title=Path(config.other).name)
+        numbers = None if classes is None else class_numbers(classes, subjects[0].class_names)
         out.mkdir(parents=True, exist_ok=True)
         sheets = {name: out / f"{name}.png" for name in chosen}
         for name, sheet in sheets.items():
-            draw_sheet(
+            notes = draw_sheet(
                 name,
                 subjects,
                 sheet,
@@ -62,8 +74,11 @@ def run(config: DictConfig) -> None:
                 n=config.n,
                 channels=config.channels,
                 examples=config.examples,
+                methods=methods,
+                classes=numbers,
+                scores=scores,
             )
-            console.print(f"{name} -> {sheet}", soft_wrap=True)
+            console.print("\n".join([f"{name} -> {sheet}", *notes]), soft_wrap=True)
     page = out / "index.html"
     html = page_of(subjects[0].title, sheets, f"{sys.argv[0]} {shlex.join(sys.argv[1:])}")
     page.write_text(html, encoding="utf-8", errors="backslashreplace")

@@ -12,7 +12,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import (
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
 from deeper.config.identity import frozen
 from deeper.config.schema import RunConfig
@@ -208,6 +212,42 @@ def plain_values(config: DictConfig) -> dict[str, Any]:
     own = OmegaConf.masked_copy(config, keys)
     container: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     return container
+
+
+def set_also(config: DictConfig, overrides: Sequence[str], typed: Sequence[str]) -> None:
+    """Apply further overrides to a composed config, except for keys that the user set.
+
+    Args:
+        config: as composed; it is changed.
+        overrides: further overrides, of values.
+        typed: overrides that the user gave.
+    """
+    own = {word.lstrip("+").partition("=")[0] for word in typed}
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        if override.key_or_group not in own:
+            OmegaConf.update(config, override.key_or_group, override.value())
+
+
+def stated(section: DictConfig, left_open: Any) -> dict[str, Any]:
+    """Return the values of a section.
+
+    Args:
+        section: of a composed config.
+        left_open: the value of a key that is missing, or that refers to a missing one.
+    """
+    values: dict[str, Any] = {}
+    for key in section:
+        try:
+            value = section[key]
+            is_node = OmegaConf.is_config(value)
+            values[str(key)] = (
+                OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+                if is_node
+                else value
+            )
+        except (MissingMandatoryValue, InterpolationToMissingValueError):
+            values[str(key)] = left_open
+    return values
 
 
 def register_resolvers() -> None:

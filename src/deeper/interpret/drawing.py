@@ -12,10 +12,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deeper.interpret.gradient_scales import Scales
-from deeper.plotting import COLOURS, SOFT, STYLE
+from deeper.plotting import COLOURS, INK, SOFT, STYLE, ShownFigure
 
 Picture = Float[np.ndarray, "height width channels"]
 OVERLAYS_A_ROW = 5
+OVERLAY = 0.6  # opacity of a map over a picture
+LABEL_WIDTH = 1.75  # inches, of the labels beside rows
 LOOK = {**mpl.rcParamsDefault, **STYLE, "axes.grid": False, "backend": "agg"}
 
 
@@ -41,6 +43,21 @@ def stretched(values: np.ndarray, *, about_zero: bool = True) -> np.ndarray:
         return 0.5 + 0.5 * values / max(float(np.abs(values).max()), 1e-12)
     low, high = float(values.min()), float(values.max())
     return (values - low) / max(high - low, 1e-12)
+
+
+def overlaid(
+    picture: Picture, heat: Float[np.ndarray, "height width"]
+) -> Float[np.ndarray, "height width 3"]:
+    """Return a picture in grey with a map over it, values 0 to 1.
+
+    Non-negative maps are scaled by their largest value, maps of either sign about zero.
+    """
+    largest = max(float(np.abs(heat).max()), 1e-12)
+    signed = bool((heat < 0).any())
+    shares = 0.5 + 0.5 * heat / largest if signed else heat / largest
+    colours = mpl.colormaps["RdBu_r" if signed else "inferno"](shares)[..., :3]
+    grey = np.clip(picture, 0.0, 1.0).mean(axis=-1, keepdims=True)
+    return (1 - OVERLAY) * grey + OVERLAY * colours
 
 
 class Channel(NamedTuple):
@@ -103,6 +120,7 @@ def grid_sheet(
     *,
     heat: Sequence[bool] = (),
     heat_rows: Sequence[bool] = (),
+    labels: Sequence[str] = (),
 ) -> None:
     """Draw rows of pictures under headings.
 
@@ -113,24 +131,42 @@ def grid_sheet(
         out: the PNG.
         heat: which columns are maps of heat.
         heat_rows: which rows are maps of heat.
+        labels: of the rows, a few short lines each, beside them.
     """
     with mpl.rc_context(LOOK):
-        natural = 1.15 * len(headings) + 0.2
-        width = max(natural, 0.088 * len(title))  # a title is not cut off
-        room = 0.55 if any(headings) else 0.32
+        beside = LABEL_WIDTH if labels else 0.0
+        natural = 1.15 * len(headings) + 0.2 + beside
+        lines = title.split("\n")
+        width = max(natural, 0.088 * max(map(len, lines)))  # a title is not cut off
+        room = (0.55 if any(headings) else 0.32) + 0.17 * (len(lines) - 1)
         figure = Figure(figsize=(width, 1.12 * len(rows) + room + 0.05))
         FigureCanvasAgg(figure)
         figure.suptitle(title, x=0.01, y=0.995, ha="left", va="top", fontsize=11)
         panels: Any = figure.subplots(len(rows), len(headings), squeeze=False)
         top = 1.0 - room / figure.get_figheight()
-        figure.subplots_adjust(0.01, 0.01, 0.995 * natural / width, top, 0.06, 0.06)
+        left = beside / width + (0.0 if labels else 0.01)
+        figure.subplots_adjust(left, 0.01, 0.995 * natural / width, top, 0.06, 0.06)
         for number, (axes_of_row, pictures) in enumerate(zip(panels, rows, strict=True)):
             for column, axes in enumerate(axes_of_row):
                 hot = bool(heat and heat[column]) or bool(heat_rows and heat_rows[number])
                 show(axes, pictures[column], heat=hot)
                 if number == 0:
                     axes.set_title(headings[column], fontsize=8, loc="center", pad=3)
+            if labels:
+                middle = axes_of_row[0].get_position()
+                figure.text(
+                    0.1 / width, (middle.y0 + middle.y1) / 2, shortened(labels[number], 28),
+                    va="center", fontsize=8, parse_math=False,
+                )  # fmt: skip
         figure.savefig(out, metadata={"Software": None})
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text with its long lines cut in the middle."""
+    half = (most - 1) // 2
+    return "\n".join(
+        line if len(line) <= most else f"{line[:half]}…{line[-half:]}" for line in text.split("\n")
+    )
 
 
 def overlay_figure(
@@ -139,31 +175,28 @@ def overlay_figure(
     heat: Sequence[Float[np.ndarray, "height width"]],
     headings: Sequence[str],
 ) -> Figure:
-    """Return a figure of pictures, each in grey with its heat map over it.
+    """Return a figure of pictures, each in grey with its heat map over it, see `overlaid`.
 
     Args:
         title: of the figure.
         pictures: values 0 to 1.
-        heat: a map a picture; non-negative maps are scaled by their largest value, maps of either
-            sign about zero.
-        headings: a picture's.
+        heat: a map a picture.
+        headings: a picture's, of up to three lines.
     """
     columns = min(len(pictures), OVERLAYS_A_ROW)
     rows = -(-len(pictures) // columns)
     with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(1.6 * columns + 0.2, 1.85 * rows + 0.4), layout="constrained")
+        figure = ShownFigure(figsize=(2.0 * columns + 0.2, 2.45 * rows + 0.5), layout="constrained")
         FigureCanvasAgg(figure)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
         panels: Any = figure.subplots(rows, columns, squeeze=False)
         for axes in panels.flat:
             axes.axis("off")
         for axes, picture, values, heading in zip(panels.flat, pictures, heat, headings):
-            axes.imshow(picture.mean(axis=-1), cmap="gray", vmin=0, vmax=1)
-            largest = max(float(np.abs(values).max()), 1e-12)
-            signed = bool((values < 0).any())
-            colours, least = ("RdBu_r", -largest) if signed else ("inferno", 0.0)
-            axes.imshow(values, cmap=colours, vmin=least, vmax=largest, alpha=0.6)
-            axes.set_title(heading, fontsize=8, loc="center", pad=3)
+            axes.imshow(overlaid(picture, values))
+            axes.set_title(
+                shortened(heading, 32), fontsize=8, loc="center", pad=3, parse_math=False
+            )
     return figure
 
 
@@ -262,4 +295,69 @@ def dynamics_sheet(title: str, nets: Mapping[str, Mapping[int, Scales]], out: Pa
             [handles[i] for i in order], [labels[i] for i in order], title="step",
             loc="outside right center", labelcolor=SOFT,
         )  # fmt: skip
+        figure.savefig(out, metadata={"Software": None})
+
+
+def scores_sheet(
+    title: str,
+    methods: Sequence[str],
+    shares: Sequence[float],
+    curves: Mapping[str, Mapping[str, Sequence[float]]],
+    hits: Mapping[str, tuple[float, float]],
+    cascades: Mapping[str, Mapping[str, float | None]],
+    out: Path,
+) -> None:
+    """Draw scores of attribution: a panel each for the curves, the hits and the cascades.
+
+    Args:
+        title: of the figure.
+        methods: all that are shown, in the order of their colours; the last is random maps.
+        shares: of the places, along the curves.
+        curves: insertion, deletion -> method -> probabilities.
+        hits: method -> share of hits in the pointing game, and half its interval.
+        cascades: method -> layer initialised anew -> rank correlation; None where there is none.
+        out: the PNG.
+    """
+    styles = {
+        name: {"color": COLOURS[i % len(COLOURS)], "linestyle": "-" if i < len(COLOURS) else "--"}
+        for i, name in enumerate(methods)
+    }
+    styles[methods[-1]] = {"color": SOFT, "linestyle": ":"}
+    panels = [*curves, *["pointing game"] * bool(hits), *["sanity check"] * bool(cascades)]
+    with mpl.rc_context({**LOOK, "axes.grid": True}):
+        figure = Figure(figsize=(3.6 * len(panels) + 1.4, 3.4), layout="constrained")
+        FigureCanvasAgg(figure)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        axes_of = dict(zip(panels, np.ravel(figure.subplots(1, len(panels))), strict=True))
+        for panel, by_method in curves.items():
+            axes_of[panel].set(
+                title=panel, xlabel=f"share {'shown' if panel == 'insertion' else 'hidden'}",
+                ylabel="probability", ylim=(0, 1),
+            )  # fmt: skip
+            for name, curve in by_method.items():
+                axes_of[panel].plot(shares, curve, label=name, linewidth=1.4, **styles[name])
+        if hits:
+            axes = axes_of["pointing game"]
+            axes.set(title="pointing game", xlabel="hits", xlim=(0, 1))
+            for name, (mean, half) in hits.items():
+                axes.barh(name, mean, xerr=half, color=styles[name]["color"], ecolor=INK)
+            axes.invert_yaxis()
+            axes.grid(axis="y", visible=False)
+        if cascades:
+            axes = axes_of["sanity check"]
+            axes.set(
+                title="sanity check", xlabel="initialised anew down to", ylabel="rank correlation"
+            )
+            for name, by_layer in cascades.items():
+                values = [np.nan if value is None else value for value in by_layer.values()]
+                axes.plot(
+                    [*by_layer], values, marker="o", markersize=3, label=name, linewidth=1.4,
+                    **styles[name],
+                )  # fmt: skip
+            axes.tick_params(axis="x", rotation=60)
+        handles: dict[str, Any] = {}
+        for axes in axes_of.values():
+            handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+        if handles:
+            figure.legend([*handles.values()], [*handles], loc="outside right center")
         figure.savefig(out, metadata={"Software": None})

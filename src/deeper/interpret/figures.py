@@ -12,13 +12,14 @@ from jaxtyping import Float
 
 from deeper.errors import UserError
 from deeper.interpret import activation_maximisation, attribution_methods, deconvnet, drawing
-from deeper.interpret.attribution import METHODS, compute, one_value_a_pixel
+from deeper.interpret.attribution import METHODS, ON_GRID, ON_MAPS, attribute_by, save_all
 from deeper.interpret.subject import Subject
 from deeper.interpret.traced_net import LOGITS
 from deeper.profile.layer_table import layers_of
 
 SCALE = 8  # screen pixels for each pixel of an image that a box is drawn on
 BOX = (0.84, 0.37, 0.0)
+MAXIMISED = 10  # classes or channels, where none are chosen
 
 
 def plain(layer: str) -> str:
@@ -130,48 +131,107 @@ def deconvnet_stages(subject: Subject, layers: Sequence[str], channels: int, out
     drawing.deconvnet_sheet(f"{subject.title}: strongest places and projections", sheet, out)
 
 
-def attributions(subject: Subject, layer: str | None, n: int, out: Path) -> None:
-    """Draw which pixels the true class's score comes from, by every method."""
-    net = subject.net
-    name = net.layer_with_maps(layer)
-    pictures, images, classes = subject.first(n)
-    height, width, _ = subject.shape
-    columns: list[list[drawing.Picture]] = []
-    heat = []
-    for method in METHODS:
-        progress = partial(subject.progress, method.replace("_", " "))
-        values = compute(method, net, images, classes, name, progress)
-        heat.append(values.ndim == 3)
-        if values.ndim == 4:  # by pixel and channel, of either sign
-            columns.append([drawing.stretched(np.asarray(of_image)) for of_image in values])
-        else:
-            large = np.asarray(one_value_a_pixel(method, values, (height, width)))[..., None]
-            columns.append([heat_map / max(heat_map.max(), 1e-12) for heat_map in large])
-    rows = [list(row) for row in zip(pictures, *columns, strict=True)]
-    title = f"{subject.title}: which pixels the class comes from (maps of {plain(name)})"
-    drawing.grid_sheet(title, rows, ["image", *METHODS.values()], out, heat=[False, *heat])
+def attributions(
+    subject: Subject,
+    n: int,
+    out: Path,
+    *,
+    methods: Sequence[str] = (*METHODS,),
+    layer: str | None = None,
+    classes: Sequence[int] | None = None,
+) -> tuple[str, ...]:
+    """Draw which pixels a class's score comes from, and write the maps beside it as ``.npz``.
+
+    A row is an image and a class. Heat lies over the image; gradients and the like are drawn as
+    they are, grey where they are zero.
+
+    Args:
+        subject: a net and its images.
+        n: images.
+        out: the PNG.
+        methods: of attribution.
+        layer: with maps, for Grad-CAM; see `attribution.layer_to_weigh`.
+        classes: all of them are asked of every image; by default the subject's labels.
+
+    Returns:
+        Sentences on how the maps were made.
+    """
+    rows = [row for row in range(n) for _ in (classes or [0])]
+    asked = np.asarray(subject.labels[:n] if classes is None else [*classes] * n, np.int32)
+    pictures, images, _ = subject.first(n)
+    logits = subject.net(images, [LOGITS])[LOGITS]
+    found = {
+        method: attribute_by(
+            method,
+            subject.net,
+            np.asarray(subject.images[:n])[rows],
+            images[jnp.array(rows)],
+            logits[jnp.array(rows)],
+            asked,
+            layer=layer if method in ON_MAPS else None,
+            class_names=subject.class_names,
+            names=[subject.names[row] for row in rows],
+            progress=partial(subject.progress, method.replace("_", " ")),
+        )
+        for method in methods
+    }
+    columns = [
+        [
+            drawing.overlaid(pictures[row], heat)
+            if method in ON_GRID
+            else drawing.stretched(values)
+            for row, heat, values in zip(rows, one.maps, one.values, strict=True)
+        ]
+        for method, one in found.items()
+    ]
+    notes: dict[str, str] = {}  # note -> the first method that it is on
+    for method, one in found.items():
+        for note in one.notes:
+            notes.setdefault(note, METHODS[method])
+    said = tuple(f"{method}: {note}" for note, method in notes.items())
+    drawing.grid_sheet(
+        "\n".join([f"{subject.title}: which pixels the class comes from", *said]),
+        [list(row) for row in zip([pictures[row] for row in rows], *columns, strict=True)],
+        ["image", *(METHODS[method] for method in found)],
+        out,
+        labels=next(iter(found.values())).described(),
+    )
+    save_all(out.with_suffix(".npz"), found)
+    return said
 
 
-def maximised(subject: Subject, layer: str | None, out: Path) -> None:
-    """Draw images that maximise each class's score, or the activation of a layer's channels."""
+def maximised(
+    subject: Subject, layer: str | None, out: Path, classes: Sequence[int] | None = None
+) -> None:
+    """Draw images that maximise each class's score, or the activation of a layer's channels.
+
+    By default ten at most: of classes those that the subject's images are of, in their order.
+    """
     net = subject.net
     name = LOGITS if layer is None else net.layer_with_maps(layer)
-    count = min(net.shape(name)[-1], 10)
+    total = net.shape(name)[-1]
+    if name == LOGITS and classes is not None:
+        units = np.asarray(classes, np.int32)
+    elif name == LOGITS and total > MAXIMISED:
+        units = np.array([*dict.fromkeys(subject.labels.tolist())][:MAXIMISED], np.int32)
+    else:
+        units = np.arange(min(total, MAXIMISED), dtype=np.int32)
     rows = []
     for regularised in (True, False):
         images = activation_maximisation.maximise(
             net,
             name,
-            jnp.arange(count),
+            jnp.asarray(units),
             jax.random.key(0),
             subject.shape,
             regularised=regularised,
             progress=partial(subject.progress, "maximise"),
         )
         rows.append([drawing.stretched(np.asarray(image)) for image in images])
-    names = list(subject.class_names) if name == LOGITS else [f"{i}" for i in range(count)]
+    known = subject.class_names
+    names = [drawing.shortened(known[i], 17) if name == LOGITS else str(i) for i in units.tolist()]
     title = f"{subject.title}: images of the strongest {plain(name)}, with and without regularisers"
-    drawing.grid_sheet(title, rows, names[:count], out)
+    drawing.grid_sheet(title, rows, names, out)
 
 
 def _cut(

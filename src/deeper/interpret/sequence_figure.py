@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deeper.interpret.drawing import LOOK
+from deeper.plotting import ShownFigure
 
 A_LINE = 64  # symbols
 COLOURS = mpl.colormaps["RdBu_r"]
@@ -34,7 +35,7 @@ def sequence_figure(
     """
     lines = [1 if symbols is None else max(1, -(-len(row) // A_LINE)) for row in symbols or maps]
     with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(8.0, 0.5 + sum(0.45 + 0.25 * n for n in lines)))
+        figure = ShownFigure(figsize=(8.0, 0.5 + sum(0.45 + 0.25 * n for n in lines)))
         FigureCanvasAgg(figure)
         figure.suptitle(heading, x=0.01, ha="left", fontsize=11)
         grid = figure.add_gridspec(

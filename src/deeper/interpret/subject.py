@@ -28,7 +28,8 @@ class Subject:
         model: the net, its blocks written out.
         variables: params and batch_stats.
         images: as stored.
-        labels: true classes.
+        labels: true classes; the net's own answers where nobody knows them.
+        names: of the images, such as their files.
         class_names: in the order of the labels.
         mean: of the data set by channel, 0 to 1; what padding is.
         normalise: stored images -> what the net takes.
@@ -42,6 +43,7 @@ class Subject:
     variables: Any
     images: UInt8[np.ndarray, "n height width channels"]
     labels: Labels
+    names: Sequence[str]
     class_names: Sequence[str]
     mean: Sequence[float]
     normalise: Callable[[Any], Any]

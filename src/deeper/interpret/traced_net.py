@@ -7,7 +7,8 @@ of a maximum goes to the place that held it, which is the unpooling through swit
 Fergus 2013.
 """
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -100,6 +101,7 @@ class TracedNet:
         train: bool = False,
     ):
         self.model, self.variables, self._train = unrolled(model), variables, train
+        self._compiled: dict[Any, Callable[..., Any]] = {}
         self._sown: set[str] = set()
         batch = batch_of(example, 2)
         self._spatial = spatial_axes(batch)
@@ -116,6 +118,29 @@ class TracedNet:
             for (name, _), _, (fields, _) in ordered
             if self.has_maps(name) and all(axis in fields for axis in self._spatial)
         }
+
+    def with_variables(self, variables: Any) -> "TracedNet":
+        """Return the same net with others of its variables; what is compiled serves both."""
+        other = copy.copy(self)
+        other.variables = variables
+        return other
+
+    def run(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Return ``function(net, *arguments, **options)``, compiled once for their shapes.
+
+        Args:
+            function: of this net, defined at the top of a module, by which the program is known.
+            *arguments: arrays.
+            **options: values that can be hashed; another value makes another program.
+        """
+        key = (function, *sorted(options.items()))
+        if key not in self._compiled:
+            self._compiled[key] = jax.jit(
+                lambda variables, *given: function(
+                    self.with_variables(variables), *given, **options
+                )
+            )
+        return self._compiled[key](self.variables, *arguments)
 
     @property
     def layers(self) -> list[str]:

@@ -26,6 +26,7 @@ from deeper.run.protocols import ProtocolRequest
 
 if TYPE_CHECKING:
     from deeper.interpret.attribution import Attribution
+    from deeper.interpret.score_sheet import Scores
 
 Pictures = str | Path | Sequence[str | Path] | UInt8[np.ndarray, "n height width channels"]
 
@@ -244,24 +245,26 @@ class Run:
         Args:
             method: grad_cam, gradient, ...; `deeper.interpret.attribution.METHODS` has all.
             pictures: files, or images as the run's data set stores them; see `predict`.
-            layer: layer for methods that use one; by default the last stage.
+            layer: layer of Grad-CAM's maps; by default the last stage of at least 7x7.
             classes: target classes, one per picture or one for all, by index or name; by default
                 the predicted classes.
             checkpoint: last, best or a step.
 
         Returns:
-            Maps (n, H, W), or (n, length) of sequences, and ``.figure()``.
+            Maps (n, H, W), or (n, length) of sequences, ``.figure()`` and ``.save("maps.npz")``.
         """
-        from deeper.interpret.attribution import attribute
+        from deeper.interpret.attribution import attribute, class_numbers
 
         net = self.net(checkpoint)
         reader = None if isinstance(pictures, np.ndarray) else data_record.reader_of(self.path)
+        names = None if isinstance(pictures, np.ndarray) else [*map(str, _given(pictures))]
         symbols: Any = None
         normalise: Any = net.normalise
         if reader is None:
             inputs: Any = net.preprocess(pictures)
         else:
-            columns = dict(reader(_given(pictures)).columns)
+            read = reader(_given(pictures))
+            columns, names = dict(read.columns), list(read.names)
             inputs, normalise = np.asarray(net.inputs(columns)), _as_they_are
             spell = getattr(reader, "symbols", None)
             if spell is not None:
@@ -272,22 +275,54 @@ class Run:
             inputs,
             method=method,
             layer=layer,
-            classes=None if classes is None else self._numbers(classes),
+            classes=None if classes is None else class_numbers(classes, net.class_names),
             normalise=normalise,
             class_names=net.class_names,
+            names=names,
             symbols=symbols,
         )
 
-    def _numbers(self, classes: Sequence[int | str]) -> list[int]:
-        """Return class indices."""
-        names = self.class_names
-        unknown = [item for item in classes if isinstance(item, str) and item not in names]
-        if unknown:
-            raise UserError(
-                f"classes={unknown[0]} is none of this net's: {', '.join(names[:10])}"
-                f"{' ...' * (len(names) > 10)}."
-            )
-        return [names.index(item) if isinstance(item, str) else int(item) for item in classes]
+    def score(
+        self,
+        methods: str | Sequence[str] = "all",
+        scores: str | Sequence[str] = "all",
+        *,
+        split: str = "test",
+        n: int = 32,
+        layer: str | None = None,
+        checkpoint: str | int = "last",
+        progress: Progress = quiet,
+    ) -> "Scores":
+        """Measure how far maps of attribution can be trusted, on images of the run's own data.
+
+        Args:
+            methods: of attribution: one, several or all.
+            scores: insertion, deletion, pointing, sanity; one, several or all.
+            split: train, validation or test.
+            n: images that are measured.
+            layer: as in `attribute`.
+            checkpoint: last, best or a step.
+            progress: told how far it is.
+
+        Returns:
+            Numbers by method (``.by_method``), and ``.table()`` in Markdown.
+        """
+        from deeper.interpret.attribution import METHODS, choose
+        from deeper.interpret.score_sheet import CANDIDATES, SCORES, score
+        from deeper.run.subject import subject_of
+
+        chosen = choose(methods, [*METHODS], "methods")
+        subject = subject_of(
+            self.path,
+            "run",
+            checkpoint=checkpoint,
+            split=split,
+            examples=CANDIDATES * n,
+            progress=progress,
+        )
+        return score(
+            subject, methods=chosen, scores=choose(scores, SCORES, "scores"), n=n, layer=layer
+        )
 
     def data(self, split: str = "test") -> dict[str, Any]:
         """Return a split of the run's data: name -> values, as the run's task gets them.

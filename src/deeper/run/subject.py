@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from deeper.augment.pipeline import Normalise
+from deeper.config.schema import RunConfig
 from deeper.data.dataset import Split
 from deeper.data.encoded_images import View
 from deeper.data.image_files import LeftOut, describe_left_out, picture_files, read_picture
@@ -17,6 +18,7 @@ from deeper.interpret.subject import Subject
 from deeper.interpret.traced_net import LOGITS
 from deeper.models.initializers import initialise
 from deeper.progress import Progress, quiet
+from deeper.record.schema import ENVIRONMENT
 from deeper.run import load
 from deeper.run.class_names import class_names
 from deeper.run.data_record import open_own_splits
@@ -62,46 +64,61 @@ def subject_of(
     require_images(data, "deeper see")
     normalise = Normalise(tuple(data.mean), tuple(data.std))
     subject = Subject(
-        title=f"{weights.config.label} on {data.name}",
+        title=_title(path, weights.config),
         model=weights.model,
         variables=weights.variables,
         images=np.zeros((0, *data.image_shape), np.uint8),
         labels=np.zeros(0, np.int32),
+        names=(),
         class_names=class_names(path, weights.config),
         mean=tuple(data.mean),
         normalise=normalise,
         progress=progress,
     )
     if images is not None:
-        pictures = _pictures(images, evaluation_view(data, crop, exif), warn)
+        pictures, names = _pictures(images, evaluation_view(data, crop, exif), warn)
         logits = subject.net(normalise(jnp.asarray(pictures)), [LOGITS])[LOGITS]
         labels = np.asarray(logits.argmax(-1), np.int32)
-        return replace(subject, images=pictures, labels=labels)
+        return replace(subject, images=pictures, labels=labels, names=names)
     splits = open_own_splits(path, weights.config)
     shown = _split(splits, split)
     states = load.states(path)
     if weights.config.init_from is None:
         seed = weights.config.seed
         states = {0: lambda: initialise(weights.model, seed, subject.shape)} | states
+    labels = np.asarray(shown.labels[:examples])
     return replace(
         subject,
         images=np.asarray(shown.images[:examples]),
-        labels=np.asarray(shown.labels[:examples]),
+        labels=labels,
+        names=[f"{split} {number}" for number in range(len(labels))],
         training=(splits.train.images, np.asarray(splits.train.labels)),
         states=states,
     )
 
 
+def _title(path: Path, config: RunConfig) -> str:
+    """Return a net's name, and the data that it was trained on.
+
+    A directory of imported weights has no record of a training: of their data the number of classes
+    is known.
+    """
+    if (path / ENVIRONMENT).exists():
+        return f"{config.label} on {config.data.name}"
+    return f"{config.label} ({path.name}), {config.data.classes} classes"
+
+
 def _pictures(
     path: Path, view: View, warn: Callable[[str], None]
-) -> UInt8[np.ndarray, "n height width channels"]:
-    """Read a picture, or those of a directory; what cannot be read is told of."""
+) -> tuple[UInt8[np.ndarray, "n height width channels"], list[str]]:
+    """Read a picture, or those of a directory, and their names; what cannot be read is told of."""
     left_out: LeftOut = {}
     files = picture_files(path, left_out)
-    images, unread = [], []
+    images, names, unread = [], [], []
     for file in files:
         try:
             images.append(read_picture(file, view))
+            names.append(file.name if path.is_file() else str(file.relative_to(path)))
         except UserError as error:
             unread.append(str(error))
     said = "\n".join([f"{len(unread):,} of {len(files):,} files left out:", *unread])
@@ -111,7 +128,7 @@ def _pictures(
         warn(describe_left_out(left_out))
     if unread:
         warn(said)
-    return np.stack(images)
+    return np.stack(images), names
 
 
 def _split(splits: Splits, name: str) -> Split:

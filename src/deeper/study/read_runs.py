@@ -119,10 +119,7 @@ def collect(
     Raises:
         UserError: no run is finished, or the definition cannot be understood.
     """
-    paths = [
-        p for p in sorted(directory.glob("*/")) if any((p / name).exists() for name in RECORDS)
-    ]
-    runs = [read_run(path) for path in paths]
+    runs = [read_run(path) for path in _run_directories(directory)]
     studies = [run.config["study"] for run in runs if isinstance(run.config.get("study"), dict)]
     first: Mapping[str, Any] = next(iter(studies), {})
     definition = {
@@ -150,6 +147,26 @@ def collect(
         raise UserError(_nothing(directory, study.name, mode, runs, config_directories))
     runs.sort(key=lambda r: (STATES.index(r.status), r.depth, r.arm, r.seed or 0, r.path))
     return collection
+
+
+def _run_directories(directory: Path) -> list[Path]:
+    return [p for p in sorted(directory.glob("*/")) if any((p / name).exists() for name in RECORDS)]
+
+
+def words_of_all(directory: Path, beginning: str) -> list[str]:
+    """Return the overrides with such a beginning that every run of a study was given.
+
+    Args:
+        directory: the study's; it need not be there.
+        beginning: of the override, such as ``study.``.
+    """
+    words = [read_run(path).words for path in _run_directories(directory)]
+    words = [of_run for of_run in words if of_run]  # some records of older versions have none
+    return [
+        word
+        for word in (words[0] if words else ())
+        if word.startswith(beginning) and all(word in of_run for of_run in words)
+    ]
 
 
 def _nothing(
