@@ -21,6 +21,23 @@ FIRST, BEYOND = (0, 10, 2), (0, 13)
 # holds what it costs.
 GPU_FLAG = "--xla_gpu_deterministic_ops=true"
 
+# Records a whole step, convolutions too, as one CUDA graph, which one launch starts. XLA's own list
+# lacks CONVOLUTION, and has to be given whole. In jaxlib 0.12.
+GRAPH_FLAG = (
+    "--xla_gpu_enable_command_buffer="
+    "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,CONVOLUTION"
+)
+FIRST_WITH_GRAPHS = (0, 12)
+
+# With deterministic operations XLA times no kernels, but takes choices that were made before from a
+# directory. This variable names one: a run without deterministic operations, which the user asks
+# for by --xla_gpu_deterministic_ops=false, times kernels and writes its choices there; any other
+# run reads them. Without it no run sees what another has chosen. The compiled programs have to be
+# kept apart too, since JAX's own cache does not tell which choices they were made by.
+TUNED = "DEEPER_TUNED"
+CHOICES_FLAG = "--xla_gpu_per_fusion_autotune_cache_dir="
+CHOICES_MODE_FLAG = "--xla_gpu_experimental_autotune_cache_mode=AUTOTUNE_CACHE_MODE_"
+
 GPU_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm60_plugin")
 
 
@@ -39,6 +56,12 @@ def set_flags(environ: MutableMapping[str, str] = os.environ) -> None:
             _add(CONVOLUTION_FLAG, environ)
     elif any(importlib.util.find_spec(name) for name in GPU_PLUGINS):
         _add(GPU_FLAG, environ)
+        if FIRST_WITH_GRAPHS <= _jaxlib_version() < BEYOND:
+            _add(GRAPH_FLAG, environ)
+        if directory := environ.get(TUNED):
+            writes = GPU_FLAG not in environ["XLA_FLAGS"].split()
+            _add(f"{CHOICES_FLAG}{directory}/choices", environ)
+            _add(f"{CHOICES_MODE_FLAG}{'UPDATE' if writes else 'READ'}", environ)
 
 
 def _add(flag: str, environ: MutableMapping[str, str]) -> None:
