@@ -55,6 +55,13 @@ def turned_off() -> Iterator[None]:
 
 
 @contextmanager
+def turned_on() -> Iterator[None]:
+    """Trace with the formulations: what their gradients keep is what training keeps."""
+    with _enabled(True):
+        yield
+
+
+@contextmanager
 def joined_padding() -> Iterator[None]:
     """Trace with max pooling's padding joined to the map, for converters that leave it out."""
     with _joins_padding(True):
@@ -183,7 +190,8 @@ def _batch_norm(eps, relu, x, scale, bias):
 
 def _batch_norm_forward(eps, relu, x, scale, bias):
     y, mean, variance = _plain_batch_norm(x, scale, bias, eps=eps, relu=relu)
-    return (y, mean, variance), (x, scale, bias, mean, variance, y)
+    # The output tells the rectifier's mask; without one it is not kept.
+    return (y, mean, variance), (x, scale, bias, mean, variance, y if relu else None)
 
 
 def _batch_norm_backward(eps, relu, saved, cotangents):
@@ -204,7 +212,7 @@ def batch_norm_gradients(eps, relu, keeps_output, x, scale, bias, mean, variance
         bias: beta.
         mean: of the batch.
         variance: of the batch.
-        y: the result.
+        y: the result; it may be None where it was not rectified.
         dy: the gradient with respect to y.
     """
     channels = x.shape[-1]
