@@ -1,16 +1,19 @@
-"""``deeper doctor``: what this machine has and what is missing."""
+"""``deeper doctor``: what this machine has and what is missing; what a step is elsewhere."""
 
 import os
 import shutil
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from deeper.config.compose import run_config
+from deeper.config.schema import RunConfig
 from deeper.data.dataset import prepared_directory
 from deeper.display.terminal import facts_table, open_console
 from deeper.errors import ExitCode, UserError
 from deeper.record.environment import environment
-from deeper.run import device
+from deeper.run import check, cost, device
 from deeper.track.wandb_process import has_api_key
 from deeper.track.wandb_switches import choose, stored_choice
 
@@ -18,6 +21,8 @@ from deeper.track.wandb_switches import choose, stored_choice
 def run(config: DictConfig) -> int:
     """Print a line for each thing that a run stands on; return the exit status."""
     device.start_jax(cpu_kernels=True)
+    if config.compile is not None:
+        return _compile(run_config(config, HydraConfig.get(), ("compile",)), config.compile)
     facts = environment()
     table = facts_table()
     table.add_row("python", facts["python"])
@@ -44,6 +49,34 @@ def run(config: DictConfig) -> int:
     table.add_row("cache", str(device.cache_directory() or "none: this user has no home"))
     open_console().print(table)
     return status
+
+
+def _compile(config: RunConfig, name: str) -> int:
+    """Compile the training step for devices that are not there; print what it is."""
+    from deeper.run.compile_for import compile_for  # which the other use does not need
+
+    check.check(config)
+    found = compile_for(config, name)
+    program, table, giga = found.program, facts_table(), 1e9
+    table.add_row("step", f"{config.label}, batch {config.train.batch_size}, {found.dtype}")
+    table.add_row("for", f"{found.devices} x {found.kind.title}; what follows is for one of them")
+    fits = "fits" if found.fits else "does not fit"
+    table.add_row(
+        "memory", f"{found.memory / giga:.2f} of {found.kind.memory / giga:.0f} GB: {fits}"
+    )
+    predicted = cost.cost_of(config, {}, devices=found.devices).memory + found.data
+    table.add_row("predicted", f"{predicted / giga:.2f} GB by mode=dry, and the examples")
+    table.add_row(
+        "kernels", f"{program.kernels:,}, {len(program.convolutions)} of them convolutions"
+    )
+    table.add_row("traffic", f"{program.traffic / giga:.2f} GB between kernels and memory")
+    exchanged = sum(program.collectives) / giga
+    table.add_row("exchanges", f"{len(program.collectives)} between devices, {exchanged:.3f} GB")
+    rate = config.train.batch_size / found.seconds
+    least = f"{1e3 * found.seconds:.2f} ms: at most {rate:,.0f} images/s, by the data sheet"
+    table.add_row("least time", least)
+    open_console().print(table)
+    return ExitCode.FINISHED if found.fits else ExitCode.USER_ERROR
 
 
 def _mirrored() -> str:
