@@ -200,4 +200,5 @@ def _small(name: str, wish: Wish, data: Any) -> Protocol:
 
 
 def _resizing(data: Any) -> str:
-    return "antialiased" if data.antialias else "not antialiased"
+    how = {True: "antialiased", "fast": "antialiased by cykooz-resizer", False: "not antialiased"}
+    return how[data.antialias]
