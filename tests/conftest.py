@@ -1,4 +1,4 @@
-"""Strictness for the whole suite: rank promotion raises and every warning is an error."""
+"""Settings of all tests: rank promotion raises, and every warning is an error."""
 
 import os
 
@@ -21,7 +21,8 @@ import pytest
 from deeper.run.device import open_cache
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Many tests compile the same step: those here and the commands that they start find each other's.
+# Many tests compile the same step: tests and the commands that they start share a compilation
+# cache.
 os.environ["DEEPER_CACHE"] = str(Path(__file__).parents[1] / ".pytest_cache" / "d" / "xla")
 open_cache()
 
@@ -40,6 +41,7 @@ QUICK = (
     "study/test_differences.py",
     "study/test_published.py",
     "study/test_statistics.py",
+    "tasks/test_classification.py",
     "study/test_tables.py",
     "test_experiments.py",
     "test_help.py",
@@ -63,7 +65,7 @@ jax.monitoring.register_event_duration_secs_listener(_note_compilation)
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests that compile nothing."""
+    """Add the mark ``quick`` to the tests of quick files that must not compile."""
     here = Path(__file__).parent
     for item in items:
         file = item.path.relative_to(here).as_posix()
@@ -81,7 +83,7 @@ def _quick_tests_compile_nothing(request):
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory) -> Path:
-    """A prepared data set in Fashion-MNIST's place: 600 + 203 random images of ten classes."""
+    """A prepared stand-in for Fashion-MNIST: 600 + 203 random images of ten classes."""
     from deeper.data.dataset import open_dataset
     from deeper.data.prepare.prepare import prepare
     from tests.data import tiny

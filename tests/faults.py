@@ -1,6 +1,6 @@
-"""What tests of faults share: comparing a disturbed run with the undisturbed one, and the count.
+"""Shared by tests of faults: compares a disturbed run with an undisturbed one, and counts faults.
 
-With DEEPER_FAULTS=FILE each injected fault leaves a line there, for experiments/reliability.
+With DEEPER_FAULTS=FILE each injected fault appends a line to it, for experiments/reliability.
 """
 
 import json
@@ -12,10 +12,11 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import pytest
 
-CLOCK = ("time", "images_per_second")  # of a row: what no two runs share
+CLOCK = ("time", "images_per_second")  # keys of a row that differ between any two runs
 
-# A net and a length that cost little, with a checkpoint at every fifth step.
+# A small net and a short run, with a checkpoint at every fifth step.
 ARGUMENTS = (
     "model=lenet5",
     "train.batch_size=20",
@@ -29,16 +30,23 @@ ARGUMENTS = (
     "data.validation=100",
 )
 
+# If one of a checkpoint's writes fails, Orbax gives up the others and closes its event loop. What
+# TensorStore then reports of those to that loop is of no consequence.
+with_writes_given_up = pytest.mark.filterwarnings(
+    "ignore:(?s)Exception ignored in. None.*Event loop is closed"
+    ":pytest.PytestUnraisableExceptionWarning"
+)
+
 
 def note(fault: str, **numbers: Any) -> None:
-    """Count a fault that was injected, with what it cost."""
+    """Record an injected fault and its cost."""
     if file := os.environ.get("DEEPER_FAULTS"):
         with Path(file).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"fault": fault, **numbers}) + "\n")
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
-    """Return the whole rows of a run, without those of its numbers that a clock made."""
+    """Return the complete rows of a run, without times."""
     try:
         lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
     except FileNotFoundError:
@@ -48,12 +56,12 @@ def rows(run: Path) -> list[dict[str, Any]]:
 
 
 def last_row(run: Path) -> int:
-    """Return the step of the last row; 0 before one."""
+    """Return the step of the last row; 0 without rows."""
     return max((row["step"] for row in rows(run)), default=0)
 
 
 def last_checkpoint(run: Path) -> int:
-    """Return the step of the newest checkpoint that is whole; 0 before one."""
+    """Return the step of the newest complete checkpoint; 0 without one."""
     names = [path.name for path in run.glob("checkpoints/*")]
     return max((int(name) for name in names if name.isdecimal()), default=0)
 
@@ -69,12 +77,13 @@ def state(run: Path) -> dict[str, np.ndarray]:
 
 
 def same_end(run: Path, undisturbed: Path, *, stopped: bool = False) -> None:
-    """Fail unless a run ended as the undisturbed one did.
+    """Fail unless a run ended like the undisturbed one.
 
     Args:
-        run: the disturbed one.
-        undisturbed: the other.
-        stopped: asked to, it has a training row more where it stopped, and the next is of the rest.
+        run: the disturbed run.
+        undisturbed: the undisturbed run.
+        stopped: the run was stopped on request. It then has an additional training row at the stop,
+            and the next row covers the rest.
     """
     result, expected = (json.loads((r / "result.json").read_text()) for r in (run, undisturbed))
     assert result["status"] == "finished"
@@ -94,7 +103,7 @@ def same_end(run: Path, undisturbed: Path, *, stopped: bool = False) -> None:
 
 
 def wait_for(true, what: str, seconds: float = 120) -> None:
-    """Wait until something is true."""
+    """Wait until a condition is true."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, f"waited {seconds:.0f} s for {what}"

@@ -1,4 +1,4 @@
-"""Each script in experiments/ fits the package as it is.
+"""Each script in experiments/ works with the present package.
 
 What a script takes from ``deeper`` has to be there. Those that define `main` are imported, too; the
 others work when they are imported, or need packages that are installed for them alone.

@@ -1,4 +1,4 @@
-"""What ``deeper VERB --help`` and its kin answer."""
+"""Output of ``deeper VERB --help`` and similar commands."""
 
 import re
 import subprocess
@@ -95,7 +95,8 @@ def test_help_of_an_unknown_verb_is_a_mistake(monkeypatch, capsys):
 
 
 def test_the_version_is_told(answer):
-    assert answer("--version") == f"deeper {deeper.__version__}\n"
+    for arguments in (("--version",), ("train", "--version")):
+        assert answer(*arguments) == f"deeper {deeper.__version__}\n"
 
 
 def test_a_reader_that_closes_early_gets_no_traceback():

@@ -1,7 +1,8 @@
 """The cases that are compared with Pillow and torchvision: operations, strengths, crops, blurs."""
 
-# Operation -> strengths; see deeper.augment.op_table. Strengths of scale at which a source lies
-# exactly between two pixels are left out: rounding errors decide there, in Pillow as in ours.
+# Operation -> strengths; see deeper.augment.op_table. Scale factors at which a source lies exactly
+# between two pixels are left out, since the result depends on rounding errors, in Pillow as in
+# ours.
 STRENGTHS = {
     "identity": (0.0,),
     "shear_x": (0.09, 0.3, -0.3, 0.99),
@@ -24,18 +25,18 @@ STRENGTHS = {
     "solarize_add": (0.0, 66.0, 110.0, 200.0),
 }
 GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate", "scale")
-FILL = (30, 128, 220)  # of geometric operations; grey images use only the first value
+FILL = (30, 128, 220)  # fill of geometric operations; grey images use only the first value
 
 # (top, left, height, width) of a crop, and the size that it is resized to
 CROPS = (((0, 0, 48, 64), (48, 64)), ((5, 9, 31, 40), (28, 28)), ((7, 2, 11, 17), (48, 48)))
-BLURS = ((3, 0.1), (5, 0.8), (9, 2.0))  # taps, standard deviation
+BLURS = ((3, 0.1), (5, 0.8), (9, 2.0))  # number of taps, standard deviation
 
-# Policy -> the arguments that its space of operations is asked for with, at 48x64.
+# Policy -> arguments of its space of operations, for images of 48x64.
 HEIGHT, WIDTH, BINS = 48, 64, 31
 
 
 def names():
-    """Yield every operation, strength and interpolation that there is an answer for."""
+    """Yield every combination of operation, strength and interpolation to compare."""
     for kind, strengths in STRENGTHS.items():
         for strength in strengths:
             for how in ("nearest", "bilinear") if kind in GEOMETRIC else ("nearest",):

@@ -1,7 +1,7 @@
 """Record the results of Pillow and torchvision in golden.npz; run by scripts/golden.
 
-The images are a cut of a photograph that Matplotlib ships (Grace Hopper by James S. Davis, US Navy,
-public domain) and two of Fashion-MNIST's test split (MIT licence).
+The images are a crop of a photograph that Matplotlib ships (Grace Hopper by James S. Davis, US
+Navy, public domain) and two of Fashion-MNIST's test split (MIT licence).
 """
 
 import os
@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 
 def images() -> dict[str, np.ndarray]:
-    """Return a cut of a photograph and two garments."""
+    """Return the test images: a crop of a photograph, and two images of Fashion-MNIST."""
     path = cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
     photo = np.asarray(Image.open(path).convert("RGB").resize((171, 200)))
     garments = open_dataset("fashion_mnist", Path(os.environ.get("DEEPER_DATA", "data")))
@@ -30,7 +30,9 @@ def images() -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    """Ask the other side and write what it says beside the images."""
+    """Run `torchvision_side.py` on the images, and write the images with its results to
+    golden.npz.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         asked, answered = Path(scratch) / "images.npz", Path(scratch) / "answers.npz"
         pictures = images()

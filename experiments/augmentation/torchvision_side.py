@@ -34,13 +34,15 @@ ENHANCING = ("brightness", "contrast", "saturation", "sharpness")
 
 
 def applied(image: Image.Image, kind: str, strength: float, how: str) -> Image.Image:
-    """Return the image after an operation, as the policies' own code applies it where it does."""
+    """Return the image after an operation, applied by the code of torchvision's policies where
+    possible.
+    """
     fill = [*FILL[: len(image.getbands())]]
     if kind == "hue":
         return F.adjust_hue(image, strength)
     if kind == "greyscale":
         return F.rgb_to_grayscale(image, num_output_channels=len(image.getbands()))
-    if kind == "solarize_add":  # timm's, by Pillow's look-up table
+    if kind == "solarize_add":  # as in timm, by a look-up table of Pillow
         table = [min(255, value + int(strength)) if value < 128 else value for value in range(256)]
         return image.point(table * len(image.getbands()))
     if kind == "scale":
@@ -50,13 +52,13 @@ def applied(image: Image.Image, kind: str, strength: float, how: str) -> Image.I
 
 
 def stored(image: Image.Image) -> np.ndarray:
-    """Return an image as height, width, channels."""
+    """Return an image as an array (height, width, channels)."""
     array = np.asarray(image)
     return array[..., None] if array.ndim == 2 else array
 
 
 def spaces() -> dict[str, np.ndarray]:
-    """Return each policy's strengths: operation, bin, sign."""
+    """Return the strengths of each policy by operation, bin and sign."""
     size = (HEIGHT, WIDTH)
     found = {
         "randaugment": autoaugment.RandAugment()._augmentation_space(BINS, size),
@@ -91,7 +93,7 @@ def pairs() -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    """Answer."""
+    """Read the images of an npz file and write the results to another."""
     images = np.load(sys.argv[1])
     answers: dict[str, np.ndarray] = {}
     for which in ("photo", "grey"):
@@ -111,7 +113,7 @@ def main() -> None:
 
 
 def versions() -> list[str]:
-    """Return what answered."""
+    """Return the versions of the libraries."""
     import PIL
     import torchvision
 

@@ -34,7 +34,7 @@ GOAL = 3.0
 
 
 class Team:
-    """Processes that time the same thing at the same time, each on cores of its own."""
+    """Processes that time the same work at the same time, each on its own cores."""
 
     def __init__(self, command: list[str], cores: list[set[int]]):
         self._processes = []
@@ -55,7 +55,7 @@ class Team:
             self.version = ready[1]
 
     def images_per_second(self) -> float:
-        """Return the sum over the processes."""
+        """Return the images per second, summed over the processes."""
         for process in self._processes:
             process.stdin.write(f"{BATCHES}\n")
             process.stdin.flush()
@@ -63,14 +63,14 @@ class Team:
         return sum(BATCH * BATCHES / s for s in seconds)
 
     def close(self) -> None:
-        """Let the processes end."""
+        """End the processes."""
         for process in self._processes:
             process.stdin.close()
             process.wait(timeout=30)
 
 
 def teams() -> dict[str, Team]:
-    """Start all of them."""
+    """Start the processes of all cases."""
     every = sorted(os.sched_getaffinity(0))
     one_each = [{core} for core in every]
     torch = os.environ["BENCH_TORCH_PYTHON"]
@@ -81,7 +81,9 @@ def teams() -> dict[str, Team]:
 
 
 def hlo_cost() -> dict[str, float]:
-    """Return operations and bytes of RandAugment's batched form, fused by XLA, an image."""
+    """Return operations and bytes per image of RandAugment's batched form, from XLA's cost
+    analysis.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -107,7 +109,7 @@ def hlo_cost() -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure and tell; with --write, record."""
+    """Measure and print; with --write, also update the JSON file and the README."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--write", action="store_true", help="record in experiments/bench")

@@ -12,7 +12,7 @@ BATCH = 128
 
 
 def photographs(size: int) -> np.ndarray:
-    """Return a batch of square cuts, uint8 (BATCH, size, size, 3)."""
+    """Return a batch of square crops, uint8 (BATCH, size, size, 3)."""
     photo = np.asarray(Image.open(os.environ["BENCH_PHOTOGRAPH"]).convert("RGB"))
     rng = np.random.default_rng(0)
     tops = rng.integers(0, photo.shape[0] - size + 1, BATCH)

@@ -21,7 +21,7 @@ WARM_UP = 10  # batches
 
 
 def main() -> None:
-    """Count, and print a line for each way."""
+    """Measure, and print images per second for each number of threads or processes."""
     for antialias in (False, True, "fast"):
         view = View((224, 224, 3), "inception", 256, antialias)
         train = open_dataset("photos", Path(sys.argv[1]), view=view).splits["train"]
@@ -41,5 +41,5 @@ def main() -> None:
     print(f"{len(os.sched_getaffinity(0))} cores")
 
 
-if __name__ == "__main__":  # the processes that decode import this file
+if __name__ == "__main__":  # the decoding processes import this file
     main()

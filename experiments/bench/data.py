@@ -28,14 +28,14 @@ from deeper.study.tables import insert_between_markers, markdown
 
 HERE = Path(__file__).parent
 BATCH = 128
-BATCHES = 14  # a turn
-STARTS = 2  # of which the better gives the time to the first batch
+BATCHES = 14  # per turn
+STARTS = 2  # the faster one gives the time to the first batch
 TF = "tf.data, decode_and_crop_jpeg"
 
 
 @dataclass(frozen=True)
 class Case:
-    """A pipeline.
+    """A pipeline of the comparison.
 
     Attributes:
         name: name in the table.
@@ -54,7 +54,7 @@ class Case:
     goal: float | None = None
 
     def command(self, data: Path) -> list[str]:
-        """Return how it is started."""
+        """Return the command that starts the pipeline."""
         place = data / self.layout
         if self.script in ("tf", "torch", "dali"):
             place /= "peers"
@@ -89,7 +89,7 @@ CASES = (
 
 
 class Pipeline:
-    """A case's processes: a group of its own, stopped but for its turns."""
+    """The process group of a case, which is stopped except during its turns."""
 
     def __init__(self, command: list[str], cores: list[set[int]]):
         self._processes = [
@@ -118,7 +118,7 @@ class Pipeline:
             os.killpg(process.pid, number)
 
     def images_per_second(self) -> float:
-        """Take a turn."""
+        """Return the images per second of one turn, over all processes of the case."""
         self._signal(signal.SIGCONT)
         self._seconds(2)
         seconds = self._seconds(BATCHES)
@@ -132,38 +132,43 @@ class Pipeline:
         return [float(process.stdout.readline()) for process in self._processes]
 
     def megabytes(self) -> float:
-        """Return the memory of the group's processes, what they share counted once (PSS)."""
+        """Return the memory of the processes in MB, with shared memory counted once (PSS)."""
         groups, total = {process.pid for process in self._processes}, 0
         for path in Path("/proc").glob("[0-9]*"):
             try:
                 if os.getsid(int(path.name)) in groups:
                     total += int((path / "smaps_rollup").read_text().split("Pss:")[1].split()[0])
             except (ProcessLookupError, FileNotFoundError):
-                continue  # it has ended
+                continue  # the process has ended
         return total / 1024
 
     def close(self) -> None:
-        """End all of the group."""
+        """End all processes of the group."""
         self._signal(signal.SIGCONT)
         for process in self._processes:
             process.stdin.close()
             try:
                 process.wait(timeout=10)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)  # a peer's threads that do not end
+                os.killpg(process.pid, signal.SIGKILL)  # threads of another library that do not end
                 process.wait()
 
 
 def start(case: Case, data: Path) -> Pipeline:
-    """Start a case; the decoder alone as one process a core."""
+    """Start a case; the decoder alone runs as one process per core."""
     every = sorted(os.sched_getaffinity(0))
     alone = "limit" in case.arguments
     return Pipeline(case.command(data), [{core} for core in every] if alone else [{*every}])
 
 
 def measure(data: Path, rounds: int) -> list[dict]:
-    """Return what is measured of each case."""
-    found: dict[Case, dict] = {case: defaultdict(list) for case in CASES}
+    """Return the measurements of each case.
+
+    Args:
+        data: root of the prepared data sets and of their exports.
+        rounds: number of turns of each case.
+    """
+    results: dict[Case, dict] = {case: defaultdict(list) for case in CASES}
     live: dict[Case, Pipeline] = {}
     try:
         for case in track(CASES, "starting", transient=True):
@@ -171,21 +176,23 @@ def measure(data: Path, rounds: int) -> list[dict]:
                 if case in live:
                     live.pop(case).close()
                 live[case] = start(case, data)
-                found[case]["first_batch_seconds"].append(live[case].first)
-            found[case]["version"] = live[case].version
+                results[case]["first_batch_seconds"].append(live[case].first)
+            results[case]["version"] = live[case].version
         for round_ in track(range(rounds + 1), "rounds", transient=True):
             for case, pipeline in live.items():
                 speed = pipeline.images_per_second()
-                if round_:  # the first fills what is computed ahead
-                    found[case]["images_per_second"].append(speed)
-                found[case]["megabytes"] = max(found[case]["megabytes"] or 0, pipeline.megabytes())
+                if round_:  # the first turn fills prefetched batches
+                    results[case]["images_per_second"].append(speed)
+                results[case]["megabytes"] = max(
+                    results[case]["megabytes"] or 0, pipeline.megabytes()
+                )
     finally:
         for pipeline in live.values():
             pipeline.close()
     return [
         {"name": case.name, "layout": case.layout, "antialias": case.antialias, "goal": case.goal}
         | values
-        for case, values in found.items()
+        for case, values in results.items()
     ]
 
 
@@ -195,7 +202,7 @@ HEADINGS = (
 
 
 def rows_of(results: list[dict]) -> list[tuple[str, ...]]:
-    """Return the table's rows."""
+    """Return the rows of the table."""
     theirs = next(one for one in results if one["name"] == TF and one["layout"] == "untouched")
     rows = []
     for one in results:
@@ -218,7 +225,7 @@ def rows_of(results: list[dict]) -> list[tuple[str, ...]]:
 
 
 def write(record: dict) -> None:
-    """Bring the README up to date with what was recorded."""
+    """Update the README from the recorded results."""
     results, machine, files = record["results"], record["machine"], record["photographs"]
     versions = {one["name"].split(",")[0].split()[0]: one["version"] for one in results}
     note = (
@@ -237,7 +244,7 @@ def write(record: dict) -> None:
 
 
 def main() -> None:
-    """Measure and tell; with --write, record."""
+    """Measure and print; with --write, also update the JSON file and the README."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", action="store_true", help="record in experiments/bench")

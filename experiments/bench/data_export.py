@@ -18,10 +18,10 @@ FILES = 16
 
 
 def main() -> None:
-    """Write both."""
+    """Write the TFRecord files and the tree of JPEG files."""
     source, target = Path(sys.argv[1]), Path(sys.argv[2])
     stored = array_records.open_records(source, "train")
-    part = target.with_name(f"part-{target.name}")  # until it is whole
+    part = target.with_name(f"part-{target.name}")  # until it is complete
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     writers = [

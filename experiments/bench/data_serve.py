@@ -9,12 +9,13 @@ SIZE, BATCH = 224, 128
 
 
 def serve(version: str, opened: Callable[[], Iterator[Any]]) -> None:
-    """Say how long the first batch took; then, for each number read, how long so many take.
+    """Print the seconds of the first batch; then read numbers of batches and print the seconds of
+    each.
 
     Args:
-        version: of what is measured.
-        opened: opens the pipeline; its batches are uint8, (BATCH, SIZE, SIZE, 3) or the channels
-            first.
+        version: version of the measured library.
+        opened: opens the pipeline, whose batches are uint8 (BATCH, SIZE, SIZE, 3) or (BATCH, 3,
+            SIZE, SIZE).
     """
     start = time.perf_counter()
     batches = opened()

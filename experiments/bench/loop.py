@@ -44,7 +44,7 @@ EXAMPLES, BATCH, PER_CALL = 10_000, 128, 20
 
 
 def build(steps: int) -> tuple[loop.Experiment, dict]:
-    """Return an experiment like the depth study's arms, and its initial variables."""
+    """Return an experiment like an arm of the depth study, and its initial variables."""
     mesh = data_mesh(jax.devices()[:1])
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (EXAMPLES, 28, 28, 1)).astype(np.uint8)
@@ -79,7 +79,7 @@ def build(steps: int) -> tuple[loop.Experiment, dict]:
 
 
 def main() -> None:
-    """Measure and tell; with --write, record."""
+    """Measure and print; with --write, also update the JSON file and the README."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=430)
@@ -88,7 +88,7 @@ def main() -> None:
     experiment, variables = build(options.steps)
     (phase,) = experiment.phases
     call = experiment.compiled_steps(phase)
-    # Both sides use one compiled function: the loop's own would be compiled anew each round.
+    # Both sides share one compiled function, which the loop would otherwise compile in each round.
     object.__setattr__(experiment, "compiled_steps", lambda phase: call)
 
     def fresh():

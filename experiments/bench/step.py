@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Case:
-    """A net with its batch, and the lowest acceptable ratio, if any."""
+    """A net with its batch size, and the lowest acceptable ratio, if any."""
 
     name: str
     batch: int
@@ -41,8 +41,8 @@ class Case:
     dtype: str = "float32"
 
 
-# Steps enough that the memory a call asks the system for, once, does not tell: in training a call
-# makes tens of steps.
+# Enough steps to make the memory allocation of a call negligible; in training a call makes tens of
+# steps.
 CPU_CASES = (
     Case("resnet18", 16, 224, 3, 8, 0.95),
     Case("resnet50", 8, 224, 3, 6, 0.95),
@@ -60,7 +60,7 @@ GPU_CASES = (
 
 @dataclass(frozen=True)
 class Platform:
-    """What is compared on a kind of device: ours first the one that counts."""
+    """The compared implementations on a kind of device; the first of ours gives the ratio."""
 
     cases: tuple[Case, ...]
     ours: tuple[str, ...]
@@ -92,7 +92,7 @@ class Worker:
         )
 
     def wait_until_ready(self) -> None:
-        """Wait until it has compiled; leave with its last words if it ended."""
+        """Wait until it has compiled; exit with its last output if it has ended."""
         ready = self._process.stdout.readline().split()
         if not ready:
             self._errors.seek(0)
@@ -100,20 +100,27 @@ class Worker:
         self.version = ready[1]
 
     def seconds(self) -> float:
-        """Time the case's number of steps."""
+        """Return the seconds of the case's number of steps."""
         self._process.stdin.write(f"{self.steps}\n")
         self._process.stdin.flush()
         return float(self._process.stdout.readline())
 
     def close(self) -> None:
-        """Let the process end."""
+        """End the process."""
         self._process.stdin.close()
         self._process.wait(timeout=30)
         self._errors.close()
 
 
 def measure(case: Case, platform: Platform, rounds: int, threads: int) -> dict:
-    """Return images a second of each form, and ratios to PyTorch's best."""
+    """Return images per second of each implementation, and ratios to PyTorch's best.
+
+    Args:
+        case: the net with its batch size and number of steps.
+        platform: the compared implementations.
+        rounds: number of interleaved measurements of each implementation.
+        threads: number of threads of each process.
+    """
     torch, own, theirs = os.environ["BENCH_TORCH_PYTHON"], platform.ours, platform.theirs
     workers = {f: Worker(torch, "worker_torch.py", case, f, threads) for f in theirs}
     workers |= {f: Worker(sys.executable, "worker_deeper.py", case, f, threads) for f in own}
@@ -151,11 +158,11 @@ def measure(case: Case, platform: Platform, rounds: int, threads: int) -> dict:
 
 
 def main() -> None:
-    """Measure and tell; with --write, record."""
+    """Measure and print; with --write, also update the JSON file and the README."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--platform", choices=PLATFORMS, default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--nets", help="some of them, as resnet18,lenet5")
+    parser.add_argument("--nets", help="comma-separated nets, such as resnet18,lenet5")
     parser.add_argument("--write", action="store_true", help="record in experiments/bench")
     options = parser.parse_args()
     threads = len(os.sched_getaffinity(0))
@@ -173,7 +180,7 @@ def main() -> None:
 
 
 def cpu_table(results: list[dict]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return headings and rows of the CPU's comparison."""
+    """Return headings and rows of the comparison on a CPU."""
     headings = ("net", "batch", "px", "PyTorch img/s", "ours img/s", "ratio", "goal", "without")
     return headings, [
         (
@@ -191,7 +198,7 @@ def cpu_table(results: list[dict]) -> tuple[tuple[str, ...], list[tuple[str, ...
 
 
 def gpu_table(results: list[dict]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return headings and rows of the GPU's comparison."""
+    """Return headings and rows of the comparison on a GPU."""
     forms = PLATFORMS["gpu"].theirs
     headings = ("net", "batch", "px", "dtype", *forms, "ours img/s", "ratio to the best")
     return headings, [
@@ -212,7 +219,7 @@ TABLES = {"cpu": cpu_table, "gpu": gpu_table}
 
 
 def write(name: str, rounds: int, threads: int, results: list[dict], table: str) -> None:
-    """Record the figures, and the table in the README."""
+    """Write the results to the JSON file, and the table to the README."""
     facts = environment()
     machine = {"cpu": facts["cpu"], "cores": threads, "system": platform.platform()}
     if name == "gpu":

@@ -17,12 +17,14 @@ from deeper.augment.policies import RandAugment
 
 
 def main() -> None:
-    """Compile, then serve."""
+    """Compile, then time batches on request."""
     policy = RandAugment(2, 9)
     images = jnp.asarray(photographs(int(sys.argv[1])))
 
     def batches(count, seed):
-        """Augment the same photographs anew for each batch; nothing leaves the device."""
+        """Augment the same photographs with new keys for each batch; the results stay on the
+        device.
+        """
 
         def one(number, total):
             key = jax.random.fold_in(jax.random.key(seed), number)

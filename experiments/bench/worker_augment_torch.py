@@ -16,7 +16,7 @@ from torchvision.transforms import RandAugment, v2
 
 
 def main() -> None:
-    """Prepare, then serve."""
+    """Prepare the images, then time batches on request."""
     size, form = int(sys.argv[1]), sys.argv[2]
     torch.set_num_threads(1)
     torch.manual_seed(0)

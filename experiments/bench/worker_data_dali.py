@@ -16,7 +16,7 @@ CORES = len(os.sched_getaffinity(0))
 
 @pipeline_def(batch_size=BATCH, num_threads=CORES, device_id=None, prefetch_queue_depth=2)
 def graph(directory: str, antialias: bool):
-    """Read, decode the crop, resize, mirror."""
+    """Define the pipeline: read, decode a random crop, resize, mirror."""
     encoded, _ = fn.readers.file(file_root=directory, random_shuffle=True, initial_fill=16 * BATCH)
     image = fn.decoders.image_random_crop(
         encoded,
@@ -37,7 +37,7 @@ def graph(directory: str, antialias: bool):
 
 
 def batches(directory: str, antialias: bool):
-    """Open the pipeline."""
+    """Open the pipeline, and yield its batches."""
     pipe = graph(directory, antialias)
     pipe.build()
     while True:

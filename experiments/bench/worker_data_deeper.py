@@ -1,7 +1,8 @@
 """Times our pipeline, or decoding with libjpeg-turbo alone.
 
 Arguments: directory of the prepared data sets, form (threads, processes; limit, one process with
-one thread), antialias (0 or 1). The limit of the restart layout is of the parts that crops need.
+one thread), antialias (0 or 1). The limit of the restart layout decodes only the parts that crops
+need.
 """
 
 import sys
@@ -24,7 +25,7 @@ ANTIALIAS = {"0": False, "1": True, "fast": "fast"}
 
 
 def pipeline(directory: Path, processes: bool, antialias: Any) -> Iterator[np.ndarray]:
-    """Open ours as `deeper train` does."""
+    """Open our pipeline as `deeper train` does."""
     view = View((SIZE, SIZE, 3), "inception", 256, antialias)
     train = open_dataset("photos", directory, view=view).splits["train"]
     order = partial(batch_indices, len(train), BATCH, 0)
@@ -34,7 +35,7 @@ def pipeline(directory: Path, processes: bool, antialias: Any) -> Iterator[np.nd
 
 
 def files(directory: Path) -> list[bytes]:
-    """Return what the decoder is given of each of four batches' photographs."""
+    """Return the encoded data of the photographs of four batches, as given to the decoder."""
     view = View((SIZE, SIZE, 3), "inception", 256, antialias=False)
     images = open_dataset("photos", directory, view=view).splits["train"].images
     stored = array_records.open_records(images.directory, "train")
@@ -50,7 +51,7 @@ def files(directory: Path) -> list[bytes]:
 
 
 def limit(directory: Path) -> Iterator[np.ndarray]:
-    """Decode and do nothing else; what is yielded is a batch's shape alone."""
+    """Decode only; the yielded batches have the right shape, but no content."""
     stored, shape = files(directory), np.empty((BATCH, SIZE, SIZE, 3), np.uint8)
     while True:
         for first in range(0, len(stored), BATCH):
@@ -60,11 +61,11 @@ def limit(directory: Path) -> Iterator[np.ndarray]:
 
 
 def main() -> None:
-    """Prepare, then serve."""
+    """Prepare the pipeline, then time batches on request."""
     directory, form, antialias = Path(sys.argv[1]), sys.argv[2], ANTIALIAS[sys.argv[3]]
     opened: Any = partial(pipeline, directory, form == "processes", antialias)
     serve(simplejpeg.__version__, partial(limit, directory) if form == "limit" else opened)
 
 
-if __name__ == "__main__":  # the processes that decode import this file
+if __name__ == "__main__":  # the decoding processes import this file
     main()

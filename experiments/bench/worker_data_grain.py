@@ -1,8 +1,8 @@
 """Times Grain: with our decoder (threads or processes), and as its documentation shows.
 
 Arguments: directory of the prepared data sets, form (threads, processes, documented). Our decoder
-is imported from this project's sources. As documented is a DataLoader with a worker a core, whose
-transformations work on one record each, with Pillow.
+is imported from this project's sources. The documented form is a DataLoader with one worker per
+core, whose transformations process single records with Pillow.
 """
 
 import io
@@ -24,7 +24,7 @@ VIEW = View((SIZE, SIZE, 3), "inception", 256, antialias=False)
 
 
 class Decode:
-    """Our decoder, a photograph at a time."""
+    """A Grain transformation that decodes one photograph with our decoder."""
 
     def __init__(self, images):
         self.images = images
@@ -36,7 +36,7 @@ class Decode:
 
 
 def ours(directory: Path, processes: bool):
-    """Open a MapDataset of our decoder."""
+    """Open a MapDataset with our decoder."""
     images = open_dataset("photos", directory, view=VIEW).splits["train"].images
     data = grain.MapDataset.source(np.arange(len(images))).seed(0).shuffle().repeat()
     data = data.map_with_index(Decode(images)).batch(BATCH, drop_remainder=True)
@@ -49,10 +49,10 @@ def ours(directory: Path, processes: bool):
 
 
 class Crop(grain.transforms.RandomMap):
-    """A record to a random crop, with Pillow."""
+    """A Grain transformation of a record to a random crop, with Pillow."""
 
     def random_map(self, element, rng):
-        """Decode, crop, resize, mirror."""
+        """Decode, crop, resize and mirror a photograph."""
         picture = Image.open(io.BytesIO(array_records.fields(element)["image"])).convert("RGB")
         crop = crops.inception(rng, picture.size[::-1], (SIZE, SIZE))
         box = (crop.left, crop.top, crop.left + crop.width, crop.top + crop.height)
@@ -62,7 +62,7 @@ class Crop(grain.transforms.RandomMap):
 
 
 def documented(directory: Path):
-    """Open a DataLoader."""
+    """Open a DataLoader as in Grain's documentation."""
     found = sorted((directory / "photos" / "1.0.0").glob("*train.array_record*"))
     source = grain.sources.ArrayRecordDataSource([str(path) for path in found])
     sampler = grain.samplers.IndexSampler(
@@ -77,7 +77,7 @@ def documented(directory: Path):
 
 
 def main() -> None:
-    """Prepare, then serve."""
+    """Prepare the pipeline, then time batches on request."""
     directory, form = Path(sys.argv[1]), sys.argv[2]
     if form == "documented":
         serve(grain.__version__, lambda: documented(directory))

@@ -20,7 +20,9 @@ FEATURES = {
 
 
 def crop(record):
-    """Return a random crop of 8 to 100 % of the area, half of them mirrored, and the label."""
+    """Return a random crop of 8 to 100 % of the area, mirrored with probability 0.5, and the
+    label.
+    """
     example = tf.io.parse_single_example(record, FEATURES)
     shape = tf.image.extract_jpeg_shape(example["image"])
     begin, size, _ = tf.image.sample_distorted_bounding_box(
@@ -41,7 +43,7 @@ def crop(record):
 
 
 def batches(directory: Path):
-    """Open the files."""
+    """Open the TFRecord files, and yield batches."""
     names = tf.data.Dataset.from_tensor_slices(sorted(map(str, directory.glob("*.tfrecord"))))
     options = tf.data.Options()
     options.deterministic = False

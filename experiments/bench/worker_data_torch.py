@@ -19,7 +19,7 @@ CORES = len(os.sched_getaffinity(0))
 
 
 class Endless(torch.utils.data.Sampler):
-    """Epoch after epoch, each with a new permutation."""
+    """A sampler of endless epochs, each with a new permutation."""
 
     def __init__(self, size):
         self.size = size
@@ -30,12 +30,12 @@ class Endless(torch.utils.data.Sampler):
 
 
 def decoded(path):
-    """Return a file's pixels by torchvision's decoder."""
+    """Return the pixels of a file, decoded by torchvision."""
     return decode_image(read_file(path), mode=ImageReadMode.RGB)
 
 
 def batches(directory: str, form: str):
-    """Open the loader."""
+    """Open the DataLoader, and yield batches."""
     of = v1 if form == "v1" else v2
     steps = [of.RandomResizedCrop(SIZE, antialias=True), of.RandomHorizontalFlip()]
     if form == "v1":

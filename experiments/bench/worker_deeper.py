@@ -1,4 +1,4 @@
-"""Our training steps, timed on request: reads a number of steps, prints seconds.
+"""Times our training steps on request: reads a number of steps, prints seconds.
 
 Run by step.py. With the CPU's formulations the steps run inside the compiled loop, as in training.
 """
@@ -40,7 +40,7 @@ NETS = {
 
 
 def main():
-    """Serve timings of one net until the input ends."""
+    """Time steps of one net until the input ends."""
     batch, size, channels = int(BATCH), int(SIZE), int(CHANNELS)
     cpu_dispatch.use(FORM == "kernels")
     mesh = data_mesh(jax.devices()[:1])
@@ -66,7 +66,8 @@ def main():
         del count
         return step(state, feed.take(source, {OWN: numbers[OWN][0]}))
 
-    # Plain convolutions are 30 times slower inside a compiled loop: they are timed outside of it.
+    # Plain convolutions are 30 times slower inside a compiled loop, so they are timed outside of
+    # it.
     kernels = FORM == "kernels"
     capacity = 200 if kernels else 1
     function = many_steps(step, feed.take) if kernels else one_step

@@ -1,7 +1,7 @@
-"""Training steps of PyTorch, timed on request: reads a number of steps, prints seconds.
+"""Times training steps of PyTorch on request: reads a number of steps, prints seconds.
 
-Run by step.py in a virtual environment of its own. The nets are those of the papers, as torchvision
-writes them; the optimizer is SGD with Nesterov momentum and weight decay.
+Run by step.py in a separate virtual environment. The nets are those of the papers, in torchvision's
+form; the optimizer is SGD with Nesterov momentum and weight decay.
 """
 
 import sys
@@ -101,7 +101,7 @@ COMPILED = {"eager": None, "compiled": "reduce-overhead"}
 
 
 def main():
-    """Serve timings of one net until the input ends."""
+    """Time steps of one net until the input ends."""
     name, batch, size, channels, dtype, form, threads = sys.argv[1:]
     batch, size, channels = int(batch), int(size), int(channels)
     torch.manual_seed(0)

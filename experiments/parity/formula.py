@@ -1,4 +1,4 @@
-"""Weights, statistics and images that both sides compute with numpy, equal to the bit.
+"""Weights, statistics and images that both sides compute with numpy, with equal bits.
 
 Value i of the array with torchvision's name NAME is computed from a 32-bit hash of (i, NAME, seed):
 h = i * 2654435761 + crc32(NAME) + 40503 * seed, twice h = (h ^ h >> 16) * 73244475, then
@@ -36,9 +36,9 @@ def fill(
     """Return the array of a torchvision name, in PyTorch's layout, float32.
 
     Args:
-        name: torchvision's.
-        shape: PyTorch's.
-        seed: of the hash.
+        name: name in torchvision's state dict.
+        shape: shape in PyTorch.
+        seed: seed of the hash.
         norms_biases: names of BatchNorm's biases.
     """
     u = _uniform(name, int(np.prod(shape)), seed).reshape(shape)

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 
 class Net(NamedTuple):
-    """A net on both sides."""
+    """A net of torchvision and of deeper."""
 
-    name: str  # torchvision's
+    name: str  # name in torchvision
     family: str  # our constructor
     arguments: dict[str, Any]
-    step_size: int | None  # pixels of the images in training
+    step_size: int | None  # pixels of the images in the training step
 
 
 _NO_DROPOUT = {"dropout": 0.0}
@@ -32,5 +32,5 @@ NETS = (
 )
 IMAGES, CLASSES = 8, 1000
 SIZE = 224  # pixels of the images in evaluation mode
-# Of a training step's gradients: so many values of each array go into the golden file.
+# Number of values of each gradient array in the golden file.
 KEPT = 8

@@ -27,7 +27,7 @@ def logits(net: Net, seed: int) -> np.ndarray:
 
 
 def step(net: Net, seed: int, dtype: str) -> dict[str, np.ndarray]:
-    """Return the results of one training step in float32, or in float64 from first to last."""
+    """Return the results of one training step, computed in float32 or completely in float64."""
     with jax.enable_x64(dtype == "float64"):
         model, variables, images = _inputs(net, seed, net.step_size, dtype)
         labels = jnp.arange(IMAGES) * 101 % CLASSES

@@ -83,12 +83,14 @@ def golden(theirs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    """Compare and tell; record every seed as soon as it is done, and go on after those recorded."""
+    """Compare and print; record every seed when it is done, and continue after the recorded
+    seeds.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nets", default=",".join(net.name for net in NETS))
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--write", action="store_true", help="record in experiments/parity")
-    parser.add_argument("--afresh", action="store_true", help="begin again with the first seed")
+    parser.add_argument("--afresh", action="store_true", help="start again with the first seed")
     options = parser.parse_args()
     console = Console(width=100, highlight=False)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"nets": {}}

@@ -3,7 +3,7 @@
 The step is computed twice: in float64, which is the reference, and in float32 (``single/``), which
 shows the error of float32 itself.
 
-Run by parity.py in a virtual environment of its own: torch_side.py NET STEP_SIZE OUT (pixels of the
+Run by parity.py in a separate virtual environment: torch_side.py NET STEP_SIZE OUT (pixels of the
 step's images, 0 for none). Reads one seed per line, writes its results to OUT, and prints a line.
 """
 
@@ -19,7 +19,7 @@ from nets import CLASSES, IMAGES, SIZE
 
 
 def main():
-    """Serve the answers of one net until the input ends."""
+    """Compute the results of one net for each seed until the input ends."""
     name, step_size, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     options = {"aux_logits": True, "init_weights": False} if name == "googlenet" else {}
     if name.startswith("vgg"):
@@ -46,7 +46,7 @@ def main():
 
 
 def load(model, seed):
-    """Fill a net by the formula."""
+    """Set the parameters and statistics of a net by the formula."""
     state = model.state_dict()
     shapes = {k: tuple(t.shape) for k, t in state.items() if "num_batches_tracked" not in k}
     for key, array in fill_all(shapes, seed).items():
@@ -59,7 +59,7 @@ def images(size, seed):
 
 
 def step(model, name, images):
-    """Return what a training step gives."""
+    """Return the results of a training step."""
     labels = torch.arange(IMAGES) * 101 % CLASSES
     model.train()
     outputs = model(images)

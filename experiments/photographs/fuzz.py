@@ -26,7 +26,7 @@ FILES = 10_000
 
 
 def kinds() -> dict[str, bytes]:
-    """Return a file of each kind."""
+    """Return a valid file of each kind: name -> content."""
     rng = np.random.default_rng(0)
 
     def encoded(mode: str, form: str = "JPEG", **options: object) -> bytes:
@@ -49,12 +49,12 @@ def kinds() -> dict[str, bytes]:
 
 
 def damaged(data: bytes, rng: np.random.Generator) -> bytes:
-    """Return a file with something wrong."""
+    """Return a damaged copy of a file."""
     how = rng.integers(4)
     place = int(rng.integers(2, len(data)))
     if how == 0:
         out = bytearray(data)
-        # Half of the time in the headers, where it does the most harm.
+        # Half of the damage is in the headers, where it matters most.
         last = len(data) if rng.integers(2) else min(700, len(data))
         for at in rng.integers(2, last, rng.integers(1, 12)):
             out[at] = rng.integers(256)
@@ -67,7 +67,7 @@ def damaged(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def main() -> None:
-    """Decode all of them."""
+    """Decode all damaged files, and write fuzz.json."""
     files, rng = list(kinds().items()), np.random.default_rng(1)
     process, seen, longest = psutil.Process(), Counter[str](), 0.0
     before = 0

@@ -31,8 +31,8 @@ from deeper.models.vgg import vgg
 from deeper.progress import quiet
 from deeper.run import build, load
 from deeper.run.evaluate import of_crops, of_whole_photographs
-from deeper.run.evaluation_set import open_examined
-from deeper.run.protocols import WHOLE, Protocol, Wish, protocol_of
+from deeper.run.evaluation_set import open_evaluation_set
+from deeper.run.protocols import WHOLE, Protocol, ProtocolRequest, protocol_of
 from deeper.train.evaluate import metrics_of
 
 HERE = Path(__file__).parent
@@ -48,7 +48,7 @@ Array = np.ndarray
 
 
 def resized(content: bytes, shorter: int) -> Array:
-    """Return a photograph whose shorter side has so many pixels."""
+    """Return a photograph, resized to a shorter side in pixels."""
     with Image.open(io.BytesIO(content)) as picture:
         width, height = picture.size
         sides = [int(shorter * side / min(width, height)) for side in (width, height)]
@@ -58,13 +58,13 @@ def resized(content: bytes, shorter: int) -> Array:
 
 
 def middle(pixels: Array, side: int) -> Array:
-    """Return the middle of a photograph."""
+    """Return the central crop of a photograph."""
     top, left = (round((pixels.shape[axis] - side) / 2.0) for axis in (0, 1))
     return pixels[top : top + side, left : left + side]
 
 
 def views(protocol: Protocol, content: bytes) -> list[Array]:
-    """Return each view of a photograph that is averaged over."""
+    """Return the views of a photograph that a protocol averages."""
     if protocol.name in WHOLE:
         seen = [resized(content, scale) for scale in protocol.scales]
     else:
@@ -84,7 +84,7 @@ def views(protocol: Protocol, content: bytes) -> list[Array]:
 
 
 def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
-    """Cross-correlate a map (height, width, channels) with a kernel, zeros around."""
+    """Cross-correlate a map (height, width, channels) with a kernel, with zero padding."""
     k, p = len(kernel), len(kernel) // 2
     seen = sliding_window_view(np.pad(x, ((p, p), (p, p), (0, 0))), (k, k), (0, 1))
     seen = seen[::stride, ::stride].transpose(0, 1, 3, 4, 2)
@@ -93,14 +93,14 @@ def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
 
 
 def pool(x: Array, window: int, stride: int, padding: int) -> Array:
-    """Take the largest value under a window."""
+    """Apply max pooling."""
     around = ((padding, padding), (padding, padding), (0, 0))
     seen = sliding_window_view(np.pad(x, around, constant_values=-np.inf), (window, window), (0, 1))
     return seen[::stride, ::stride].max((-1, -2))
 
 
 def norm(x: Array, params: Any, statistics: Any) -> Array:
-    """Normalise by the running statistics."""
+    """Apply BatchNorm with the running statistics."""
     factor = params["scale"] / np.sqrt(statistics["var"] + 1e-5)
     return (x - statistics["mean"]) * factor + params["bias"]
 
@@ -131,7 +131,7 @@ def vgg11(variables: Any, x: Array) -> Array:
             layer = params[f"stage{s}_conv{c}"]
             x = np.maximum(conv(x, layer["kernel"]) + layer["bias"], 0)
         x = pool(x, 2, 2, 0)
-    side, scores = 4, []  # 128 pixels behind five poolings
+    side, scores = 4, []  # size of a map of 128 pixels after five poolings
     for top in range(x.shape[0] - side + 1):
         for left in range(x.shape[1] - side + 1):
             y = x[top : top + side, left : left + side].reshape(-1)
@@ -143,7 +143,7 @@ def vgg11(variables: Any, x: Array) -> Array:
 
 
 def shares_of(net: Any, variables: Any, seen: list[Array], data: Any) -> Array:
-    """Return the mean of the softmax over views of a photograph."""
+    """Return the mean softmax over the views of a photograph."""
     found = []
     for pixels in seen:
         image = (pixels / 255.0 - np.array(data.mean)) / np.array(data.std)
@@ -153,14 +153,14 @@ def shares_of(net: Any, variables: Any, seen: list[Array], data: Any) -> Array:
     return np.mean(found, axis=0)
 
 
-# --- side by side -------------------------------------------------------------------------------
+# --- comparison ---------------------------------------------------------------------------------
 
 
 def compared(name: str, asked: str, weights: load.Stored, run: Path) -> dict[str, Any]:
-    """Return how far apart `deeper evaluate` and the reference are."""
+    """Return the differences between `deeper evaluate` and the reference."""
     of_run = weights.config
-    protocol = protocol_of(Wish(asked), of_run.data)
-    examined = open_examined(run, of_run, protocol, "test")
+    protocol = protocol_of(ProtocolRequest(asked), of_run.data)
+    examined = open_evaluation_set(run, of_run, protocol, "test")
     photographs: Any = examined.split.images
     labels = np.asarray(examined.split.labels)
     arguments = (of_run, weights, protocol, examined)
@@ -196,7 +196,9 @@ def compared(name: str, asked: str, weights: load.Stored, run: Path) -> dict[str
 
 
 def random_vgg(config: RunConfig) -> load.Stored:
-    """Return VGG-11 for 128 pixels with random weights, its scores scaled to a deviation of 1."""
+    """Return VGG-11 for 128 pixels with random weights, with scores scaled to a standard deviation
+    of 1.
+    """
     model = vgg(11, config.data.classes, hidden=512)
     variables = initialise(model, 0, tuple(config.data.image_shape))
     draw = np.random.default_rng(0)
@@ -207,7 +209,7 @@ def random_vgg(config: RunConfig) -> load.Stored:
 
 
 def main() -> None:
-    """Compare all, and write the result."""
+    """Compare all protocols, and write protocols.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     choices = [f"{name} {asked}" for name, protocols in ASKED.items() for asked in protocols]
     parser.add_argument("which", nargs="*", default=choices, choices=choices)

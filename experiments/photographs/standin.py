@@ -1,4 +1,4 @@
-"""Write standin.json: the whole path on ImageNet's stand-in.
+"""Write standin.json: tests of the complete pipeline on the stand-in for ImageNet.
 
     deeper prepare data=photos
     python experiments/photographs/standin.py            (all parts; 40 minutes on one core)
@@ -35,7 +35,7 @@ NET = ("data=photos", "model=resnet", "model.depth=18", "augment=none", "tracker
 LEARN = (*NET, "train.batch_size=64", "train.epochs=10", "train.log_every=27")
 SHORT = (*NET, "train.batch_size=32", "train.steps=32", "train.epochs=null", "train.log_every=2")
 OFTEN = ("train.steps_per_call=2", "train.checkpoint_every=0.074", "train.train_error_examples=64")
-PROTOCOLS = {  # as the run's directory calls them -> what is asked for
+PROTOCOLS = {  # name in the run directory -> arguments of deeper evaluate
     "1crop": ("protocol=1crop",),
     "1crop-at-160-of-182": ("protocol=1crop", "size=160", "shorter_side=182"),
     "flip": ("protocol=flip",),
@@ -50,19 +50,20 @@ GENTLE = (
 )
 NUDGED = """
 import sys, jax, numpy as np
-from deeper.run import load
+from deeper.run import initial_weights
 from deeper.cli.main import main
-drawn = load.initialise
+drawn = initial_weights.initialise
 step = np.nextafter(np.float32(1), np.float32(2))
-load.initialise = lambda *given: jax.tree.map(lambda leaf: leaf * step, drawn(*given))
+initial_weights.initialise = lambda *given: jax.tree.map(
+    lambda leaf: leaf * step, drawn(*given))
 sys.exit(main())
 """
 BATCHES = 8  # of 128
-KILL_AFTER = 18  # steps, of 108 an epoch; the last checkpoint is that of step 16
+KILL_AFTER = 18  # steps, of 108 per epoch; the last checkpoint is that of step 16
 
 
 def train(runs: Path, *overrides: str) -> Path:
-    """Train, or go on; return the run's directory."""
+    """Start or continue a training; return the run directory."""
     subprocess.run([DEEPER, "train", *overrides, f"runs={runs}"], check=True)
     [run] = runs.glob("single/*")
     return run
@@ -92,7 +93,7 @@ def learned(work: Path) -> dict[str, Any]:
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
-    """Return a run's record without what the clock says."""
+    """Return the rows of a run without times."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     clock = ("time", "images_per_second")
     return [{key: value for key, value in line.items() if key not in clock} for line in lines]
@@ -108,7 +109,7 @@ def digest(run: Path) -> str:
 
 
 def killed(work: Path) -> dict[str, Any]:
-    """A run that was killed in the middle of an epoch, beside one that was not."""
+    """Compare a run that was killed in the middle of an epoch with an uninterrupted one."""
     whole = train(work / "whole", *SHORT, *OFTEN)
     cut = work / "cut"
     command = [DEEPER, "train", *SHORT, *OFTEN, f"runs={cut}"]
@@ -136,17 +137,17 @@ def killed(work: Path) -> dict[str, Any]:
 
 
 def protocols(work: Path) -> dict[str, Any]:
-    """The trained net, evaluated in every way at one scale."""
+    """Evaluate the trained net with every protocol at one scale."""
     return evaluated(work, PROTOCOLS)
 
 
 def multiscale(work: Path) -> dict[str, Any]:
-    """The trained net, evaluated at five scales, which takes longer than all else together."""
+    """Evaluate the trained net at five scales, which takes longer than all other parts together."""
     return evaluated(work, {"multiscale": ("protocol=multiscale",)})
 
 
 def evaluated(work: Path, by_name: dict[str, tuple[str, ...]]) -> dict[str, Any]:
-    """Return what `deeper evaluate` says of the trained net, if need be after asking it."""
+    """Return the result of `deeper evaluate` for the trained net, computing it if necessary."""
     run, found = train(work / "learned", *LEARN), {}
     for name, asked in by_name.items():
         record = run / f"evaluation-{name}.json"
@@ -166,9 +167,11 @@ def evaluated(work: Path, by_name: dict[str, tuple[str, ...]]) -> dict[str, Any]
 
 
 def layouts(work: Path) -> dict[str, Any]:
-    """Batches of files with restart markers, by threads and by processes, beside the plain."""
+    """Compare batches from files with restart markers, by threads and by processes, with untouched
+    files.
+    """
     laid = work / "restart"
-    source = os.environ.get("DEEPER_PHOTOS")  # where the packages were extracted to, if anywhere
+    source = os.environ.get("DEEPER_PHOTOS")  # directory of the extracted packages, if any
     command = ["prepare", "data=photos", "layout=restart", f"data.dir={laid}"]
     subprocess.run([DEEPER, *command, *([f"data.source={source}"] if source else [])], check=True)
     plain = Path(os.environ.get("DEEPER_DATA", "data"))
@@ -197,10 +200,11 @@ def layouts(work: Path) -> dict[str, Any]:
 
 
 def processes(work: Path) -> dict[str, Any]:
-    """Two processes with two devices each, beside one with four.
+    """Compare two processes with two devices each with one process with four.
 
-    They add numbers in another order, and every step amplifies the rounding errors. A third run, of
-    one process whose initial weights are larger by one unit in the last place, shows by how much.
+    Sums are computed in another order, and every step amplifies the rounding errors. A third run of
+    one process, whose initial weights are larger by one unit in the last place, measures this
+    amplification.
     """
     command = [DEEPER, "train", *NET, *GENTLE, "train.batch_size=32", "train.log_every=1"]
     nudged = [sys.executable, "-c", NUDGED, *command[1:]]
@@ -238,7 +242,7 @@ def processes(work: Path) -> dict[str, Any]:
 
 
 def got(run: Path) -> list[dict[str, Any]]:
-    """Return the rows so far, the last of which may be in writing."""
+    """Return the rows so far, without an incomplete last line."""
     try:
         return rows(run)
     except (FileNotFoundError, json.JSONDecodeError):
@@ -251,7 +255,7 @@ PARTS = {
 
 
 def main() -> None:
-    """Run the parts asked for."""
+    """Run the requested parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=list(PARTS), choices=PARTS)
     parser.add_argument("--work", type=Path, default=Path("runs/standin"))

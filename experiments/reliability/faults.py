@@ -28,17 +28,17 @@ TESTS = {
 
 
 def inject(tests: list[str], kills: int) -> None:
-    """Run tests; the faults of those that passed go into the record."""
+    """Run tests, and record the faults of those that passed."""
     with tempfile.TemporaryDirectory() as place:
-        noted = Path(place) / "faults.jsonl"
+        faults_file = Path(place) / "faults.jsonl"
         environment = os.environ | {
-            "DEEPER_FAULTS": str(noted),
+            "DEEPER_FAULTS": str(faults_file),
             "DEEPER_KILLS": str(kills),
             "CI": "true",
         }
         command = [sys.executable, "-m", "pytest", "-q", "-n", "2", *tests]
         done = subprocess.run(command, cwd=ROOT, env=environment)
-        lines = noted.read_text() if noted.exists() else ""
+        lines = faults_file.read_text() if faults_file.exists() else ""
         if done.returncode:
             sys.exit(f"a fault changed an end, see above; not recorded:\n{lines}")
         with RECORD.open("a") as record:
@@ -52,17 +52,17 @@ def table() -> str:
         fault = json.loads(line)
         faults.setdefault(fault["fault"], []).append(fault)
     lines = ["| fault | injected | steps done again: mean | most |", "| --- | --: | --: | --: |"]
-    for name, found in sorted(faults.items()):
-        lost = [one["steps_lost"] for one in found]
-        inside = sum(one.get("in_checkpoint", False) for one in found)
-        told = f"{name} ({inside} inside a checkpoint's write)" if inside else name
+    for name, injected in sorted(faults.items()):
+        lost = [fault["steps_lost"] for fault in injected]
+        inside = sum(fault.get("in_checkpoint", False) for fault in injected)
+        label = f"{name} ({inside} inside a checkpoint's write)" if inside else name
         mean = sum(lost) / len(lost)
-        lines.append(f"| {told} | {len(found)} | {mean:.1f} | {max(lost)} |")
+        lines.append(f"| {label} | {len(injected)} | {mean:.1f} | {max(lost)} |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Inject what the command line asks for, and write the table."""
+    """Run the tests as often as requested, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for name in TESTS:
         parser.add_argument(f"--{name}", type=int, default=0, help="how many rounds")

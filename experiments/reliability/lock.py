@@ -36,7 +36,9 @@ except UserError as error:
 
 
 def main() -> None:
-    """Let two machines contend for a directory."""
+    """Run two processes that identify as two machines on one directory, and print their waiting
+    times.
+    """
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for name in ("disk", "a", "b"):

@@ -1,9 +1,9 @@
-"""Write mutations.json: what becomes of 10,000 configs, 10,000 pictures and 1,000 trees gone wrong.
+"""Write mutations.json: outcomes of 10,000 configs, 10,000 pictures and 1,000 trees with mistakes.
 
-Each is made by a seed from one that is right, and goes through the command's own code in this
-process. It may end in success or in one sentence with exit status 2. Anything else is a fault and
-is listed: a traceback, another status, something left out without a word, more than 10 seconds of
-the processor or 2 GiB.
+Each is derived by a seed from a valid one, and processed by the command's code in this process.
+Success, and one sentence with exit status 2, are correct outcomes. Anything else is a fault and is
+listed: a traceback, another status, a file left out without a message, more than 10 seconds of
+processor time or 2 GiB.
 
     python experiments/reliability/mutations.py                # all, half an hour of a core
     python experiments/reliability/mutations.py --configs 100 --pictures 0 --directories 0
@@ -38,23 +38,23 @@ from deeper.data.encoded_images import View, show_into
 from deeper.data.image_files import SUFFIXES
 from deeper.errors import UserError
 
-SECONDS, BYTES = 10.0, 2 << 30  # of one case: of the processor; of memory in all
-A_BATCH = 500  # pictures of one `deeper predict`
+SECONDS, BYTES = 10.0, 2 << 30  # limits: processor time of one case; total memory
+A_BATCH = 500  # pictures per `deeper predict`
 HERE = Path(__file__).parent
 
 
 class TooLongError(Exception):
-    """A command took much longer than it may."""
+    """A command took longer than its time limit."""
 
 
 class Count:
-    """What became of one kind of case."""
+    """Counts of the outcomes of one kind of case."""
 
     def __init__(self, kind: str):
         self.kind, self.seen, self.faults, self.longest = kind, Counter[str](), [], 0.0
 
     def add(self, case: Any, outcome: str, seconds: float, why: str = "") -> None:
-        """Note a case; an outcome that begins with "fault" is listed."""
+        """Count a case; outcomes that start with "fault" are listed."""
         self.longest = max(self.longest, seconds)
         if not outcome.startswith("fault") and seconds > SECONDS:
             outcome, why = "fault: slow", f"{seconds:.1f} s"
@@ -63,13 +63,13 @@ class Count:
             self.faults.append({"case": case, "outcome": outcome, "why": why[-1500:]})
 
     def plain(self) -> dict[str, Any]:
-        """Return it as it is stored."""
+        """Return the counts as stored."""
         counts = dict(sorted(self.seen.items()))
         return {**counts, "longest_seconds": round(self.longest, 1), "faults": self.faults[:50]}
 
 
 def run(*words: str, most: float = 12 * SECONDS) -> tuple[int, str, float]:
-    """Give a command, for so many seconds; return its exit status, what it said and its seconds."""
+    """Run a command with a time limit in seconds; return its exit status, output and duration."""
     GlobalHydra.instance().clear()
     sys.argv = ["deeper", *words]
     said = io.StringIO()
@@ -78,7 +78,7 @@ def run(*words: str, most: float = 12 * SECONDS) -> tuple[int, str, float]:
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             status = command.main()
-    except BaseException as error:  # whatever comes through is a fault
+    except BaseException as error:  # every exception is a fault
         status = -1
         said.write(f"Traceback: {type(error).__name__}: {error}")
     finally:
@@ -87,7 +87,7 @@ def run(*words: str, most: float = 12 * SECONDS) -> tuple[int, str, float]:
 
 
 def outcome_of(status: int, said: str) -> str:
-    """Return success, sentence or a fault."""
+    """Return the outcome of a command: success, sentence, or a fault."""
     if "Traceback" in said:
         return "fault: traceback"
     if status == 0:
@@ -112,7 +112,7 @@ VERBS = {
     "features": 0.09, "weights": 0.04, "prepare": 0.04, "doctor": 0.02, "sync": 0.02,
     "report": 0.01, "sweep": 0.01,
 }  # fmt: skip
-GIVEN = {  # what each command is given, to be changed
+GIVEN = {  # valid arguments of each command, to be changed
     "train": ["model=lenet5"],
     "inspect": ["model=lenet5"],
     "conv": ["input=8x8x3", "channels=4", "kernel=3"],
@@ -142,7 +142,7 @@ CHOICES = {
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted keys of a config with their values, sections among them."""
+    """Yield the dotted keys of a config, including sections, with their values."""
     for key, value in node.items():
         yield f"{prefix}{key}", value
         if isinstance(value, dict):
@@ -150,13 +150,13 @@ def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def keys_of(verb: str) -> list[tuple[str, Any]]:
-    """Return a command's keys with their values; those that would start real work are left out."""
+    """Return a command's keys with their values, without keys that start real work."""
     name = {"conv": "convolution"}.get(verb, verb)
     words = ["model=lenet5"] if verb in ("train", "inspect") else []
     config = composed(name, words)
     try:
         plain = plain_values(config)
-    except Exception:  # some have no value yet
+    except Exception:  # some values are missing
         from omegaconf import OmegaConf
 
         plain = OmegaConf.to_container(config, resolve=False)
@@ -166,7 +166,7 @@ def keys_of(verb: str) -> list[tuple[str, Any]]:
 
 
 def changed(rng: random.Random, key: str, value: Any) -> str:
-    """Return an override that sets a key to something near to its value, or to anything."""
+    """Return an override that sets a key to a value close to its own, or to any value."""
     how = rng.random()
     if how < 0.3 and isinstance(value, int | float) and not isinstance(value, bool):
         new = str(
@@ -177,7 +177,7 @@ def changed(rng: random.Random, key: str, value: Any) -> str:
         new = f"[{','.join(map(str, [*kept, rng.choice(ODD)]))}]"
     else:
         new = rng.choice(ODD)
-    if rng.random() < 0.15:  # a key with a slip of the finger
+    if rng.random() < 0.15:  # a key with a typing error
         place = rng.randrange(len(key) + 1)
         key = rng.choice(
             [key[:place] + key[place + 1 :], key[:place] + rng.choice("xä.[ ") + key[place:],
@@ -187,7 +187,7 @@ def changed(rng: random.Random, key: str, value: Any) -> str:
 
 
 def a_config(number: int, keys: dict[str, list[tuple[str, Any]]]) -> list[str]:
-    """Return a command that is wrong in up to four places, the same for the same number."""
+    """Return a command with up to four mistakes, as a function of the number."""
     rng = random.Random(number)
     verb = rng.choices(list(VERBS), list(VERBS.values()))[0]
     words = list(GIVEN[verb])
@@ -208,7 +208,7 @@ def a_config(number: int, keys: dict[str, list[tuple[str, Any]]]) -> list[str]:
 
 
 def configs(numbers: range, count: Count) -> None:
-    """Give wrong commands."""
+    """Run commands with mistakes."""
     keys = {verb: keys_of(verb) for verb in VERBS}
     for number in numbers:
         words = a_config(number, keys)
@@ -220,7 +220,7 @@ def configs(numbers: range, count: Count) -> None:
 
 
 def picture_kinds() -> list[tuple[str, bytes]]:
-    """Return (suffix, content) of a file of each kind."""
+    """Return (suffix, content) of a valid file of each kind."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (6, 8, 4)).astype(np.uint8)
     colours = Image.fromarray(coarse, "RGBA").resize((80, 60), Image.Resampling.BICUBIC)
@@ -255,7 +255,7 @@ def picture_kinds() -> list[tuple[str, bytes]]:
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:
-    """Return a file with something wrong, half of the time in its headers."""
+    """Return a damaged copy of a file; half of the damage is in the headers."""
     place = rng.randrange(1, len(data))
     how = rng.randrange(7)
     if how < 3:
@@ -274,7 +274,7 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
 
 
 def pictures(numbers: range, count: Count, net: Path, place: Path) -> None:
-    """Read damaged pictures one by one, and ask a net about them, a directory at a time."""
+    """Read damaged pictures one by one, and classify them by directories."""
     kinds = picture_kinds()
     for begin in range(numbers.start, numbers.stop, A_BATCH):
         shutil.rmtree(place, ignore_errors=True)
@@ -308,12 +308,12 @@ def pictures(numbers: range, count: Count, net: Path, place: Path) -> None:
         if answered + (int(left[1]) if left else 0) != len(some):
             outcome, said = "fault: silence", f"{answered} answered; {said[-500:]}"
         outcome = outcome if outcome.startswith("fault") else "directory asked about"
-        # The limit of time is one picture's.
+        # The time limit is that of one picture.
         count.add([begin, "predict"], outcome, seconds / len(some), said)
 
 
 def _reads(data: bytes, channels: int, *, exif: bool) -> bool:
-    """Read a picture as a whole and as a net sees it; both have to agree that it can be read."""
+    """Read a picture completely and as an input of a net; both have to succeed or fail."""
     height, width = jpeg.size_of(data, "it", exif=exif)
     pixels = jpeg.decode(data, channels, "it", exif=exif)
     assert pixels.shape == (height, width, channels) and pixels.dtype == np.uint8
@@ -333,7 +333,7 @@ NAMES = (
 
 
 def a_tree(rng: random.Random, root: Path, kinds: list[tuple[str, bytes]]) -> None:
-    """Make a folder a class, with what people's folders have in them."""
+    """Make one folder per class, with typical contents of users' folders."""
     tops = [root]
     if rng.random() < 0.25:
         tops = [root / rng.choice(("train", "Training")), root / rng.choice(("test", "val", "odd"))]
@@ -354,7 +354,7 @@ def a_tree(rng: random.Random, root: Path, kinds: list[tuple[str, bytes]]) -> No
 
 
 def _one_more(rng: random.Random, folder: Path, root: Path, kinds: list[tuple[str, bytes]]) -> None:
-    """Put something into a folder that may not belong there."""
+    """Add an unusual entry to a folder."""
     suffix, data = rng.choice(kinds)
     name = rng.choice(NAMES).replace("\n", "_")
     what = rng.randrange(10)
@@ -402,7 +402,7 @@ def directories(numbers: range, count: Count, place: Path) -> None:
 
 
 def _told(root: Path, said: str) -> str:
-    """Return success if all that is in a tree is in the data set, or said to be left out."""
+    """Return success if all files of a tree are in the data set or reported as left out."""
     files = [path for path in root.rglob("*") if not path.is_dir() or path.is_symlink()]
     rows = re.findall(r"^\s+(?:train|test)\s+([\d,]+)\s*$", said, re.M)
     taken = sum(int(row.replace(",", "")) for row in rows)
@@ -412,11 +412,11 @@ def _told(root: Path, said: str) -> str:
     return "success" if 0 < taken <= pictures_ else "fault: miscounted"
 
 
-# --- all ----------------------------------------------------------------------------------------
+# --- main ---------------------------------------------------------------------------------------
 
 
 def a_net(place: Path) -> Path:
-    """Train a small net for a step, to be asked about pictures."""
+    """Train a small net for one step, to classify pictures."""
     rng = np.random.default_rng(0)
     for name in ("light", "dark"):
         (place / "tree" / name).mkdir(parents=True)
@@ -433,7 +433,7 @@ def a_net(place: Path) -> Path:
     )  # fmt: skip
     assert status == 0, said
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)  # training has its own
+        signal.signal(number, signal.SIG_DFL)  # training sets its own
     [net] = (place / "runs" / "single").iterdir()
     return net
 
@@ -443,7 +443,7 @@ def _too_long(number: int, frame: Any) -> None:
 
 
 def main() -> None:
-    """Make and count them, as many as asked for."""
+    """Run the requested numbers of cases, and write mutations.json."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--configs", type=int, default=10_000)
     parser.add_argument("--pictures", type=int, default=10_000)
@@ -456,7 +456,7 @@ def main() -> None:
     os.environ.pop("DEEPER_DATA", None)
     signal.signal(signal.SIGALRM, _too_long)
     result: dict[str, Any] = json.loads(out.read_text()) if given.first and out.exists() else {}
-    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where flushing costs nothing
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # fsync is fast there
     with tempfile.TemporaryDirectory(dir=memory) as scratch, contextlib.chdir(scratch):
         place = Path(scratch)
         (place / "empty").mkdir()
@@ -464,7 +464,7 @@ def main() -> None:
         chunk = 100
 
         def parts(kind: str, total: int) -> Iterator[tuple[range, Count]]:
-            """Yield the numbers, some at a time, and write down what became of them."""
+            """Yield ranges of numbers, and write the outcomes after each."""
             count = Count(kind)
             for begin in range(given.first, given.first + total, chunk):
                 yield range(begin, min(begin + chunk, given.first + total)), count
@@ -474,7 +474,7 @@ def main() -> None:
                 result["memory_is_below_2_gib"] = bool(peak <= BYTES)
                 out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
-        net = a_net(place / "net")  # which also imports all that takes seconds
+        net = a_net(place / "net")  # also imports the slow modules
         for numbers, count in parts("directories", given.directories):
             directories(numbers, count, place / "trees")
         if given.pictures:

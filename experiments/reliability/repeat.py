@@ -1,4 +1,4 @@
-"""Measures whether repeated runs give the same bits on this device, and what that costs.
+"""Measures whether repeated runs give the same bits on this device, and the cost of that.
 
     python experiments/reliability/repeat.py data=photos model=resnet model.depth=18 ...
 
@@ -23,7 +23,7 @@ FLAGS = {"as always": "", "without the flag": "--xla_gpu_deterministic_ops=false
 
 
 def once(overrides: list[str], flags: str) -> tuple[str, float]:
-    """Train once; return the SHA-256 of every number of the record, and images a second."""
+    """Train once; return the SHA-256 of all numbers in the rows, and images per second."""
     with tempfile.TemporaryDirectory() as place:
         environment = os.environ | {
             "DEEPER_CACHE": f"{place}/cache",
@@ -42,7 +42,7 @@ def once(overrides: list[str], flags: str) -> tuple[str, float]:
 
 
 def main() -> None:
-    """Compare, interleaved."""
+    """Compare interleaved runs with and without the flag, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("overrides", nargs="+")
     parser.add_argument("--times", type=int, default=3)

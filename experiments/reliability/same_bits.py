@@ -4,10 +4,10 @@
     python experiments/reliability/same_bits.py              # after it: names what differs
 
 Trains small runs of every model family, kind of feed, task, transfer and number of processes, each
-by the command in a process of its own on one core, and keeps of each: the training losses, the
-final metrics, the config's hash, a SHA-256 of the final checkpoint's arrays, and the rows of a
-study's report. The bits are those of one type of CPU and one version of JAX, which are recorded
-beside them: compare on the machine that wrote the file.
+by the command in a process of its own on one core. For each it records the training losses, the
+final metrics, the config's hash, and a SHA-256 of the final checkpoint's arrays; also the rows of a
+study's report. The bits depend on the type of CPU and the version of JAX, which are recorded too:
+compare on the machine that wrote the file.
 """
 
 import argparse
@@ -40,7 +40,7 @@ PICTURES = (
     "data=folder", "data.name=squares", "data.classes=3", "data.image_shape=[32,32,3]",
     "data.shorter_side=36", "data.validation=0", "data.stem=small", "data.hidden=64",
 )  # fmt: skip
-# Name -> overrides. Names that begin with "after" start from the weights of another run.
+# Name -> overrides. Runs with names that begin with "after" start from the weights of another run.
 RUNS: dict[str, tuple[str, ...]] = {
     "lenet5": ("model=lenet5",),
     "alexnet, dropout": ("model=alexnet", "data.hidden=64"),
@@ -87,9 +87,9 @@ STUDY = (
 
 
 def main() -> None:
-    """Train, and write or compare."""
+    """Train all runs, and write or compare the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="keep the numbers as they are now")
+    parser.add_argument("--write", action="store_true", help="record the present numbers")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--only", nargs="+", help="names of runs")
     asked = parser.parse_args()
@@ -112,14 +112,14 @@ def main() -> None:
 
 
 def machine() -> dict[str, str]:
-    """Return what the bits belong to."""
+    """Return the CPU and versions that determine the bits."""
     import jax
 
     return {"processor": platform.processor() or platform.machine(), "jax": jax.__version__}
 
 
 def all_runs(place: Path, jobs: int, only: list[str] | None) -> dict[str, dict[str, Any]]:
-    """Prepare the data and make the runs, those that begin from another one last."""
+    """Prepare the data and train the runs, those that start from another run last."""
     cores = sorted(os.sched_getaffinity(0))
     squares(place / "squares")
     deeper(place, cores[0], "prepare", "data=digits")
@@ -137,7 +137,7 @@ def all_runs(place: Path, jobs: int, only: list[str] | None) -> dict[str, dict[s
 
         def start(item: tuple[int, tuple[str, tuple[str, ...]]]) -> None:
             number, (name, words) = item
-            origin = "resnet/single/*"  # from the working directory, as the name hashes it
+            origin = "resnet/single/*"  # relative, since the path is hashed
             words = tuple(word.format(resnet=origin) for word in words)
             found[name] = one_run(place, cores[number % len(cores)], name, words)
 
@@ -153,7 +153,7 @@ def all_runs(place: Path, jobs: int, only: list[str] | None) -> dict[str, dict[s
 
 
 def squares(folder: Path) -> None:
-    """Draw photographs of three classes, of several sizes."""
+    """Make photographs of three classes and several sizes."""
     rng = np.random.default_rng(0)
     for part, count in (("train", 24), ("val", 8)):
         for number, name in enumerate(("blue", "green", "red")):
@@ -166,13 +166,13 @@ def squares(folder: Path) -> None:
 
 
 def deeper(place: Path, core: int, *arguments: str, **more: Any) -> None:
-    """Give a command, on one core; what it prints is shown if it fails."""
+    """Run a command on one core; its output is shown if it fails."""
     environment = os.environ | {
         "DEEPER_DATA": str(place / "data"),
         "WANDB_MODE": "disabled",
         "JAX_PLATFORMS": "cpu",
     }
-    os.sched_setaffinity(0, {core})  # of this thread, and so of what it starts
+    os.sched_setaffinity(0, {core})  # applies to child processes of this thread
     done = subprocess.run(
         [sys.executable, "-m", "deeper", *arguments],
         cwd=place,
@@ -194,7 +194,7 @@ def one_run(place: Path, core: int, name: str, words: tuple[str, ...]) -> dict[s
 
 
 def numbers_of(run: Path) -> dict[str, Any]:
-    """Return what a run directory says, without its clock."""
+    """Return the numbers of a run directory, without times."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     result = json.loads((run / "result.json").read_text())
     return {
@@ -209,12 +209,12 @@ def numbers_of(run: Path) -> dict[str, Any]:
 
 
 def numbers_in(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of the record without its clock."""
+    """Return a row without times."""
     return {key: value for key, value in row.items() if key not in CLOCK}
 
 
 def weights_of(run: Path) -> str:
-    """Return a SHA-256 of the last checkpoint's arrays, read by Orbax alone."""
+    """Return a SHA-256 of the last checkpoint's arrays, read with Orbax directly."""
     import jax
     import orbax.checkpoint as ocp
 
@@ -245,7 +245,7 @@ def digest(text: str) -> str:
 
 
 def two_processes(place: Path, core: int) -> dict[str, Any]:
-    """Train one net by two processes with a device each."""
+    """Train one net with two processes of one device each."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     words = (*SHORT, "model=lenet5", f"runs={place / 'two'}")
@@ -266,7 +266,7 @@ def two_processes(place: Path, core: int) -> dict[str, Any]:
 
 
 def table(file: Path) -> dict[str, Any]:
-    """Return a report's rows without their clocks."""
+    """Return the rows of a report without times."""
     with file.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     kept = [k for k in rows[0] if "second" not in k and k not in ("git_commit", "started")]

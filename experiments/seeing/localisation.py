@@ -29,7 +29,7 @@ PAIRS, LOOKED_AT = 500, 3000
 
 
 def main() -> None:
-    """Put pairs together, ask for either class, and write the shares."""
+    """Join pairs of images, compute Grad-CAM for both classes, and write the shares."""
     run = Path(sys.argv[1])
     config = load.config_of(run, "run")
     device.start_jax(config.train.cpu_kernels)
@@ -56,7 +56,7 @@ def main() -> None:
         small = heat_of(normalise(jnp.asarray(both)), classes)
         heat = np.asarray(jax.image.resize(small, both.shape[:3], "linear"))
         halves = np.stack(np.split(heat, 2, axis=2), axis=1).sum(axis=(2, 3))
-        seen = halves.sum(axis=1) > 0  # a class that nothing speaks for has an empty map
+        seen = halves.sum(axis=1) > 0  # the map is empty if no pixel supports the class
         shares.append(halves[seen, side] / halves[seen].sum(axis=1))
     found = np.concatenate(shares)
     result = {

@@ -25,11 +25,11 @@ from deeper.run.dataset import open_splits
 
 HERE = Path(__file__).parent
 IMAGES, SEED = 64, 1
-CASCADE = ("fc", "stage3", "stage2", "stage1", "bn1", "conv1")  # from the answer down
+CASCADE = ("fc", "stage3", "stage2", "stage1", "bn1", "conv1")  # from the last layer to the first
 
 
 def main(run: Path) -> None:
-    """Measure and write."""
+    """Compute the correlations, and write sanity.json."""
     device.start_jax(cpu_kernels=True)
     weights = load.open_stored(run, "last", "run")
     data = weights.config.data

@@ -15,7 +15,7 @@ DRAWS, LABELS, VALIDATION = 5, 4000, 5000
 
 
 def lines() -> list[str]:
-    """Return the file's lines."""
+    """Return the lines of the file."""
     dataset = open_dataset("fashion_mnist", Path(os.environ.get("DEEPER_DATA", "data")))
     train, _ = hold_out(dataset.splits["train"], VALIDATION)
     return [

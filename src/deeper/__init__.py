@@ -6,8 +6,8 @@
     run = deeper.train(config)
     run.metrics["test/error"]
 
-Importing the package tells XLA the flags that make runs fast and repeatable, before JAX starts;
-everything else is loaded when it is first used.
+Importing the package sets the XLA flags that make runs fast and repeatable, before JAX starts;
+everything else is imported on first use.
 """
 
 import importlib
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from deeper.api import train as train
 
 _OFFERED = ("call", "compare", "configure", "load", "prepare")
-_PACKAGES = ("study", "train")  # which are functions, too
+_PACKAGES = ("study", "train")  # packages that are also functions
 
 xla_flags.set_flags()
 xla_flags.warn_if_too_late()
@@ -36,7 +36,7 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module("deeper.api"), name)
     if name in _PACKAGES:
         return importlib.import_module(f"deeper.{name}")
-    if name == "__version__":  # asks git in a checkout, which an import should not wait for
+    if name == "__version__":  # lazy: it runs git in a checkout
         from deeper.version import version
 
         return version()

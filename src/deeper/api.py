@@ -1,4 +1,4 @@
-"""What ``import deeper`` offers: runs, studies and nets in Python and in notebooks."""
+"""The functions of ``import deeper``: runs, studies and nets in Python and in notebooks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -26,30 +26,32 @@ __all__ = ["call", "compare", "configure", "load", "prepare", "study", "train"]
 def configure(
     *overrides: str, directories: Sequence[str | Path] = (), **sections: Any
 ) -> RunConfig:
-    """Return the config that ``deeper train`` has with the same overrides.
+    """Return the config of ``deeper train`` with the same overrides.
 
     Args:
         *overrides: as on the command line: ``"model=resnet"``, ``"train.epochs=1"``.
-        directories: of YAML files of your own, searched before ours.
-        **sections: in the place of those composed: ``model=deeper.call("mypackage.net", width=8)``,
-            ``data=...``, ``task=...``.
+        directories: directories of YAML files of your own, searched before ours.
+        **sections: sections that replace composed ones: ``model=deeper.call("mypackage.net",
+            width=8)``, ``data=...``, ``task=...``.
 
     Raises:
         UserError: an override or a value is not allowed.
     """
-    return compose(*overrides, directories=[Path(one) for one in directories], **sections)
+    return compose(
+        *overrides, directories=[Path(directory) for directory in directories], **sections
+    )
 
 
 def call(target: str | Callable[..., Any], **arguments: Any) -> Mapping[str, Any]:
-    """Return a config section that calls something of your own.
+    """Return a config section that calls a function or class of your own.
 
     Args:
         target: its importable name, ``"mypackage.nets.net"``, or the function or class itself,
-            which is recorded by that name.
+            which is recorded by its name.
         **arguments: plain values.
 
     Raises:
-        UserError: it has no importable name, as one that is defined inside a function.
+        UserError: it has no importable name, for instance because it is defined inside a function.
     """
     if not isinstance(target, str):
         name = getattr(target, "__qualname__", "")
@@ -65,21 +67,20 @@ def call(target: str | Callable[..., Any], **arguments: Any) -> Mapping[str, Any
 
 
 def prepare(config: RunConfig, *, progress: Progress = quiet) -> Prepared:
-    """Make a config's data set ready in ``data.dir``, as ``deeper prepare`` does.
+    """Prepare a config's data set in ``data.dir``, as ``deeper prepare`` does.
 
-    What is ready stays as it is. Data sets of the catalogue are read from original files on this
-    machine, or downloaded; photographs from ``data.source``.
+    Nothing is done if it is already prepared. Data sets of the catalogue are read from original
+    files on this machine, or downloaded; photographs are read from ``data.source``; a data set of
+    your own is made by the call in its ``data.prepare``.
 
     Args:
         config: from `configure`.
         progress: told how far it is.
 
     Raises:
-        UserError: it is a data set of your own, originals are not there or are damaged, or the
-            network or disk fails.
+        UserError: it is a data set of your own without ``prepare``, original files are missing or
+            damaged, or the network or disk fails.
     """
-    if isinstance(config.data, OwnDataset):
-        raise UserError(f"{config.data.name} is what its function returns: nothing to prepare.")
     return prepare_data(config.data, progress=progress)
 
 
@@ -90,16 +91,17 @@ def train(
     progress: bool | Display = True,
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> Run:
-    """Train what a config says, or go on where an earlier call was cut; return the run.
+    """Train the run of a config, or continue it after an interruption; return the run.
 
-    It is the run directory that the command makes: a finished run is not trained again. A data set
-    of the catalogue is prepared first where it is not there; see `prepare`.
+    The run directory is that of the command, and a finished run is not trained again. A missing
+    data set of the catalogue is prepared first; see `prepare`.
 
     Args:
         config: from `configure`.
-        path: the run directory; by default the one that the config names.
-        progress: a bar where there is a terminal or a notebook; or a display of your own.
-        stop_asked: polled now and then; then a checkpoint is made and the run returned unfinished.
+        path: the run directory; by default the one named by the config.
+        progress: show a bar in a terminal or notebook; or a display of your own.
+        stop_asked: polled regularly; if it is true, a checkpoint is written and the unfinished run
+            is returned.
 
     Raises:
         UserError: a mistake in the config, or other data than the run saw before.
@@ -108,7 +110,7 @@ def train(
     if not isinstance(config, RunConfig):
         raise UserError(f"config={config!r}: give what `deeper.configure` returns.")
     for target in instantiate.targets_in(config.plain()):
-        instantiate.trust(target)  # whoever trains it has named it
+        instantiate.trust(target)  # the user has named these targets
     place = None if path is None else Path(path)
     with _display(config, progress) as display:
         if config.data.name in CATALOGUE and not isinstance(config.data, OwnDataset):
@@ -133,14 +135,14 @@ def _display(config: RunConfig, progress: bool | Display) -> AbstractContextMana
 
 
 def load(path: str | Path, *, trust: Sequence[str] = ()) -> Run:
-    """Return the run of a directory, or of one of imported weights.
+    """Return the run of a run directory or of a directory of imported weights.
 
     Args:
         path: the directory.
-        trust: packages of others that its config may call, besides deeper itself.
+        trust: packages that its config may call, besides deeper itself.
 
     Raises:
-        UserError: it is none, or names a target that is not trusted.
+        UserError: it is not a run directory, or names a target that is not trusted.
     """
     for package in trust:
         instantiate.trust(package)
@@ -155,18 +157,18 @@ def study(
     Its run directories are those of ``deeper train -m study=NAME``.
 
     Args:
-        name: of its file.
+        name: name of its file.
         *overrides: as on the command line: ``"mode=quick"``, ``"train.epochs=2"``.
-        directories: of YAML files of your own, searched before ours.
-        progress: bars of the runs while they are made, and a line for each that has ended.
+        directories: directories of YAML files of your own, searched before ours.
+        progress: show bars of the runs, and a line for each run that has ended.
 
     Raises:
         UserError: there is no such study, or an override is not allowed.
     """
-    found = studies.study(name, *overrides, directories=directories)
+    run_study = studies.study(name, *overrides, directories=directories)
     if not progress:
-        return found
+        return run_study
     from deeper.display.sweep_bars import SweepBars
     from deeper.display.terminal import open_console
 
-    return replace(found, display=lambda: SweepBars(open_console(stderr=True)))
+    return replace(run_study, display=lambda: SweepBars(open_console(stderr=True)))

@@ -1,18 +1,18 @@
-"""The exception for a mistake of the user's, and the exit statuses of the commands."""
+"""The exception for a user's mistake, and the exit statuses of the commands."""
 
 from enum import IntEnum
 
 
 class UserError(Exception):
-    """A mistake that its reader can mend.
+    """A mistake that the user can fix.
 
     The message says what is wrong, where, and what to do. The command line prints it without a
     traceback and exits with status 2.
     """
 
 
-class SaidElsewhereError(UserError):
-    """Of several processes of a run another one has the mistake, and says it."""
+class ReportedElsewhereError(UserError):
+    """A mistake that another process of the same run reports."""
 
     def __init__(self) -> None:
         super().__init__("The first process of this run says what is wrong.")

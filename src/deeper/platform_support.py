@@ -1,4 +1,4 @@
-"""What Linux offers and other systems do not, each with a fallback.
+"""Linux-specific features, each with a fallback for other systems.
 
 Everything that reads ``/proc``, asks for CPU affinity, takes a file lock or needs a clock that runs
 while the machine sleeps is here, so that the package runs on macOS and on a Linux that lacks some
@@ -66,7 +66,7 @@ def is_locked(path: Path) -> bool | None:
     """Return whether any process of this machine holds flock(2) on a file.
 
     Returns:
-        None where the kernel does not list its locks; False too where there is no such file.
+        None if the kernel does not list its locks; False if there is no such file.
     """
     try:
         lines = (PROC / "locks").read_text(encoding="utf-8").splitlines()
@@ -80,7 +80,7 @@ def is_locked(path: Path) -> bool | None:
 
 
 def _place_in_locks(file: Path) -> str:
-    """Return how ``/proc/locks`` names a file: by its file system's device and its inode.
+    """Return the name of a file in ``/proc/locks``: device of its file system, and inode.
 
     The device is the one of the mount: where a file system has several (btrfs, overlayfs), stat(2)
     gives another.
@@ -105,12 +105,12 @@ def boot_id() -> str:
     try:
         return (PROC / "sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:
-        # Without a hardware address, getnode() is random in each process: then processes of one
-        # machine take each other for another machine's, and only wait longer for a lock.
+        # Without a hardware address, getnode() is random in each process. Processes of one machine
+        # then look like those of different machines, and only wait longer for a lock.
         return _sysctl("kern.bootsessionuuid") or f"{socket.gethostname()}-{uuid.getnode():012x}"
 
 
-def seconds_awake_and_asleep() -> float:
+def suspend_aware_clock() -> float:
     """Return a clock for differences, in seconds, that goes on while the machine sleeps.
 
     Linux has CLOCK_BOOTTIME; on macOS CLOCK_MONOTONIC_RAW goes on. Elsewhere the clock may stop.
@@ -122,7 +122,8 @@ def seconds_awake_and_asleep() -> float:
 
 
 def process_start(pid: int) -> int | None:
-    """Return when a process of this machine started: it tells apart processes of one number.
+    """Return the start time of a process of this machine, which distinguishes processes with the
+    same pid.
 
     Returns:
         Clock ticks since the boot where there is ``/proc``, else milliseconds since 1970; None if
@@ -148,7 +149,7 @@ def process_start(pid: int) -> int | None:
 
 
 def cpu_name() -> str:
-    """Return the name of the CPU, as its maker writes it; empty where it is not known."""
+    """Return the vendor's name of the CPU; empty if unknown."""
     try:
         lines = (PROC / "cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -157,7 +158,7 @@ def cpu_name() -> str:
 
 
 def _sysctl(name: str) -> str:
-    """Return a value of macOS' or a BSD's kernel; empty where there is none."""
+    """Return a sysctl value of macOS or BSD; empty if there is none."""
     try:
         done = subprocess.run(
             ["sysctl", "-n", name], capture_output=True, text=True, timeout=10, check=True

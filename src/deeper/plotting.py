@@ -1,8 +1,8 @@
-"""The look of all figures."""
+"""The style of all figures."""
 
 from typing import Any
 
-# Okabe and Ito's palette, which the colour-blind can tell apart.
+# Okabe and Ito's palette, which is safe for colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 INK, SOFT = "#1b1f24", "#5b6570"
 STYLE: Any = {

@@ -1,7 +1,7 @@
-"""The numbers of the examples that a net is being traced on, in the step's global batch.
+"""The global row numbers of the examples that a net is traced on.
 
-A training step sets them and dropout reads them. A device sees its share of the batch alone, in
-micro-batches and with several views of an image, so that a layer cannot tell them from its input.
+A training step sets them and dropout reads them. A layer cannot derive them from its input, since a
+device has only its share of the batch, in micro-batches and with several views of an image.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from jaxtyping import Array, Int
 
 Rows = Int[Array, " batch"]
 
-BY_ROW = "dropout_by_row"  # the random stream that is the same for all micro-batches of a step
+BY_ROW = "dropout_by_row"  # random stream that is shared by all micro-batches of a step
 
 _rows: ContextVar[Rows | None] = ContextVar("rows", default=None)
 
@@ -28,5 +28,5 @@ def numbered_rows(rows: Rows) -> Iterator[None]:
 
 
 def current_rows() -> Rows | None:
-    """Return the rows that `numbered_rows` has set; None outside of a training step."""
+    """Return the rows set by `numbered_rows`; None outside of a training step."""
     return _rows.get()

@@ -1,4 +1,4 @@
-"""The version of the package, with the commit that it was made from.
+"""The version of the package, with its commit.
 
 Imported by the build too (pyproject.toml), before anything is installed: standard library only.
 
@@ -17,11 +17,11 @@ COMMIT_FILE = "_commit.txt"
 PACKAGE = Path(__file__).resolve().parent
 
 
-@functools.cache  # the code that was imported stays what it is, whatever becomes of the tree
+@functools.cache  # cached: later changes of the tree do not affect the imported code
 def version() -> str:
     """Return the release and the commit (PEP 440): 0.1.0+g0123456789, with .changed where it was.
 
-    The release alone where the commit is not known.
+    Only the release if the commit is unknown.
     """
     known = commit()
     if known is None:
@@ -31,7 +31,7 @@ def version() -> str:
 
 
 def commit() -> tuple[str, bool] | None:
-    """Return the commit and whether the code was another than the commit's; None if unknown."""
+    """Return the commit and whether the code differed from it; None if unknown."""
     root = PACKAGE.parents[1]
     if (PACKAGE / COMMIT_FILE).is_file():
         name, state = (PACKAGE / COMMIT_FILE).read_text(encoding="utf-8").split()
@@ -48,21 +48,21 @@ def commit() -> tuple[str, bool] | None:
 
 
 def commit_text() -> str | None:
-    """Return what `COMMIT_FILE` holds; None where the commit is not known."""
+    """Return the content of `COMMIT_FILE`; None if the commit is unknown."""
     known = commit()
     return known and f"{known[0]}\n{'changed' if known[1] else 'clean'}\n"
 
 
 def git(root: Path, *arguments: str) -> str:
-    """Return what git says of a checkout, which may be another user's.
+    """Return the output of git on a checkout, which may belong to another user.
 
     Raises:
         OSError, subprocess.SubprocessError: there is no git, or it fails.
     """
-    # Variables such as GIT_DIR and GIT_WORK_TREE would lead to another repository.
+    # Variables such as GIT_DIR and GIT_WORK_TREE would select another repository.
     environ = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    # Git believes safe.directory from the environment, and this code runs from there anyway; no
-    # program that the checkout's own settings name is started.
+    # safe.directory allows a checkout of another user, whose code is running anyway; programs that
+    # its git config names are not started.
     given = {"safe.directory": str(root), "core.fsmonitor": "false"}
     environ["GIT_CONFIG_COUNT"] = str(len(given))
     for number, (key, value) in enumerate(given.items()):

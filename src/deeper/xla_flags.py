@@ -1,7 +1,7 @@
-"""Flags that XLA has to be given before JAX is imported. Imports nothing but the standard library.
+"""Flags of XLA that have to be set before JAX is imported. Imports only the standard library.
 
-XLA aborts the process at a flag that it does not know, so a flag is set only where the installed
-jaxlib is known to have it.
+XLA aborts the process at an unknown flag, so a flag is set only if the installed jaxlib is known to
+have it.
 """
 
 import importlib.metadata
@@ -14,26 +14,26 @@ from collections.abc import MutableMapping
 # Sends convolutions to Eigen instead of YNNPACK, which is about ten times slower at the weight
 # gradients of small images. In jaxlib 0.10.2 to 0.12; unknown before 0.10.
 CONVOLUTION_FLAG = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
-FIRST, BEYOND = (0, 10, 2), (0, 13)
+FIRST_VERSION, END_VERSION = (0, 10, 2), (0, 13)
 
 # Without it a run on a GPU differs in bits from its repetition: some kernels add up in the order in
 # which their threads come, and each process chooses its kernels anew. experiments/reliability
 # holds what it costs.
 GPU_FLAG = "--xla_gpu_deterministic_ops=true"
 
-# Records a whole step, convolutions too, as one CUDA graph, which one launch starts. XLA's own list
-# lacks CONVOLUTION, and has to be given whole. In jaxlib 0.12.
+# Records a whole step, with its convolutions, as one CUDA graph. XLA's default list lacks
+# CONVOLUTION, and can only be replaced as a whole. In jaxlib 0.12.
 GRAPH_FLAG = (
     "--xla_gpu_enable_command_buffer="
     "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,CONVOLUTION"
 )
 FIRST_WITH_GRAPHS = (0, 12)
 
-# With deterministic operations XLA times no kernels, but takes choices that were made before from a
-# directory. This variable names one: a run without deterministic operations, which the user asks
-# for by --xla_gpu_deterministic_ops=false, times kernels and writes its choices there; any other
-# run reads them. Without it no run sees what another has chosen. The compiled programs have to be
-# kept apart too, since JAX's own cache does not tell which choices they were made by.
+# With deterministic operations XLA does not autotune kernels, but reads the results of earlier
+# autotuning from a directory. This variable names one: a run with --xla_gpu_deterministic_ops=false
+# autotunes and writes its results there; any other run only reads them. Without the variable no run
+# uses the results of another. The compiled programs need a cache of their own too, since the keys
+# of JAX's compilation cache ignore the results of autotuning.
 TUNED = "DEEPER_TUNED"
 CHOICES_FLAG = "--xla_gpu_per_fusion_autotune_cache_dir="
 CHOICES_MODE_FLAG = "--xla_gpu_experimental_autotune_cache_mode=AUTOTUNE_CACHE_MODE_"
@@ -42,7 +42,9 @@ GPU_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm60_plugin")
 
 
 def only_cpu(environ: MutableMapping[str, str] = os.environ) -> bool:
-    """Whether JAX will run on the CPU: it is told to, or has no accelerator's plugin."""
+    """Return whether JAX will run on the CPU: by JAX_PLATFORMS, or without a plugin for
+    accelerators.
+    """
     platforms = environ.get("JAX_PLATFORMS", "")
     if platforms:
         return platforms == "cpu"
@@ -52,11 +54,11 @@ def only_cpu(environ: MutableMapping[str, str] = os.environ) -> bool:
 def set_flags(environ: MutableMapping[str, str] = os.environ) -> None:
     """Add what fits the device to ``XLA_FLAGS``, keeping what the user has put there."""
     if only_cpu(environ):
-        if FIRST <= _jaxlib_version() < BEYOND:
+        if FIRST_VERSION <= _jaxlib_version() < END_VERSION:
             _add(CONVOLUTION_FLAG, environ)
     elif any(importlib.util.find_spec(name) for name in GPU_PLUGINS):
         _add(GPU_FLAG, environ)
-        if FIRST_WITH_GRAPHS <= _jaxlib_version() < BEYOND:
+        if FIRST_WITH_GRAPHS <= _jaxlib_version() < END_VERSION:
             _add(GRAPH_FLAG, environ)
         if directory := environ.get(TUNED):
             writes = GPU_FLAG not in environ["XLA_FLAGS"].split()

@@ -1,12 +1,11 @@
 """Hydra's launcher ``hydra/launcher=local``. It has to be in this namespace for Hydra to find it.
 
-Every Hydra program on the machine imports this module, so it imports nothing of weight itself.
+Every Hydra program on the machine imports this module, so it has no slow imports.
 """
 
-import sys
 from collections.abc import Sequence
 
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -16,7 +15,7 @@ class LocalLauncher(Launcher):
     """Runs a sweep's arms in processes of their own; see `deeper.sweep.local`.
 
     Args:
-        jobs: arms at a time; see `deeper.sweep.resources.shares`.
+        jobs: number of simultaneous arms; see `deeper.sweep.resources.shares`.
     """
 
     def __init__(self, jobs: int | None):
@@ -25,18 +24,14 @@ class LocalLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra hands over."""
+        """Store Hydra's arguments."""
         self._context, self._config = hydra_context, config
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run the arms; leave with the sweep's exit status unless all of them finished."""
-        from deeper.cli.launching import composed_arms, run_sweep
+        """Run the arms; exit with the sweep's exit status unless all of them finished."""
+        from deeper.cli.launching import launch_composed
 
         loader = self._context.config_loader
-        configs, words, mistakes = composed_arms(loader, self._config, job_overrides)
-        status = run_sweep(configs, words, "local", {"jobs": self._jobs}, mistakes)
-        if status:
-            sys.exit(status)
-        return [JobReturn(status=JobStatus.COMPLETED, _return_value=0) for _ in job_overrides]
+        return launch_composed(loader, self._config, job_overrides, "local", {"jobs": self._jobs})

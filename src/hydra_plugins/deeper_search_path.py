@@ -1,8 +1,9 @@
-"""YAML files of other packages beside ours: ``[project.entry-points."deeper.conf"]``.
+"""YAML files of other packages: ``[project.entry-points."deeper.conf"]``.
 
 A package that is installed with such an entry point, whose value is the package that holds its YAML
 files, needs no ``--config-dir``. The plugin has to be in this namespace for Hydra to find it. Every
-Hydra program on the machine imports it, so it does not import deeper, and adds to deeper's alone.
+Hydra program on the machine imports it, so it does not import deeper, and changes only deeper's
+search path.
 """
 
 from importlib.metadata import entry_points
@@ -16,10 +17,10 @@ GROUP = "deeper.conf"
 
 
 class PackagesSearchPath(SearchPathPlugin):
-    """Adds what the entry points name, after ``conf/`` and in the order of their names."""
+    """Adds the directories of the entry points after ``conf/``, in the order of their names."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Add it."""
+        """Add the directories to the search path."""
         if not any(_is_ours(str(part.path)) for part in search_path.get_path()):
             return
         for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):

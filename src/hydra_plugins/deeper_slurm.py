@@ -1,13 +1,12 @@
 """Hydra's launcher ``hydra/launcher=slurm``. It has to be in this namespace for Hydra to find it.
 
-Every Hydra program on the machine imports this module, so it imports nothing of weight itself.
+Every Hydra program on the machine imports this module, so it has no slow imports.
 """
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -17,7 +16,7 @@ class SlurmLauncher(Launcher):
     """Submits a sweep's arms as a job array; see `deeper.sweep.slurm`.
 
     Args:
-        settings: what stands in conf/hydra/launcher/slurm.yaml.
+        settings: settings of conf/hydra/launcher/slurm.yaml.
     """
 
     def __init__(self, **settings: Any):
@@ -27,18 +26,14 @@ class SlurmLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra hands over."""
+        """Store Hydra's arguments."""
         self._context, self._config = hydra_context, config
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Submit the arms; leave with the sweep's exit status unless all of them finished."""
-        from deeper.cli.launching import composed_arms, run_sweep
+        """Submit the arms; exit with the sweep's exit status unless all of them finished."""
+        from deeper.cli.launching import launch_composed
 
         loader = self._context.config_loader
-        configs, words, mistakes = composed_arms(loader, self._config, job_overrides)
-        status = run_sweep(configs, words, "slurm", self._settings, mistakes)
-        if status:
-            sys.exit(status)
-        return [JobReturn(status=JobStatus.COMPLETED, _return_value=0) for _ in job_overrides]
+        return launch_composed(loader, self._config, job_overrides, "slurm", self._settings)

@@ -1,4 +1,4 @@
-"""Hydra's own sweeper, which leaves it to the launcher to say of each run what is wrong with it.
+"""Hydra's basic sweeper without validation, so that the launcher reports mistakes run by run.
 
 It has to be in this namespace for Hydra to find it.
 """
@@ -9,7 +9,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
 
 class DeeperSweeper(BasicSweeper):
-    """The product of the overrides' values; a run that does not compose stops no other."""
+    """The product of the overrides' values; runs that cannot be composed do not affect others."""
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Leave it to `deeper.cli.launching.composed_arms`."""
+        """Do nothing; see `deeper.cli.launching.composed_arms`."""

@@ -1,4 +1,4 @@
-"""Every operation is Pillow's and torchvision's, on a photograph and on garments.
+"""Every operation equals Pillow's and torchvision's, on a photograph and on Fashion-MNIST.
 
 `scripts/golden` recorded the references in experiments/augmentation/golden.npz.
 """

@@ -1,4 +1,4 @@
-"""Policies draw what the papers' and torchvision's do, from each example's key alone."""
+"""Policies draw the operations of the papers and of torchvision, from each example's key only."""
 
 import sys
 from collections import Counter

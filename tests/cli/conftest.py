@@ -1,4 +1,4 @@
-"""Commands as a user gives them, on a small data set."""
+"""Fixtures that run commands as a user does, on a small data set."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ def command(*arguments):
 
 
 def starting(directory, data_dir):
-    """Return what starts the command there."""
+    """Return a function that starts the command in a directory."""
     environment = {
         **os.environ,
         "WANDB_MODE": "disabled",
@@ -56,19 +56,19 @@ def starting(directory, data_dir):
 
 @pytest.fixture
 def start(tmp_path, data_dir):
-    """Start the command in an empty directory, on the small data set."""
+    """Starts the command in an empty directory, on the small data set."""
     return starting(tmp_path, data_dir)
 
 
 @pytest.fixture
 def mistake(said):
-    """Return what a wrong command says."""
+    """Return the message of a command with a mistake."""
     return partial(said, status=2)
 
 
 @pytest.fixture
 def said(tmp_path, data_dir, monkeypatch, capfd):
-    """Return what a command says. It is given in this process: that is quicker."""
+    """Return the output of a command, which runs in this process because that is faster."""
     monkeypatch.setenv("DEEPER_DATA", str(data_dir))
     monkeypatch.setenv("COLUMNS", "100")
 
@@ -77,7 +77,7 @@ def said(tmp_path, data_dir, monkeypatch, capfd):
         monkeypatch.setattr(sys, "argv", ["deeper", *map(str, arguments)])
         GlobalHydra.instance().clear()
         capfd.readouterr()
-        with cpu_dispatch.turned_off():  # and back to what it was: a command chooses for itself
+        with cpu_dispatch.turned_off():  # restored afterwards, since a command sets its own
             found = main.main()
         device.open_cache()  # some verbs close it
         out, err = capfd.readouterr()

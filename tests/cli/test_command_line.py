@@ -1,4 +1,4 @@
-"""Options stand where one likes, and commands that are suggested can be typed as they are."""
+"""Options may be anywhere in a command, and suggested commands work as printed."""
 
 import shlex
 
@@ -27,8 +27,8 @@ def test_options_may_stand_anywhere(line):
 
 
 def test_a_sweep_may_be_asked_for_at_the_end_of_the_line(said):
-    told = said("train", "model=lenet5", "seed=0,1", "mode=dry", "-m")
-    assert "all runs" in told
+    output = said("train", "model=lenet5", "seed=0,1", "mode=dry", "-m")
+    assert "all runs" in output
 
 
 def test_a_directory_of_yaml_files_may_be_named_at_the_end(said, tmp_path):
@@ -39,8 +39,8 @@ def test_a_directory_of_yaml_files_may_be_named_at_the_end(said, tmp_path):
     line = ("train", "-m", "study=mine", "model=lenet5", "mode=dry")
     assert "all runs" in said(*line, "--config-dir", tmp_path / "my conf")
     reported = ("report", "study=mine", "--config-dir", str(tmp_path / "my conf"))
-    told = said(*reported, status=2)
-    [suggested] = [part for part in told.split("`") if part.startswith("deeper train")]
+    output = said(*reported, status=2)
+    [suggested] = [part for part in output.split("`") if part.startswith("deeper train")]
     assert shlex.split(suggested)[-2:] == ["--config-dir", str(tmp_path / "my conf")]
 
 

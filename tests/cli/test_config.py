@@ -1,4 +1,4 @@
-"""Every config that can be composed builds; every mistake gets a sentence."""
+"""All configs in conf/ build; every mistake is reported in one sentence."""
 
 import importlib.metadata
 import math
@@ -63,12 +63,19 @@ CHOICES = [
 ]
 
 
+# Nets and data of sequences go together.
+BESIDE = {"model=vdcnn": "data=languages", "data=languages": "model=vdcnn"}
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_builds_without_compiling(choice):
     # Somebody's own photographs, or sets that are as large as they were prepared.
     own = choice in ("data=folder", "data=photos", "data=tfds", "study=transfer_imagenet")
-    config = configure(choice, *(["data.name=pets", "data.classes=3"] if own else []))
-    size = 1000 if own else known_size(config.data.name, "train", Path("nowhere"))
+    beside = [BESIDE[choice]] if choice in BESIDE else []
+    config = configure(choice, *beside, *(["data.name=pets", "data.classes=3"] if own else []))
+    size = (
+        1000 if own else 25000 if beside else known_size(config.data.name, "train", Path("nowhere"))
+    )
     size -= config.data.validation
     plan = build.make_plan(config, size)
     assert plan.summary.parameters > 10_000
@@ -89,11 +96,11 @@ def test_the_run_directory_is_a_function_of_what_changes_numbers():
     def directory(*overrides):
         return run_directory(configure(*overrides).plain())
 
-    one = directory("study=depth_fashion", "mode=quick")
-    assert one == directory("study=depth_fashion", "mode=quick", "data.dir=elsewhere")
-    assert one.parent == Path("runs/depth_fashion")
-    assert one.name.startswith("resnet20-s0-")
-    assert one != directory("study=depth_fashion", "mode=quick", "optimizer.learning_rate=0.3")
+    first = directory("study=depth_fashion", "mode=quick")
+    assert first == directory("study=depth_fashion", "mode=quick", "data.dir=elsewhere")
+    assert first.parent == Path("runs/depth_fashion")
+    assert first.name.startswith("resnet20-s0-")
+    assert first != directory("study=depth_fashion", "mode=quick", "optimizer.learning_rate=0.3")
     full = directory("study=depth_fashion")
     assert full.parent == Path("runs/depth_fashion-full")
 
@@ -236,8 +243,8 @@ def test_a_dry_sweep_is_one_table_without_data(start, tmp_path):
     assert float(resnet[9]) == pytest.approx(hours, rel=0.01)
     assert alexnet[:4] == ["alexnet", "krizhevsky2012", "3", "60.97"]
     # What each of the study's tests could decide with these runs.
-    told = " ".join(done.output.split()).partition("5 % level:")[2]
-    assert told.count("aired t test, 0 seeds") == 4  # each has a net that is not in this sweep
+    output = " ".join(done.output.split()).partition("5 % level:")[2]
+    assert output.count("aired t test, 0 seeds") == 4  # each has a net that is not in this sweep
     assert not list(tmp_path.glob("runs/families_imagenet*"))
 
 
@@ -253,6 +260,15 @@ MISTAKES = {
     "an unknown data set": (("train", "data=cifar"), "cifar10"),
     "a typo in an override": (("train", "model.dpth=20"), "model.depth"),
     "a value of the wrong type": (("train", "train.batch_size=many"), "train.batch_size"),
+    "a wrong value that others are taken from": (
+        ("train", "train.dtype=float8"),
+        "train.dtype=float8",
+    ),
+    "the same for another verb": (("inspect", "train.dtype=float8"), "train.dtype=float8"),
+    "a rate that phases are given": (
+        ("train", "transfer=finetune", "transfer.rate=-1"),
+        "transfer.rate=-1",
+    ),
     "an unknown option": (("train", "model.stem=huge"), "paper, small, stride2"),
     "a missing data directory": (
         ("train", "data.dir=nowhere"),
@@ -291,6 +307,22 @@ MISTAKES = {
 def test_a_mistake_gets_one_clear_sentence_and_no_traceback(name, mistake):
     arguments, expected = MISTAKES[name]
     assert expected in mistake(*arguments)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "--foo"),
+        ("train", "--cfg"),
+        ("train", "--cfg", "nonsense"),
+        ("train", "-m", "--cfg", "job"),
+        ("inspect", "conv", "-z"),
+    ],
+)
+def test_a_wrong_option_gets_one_sentence_that_says_where_help_is(words, mistake):
+    verb = "inspect conv" if words[0] == "inspect" else words[0]
+    [line] = mistake(*words).splitlines()
+    assert f"`deeper {verb} --help`" in line
 
 
 def test_a_mistake_in_python_is_a_sentence_too():

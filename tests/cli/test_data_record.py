@@ -1,4 +1,4 @@
-"""A run knows its data by their content: what is there now is compared with what it saw."""
+"""The record of a run's data, with which present data are compared."""
 
 import json
 import shutil
@@ -67,8 +67,8 @@ def test_a_run_records_what_its_data_are_and_how_it_shows_them(trained, data_dir
 
 def test_a_finished_run_is_not_finished_for_other_data(run, said, mistake, other_data):
     assert "finished already" in said("train", *SHORT)
-    told = mistake("train", *SHORT, f"data.dir={other_data}")
-    assert "is not the data of the run" in told and "fingerprint" in told
+    message = mistake("train", *SHORT, f"data.dir={other_data}")
+    assert "is not the data of the run" in message and "fingerprint" in message
     assert "finished already" in said("train", *SHORT, "data.dir=nowhere")
     (run / "data.json").unlink()  # as a run of an older deeper
     assert "finished already" in said("train", *SHORT, f"data.dir={other_data}")
@@ -76,8 +76,8 @@ def test_a_finished_run_is_not_finished_for_other_data(run, said, mistake, other
 
 def test_a_stopped_run_does_not_go_on_with_other_data(run, said, mistake, other_data, data_dir):
     (run / "result.json").unlink()
-    told = mistake("train", *SHORT, f"data.dir={other_data}")
-    assert "is not the data of the run" in told
+    message = mistake("train", *SHORT, f"data.dir={other_data}")
+    assert "is not the data of the run" in message
     assert str(other_data) not in (run / "config.yaml").read_text()  # a refusal changes nothing
     copy = shutil.copytree(data_dir, run.parents[2] / "copy")
     assert "test error" in said("train", *SHORT, f"data.dir={copy}")
@@ -111,8 +111,8 @@ def test_data_that_moved_are_named_and_looked_at(
     verb, *more = command
     assert "say data.dir=DIRECTORY" in mistake(verb, f"run={run}", *more)
     said(verb, f"run={run}", *more, f"data.dir={data_dir}")
-    told = mistake(verb, f"run={run}", *more, f"data.dir={other_data}")
-    assert "is not the data of the run" in told
+    message = mistake(verb, f"run={run}", *more, f"data.dir={other_data}")
+    assert "is not the data of the run" in message
 
 
 def test_other_data_are_asked_about_by_name_although_the_runs_own_are_gone(
@@ -130,8 +130,8 @@ def test_predictions_have_the_runs_own_class_names(run, said, tmp_path):
     names = [f"hue {i}" for i in range(10)]
     (run / "data.json").write_text(json.dumps(record | {"class_names": names}))
     Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "black.png")
-    told = said("predict", f"weights={run}", "images=black.png", "data.dir=anywhere")
-    assert "hue " in told
+    message = said("predict", f"weights={run}", "images=black.png", "data.dir=anywhere")
+    assert "hue " in message
     assert class_names(run, load.config_of(run, "run")) == names
 
 
@@ -150,11 +150,15 @@ def test_a_sweep_does_not_count_what_was_finished_on_other_data(run, other_data,
 
 def test_what_differs_is_said(trained, data_dir):
     config = configure(*SHORT, f"data.dir={data_dir}")
-    found = data_record.record_of(config, open_splits(config))
-    assert data_record.differences(json.loads((trained / "data.json").read_text()), found) == []
-    [told] = data_record.differences(found | {"class_names": ["blue", "green", "red"]}, found)
-    assert "were blue, green, red (3)" in told
-    shown = found["preprocessing"] | {"exif": "apply"}  # of a later deeper: it is not compared
-    assert data_record.differences(found | {"preprocessing": shown}, found) == []
-    [told] = data_record.differences(found | {"preprocessing": shown | {"mean": [0.5]}}, found)
-    assert "mean is [0.286], and was [0.5]" in told
+    present = data_record.record_of(config, open_splits(config))
+    assert data_record.differences(json.loads((trained / "data.json").read_text()), present) == []
+    [message] = data_record.differences(
+        present | {"class_names": ["blue", "green", "red"]}, present
+    )
+    assert "were blue, green, red (3)" in message
+    shown = present["preprocessing"] | {"exif": "apply"}  # of a later deeper: it is not compared
+    assert data_record.differences(present | {"preprocessing": shown}, present) == []
+    [message] = data_record.differences(
+        present | {"preprocessing": shown | {"mean": [0.5]}}, present
+    )
+    assert "mean is [0.286], and was [0.5]" in message

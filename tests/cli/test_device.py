@@ -1,4 +1,4 @@
-"""What JAX is told before it computes, and what is recorded of it."""
+"""Settings of JAX, and their record."""
 
 import json
 import os

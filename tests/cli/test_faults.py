@@ -1,4 +1,4 @@
-"""Runs that are killed, and disks that are full: the end is that of the undisturbed run.
+"""Killed runs and full disks: the result is that of the undisturbed run.
 
 Faults of batch jobs are in tests/cluster, damaged checkpoints in tests/train/test_loop.py.
 """

@@ -1,4 +1,4 @@
-"""What a machine may lack: devices, a home, a readable cache, room for what is printed."""
+"""Machines without devices, home directory, readable cache or disk space for output."""
 
 import os
 import resource
@@ -188,6 +188,7 @@ def test_a_sweep_into_a_place_that_cannot_be_written_to_is_a_sentence(mistake, t
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+@faults.with_writes_given_up
 def test_a_checkpoint_beyond_the_limit_of_a_files_size_is_a_sentence(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints", device.one())
     noise = np.random.default_rng(0).normal(size=200_000).astype(np.float32)

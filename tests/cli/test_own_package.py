@@ -1,4 +1,4 @@
-"""A net, a data set and a task of a user's own, with YAML files of their own, by every door."""
+"""A user's net, data set and task with their own YAML files, in commands and in Python."""
 
 import json
 import os
@@ -79,7 +79,7 @@ def test_what_is_the_users_own_trains_resumes_sweeps_and_is_reported(deeper, pyt
     # A run that Python began and cut is gone on with by the command, to the bits of one uncut.
     once = ("seed=0", "model.width=4", "runs=cut")
     assert "unfinished" in python(CUT, *once)
-    deeper("train", *STUDY, *once)
+    assert not {"image", "images", "img/s"} & set(deeper("train", *STUDY, *once).split())
     [cut] = (tmp_path / "cut").glob("*/signalnet-s*")
     [uncut] = [one for one, run in zip(results, runs, strict=True) if run.name == cut.name]
     assert json.loads((cut / "result.json").read_text())["metrics"] == uncut["metrics"]
@@ -103,6 +103,7 @@ def test_what_is_the_users_own_trains_resumes_sweeps_and_is_reported(deeper, pyt
     assert "DEEPER_TRUST=shapes" in refused
     found = json.loads(deeper("evaluate", f"run={runs[0]}", DEEPER_TRUST="shapes"))
     assert found[METRIC] == results[0]["metrics"][METRIC]
+    assert found["protocol"] != "1crop"
 
 
 def test_a_mistake_in_what_is_the_users_own_is_said_before_anything_is_written(deeper, tmp_path):

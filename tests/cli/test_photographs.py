@@ -1,4 +1,4 @@
-"""Photographs from a folder to a net that goes on where it was cut."""
+"""From a folder of photographs to a trained net, including resuming."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""A directory may be called as its owner likes; what cannot be written to is refused at once."""
+"""Directories may have any name; unwritable ones are refused at the start."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Preparing folders of one's own from the command line."""
+"""Preparing a user's folders from the command line."""
 
 import pytest
 from PIL import Image

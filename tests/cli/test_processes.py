@@ -1,4 +1,4 @@
-"""Several processes that train one net, started as they are on several hosts."""
+"""Several processes that train one net, started as on several hosts."""
 
 import json
 import os
@@ -68,15 +68,15 @@ def start(tmp_path, data_dir):
         return ones
 
     yield run
-    for one in started:
-        if one.poll() is None:
-            one.kill()
-            one.wait()
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def codes(ones, seconds=120):
     deadline = time.monotonic() + seconds
-    return [one.wait(max(1, deadline - time.monotonic())) for one in ones]
+    return [process.wait(max(1, deadline - time.monotonic())) for process in ones]
 
 
 def wait_for_rows(ones, runs, count):
@@ -85,7 +85,7 @@ def wait_for_rows(ones, runs, count):
         found = [len(file.read_bytes().splitlines()) for file in runs.glob("*/*/metrics.jsonl")]
         if found and max(found) >= count:
             return
-        assert all(one.poll() is None for one in ones), "a process ended too early"
+        assert all(process.poll() is None for process in ones), "a process ended too early"
         time.sleep(0.05)
     raise AssertionError(f"no {count} rows in time")
 
@@ -109,24 +109,24 @@ def test_a_run_of_two_processes_survives_their_ends_and_gives_what_one_gives(sta
     wait_for_rows(ones, tmp_path / "two", 26)
     ones[1].kill()
     left = ones[0].wait(120)
-    told = (tmp_path / "out-0.txt").read_text()
+    output = (tmp_path / "out-0.txt").read_text()
     if left == 1:  # it was waiting for a sum over the devices
-        assert "Another process of this run has ended" in told
-        assert "Traceback" not in told
+        assert "Another process of this run has ended" in output
+        assert "Traceback" not in output
     else:  # it was waiting for the other at a checkpoint: JAX ends it, by the missing heartbeats
         assert left == -signal.SIGABRT
-        assert "another task died" in told
+        assert "another task died" in output
 
     assert codes(start(1, 4, "runs=two")) == [0]
-    (one,), (two,) = ((tmp_path / name / "single").iterdir() for name in ("one", "two"))
+    (process,), (two,) = ((tmp_path / name / "single").iterdir() for name in ("one", "two"))
     environment = json.loads((two / "environment.json").read_text())
     assert [leg["process_count"] for leg in environment["earlier"]] == [2, 2]
     assert environment["run"]["first_step"] > 0
-    steps, expected = zip(*losses(one), strict=True)
+    steps, expected = zip(*losses(process), strict=True)
     found_steps, found = zip(*losses(two), strict=True)
     assert found_steps == steps == tuple(range(1, 81))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    variables = [load.open_stored(run, "last", "run").variables for run in (one, two)]
+    variables = [load.open_stored(run, "last", "run").variables for run in (process, two)]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *variables)
     result = json.loads((two / "result.json").read_text())
     assert result["metrics"]["test/n_seen"] == 203
@@ -143,7 +143,7 @@ def test_hosts_compute_their_own_rows_of_a_batch():
     parts = [list(stream(split, numbers, 0, stop=4, rows=r)) for r in (slice(0, 8), slice(8, 12))]
     for batch, *some in zip(whole, *parts, strict=True):
         for name, values in batch.items():
-            np.testing.assert_array_equal(np.concatenate([one[name] for one in some]), values)
+            np.testing.assert_array_equal(np.concatenate([piece[name] for piece in some]), values)
     assert list(stream(split, numbers, 4, stop=4, rows=slice(0, 8))) == []
 
 

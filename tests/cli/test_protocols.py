@@ -1,4 +1,4 @@
-"""Every protocol on a hundred photographs, beside Pillow and numpy a photograph at a time."""
+"""Every protocol on a hundred photographs, compared with Pillow and numpy."""
 
 import io
 import json
@@ -20,8 +20,8 @@ from deeper.run import build, load
 from deeper.run.dataset import open_splits
 from deeper.run.device import mesh_of
 from deeper.run.evaluate import of_crops, of_whole_photographs
-from deeper.run.evaluation_set import numbers_by_name, open_examined, right_answers
-from deeper.run.protocols import WHOLE, Wish, protocol_of
+from deeper.run.evaluation_set import correct_labels, numbers_by_name, open_evaluation_set
+from deeper.run.protocols import WHOLE, ProtocolRequest, protocol_of
 from deeper.tasks.classification import mean_over_views
 from deeper.train.evaluate import metrics_of
 from deeper.train.evaluate_whole_image import WholeEvaluator, mirrored
@@ -60,7 +60,7 @@ def photographs(tmp_path_factory):
 
 def opened(config, protocol, split="test", other=None):
     """The examples that are evaluated, of a run that has no directory."""
-    return open_examined(Path("none"), config, protocol, split, other)
+    return open_evaluation_set(Path("none"), config, protocol, split, other)
 
 
 def config_of(data_dir, net="resnet"):
@@ -171,8 +171,8 @@ def test_a_protocol_is_what_pillow_and_numpy_make_of_it(photographs, protocol, n
     data_dir, contents = photographs
     of_run = config_of(data_dir, net)
     weights = weights_of(of_run)
-    wish = Wish(protocol, scales=SCALES.get(protocol))
-    chosen = protocol_of(wish, of_run.data)
+    requested = ProtocolRequest(protocol, scales=SCALES.get(protocol))
+    chosen = protocol_of(requested, of_run.data)
     examined = opened(of_run, chosen)
     labels = np.asarray(examined.split.labels)
 
@@ -234,9 +234,9 @@ def test_a_photograph_that_is_missing_or_there_twice_is_noticed():
         lambda scores, batch: batch,
     )
     batch = {"image": np.zeros((2, 4, 4, 3), np.uint8), "size": np.full((2, 2), 4, np.int32)}
-    for numbers, told in (((0, 1), "2 of 3 examples once"), ((0, 0), "1 more than once")):
+    for numbers, message in (((0, 1), "2 of 3 examples once"), ((0, 0), "1 more than once")):
         batch["number"] = np.array(numbers)
-        with pytest.raises(RuntimeError, match=told):
+        with pytest.raises(RuntimeError, match=message):
             evaluate({}, np.zeros(3, np.int32), [[batch]])
 
 
@@ -252,24 +252,24 @@ def test_photographs_of_several_right_answers(photographs, tmp_path):
     """As real.json of ImageNet ReaL: by the number in the file's name, whatever the order."""
     data_dir, _ = photographs
     of_run = config_of(data_dir)
-    examined = opened(of_run, protocol_of(Wish(), of_run.data))
+    examined = opened(of_run, protocol_of(ProtocolRequest(), of_run.data))
     names = headers_of(examined.split.images, ignore).names
     listed = [[], [0, 3], *([i % CLASSES] for i in range(2, N))]
     path = tmp_path / "real.json"
     path.write_text(json.dumps(listed))
-    right = right_answers(path, names, examined)
+    right = correct_labels(path, names, examined)
     for row, name in zip(right, names, strict=True):
         assert np.flatnonzero(row).tolist() == listed[int(name[-13:-5]) - 1]
-    for content, told in (
+    for content, message in (
         (listed[:-1], "labels of 99 photographs, and pets has 100"),
         ([[4], *listed[1:]], "class numbers, 0 to 3"),
         ({"a": 1}, "give a list"),
     ):
         path.write_text(json.dumps(content))
-        with pytest.raises(UserError, match=told):
-            right_answers(path, names, examined)
+        with pytest.raises(UserError, match=message):
+            correct_labels(path, names, examined)
     with pytest.raises(UserError, match="those of pets have others"):
-        right_answers(path, [f"{i}.JPEG" for i in range(N)], examined)
+        correct_labels(path, [f"{i}.JPEG" for i in range(N)], examined)
 
 
 def test_class_names_that_are_numbers_are_matched_by_their_value():
@@ -301,7 +301,7 @@ def test_another_data_set_is_shown_as_the_runs_own_is(photographs):
         f"data.dir={photographs[0]}",
         "data.limit=7",
     ).data
-    chosen = protocol_of(Wish(size=24), of_run.data)
+    chosen = protocol_of(ProtocolRequest(size=24), of_run.data)
     found, own = opened(of_run, chosen, other=other), opened(of_run, chosen)
     assert found.data == "pets" and found.split.images.shape == (7, 24, 24, 3)
     np.testing.assert_array_equal(found.split.images[:], own.split.images[:7])
@@ -310,47 +310,50 @@ def test_another_data_set_is_shown_as_the_runs_own_is(photographs):
         opened(of_run, chosen, "validation", other)
     small = configure("data=fashion_mnist")
     with pytest.raises(UserError, match="pets holds photographs of any size, and this net"):
-        opened(small, protocol_of(Wish(), small.data), other=other)
+        opened(small, protocol_of(ProtocolRequest(), small.data), other=other)
 
 
 @pytest.mark.parametrize(
-    ("wish", "told"),
+    ("requested", "message"),
     [
-        (Wish("twelve"), "choose 1crop, flip, 10crop, dense, multiscale"),
-        (Wish("1crop", scales=[256]), "scales=.* has no part in protocol=1crop of photog"),
-        (Wish("dense", size=32), "size=32 has no part in protocol=dense"),
-        (Wish("10crop", padding=4), "padding=4 has no part"),
-        (Wish("10crop", size=48), "48x48 .* shorter side is 40: say shorter_side=48"),
-        (Wish("dense", scales=[]), "give shorter sides in pixels"),
-        (Wish("multiscale", scales=[32, 32]), "give each once"),
+        (ProtocolRequest("twelve"), "choose 1crop, flip, 10crop, dense, multiscale"),
+        (
+            ProtocolRequest("1crop", scales=[256]),
+            "scales=.* has no part in protocol=1crop of photog",
+        ),
+        (ProtocolRequest("dense", size=32), "size=32 has no part in protocol=dense"),
+        (ProtocolRequest("10crop", padding=4), "padding=4 has no part"),
+        (ProtocolRequest("10crop", size=48), "48x48 .* shorter side is 40: say shorter_side=48"),
+        (ProtocolRequest("dense", scales=[]), "give shorter sides in pixels"),
+        (ProtocolRequest("multiscale", scales=[32, 32]), "give each once"),
     ],
 )
-def test_a_mistake_is_said_in_a_sentence(photographs, wish, told):
+def test_a_mistake_is_said_in_a_sentence(photographs, requested, message):
     of_run = config_of(photographs[0])
-    with pytest.raises(UserError, match=told):
-        protocol_of(wish, of_run.data)
+    with pytest.raises(UserError, match=message):
+        protocol_of(requested, of_run.data)
 
 
 def test_images_of_one_size_are_not_seen_whole():
     with pytest.raises(UserError, match="have one size: choose 1crop, flip, 10crop"):
-        protocol_of(Wish("dense"), configure("data=fashion_mnist").data)
+        protocol_of(ProtocolRequest("dense"), configure("data=fashion_mnist").data)
 
 
 def test_a_protocol_at_other_sizes_has_another_name(photographs):
     of_run = config_of(photographs[0])
     data = of_run.data
     titles = {
-        "1crop": Wish("1crop", size=32),
-        "1crop at 36 of 44": Wish("1crop", size=36, shorter_side=44),
-        "10crop at 24x28 of 40": Wish("10crop", size=[24, 28]),
-        "dense": Wish("dense"),
-        "dense at 40, 44": Wish("dense", scales=[40, 44]),
-        "multiscale": Wish("multiscale", scales=[32, 37, 55, 69, 91]),
+        "1crop": ProtocolRequest("1crop", size=32),
+        "1crop at 36 of 44": ProtocolRequest("1crop", size=36, shorter_side=44),
+        "10crop at 24x28 of 40": ProtocolRequest("10crop", size=[24, 28]),
+        "dense": ProtocolRequest("dense"),
+        "dense at 40, 44": ProtocolRequest("dense", scales=[40, 44]),
+        "multiscale": ProtocolRequest("multiscale", scales=[32, 37, 55, 69, 91]),
     }
-    for title, wish in titles.items():
-        assert protocol_of(wish, data).title == title
+    for title, requested in titles.items():
+        assert protocol_of(requested, data).title == title
     # A net that was trained at one size is tested at another: "test res 224" of one trained at 160.
-    larger = protocol_of(Wish(size=36, shorter_side=44), data)
+    larger = protocol_of(ProtocolRequest(size=36, shorter_side=44), data)
     examined = opened(of_run, larger)
     assert examined.split.images.shape == (N, 36, 36, 3)
 
@@ -358,7 +361,7 @@ def test_a_protocol_at_other_sizes_has_another_name(photographs):
 def test_a_net_for_one_size_alone_says_so(photographs):
     vgg = configure("model=vgg", "model.depth=11", "data.classes=4").plain()["model"]
     of_run = config_of(photographs[0]).replace(model=vgg)
-    chosen = protocol_of(Wish(size=64, shorter_side=64), of_run.data)
+    chosen = protocol_of(ProtocolRequest(size=64, shorter_side=64), of_run.data)
     examined = opened(of_run, chosen)
     weights = load.Stored(of_run, build.build_model(of_run), 0, {})
     with pytest.raises(

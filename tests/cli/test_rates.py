@@ -1,4 +1,4 @@
-"""What a run is bound by, in words."""
+"""The message on the bottleneck of a run."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def photographs(tmp_path):
 def test_the_slower_side_is_named_with_the_remedies_that_are_left(photographs, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(4))
     found = lines(photographs, Rates(data=900.4, compute=2000), workers=2)
-    assert found[0] == "data alone 900 img/s, compute 2,000 img/s: the run is bound by data"
+    assert found[0] == "data alone 900 ex/s, compute 2,000 ex/s: the run is bound by data"
     assert [line.split()[1:3] for line in found[1:]] == [
         ["data.workers=null,", "a"],
         ["deeper", "prepare"],

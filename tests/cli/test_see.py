@@ -1,4 +1,4 @@
-"""Seeing end to end."""
+"""`deeper see` end to end."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Sweeps: arms are frozen and claimed, run once, and told of from their files."""
+"""Sweeps: arms are frozen, claimed and run once, and their status is read from files."""
 
 import dataclasses
 import io
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deeper.cli import sweep, sweep_display
+from deeper.cli import launching, sweep, sweep_display
 from deeper.config.compose import configure, run_config
 from deeper.config.identity import config_hash, run_directory
 from deeper.display.status_table import duration, summary, table
@@ -120,6 +120,17 @@ def test_a_mistake_in_an_arm_is_found_before_it_is_submitted(tmp_path):
     assert len(taken.todo) == 1
 
 
+def test_an_arm_that_cannot_be_run_is_told_before_the_first_begins(tmp_path, monkeypatch, capsys):
+    overrides = [["model=resnet", f"model.depth={depth}", f"runs={tmp_path}"] for depth in (8, 9)]
+    both = arms_of([configure("model.form=cifar", *words) for words in overrides], overrides)
+    told = []
+    monkeypatch.setattr(sweep_display, "run_here", lambda *_: told.append(capsys.readouterr().out))
+    mistakes = [("seed=x", "give a whole number")]
+    launching.start(both, tmp_path, "local", {"jobs": 1}, CODE, "wait", "", mistakes)
+    assert "seed=x" in told[0]
+    assert "model.depth=9" in told[0]
+
+
 def test_an_arm_is_frozen_with_its_choices_and_a_changed_file_is_refused(tmp_path):
     from deeper.cli import arm
 
@@ -220,7 +231,7 @@ def test_the_table_of_two_hundred_arms_can_be_read(tmp_path):
     finally:
         lock.release()
     assert summary(states) == (
-        "200 arms: 3 failed, 1 lost, 16 running, 60 waiting, 120 finished; 20,480 img/s together"
+        "200 arms: 3 failed, 1 lost, 16 running, 60 waiting, 120 finished; 20,480 ex/s together"
     )
 
     def shown(everything):

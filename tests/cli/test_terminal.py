@@ -1,4 +1,4 @@
-"""What is printed is what was meant, in terminals of any width."""
+"""Output is correct in terminals of any width."""
 
 import io
 import json
@@ -81,9 +81,7 @@ def test_a_bars_line_fits_the_terminal(columns, monkeypatch):
     console = open_console(file=io.StringIO())
     assert console.is_terminal
     shown = bar(console)
-    shown.add_task(
-        "resnet20 [v2] s0", total=39062, completed=12345, note="loss 2.3026  1,234 img/s"
-    )
+    shown.add_task("resnet20 [v2] s0", total=39062, completed=12345, note="loss 2.3026  1,234 ex/s")
     shown.add_task("resnet56 with a long name " * 3, total=5, completed=1)
     with console.capture() as captured:
         console.print(shown)
@@ -95,7 +93,7 @@ def test_a_bars_line_fits_the_terminal(columns, monkeypatch):
         assert "12345/39062" in lines[0]
     if columns >= 80:
         assert "resnet20 [v2] s0" in lines[0]
-        assert "loss 2.3026  1,234 img/s" in lines[0]
+        assert "loss 2.3026  1,234 ex/s" in lines[0]
     assert ("━" in lines[0]) == (columns >= 100)
 
 

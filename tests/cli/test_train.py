@@ -91,8 +91,8 @@ def test_a_sweep_survives_a_killed_arm_and_resume_runs_that_alone(start, tmp_pat
     assert process.returncode == 1, output
     assert "1 of 2 runs failed" in output
     assert "resnet8 s0: ended by signal 9" in output
-    told = start("sweep", "status", "format=json")
-    words = {one["name"]: one["word"] for one in json.loads(told.output)}
+    done = start("sweep", "status", "format=json")
+    words = {state["name"]: state["word"] for state in json.loads(done.output)}
     assert words == {"resnet8 s0": "failed", "resnet8 s1": "finished"}
     resumed = start("sweep", "resume")
     assert resumed.returncode == 0, resumed.output
@@ -150,15 +150,15 @@ def test_unlabelled_images_mixing_and_views_end_to_end(start, mistake, tmp_path)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert all(row["train/consistency"] >= 0 for row in rows if "train/loss" in row)
     assert json.loads((run / "result.json").read_text())["train_images"] == 40
-    told = start("evaluate", f"run={run}", "protocol=10crop")
-    assert told.returncode == 0, told.output
-    found = json.loads(told.output)
-    assert found["protocol"] == "10crop" and "4 pixels of zeros" in found["protocol_in_words"]
+    done = start("evaluate", f"run={run}", "protocol=10crop")
+    assert done.returncode == 0, done.output
+    result = json.loads(done.output)
+    assert result["protocol"] == "10crop" and "4 pixels of zeros" in result["protocol_in_words"]
 
     done = start("train", *SMALL, *few, "augment=cutmix")
     assert done.returncode == 0, done.output
-    told = mistake("train", *SMALL, *few, "train=uda", "augment=cutmix")
-    assert "Mixup and CutMix cannot be had with train.consistency" in told
+    message = mistake("train", *SMALL, *few, "train=uda", "augment=cutmix")
+    assert "Mixup and CutMix cannot be had with train.consistency" in message
 
     drawn = start(
         "inspect", "augment=randaugment", "data.validation=100", "sheet=2", "out=sheet.png"

@@ -1,6 +1,7 @@
-"""A real Slurm of one machine for the tests here: the one of SLURM_CONF, or one that is started.
+"""A real Slurm for the tests of this directory: that of SLURM_CONF, or one started on this machine.
 
-The first worker that needs it starts it for all; it ends with the test session, also a killed one.
+The first worker that needs it starts it for all workers; it ends with the test session, even if
+that is killed.
 """
 
 import fcntl
@@ -21,23 +22,23 @@ from tests import faults
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "slurm" / "one-machine"
-SECONDS = 120  # for anything that a test waits for
+SECONDS = 120  # timeout for everything that a test waits for
 
 
 @dataclass(frozen=True)
 class Slurm:
-    """A cluster, and a directory and data for what a test runs there.
+    """A cluster, with a directory and data for the runs of a test.
 
     Attributes:
-        environment: of commands and of the jobs that they submit.
-        directory: the current one of both.
+        environment: environment of commands and of the jobs that they submit.
+        directory: working directory of both.
     """
 
     environment: dict[str, str]
     directory: Path
 
     def start(self, *command, **options) -> subprocess.Popen:
-        """Start a command as a user of the cluster does."""
+        """Start a command as a user of the cluster."""
         return subprocess.Popen(
             command,
             cwd=self.directory,
@@ -49,7 +50,7 @@ class Slurm:
         )
 
     def output(self, *command: str, status: int = 0) -> str:
-        """Return what a command says, once it has ended with the expected status."""
+        """Return the output of a command that has to end with the expected status."""
         with self.start(*command) as process:
             try:
                 output = process.communicate(timeout=SECONDS)[0]
@@ -60,22 +61,22 @@ class Slurm:
         return output
 
     def submit(self, *arguments: str) -> str:
-        """Return the number of a job."""
+        """Return the id of a job."""
         return self.output("sbatch", "--parsable", *arguments).strip()
 
     def state(self, job: str) -> str:
-        """Return a job's state, RUNNING or COMPLETED, say."""
+        """Return the state of a job, such as RUNNING or COMPLETED."""
         told = self.output("scontrol", "show", "job", "--oneliner", job)
         return re.search(r"JobState=(\w+)", told)[1]
 
     def until(self, *states: str, job: str) -> str:
-        """Wait until a job is in one of the states, and return which."""
+        """Wait until a job is in one of the states, and return the state."""
         wait_for(lambda: self.state(job) in states, f"job {job} {' or '.join(states)}", self)
         return self.state(job)
 
 
 def wait_for(true, what: str, slurm: Slurm | None = None, seconds: float = SECONDS) -> None:
-    """Wait until something is true; show the queue and the jobs' logs if it does not come."""
+    """Wait until a condition is true; on a timeout, show the queue and the logs of the jobs."""
     end = time.monotonic() + seconds
     while not true():
         if time.monotonic() > end:
@@ -93,7 +94,7 @@ def logs(directory: Path) -> str:
 
 
 def of_session(name: str, base: Path, make) -> Path:
-    """Return a directory that the first of the session's workers to come here makes for all."""
+    """Return a directory that is shared by all workers of the session."""
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     with (shared / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -104,7 +105,7 @@ def of_session(name: str, base: Path, make) -> Path:
 
 
 def _missing() -> str | None:
-    """Return why no Slurm can be had here, or None."""
+    """Return why Slurm cannot be started here, or None."""
     if os.geteuid() != 0:
         return "starting a Slurm needs root; or set SLURM_CONF to one that runs"
     programs = ["munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "sbatch"]
@@ -115,9 +116,9 @@ def _missing() -> str | None:
 
 def _start() -> Path:
     """Start a Slurm for this session; return its directory."""
-    # Its sockets' paths may have no more than 107 bytes: not under pytest's directory.
+    # Paths of sockets are limited to 107 bytes, so they are not under pytest's directory.
     place = Path(tempfile.mkdtemp(prefix="deeper-slurm-", dir="/tmp"))
-    # xdist's workers come and go; their parent is the session.
+    # The parent of xdist's workers is the session.
     session = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
     done = subprocess.run(
         [SCRIPT, "start", place, str(session)], capture_output=True, text=True, timeout=SECONDS
@@ -141,7 +142,7 @@ def slurm_conf(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def environment(slurm_conf, data_dir) -> dict[str, str]:
-    """What commands and jobs find: the cluster, and a small data set in Fashion-MNIST's place."""
+    """Environment of commands and jobs: the cluster, and a small stand-in for Fashion-MNIST."""
     environment = {
         **os.environ,
         "SLURM_CONF": slurm_conf,
@@ -171,7 +172,7 @@ def _alone(name: str, base: Path) -> Iterator[str]:
 
 @pytest.fixture
 def low(tmp_path_factory) -> Iterator[str]:
-    """The partition that urgent jobs preempt, for one test at a time."""
+    """The partition with preemptible jobs, for one test at a time."""
     with _alone("low", tmp_path_factory.getbasetemp()) as name:
         yield name
 
@@ -185,7 +186,7 @@ def pair(tmp_path_factory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def undisturbed(environment, tmp_path_factory) -> Path:
-    """The run that nothing disturbs, of seed 0."""
+    """The undisturbed run of seed 0."""
 
     def make() -> Path:
         place = tmp_path_factory.mktemp("undisturbed")

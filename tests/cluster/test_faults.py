@@ -1,4 +1,4 @@
-"""What can happen to a sweep on a cluster; each time it ends with the undisturbed run's numbers."""
+"""Faults of sweeps on a cluster; the numbers are always those of the undisturbed run."""
 
 import json
 import os

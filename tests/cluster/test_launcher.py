@@ -1,4 +1,4 @@
-"""Sweeps through submitit on a real Slurm: what waits, what is preempted, what is cancelled."""
+"""Sweeps through submitit on a real Slurm: waiting, preempted and cancelled arms."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The test bed itself does what the tests of faults need of it."""
+"""The Slurm of scripts/slurm/one-machine works as the tests of faults need it."""
 
 import os
 import signal

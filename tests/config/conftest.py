@@ -1,3 +1,3 @@
-"""Commands in the tests' own process, as those of tests/cli give them."""
+"""Fixtures of tests/cli that run commands in this process."""
 
 from tests.cli.conftest import mistake, said  # noqa: F401

@@ -1,4 +1,4 @@
-"""A wrong command is told of in one sentence, before any work."""
+"""Mistakes in a command are reported in one sentence, before any work."""
 
 import os
 
@@ -102,8 +102,8 @@ def test_an_arm_that_does_not_compose_stops_no_other(tmp_path, said, monkeypatch
     assert len(work.directories) == 1 and work.total == 2
     [(name, reason)] = work.failed
     assert "model=nonsense" in name and "lenet5" in reason
-    told = said(*command, "mode=dry", status=2)
-    assert "nonsense" in told and "lenet5" in told
+    message = said(*command, "mode=dry", status=2)
+    assert "nonsense" in message and "lenet5" in message
     assert "nonsense" in said("train", "-m", "model=nonsense,odd", f"runs={tmp_path}", status=2)
 
 
@@ -117,8 +117,8 @@ def test_an_arm_from_elsewhere_runs_nothing_of_its_own(tmp_path, mistake, monkey
         text = yaml.safe_dump({**plain, "config_hash": config_hash(plain)})
         (tmp_path / "single" / name / "config.yaml").write_text(text)
     assert "would call os.system" in mistake("arm", tmp_path / "single" / "a")
-    told = mistake("sweep", "resume", f"runs={tmp_path}", "study=none", "code=tree")
-    assert told.count("is left out") == 2 and "would call os.system" in told
+    message = mistake("sweep", "resume", f"runs={tmp_path}", "study=none", "code=tree")
+    assert message.count("is left out") == 2 and "would call os.system" in message
     # What the user's own command named, its arms may call.
     trust_in_children([plain])
     assert frozen_config(tmp_path / "single" / "a").optimizer.command == "false"
@@ -133,3 +133,8 @@ def test_a_run_directory_from_elsewhere_runs_nothing_of_its_own(tmp_path, monkey
     with pytest.raises(UserError, match=r"would call os\.system"):
         load.config_of(tmp_path, "run")
     assert load.config_of(tmp_path, "run", own={"os.path"}).model.command == "false"
+
+
+def test_a_net_of_sequences_on_images_is_refused_in_a_sentence():
+    with pytest.raises(UserError, match=r"data\.tokens.*data=languages"):
+        configure("model=vdcnn", "data=mnist")

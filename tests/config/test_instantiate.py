@@ -1,4 +1,4 @@
-"""What a section with a target constructs, and which targets a stored config may name."""
+"""Instantiation of sections with a target, and trust in the targets of stored configs."""
 
 import fractions
 

@@ -1,4 +1,4 @@
-"""What a config may hold: every wrong value is named with its key and with what is allowed."""
+"""Validation of configs: the message for a wrong value has its key and the allowed values."""
 
 import json
 import math
@@ -81,10 +81,10 @@ WRONG = [
 
 @pytest.mark.parametrize(("key", "value", "allowed"), WRONG)
 def test_a_wrong_value_is_told_with_its_key_and_what_is_allowed(config, key, value, allowed):
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as raised:
         config.replace({key: value})
-    assert key.rpartition(".")[2] in str(told.value)
-    assert allowed in str(told.value)
+    assert key.rpartition(".")[2] in str(raised.value)
+    assert allowed in str(raised.value)
 
 
 def test_an_unknown_key_is_told_with_those_that_are_close(config):
@@ -152,3 +152,20 @@ def test_yaml_files_of_ones_own_are_found(tmp_path):
     (tmp_path / "model" / "mine.yaml").write_text("_target_: mypackage.net\nwidth: 3\n")
     config = configure("model=mine", directories=[tmp_path])
     assert (config.label, config.model.width) == ("mine", 3)
+
+
+@pytest.mark.parametrize(
+    ("side", "hidden", "stem", "batch_norm"),
+    [(32, 512, "small", True), (224, 4096, "paper", False)],
+)
+def test_nets_fit_the_images_of_a_data_set_of_ones_own(tmp_path, side, hidden, stem, batch_norm):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "cells.yaml").write_text(
+        f"_target_: mine.cells\nname: cells\ninput_shape: [{side}, {side}, 3]\nclasses: 4\n"
+    )
+    alexnet, vgg = (
+        configure("data=cells", f"model={net}", directories=[tmp_path]).model
+        for net in ("alexnet", "vgg")
+    )
+    assert (alexnet["hidden"], alexnet["stem"]) == (hidden, stem)
+    assert (vgg["hidden"], vgg["batch_norm"]) == (hidden, batch_norm)

@@ -10,7 +10,9 @@ from tests.data import tiny
 
 @pytest.fixture
 def original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Return a function that writes a small data set's original files and says where they are."""
+    """Return a function that writes the original files of a small data set and returns their
+    directory.
+    """
 
     def write(name: str, **options) -> Path:
         directory = tmp_path / "original"

@@ -1,4 +1,4 @@
-"""Crops of Debian's photographs: the same each time, training and validation of other pixels."""
+"""Crops of Debian's photographs: repeatable, with disjoint training and validation pixels."""
 
 import csv
 import hashlib

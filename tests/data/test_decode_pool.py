@@ -1,4 +1,4 @@
-"""Processes that decode: what is left, and what is said, when one of them or the parent dies."""
+"""Decoding processes: cleanup and messages when one of them or the parent dies."""
 
 import multiprocessing
 import os

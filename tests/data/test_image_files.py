@@ -1,4 +1,4 @@
-"""Picture files of all kinds come out as the net's shape."""
+"""Image files of all formats are read in the shape of the net's input."""
 
 import os
 

@@ -5,7 +5,7 @@ import pytest
 
 from deeper.data.dataset import Split, open_dataset
 from deeper.data.prepare.prepare import prepare
-from deeper.data.splitting import draw_by_class, first_of_draw, hold_out, only_classes
+from deeper.data.splitting import draw_by_class, first_of_draw, fold_of, hold_out, only_classes
 from deeper.errors import UserError
 
 
@@ -52,6 +52,16 @@ def test_nothing_held_out_leaves_the_data_set_as_it_is():
     train, validation = hold_out(whole, 0)
     assert train is whole
     assert len(validation) == 0
+
+
+def test_every_example_is_tested_on_in_one_fold():
+    whole = numbered(np.arange(103) % 2)
+    parts = [fold_of(whole, 10, fold) for fold in range(10)]
+    tested = [number for _, test in parts for number in numbers(test)]
+    assert sorted(tested) == list(range(103))
+    for train, test in parts:
+        assert sorted([*numbers(train), *numbers(test)]) == list(range(103))
+        assert abs(int((test.labels == 0).sum()) - int((test.labels == 1).sum())) <= 2
 
 
 @pytest.mark.parametrize("n", [-1, 20, 21])

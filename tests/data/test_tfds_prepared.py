@@ -1,4 +1,6 @@
-"""Sets that TensorFlow Datasets prepared: with configs, of any size or of one, and the rest."""
+"""Data sets prepared by TensorFlow Datasets: with configs, of any size or of one, and unsupported
+ones.
+"""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Photographs that cannot be read: a stop that names them, or a run without them."""
+"""Unreadable photographs: an error that names them, or a run without them."""
 
 import io
 import json

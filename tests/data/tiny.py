@@ -1,4 +1,4 @@
-"""Small data sets in the form in which real ones were published, for tests of their preparation."""
+"""Small data sets in the published formats of real ones, for tests of their preparation."""
 
 import gzip
 import hashlib
@@ -19,7 +19,7 @@ SIZES = {"train": 60, "test": 25}
 
 
 def images_and_labels(split: str, shape: tuple[int, ...], classes: int, size: int):
-    """Return random images uint8 (N, H, W, C) and labels int (N,), the same at every call."""
+    """Return random images uint8 (N, H, W, C) and labels int (N,), equal at every call."""
     rng = np.random.default_rng([size, len(split), classes])
     images = rng.integers(0, 256, (size, *shape), np.uint8)
     return images, rng.integers(0, classes, size)
@@ -93,15 +93,15 @@ def install(
     sizes: dict[str, int] = SIZES,
     url: str = "http://127.0.0.1:9",
 ) -> None:
-    """Write a small data set and have it count as the published one.
+    """Write a small data set, and patch the checksums so that it passes as the published one.
 
     Args:
-        name: in the catalogue.
+        name: name in the catalogue.
         directory: for the original files.
-        set_item: puts an entry into a mapping, as pytest's ``monkeypatch.setitem`` does.
-        set_attribute: likewise, for an attribute.
-        sizes: examples a split.
-        url: where the files count as published.
+        set_item: sets an item of a mapping, such as pytest's ``monkeypatch.setitem``.
+        set_attribute: sets an attribute, such as pytest's ``monkeypatch.setattr``.
+        sizes: split -> number of examples.
+        url: address of the published files.
     """
     directory.mkdir(parents=True, exist_ok=True)
     WRITERS[name](directory, sizes)
@@ -115,5 +115,5 @@ def install(
 
 
 def install_for_good(name: str, directory: Path) -> None:
-    """Do as `install` does, in a process of its own."""
+    """Run `install` in a separate process."""
     install(name, directory, lambda mapping, key, value: mapping.update({key: value}), setattr)

@@ -1,4 +1,6 @@
-"""The functions here close over weights: as in `deeper see`, what is compiled is not kept."""
+"""Turns off the compilation cache, as `deeper see` does, since the compiled functions contain
+weights.
+"""
 
 import pytest
 

@@ -1,4 +1,6 @@
-"""The formulations give the plain ones' values and gradients; convolution's are the CPU's alone."""
+"""The formulations give the values and gradients of the plain ones; those of convolution are used
+only on CPUs.
+"""
 
 import jax
 import jax.export
@@ -97,6 +99,36 @@ def test_convolution_and_its_gradients(case):
     assert_equal(function, normal(*x), normal(*kernel, seed=2))
 
 
+# x, kernel, stride, padding, groups, dilation
+SEQUENCES = {
+    "3": ((3, 17, 4), (3, 4, 32), 1, 1, 1, 1),
+    "3 of many channels": ((4, 32, 64), (3, 64, 128), 1, 1, 1, 1),
+    "3/2": ((3, 17, 4), (3, 4, 5), 2, 1, 1, 1),
+    "1/2": ((3, 18, 4), (1, 4, 32), 2, 0, 1, 1),
+    "1": ((3, 18, 4), (1, 4, 32), 1, 0, 1, 1),
+    "80/4 of one channel": ((2, 400, 1), (80, 1, 8), 4, 38, 1, 1),
+    "longer than the sequence": ((3, 4, 4), (7, 4, 5), 1, 3, 1, 1),
+    "two groups, dilation": ((3, 20, 8), (3, 4, 6), 1, 2, 2, 2),
+}
+
+
+@pytest.mark.parametrize("case", SEQUENCES)
+def test_convolution_of_sequences_and_its_gradients(case):
+    x, kernel, stride, padding, groups, dilation = SEQUENCES[case]
+
+    def function(x, kernel):
+        return cpu.conv(
+            x,
+            kernel,
+            stride=(stride,),
+            padding=((padding, padding),),
+            groups=groups,
+            dilation=dilation,
+        )
+
+    assert_equal(function, normal(*x), normal(*kernel, seed=2))
+
+
 @pytest.mark.parametrize("shape", [(16, 8, 5, 64, 128), (8, 9, 12, 128, 64)], ids=str)
 def test_convolution_of_many_channels_goes_by_winograd(shape):
     b, h, w, c, k = shape
@@ -184,6 +216,14 @@ def test_max_pooling_and_its_gradient_also_with_ties(case):
     size, window, stride, padding = POOLS[case]
     x = jnp.asarray(np.random.default_rng(0).integers(0, 3, (2, *size, 3)), jnp.float32)
     assert_equal(lambda x: cpu.max_pool(x, (window, window), (stride, stride), padding), x)
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "padding"), [(2, 2, (0, 0)), (3, 2, (1, 1)), (4, 4, (0, 0))]
+)
+def test_max_pooling_of_sequences_and_its_gradient_also_with_ties(window, stride, padding):
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 3, (2, 17, 3)), jnp.float32)
+    assert_equal(lambda x: cpu.max_pool(x, (window,), (stride,), (padding,)), x)
 
 
 def block(x, kernel, scale, bias):

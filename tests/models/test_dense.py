@@ -1,4 +1,4 @@
-"""Nets in fully convolutional form: dense layers as sliding windows, means as they are."""
+"""Nets in fully convolutional form: dense layers as convolutions, global pooling unchanged."""
 
 from functools import partial
 

@@ -1,4 +1,6 @@
-"""Nets for sequences, tokens and vectors: initialised, counted, laid out, frozen, looked into."""
+"""Nets for sequences, tokens and vectors: initialisation, counts, layer tables, freezing,
+features.
+"""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""The forms that torchvision lacks are, layer by layer, what their papers print."""
+"""Forms of nets that torchvision lacks have the layers of their papers."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""A net cut off above a stage is that net up to there, and which layers a stage has."""
+"""Truncated nets equal the net up to the stage; layers of stages."""
 
 import jax
 import jax.numpy as jnp

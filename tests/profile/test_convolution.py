@@ -1,4 +1,4 @@
-"""Convolution arithmetic against worked examples, XLA, and the impossible."""
+"""Convolution arithmetic, compared with worked examples and XLA, and impossible layers."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,3 +1,3 @@
-"""Run directories, as those of tests/track."""
+"""Fixtures of tests/track with run directories."""
 
 from tests.track.conftest import directory, path  # noqa: F401

@@ -1,4 +1,4 @@
-"""The lock between machines. The second machine is one in name: its kernel's number is another.
+"""The lock between machines. The second machine is simulated by another boot id.
 
 Where a file system does not carry flock from one machine to the other, each sees a ``lock`` that
 nobody has locked. Here the file is put aside, so that the taker locks another one.

@@ -1,4 +1,4 @@
-"""Run directories are read through one schema, whatever state they are in."""
+"""Run directories in any state are read through one schema."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Values are compared, not how they were typed."""
+"""Values are compared independently of their spelling."""
 
 import itertools
 import json

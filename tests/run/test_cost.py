@@ -1,4 +1,4 @@
-"""What a run would cost is one number, whichever command tells it."""
+"""All commands report the same cost of a run."""
 
 import json
 import re

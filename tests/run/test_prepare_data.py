@@ -1,4 +1,4 @@
-"""A data set is prepared from Python; what there is to say of it is returned."""
+"""Preparing data sets in Python, and the returned messages."""
 
 from PIL import Image
 

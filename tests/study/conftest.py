@@ -1,4 +1,4 @@
-"""Synthetic studies: run directories as training leaves them, without the training."""
+"""Synthetic studies: run directories as written by training, without training."""
 
 import functools
 import json
@@ -53,7 +53,7 @@ def frozen_config() -> str:
 
 
 def with_changes(values, changes):
-    """Return a config with other values; a section is changed and not replaced."""
+    """Return a config with other values; sections are merged."""
     return values | {
         key: with_changes(values[key], value)
         if isinstance(value, dict) and isinstance(values.get(key), dict)
@@ -154,5 +154,5 @@ def study(tmp_path):
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """The report of a complete study; not to be changed."""
+    """The report of a complete study, which tests must not change."""
     return make_report(write_study(tmp_path_factory.mktemp("runs") / "depth_test"))

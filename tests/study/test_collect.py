@@ -1,4 +1,4 @@
-"""Run directories in every state they can be in."""
+"""Reading run directories in every possible state."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""Runs beside each other without a study: by their arms, with intervals where there are seeds."""
+"""Comparing runs without a study: grouped by arms, with intervals."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Measured numbers beside published ones, and the chart of published ones."""
+"""Comparison of measured with published numbers, and the chart of published ones."""
 
 import json
 from pathlib import Path

@@ -1,11 +1,11 @@
-"""What is wrong in a study's file is said in a sentence, before a run and in the report."""
+"""Mistakes in a study's file are reported in one sentence, before a run and in the report."""
 
 from pathlib import Path
 
 import pytest
 
 from deeper.errors import UserError
-from deeper.record.schema import Run
+from deeper.record.schema import RunRecord
 from deeper.study.checks import MEASURED, METRICS, check_base, check_names, undecidable
 from deeper.study.definition import Study
 from deeper.study.read_runs import collect
@@ -55,7 +55,7 @@ def test_what_no_run_has_is_named_in_the_report(tmp_path, wrong, says):
 @pytest.mark.parametrize(("wrong", "says"), WRONG_NAMES)
 def test_what_no_run_will_have_is_named_before_the_sweep(tmp_path, wrong, says):
     runs = [
-        Run(tmp_path, "finished", {"model": {"cut": cut}}, {"depth": 8, "residual": True})
+        RunRecord(tmp_path, "finished", {"model": {"cut": cut}}, {"depth": 8, "residual": True})
         for cut in (None, 3)
     ]
     check_names(Study.of(DEFINITION), runs, (*MEASURED, *METRICS))
@@ -72,7 +72,9 @@ def test_a_base_that_is_no_line_is_named(study):
 def test_a_test_that_no_run_fits_is_said():
     definition = {**DEFINITION, "tests": [{**DEFINITION["tests"][0], "worse": {"depth": 45}}]}
     runs = [
-        Run(Path(f"{depth}-{seed}"), "finished", {"seed": seed}, {"depth": depth, "residual": True})
+        RunRecord(
+            Path(f"{depth}-{seed}"), "finished", {"seed": seed}, {"depth": depth, "residual": True}
+        )
         for depth in (20, 44)
         for seed in (0, 1)
     ]

@@ -1,4 +1,4 @@
-"""A study with a base line: paired differences, beside it the cost of a step."""
+"""A study with a baseline: paired differences and the step time."""
 
 import json
 
@@ -9,7 +9,7 @@ from deeper.plotting import COLOURS, SOFT
 from deeper.study import tables
 from deeper.study.baseline import cells, difference, difference_figure
 from deeper.study.comparability import warnings
-from deeper.study.hypothesis_tests import mean_of
+from deeper.study.means import mean_of
 from deeper.study.read_runs import collect
 from deeper.study.report import make_report
 from tests.study.conftest import write_run

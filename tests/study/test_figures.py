@@ -1,4 +1,4 @@
-"""Figures: what is drawn, that labels keep apart, that bytes are stable."""
+"""Figures: content, separated labels, stable bytes."""
 
 import itertools
 

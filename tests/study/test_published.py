@@ -1,4 +1,4 @@
-"""The published numbers are well kept: with protocol and source, none at odds with another."""
+"""The published numbers have protocol and source, and are consistent."""
 
 from collections import defaultdict
 

@@ -1,4 +1,4 @@
-"""Intervals and tests, against SciPy or numbers worked out by hand."""
+"""Intervals and tests, compared with SciPy or with numbers computed by hand."""
 
 import itertools
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from deeper.errors import UserError
-from deeper.record.schema import Run
+from deeper.record.schema import RunRecord
 from deeper.study import hypothesis_tests
 from deeper.study.definition import Study
 from deeper.study.hypothesis_tests import (
@@ -16,14 +16,14 @@ from deeper.study.hypothesis_tests import (
     examine,
     examine_all,
     holm,
-    judge,
     least_sign_flip_p,
     least_trend_p,
-    mean_of,
     reach,
     sign_flip,
 )
+from deeper.study.means import mean_of
 from deeper.study.read_runs import Collection, collect
+from deeper.study.verdict import judge
 from tests.study.conftest import DEFINITION, DEPTHS, write_net, write_study
 
 AT_44 = DEFINITION["tests"][0]
@@ -302,7 +302,7 @@ def chain_verdicts(seeds, better_by, studies=500):
             for seed in range(seeds):
                 error = round(20 - sum(better_by[:number]) + float(draw.normal(0, 0.3)), 2)
                 config, result = {"label": label, "seed": seed}, {"metrics": {"test/error": error}}
-                runs.append(Run(Path(label), "finished", config, result))
+                runs.append(RunRecord(Path(label), "finished", config, result))
         collection = Collection(Path("chain"), study, "quick", runs, [])
         verdicts.append(judge(examine_all(collection), collection).word)
     return {word: verdicts.count(word) / studies for word in set(verdicts)}

@@ -8,7 +8,7 @@ import pytest
 
 from deeper.errors import UserError
 from deeper.study import tables
-from deeper.study.hypothesis_tests import mean_of
+from deeper.study.means import mean_of
 from deeper.study.read_runs import collect
 from tests.study.conftest import DEFINITION, write_net, write_run
 

@@ -1,4 +1,4 @@
-"""A study's file is held against the runs of its sweep before any of them begins."""
+"""A study's definition is checked against the runs of its sweep before they start."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A study from Python: composed, run and reported as by the commands."""
+"""Studies in Python: composed, run and reported as by the commands."""
 
 import os
 from contextlib import nullcontext

@@ -1,4 +1,4 @@
-"""Unlabelled images: the loss is the papers', on any number of devices, cut and resumed too."""
+"""Consistency training: the loss of the papers, on any number of devices, also after resuming."""
 
 import itertools
 from dataclasses import replace

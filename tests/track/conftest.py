@@ -1,4 +1,4 @@
-"""A run directory to record into, and W&B as a user without an account has it."""
+"""A run directory, and W&B settings of a user without an account."""
 
 import os
 
@@ -37,7 +37,7 @@ def directory(path):
 
 @pytest.fixture
 def no_account(tmp_path, monkeypatch):
-    """W&B is on, and nobody is logged in."""
+    """W&B is turned on, without a login."""
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -47,7 +47,7 @@ def no_account(tmp_path, monkeypatch):
 
 @pytest.fixture
 def online(no_account, monkeypatch):
-    """W&B is a server on this machine, and somebody is logged in."""
+    """W&B is a server on this machine, with a login."""
     with serving() as server:
         monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
         monkeypatch.setenv("WANDB_BASE_URL", server.url)

@@ -69,7 +69,7 @@ def record(path, config, warn, rows=3, shown=True):
             tracker.log(row(step))
         tracker.fsync()
         if shown:
-            tracker.keep(examples())
+            tracker.write_examples(examples())
         directory.write_result({"status": "finished", "metrics": {"test/error": 13.5}})
         tracker.finish("finished")
 

@@ -1,4 +1,4 @@
-"""A small experiment to train in tests: patterns of ten classes, a residual net of eight layers."""
+"""A small experiment for tests: patterns of ten classes, and a residual net of eight layers."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +29,7 @@ N, EVALUATED = 96, 37
 
 @dataclass
 class Rows:
-    """A record in memory."""
+    """A tracker that stores rows in memory."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
 
@@ -41,7 +41,7 @@ class Rows:
 
 
 class Dropped(nn.Module):
-    """A net without BatchNorm whose answers hang on the masks of dropout."""
+    """A net without BatchNorm whose outputs depend on the masks of dropout."""
 
     @nn.compact
     def __call__(self, x, *, train):
@@ -70,7 +70,7 @@ def build(
     label_smoothing=0.0,
     **changes,
 ):
-    """Return (experiment, first state)."""
+    """Return (experiment, initial state)."""
     values = {
         "batch_size": 16,
         "steps": 8,
@@ -122,7 +122,7 @@ def build(
 
 
 def losses_and_state(experiment, state, steps=None):
-    """Run the compiled steps alone."""
+    """Run only the compiled steps."""
     settings = experiment.settings
     call = experiment.compiled_steps(experiment.phases[0])
     steps = steps or settings.steps

@@ -1,4 +1,4 @@
-"""What is made of a net's answers."""
+"""Metrics of predictions."""
 
 import jax
 import jax.numpy as jnp

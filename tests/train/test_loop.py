@@ -1,4 +1,4 @@
-"""The loop: it learns, it can be cut anywhere, it evaluates exactly, it notices divergence."""
+"""The training loop: learning, resuming, exact evaluation, divergence."""
 
 import itertools
 import os
@@ -18,7 +18,7 @@ from deeper.train.checkpoint import CheckpointReader, Checkpoints
 from deeper.train.device_feed import OWN, Resident
 from deeper.train.evaluate import Evaluator, metrics_of, predictions_of
 from deeper.train.loop import train
-from tests.faults import note
+from tests.faults import note, with_writes_given_up
 from tests.train.conftest import EVALUATED, Rows, build
 
 
@@ -210,9 +210,9 @@ def test_a_damaged_checkpoint_is_put_aside_for_the_one_before(checkpoints, tmp_p
             damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
         else:
             damaged.unlink()
-        told = []
+        warnings = []
         again = Checkpoints(place / "checkpoints", experiment.mesh)
-        restored = again.restore_last_good(state, warn=told.append)
+        restored = again.restore_last_good(state, warn=warnings.append)
         step = int(restored.step)
         jax.tree.map(np.testing.assert_array_equal, restored, states[step])
         note(
@@ -220,11 +220,11 @@ def test_a_damaged_checkpoint_is_put_aside_for_the_one_before(checkpoints, tmp_p
         )
         if step == 4:
             fallen_back += 1
-            assert "checkpoint of step 8" in told[0]
-            assert "going back to the one before" in told[0]
+            assert "checkpoint of step 8" in warnings[0]
+            assert "going back to the one before" in warnings[0]
             assert (place / "checkpoints-damaged" / "8").is_dir()
         else:
-            assert (step, told) == (8, [])
+            assert (step, warnings) == (8, [])
         if fallen_back == 1:
             assert train(experiment, restored, Rows(), again).status == "finished"
             assert again.steps == [4, 8]
@@ -257,6 +257,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+@with_writes_given_up
 def test_a_full_disk_stops_the_run_and_the_checkpoint_before_is_good(small_disk):
     experiment, state = build()
     checkpoints = Checkpoints(small_disk / "checkpoints", experiment.mesh)

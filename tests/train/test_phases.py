@@ -1,4 +1,4 @@
-"""Phases: what is frozen stays to the bit, what trains trains, and a cut changes nothing."""
+"""Phases: frozen layers do not change a bit, others train, and resuming changes nothing."""
 
 import itertools
 

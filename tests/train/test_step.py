@@ -1,4 +1,6 @@
-"""A step is the same on any number of devices, by either wrapper, in any grouping of calls."""
+"""A step gives the same result on any number of devices, with shard_map and pmap, and for any steps
+per call.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""On the same weights our nets compute what torchvision's do: against its recorded answers.
+"""With the same weights our nets give the recorded results of torchvision's nets.
 
 `scripts/parity` makes them; experiments/parity/README.md says how and has the table of all nets.
 Unless DEEPER_PARITY=all, the nets here are those that differ by more than rows of a paper's table;

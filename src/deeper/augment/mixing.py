@@ -127,7 +127,7 @@ class OneOf:
     Attributes:
         first: used with probability 1 - ``probability``.
         second: used with probability ``probability``.
-        probability: of the second.
+        probability: probability of the second.
         per_example: choose for each example; otherwise once per batch.
     """
 

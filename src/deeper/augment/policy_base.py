@@ -44,7 +44,7 @@ class Policy:
 
     Attributes:
         on_grey: on grey images, drop the operations on colour, or refuse with a UserError.
-        interpolation: of geometric operations.
+        interpolation: interpolation of geometric operations.
         fill: colour that geometric operations bring in, one value per channel on the scale 0 to 1;
             black if empty.
     """

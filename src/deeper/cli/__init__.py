@@ -1,1 +1,1 @@
-"""The command line: the only room that knows Hydra and OmegaConf."""
+"""The command line. Only this package and `config.compose` use Hydra and OmegaConf."""

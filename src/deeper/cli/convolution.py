@@ -1,4 +1,4 @@
-"""``deeper inspect conv input=640x480x3 ...``: what one layer makes of a map, and what it costs."""
+"""``deeper inspect conv input=640x480x3 ...``: output size, parameters and cost of one layer."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,9 @@ from deeper.profile.conv_arithmetic import Geometry
 
 
 def run(config: DictConfig) -> None:
-    """Print output size, parameters and multiply-accumulates; draw the sliding window if asked."""
+    """Print output size, parameters and multiply-accumulates; draw the sliding window on
+    request.
+    """
     match = re.fullmatch(r"(\d+)x(\d+)(?:x(\d+))?", str(config.input))
     if not match:
         raise UserError(f"input={config.input}: give HEIGHTxWIDTHxCHANNELS, such as 224x224x3.")

@@ -9,7 +9,7 @@ from deeper.sweep.local import detached_work
 
 
 def run(folder: Path) -> int:
-    """Run the sweep of a launch's folder; return the exit status."""
+    """Run the sweep of a launch folder; return the exit status."""
     work = detached_work(folder)
     lock = take_lock(Path(work.folder))
     try:

@@ -1,4 +1,4 @@
-"""``mode=dry``: what the runs of a sweep would cost, in one table; no data are needed."""
+"""``mode=dry``: the cost of the runs of a sweep in one table, without data."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ GIGA = 1e9
 
 
 def run(configs: Sequence[RunConfig], overrides: Sequence[Sequence[str]]) -> int:
-    """Print what a sweep would cost and return its exit status; see `rows_of`."""
+    """Print the cost of a sweep and return the exit status; see `rows_of`."""
     device.start_jax(configs[0].train.cpu_kernels)
     console = open_console()
     configs, overrides = different(configs, overrides)
@@ -28,13 +28,13 @@ def run(configs: Sequence[RunConfig], overrides: Sequence[Sequence[str]]) -> int
 
 
 def show(rows: Sequence[Row], config: RunConfig, console: Console) -> None:
-    """Print the table, its total, and what it assumes."""
+    """Print the table, its total, and the assumptions."""
     accelerators = list(config.mode.peaks or {})
     with_recipes = any(row.recipe for row in rows)
     heads = (
         "\nnet", *(["\nrecipe"] if with_recipes else []),
         "\nruns", "million\nparam.", "giga-\nMACs", "\nbatch", "thousand\nsteps",
-        "million\nimages", "\nGiB", *(f"hours\n{name}" for name in accelerators),
+        "million\nexamples", "\nGiB", *(f"hours\n{name}" for name in accelerators),
     )  # fmt: skip
     cells = [
         (
@@ -66,12 +66,12 @@ def show(rows: Sequence[Row], config: RunConfig, console: Console) -> None:
 
 
 def assumptions(config: RunConfig) -> str:
-    """Say in words how the figures come about."""
+    """Return the assumptions of the table as text."""
     dtype = config.train.dtype
     each = (config.mode.peaks or {}).items()
     peaks = ", ".join(f"{name} {peak[dtype] / 1e12:g}" for name, peak in each)
     return (
-        f"A run's hours on one device: 6 FLOP a MAC and image at {config.mode.utilisation:.0%} "
+        f"A run's hours on one device: 6 FLOP a MAC and example at {config.mode.utilisation:.0%} "
         f"(assumed: mode.utilisation) of the peak in {dtype} ({peaks} TFLOP/s, data sheets); "
         "reading data, evaluation and compilation are left out. GiB on one device that takes the "
         "whole batch: parameters, gradients, the optimizer's memory and averages, and the "
@@ -80,7 +80,7 @@ def assumptions(config: RunConfig) -> str:
 
 
 def _short(value: float) -> str:
-    """Return a number with three digits that count, or all before the point."""
+    """Return a number with three significant digits, or all digits before the decimal point."""
     if value >= 100 or value == 0:
         return f"{value:,.0f}"
     return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"

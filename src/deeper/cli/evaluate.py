@@ -1,4 +1,4 @@
-"""``deeper evaluate run=DIRECTORY protocol=NAME``: a checkpoint on a split, every example once."""
+"""``deeper evaluate run=DIRECTORY protocol=NAME``: evaluates a checkpoint on a split."""
 
 import json
 from pathlib import Path
@@ -8,30 +8,30 @@ from omegaconf import DictConfig
 from deeper.cli.output_files import check_file
 from deeper.cli.run_keys import moved_to, other_data
 from deeper.config.settings import plain
-from deeper.display.run_display import told_by_a_bar
+from deeper.display.run_display import progress_bar
 from deeper.display.terminal import open_console
 from deeper.record.atomic_files import finite, to_json
 from deeper.run import load
 from deeper.run.evaluate import evaluate_run
-from deeper.run.protocols import Wish
+from deeper.run.protocols import ProtocolRequest
 from deeper.track.wandb_results import log_evaluation
 
-BY_CLASS = ("error_by_class", "n_by_class", "unreadable")  # long: in files alone
+BY_CLASS = ("error_by_class", "n_by_class", "unreadable")  # too long to print
 
 
 def run(config: DictConfig) -> None:
-    """Evaluate a checkpoint and print, and write, its metrics."""
+    """Evaluate a checkpoint; print and write the metrics."""
     if config.out is not None:
         check_file(Path(config.out), "out")
     path, console = Path(config.run), open_console(stderr=True)
     keys = ("protocol", "size", "shorter_side", "scales", "padding")
-    wish = Wish(**{key: plain(config[key]) for key in keys})
+    request = ProtocolRequest(**{key: plain(config[key]) for key in keys})
     of_run = load.config_of(path, "run", moved_to(config))
-    with told_by_a_bar(console) as progress:
+    with progress_bar(console) as progress:
         result = evaluate_run(
             path,
             of_run,
-            wish=wish,
+            request=request,
             split=config.split,
             checkpoint=config.checkpoint,
             other=other_data(config, of_run.data.classes),

@@ -1,4 +1,4 @@
-"""``deeper features run=DIRECTORY``: a layer's features of a data set, and the probes on them."""
+"""``deeper features run=DIRECTORY``: features of a data set, and probes on them."""
 
 from pathlib import Path
 
@@ -7,21 +7,21 @@ from omegaconf import DictConfig
 from deeper.cli.output_files import check_file
 from deeper.cli.run_keys import moved_to, names_another
 from deeper.config.compose import plain_values
-from deeper.display.run_display import told_by_a_bar
+from deeper.display.run_display import progress_bar
 from deeper.display.terminal import open_console
 from deeper.interpret import probes
 from deeper.run.features import features_of_run
 
 
 def run(config: DictConfig) -> None:
-    """Compute the features, write them where asked to, and print what the probes make of them."""
+    """Compute the features, write them if requested, and print the errors of the probes."""
     console = open_console()
     path = Path(config.run)
     out = None if config.out is None else Path(config.out)
     if out is not None:
         check_file(out, "out", (".npz",))
     other = plain_values(config)["data"] if names_another(config) else None
-    with told_by_a_bar(console) as progress:
+    with progress_bar(console) as progress:
         features = features_of_run(
             path,
             layer=config.layer,

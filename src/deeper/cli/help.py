@@ -1,6 +1,6 @@
-"""What ``deeper VERB --help`` prints.
+"""The text of ``deeper VERB --help``.
 
-What a key means stands once, beside the key in ``conf/VERB.yaml``; this file has what the verb does
+The meanings of keys are the comments in ``conf/VERB.yaml``; this file has descriptions of the verbs
 and examples.
 """
 
@@ -10,18 +10,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-WIDTH, COLUMN = 79, 26  # of the text, and where the meanings of keys begin
+WIDTH, COLUMN = 79, 26  # width of the text, and column of the meanings of keys
 
 
 @dataclass(frozen=True)
 class Verb:
-    """The text of a verb.
+    """The help of a verb.
 
     Attributes:
         usage: after ``deeper``.
         about: what it does.
         examples: commands.
-        groups: of ``conf/`` that it is used with, each a choice of files.
+        groups: config groups of ``conf/`` that the verb uses.
     """
 
     usage: str
@@ -102,12 +102,12 @@ VERBS = {
         ),
     ),
     "predict": Verb(
-        "predict images=PATH weights=DIRECTORY [key=value ...]",
-        "Name the five most probable classes of each image.",
+        "predict images=PATH|inputs=TEXT weights=DIRECTORY [key=value ...]",
+        "Name the five most probable classes of each image, text or sound.",
         (
             "deeper predict images=photographs weights=runs/resnet50",
             "deeper predict images=cat.jpg weights=runs/single/NAME checkpoint=best",
-            "deeper predict images=photographs weights=runs/resnet50 out=answers.csv",
+            "deeper predict \"inputs='Det er en hund.'\" weights=runs/single/NAME",
         ),
     ),
     "see": Verb(
@@ -201,7 +201,7 @@ def help_of(verb: str, conf: Path) -> str:
 
 
 def keys_of(file: Path) -> Iterator[tuple[str, str]]:
-    """Yield each key of a YAML file with its default, and the comment beside it."""
+    """Yield each key of a YAML file with its default and comment."""
     section, name, words = "", "", ""
     for line in file.read_text(encoding="utf-8").splitlines():
         key = re.match(r"( *)(\w+):(?: +(?!#)(.*?))?(?: +# +(.*))?$", line)

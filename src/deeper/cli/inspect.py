@@ -1,6 +1,7 @@
-"""``deeper inspect``: a net layer by layer, nets beside each other, an augmentation on a sheet.
+"""``deeper inspect``: the layers of a net, a comparison of nets, a contact sheet of an
+augmentation.
 
-But for the sheet nothing is compiled and no data are read.
+Only the contact sheet compiles anything and reads data.
 """
 
 import csv
@@ -28,18 +29,23 @@ from deeper.run.dataset import open_splits
 from deeper.run.net_totals import compared_net, totals_of
 from deeper.study.tables import markdown
 
-OWN_KEYS = ("format", "compare", "out", "sheet")  # keys of this command, which no run has
+COMMAND_KEYS = (
+    "format",
+    "compare",
+    "out",
+    "sheet",
+)  # not part of a run's config
 
 
 def run(config: DictConfig) -> None:
-    """Print a net's layers and totals, or those of several nets."""
+    """Print a net's layers and totals, or compare several nets."""
     if config.out is not None:
         check_file(Path(config.out), "out", (".png", ".svg"))
     if config.compare:
         _compare(config)
         return
     hydra = HydraConfig.get()
-    typed = run_config(config, hydra, OWN_KEYS)
+    typed = run_config(config, hydra, COMMAND_KEYS)
     if any(override.startswith("augment=") for override in hydra.overrides.task):
         _sheet(typed, config.sheet, config.out)
         return
@@ -79,11 +85,11 @@ def _sentence(totals: dict[str, Any], shape: tuple[int, ...]) -> str:
     )
 
 
-def _sheet(config: RunConfig, count: int, wish: str | None) -> None:
-    """Draw what the augmentation makes of the first images of the training split."""
+def _sheet(config: RunConfig, count: int, path: str | None) -> None:
+    """Draw the augmentation of the first images of the training split."""
     device.start_jax(cpu_kernels=True)
     name = str(config.choices["augment"])
-    out = Path(wish or f"{name}-{config.data.name}.png")
+    out = Path(path or f"{name}-{config.data.name}.png")
     images = open_splits(config).train.images
     if not 2 <= count <= len(images):
         raise UserError(f"sheet={count}: give 2 to {len(images)} images.")
@@ -93,28 +99,28 @@ def _sheet(config: RunConfig, count: int, wish: str | None) -> None:
 
 
 def _compare(config: DictConfig) -> None:
-    """Tabulate and draw several nets, each at its depths."""
+    """Tabulate and draw several nets."""
     from hydra import compose
 
     mine = [o for o in HydraConfig.get().overrides.task if not o.startswith(("compare=", "model"))]
-    found = []
+    nets = []
     for name in config.compare:
         family, _, depth = str(name).partition("-")
         overrides = [*mine, f"model={family}", *([f"model.depth={depth}"] if depth else [])]
         composed = compose("inspect", overrides=overrides, return_hydra_config=True)
-        one = run_config(composed, composed.hydra, OWN_KEYS)
-        found.append(compared_net(one, label=str(name), family=family))
+        config_of_net = run_config(composed, composed.hydra, COMMAND_KEYS)
+        nets.append(compared_net(config_of_net, label=str(name), family=family))
     headings = ("net", "depth", "parameters", "GMAC", "receptive field")
     rows = [
         (n.label, str(n.depth), f"{n.parameters:,}", f"{n.macs / 1e9:.4f}", str(n.field))
-        for n in found
+        for n in nets
     ]
     if config.format == "json":
-        print(json.dumps([asdict(net) for net in found], indent=1))
+        print(json.dumps([asdict(net) for net in nets], indent=1))
     elif config.format == "csv":
         writer = csv.writer(sys.stdout)
         writer.writerow(headings)
-        writer.writerows((n.label, n.depth, n.parameters, n.macs / 1e9, n.field) for n in found)
+        writer.writerows((n.label, n.depth, n.parameters, n.macs / 1e9, n.field) for n in nets)
     elif config.format == "markdown":
         print(markdown(headings, rows))
     else:
@@ -123,5 +129,5 @@ def _compare(config: DictConfig) -> None:
             console.print(table)
     if config.out is not None:
         out = Path(config.out)
-        depth_figure.draw(found, out, image_size=int(config.data.image_shape[0]))
+        depth_figure.draw(nets, out, image_size=int(config.data.image_shape[0]))
         print(f"-> {out}", file=sys.stderr)

@@ -1,9 +1,11 @@
-"""From a sweep as Hydra composed it, or from frozen runs, to a launcher."""
+"""Passes sweeps, composed by Hydra or frozen, to a launcher."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -33,11 +35,11 @@ def run_sweep(
     """Run or submit a sweep; return the exit status.
 
     Args:
-        composed: the config of each run, with Hydra's section.
-        overrides: of each.
+        composed: config of each run, with Hydra's section.
+        overrides: overrides of each.
         launcher: local or slurm.
-        settings: of the launcher.
-        uncomposed: runs that have no config, by their overrides, with the reason.
+        settings: settings of the launcher.
+        uncomposed: (overrides, reason) of runs whose config cannot be composed.
     """
     first = composed[0]
     given = read_keys("train", {key: first[key] for key in ("launch", "jobs", "runs")})
@@ -57,37 +59,66 @@ def run_sweep(
     return start(arms, runs, launcher, settings, code, first.launch, show, mistakes)
 
 
-def composed_arms(
-    loader: Any, config: DictConfig, overrides: Sequence[Sequence[str]]
-) -> tuple[list[DictConfig], list[list[str]], list[tuple[str, str]]]:
-    """Return the configs of a sweep's arms, the overrides of each, and what is wrong with others.
-
-    One that does not compose stops no other.
+def launch_composed(
+    loader: Any,
+    config: DictConfig,
+    overrides: Sequence[Sequence[str]],
+    launcher: str,
+    settings: dict[str, Any],
+) -> list[JobReturn]:
+    """Give a sweep to a launcher as Hydra asks for it.
 
     Args:
         loader: Hydra's.
         config: of the sweep.
         overrides: of each arm.
+        launcher: local or slurm.
+        settings: of the launcher.
 
     Returns:
-        Configs with Hydra's section, and their overrides; and of each arm that does not compose,
-        its overrides in a line and the reason.
+        As Hydra expects it, of each arm that it is done.
 
     Raises:
-        HydraException: none of them does; it is of the first.
+        SystemExit: with the sweep's exit status, unless all arms finished.
+    """
+    configs, words, mistakes = composed_arms(loader, config, overrides)
+    status = run_sweep(configs, words, launcher, settings, mistakes)
+    if status:
+        sys.exit(status)
+    return [JobReturn(status=JobStatus.COMPLETED, _return_value=0) for _ in overrides]
+
+
+def composed_arms(
+    loader: Any, config: DictConfig, overrides: Sequence[Sequence[str]]
+) -> tuple[list[DictConfig], list[list[str]], list[tuple[str, str]]]:
+    """Return the configs of a sweep's arms with their overrides, and the mistakes in others.
+
+    Arms that cannot be composed do not affect the others.
+
+    Args:
+        loader: config loader of Hydra.
+        config: config of the sweep.
+        overrides: overrides of each arm.
+
+    Returns:
+        Configs with Hydra's section, and their overrides; and (overrides, reason) of each arm that
+        cannot be composed.
+
+    Raises:
+        HydraException: no arm can be composed; the error of the first arm.
     """
     configs: list[DictConfig] = []
     words: list[list[str]] = []
     mistakes: list[tuple[str, str]] = []
     first: Exception | None = None
-    for one in overrides:
+    for arguments in overrides:
         try:
-            configs.append(loader.load_sweep_config(config, list(one)))
+            configs.append(loader.load_sweep_config(config, list(arguments)))
         except (HydraException, OmegaConfBaseException) as error:
             first = first or error
-            mistakes.append((" ".join(one), explain(error)))
+            mistakes.append((" ".join(arguments), explain(error)))
         else:
-            words.append(list(one))
+            words.append(list(arguments))
     if first is not None and not configs:
         raise first
     return configs, words, mistakes
@@ -96,7 +127,7 @@ def composed_arms(
 def _read(
     composed: Sequence[DictConfig], overrides: Sequence[Sequence[str]]
 ) -> tuple[list[RunConfig], list[Sequence[str]], list[tuple[str, str]]]:
-    """Return the configs with their overrides, and of each wrong one its overrides and what is."""
+    """Return the valid configs with their overrides, and (overrides, reason) of the others."""
     configs, words, mistakes = [], [], []
     for config, of_run in zip(composed, overrides, strict=True):
         try:
@@ -118,17 +149,17 @@ def start(
     show: str,
     mistakes: launch.Mistakes = (),
 ) -> int:
-    """Give frozen runs to a launcher; return the exit status.
+    """Pass frozen runs to a launcher; return the exit status.
 
     Args:
-        arms: of one study.
-        runs: where run directories go.
+        arms: arms of one study.
+        runs: root of the run directories.
         launcher: local or slurm.
-        settings: of the launcher.
-        code: what is to run.
+        settings: settings of the launcher.
+        code: the code to run.
         how: wait until all have ended, or detach.
-        show: the command that shows the sweep in any terminal.
-        mistakes: arms that cannot be run, by their overrides, each with the reason.
+        show: command that shows the sweep in any terminal.
+        mistakes: (overrides, reason) of arms that cannot be run.
     """
     console = open_console()
     if launcher == "slurm":
@@ -137,7 +168,7 @@ def start(
         return sweep_display.follow_slurm(taken, show, console, wait=how == "wait")
     if how == "detach":
         return _detach(arms, runs, settings, code, show, console, mistakes)
-    with launch.held_here(arms, runs, settings, code, mistakes) as taken:
+    with launch.claimed_runs(arms, runs, settings, code, mistakes) as taken:
         sweep_display.print_claim(taken, console)
         return sweep_display.run_here(launch.work_of(taken, settings["jobs"]), console)
 

@@ -1,4 +1,4 @@
-"""The command ``deeper VERB [overrides]``: one small Hydra app a verb."""
+"""The command ``deeper VERB [overrides]``: one small Hydra app per verb."""
 
 import difflib
 import errno
@@ -12,14 +12,14 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import deeper
 from deeper.cli.help import help_of
 from deeper.config.command_line import quoted
 from deeper.config.yaml_files import conf_directory
 from deeper.display.standard_streams import FULL, lasting
-from deeper.errors import ExitCode, SaidElsewhereError, UserError
+from deeper.errors import ExitCode, ReportedElsewhereError, UserError
 
 VERBS = {
     "train": "train a net, or with -m a sweep of them",
@@ -30,18 +30,18 @@ VERBS = {
     "predict": "say which classes images show",
     "see": "what a net's layers look for, and which pixels its answers come from",
     "features": "what a layer says of every image, and how it tells the classes apart",
-    "weights": "weights of torchvision and timm in; safetensors, StableHLO and ONNX out",
+    "weights": "import torchvision and timm weights; export safetensors, ONNX",
     "prepare": "prepare a data set",
     "sync": "send the records of runs to Weights & Biases",
     "doctor": "say what this machine has and what is missing",
 }
 
-# What launchers start; the config is composed already: a run, and a launcher without a terminal.
+# Started by launchers with composed configs: a run, and a detached launcher.
 BY_DIRECTORY = ("arm", "detached")
-# Verbs whose sections of a run, such as data, are nobody's to check but the command line's.
+# Verbs whose sections of a run's config, such as data, are checked here.
 OF_A_RUN = ("inspect", "prepare", "doctor")
 
-# What the system says of a place that a person has to mend.
+# Errors of the operating system that the user can fix.
 REFUSALS = (
     *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR),
     *(errno.ENAMETOOLONG, errno.ELOOP, *FULL),
@@ -57,13 +57,13 @@ WITH_VALUE = (
 def main() -> int:
     """Run a verb and return the exit status.
 
-    0: done. 1: something broke. 2: a mistake in the command, said in a sentence. 3: the loss
-    became infinite or not a number. 75: stopped on request; the same command goes on from there.
-    Output that nobody reads any more (``| head``) changes none of that.
+    0: done. 1: an internal error. 2: a mistake in the command, reported in one sentence. 3: the
+    loss became infinite or not a number. 75: stopped on request; the same command continues. A
+    closed standard output (``| head``) does not change the status.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # File names need not be text, and a terminal need not know all characters.
+            # File names may be invalid text, and terminals may lack characters.
             stream.reconfigure(errors="backslashreplace")
     _, words = split_options(sys.argv[1:])
     log = words[:1] in (["train"], *([verb] for verb in BY_DIRECTORY)) or (
@@ -81,7 +81,7 @@ def main() -> int:
 def _main() -> int:
     options, words = split_options(sys.argv[1:])
     verb, *rest = words or options or ["--help"]
-    if verb == "--version":
+    if "--version" in options:
         return _show(f"deeper {deeper.__version__}")
     if verb == "help" and rest:
         verb, rest, options = rest[0], rest[1:], ["--help"]
@@ -109,7 +109,7 @@ def _main() -> int:
 def split_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the options of a command line, with their values, and its other words.
 
-    Hydra wants all overrides in one piece; here options may stand anywhere between them.
+    Hydra requires all overrides in a row; here options may be anywhere between them.
     """
     options: list[str] = []
     words: list[str] = []
@@ -148,7 +148,7 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
     from deeper.config.verbs import check_sections, read_keys
 
     register_resolvers()
-    # Hydra's own handling of errors drops what a reader needs; they are told below.
+    # Hydra's error handling hides useful information; errors are reported below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [f"deeper {verb}", *arguments]
 
@@ -156,20 +156,21 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
 
     def app(config: Any) -> None:
         try:
-            there = set(config.keys())  # those without a value too, which `in` leaves out
+            there = set(config.keys())  # includes missing values (???), for which `in` is false
             keys = [key.name for key in fields(VERB_KEYS[verb]) if key.name in there]
             for key, value in read_keys(verb, {key: _value(config, key) for key in keys}).items():
-                config[key] = value  # a number in place of a text that spells it
+                config[key] = value  # numbers are accepted for texts
             if verb in OF_A_RUN:
                 check_sections({key: _value(config, key) for key in there - {"hydra", *keys}})
             status = run(config) or ExitCode.FINISHED
-        except Exception as error:  # told below; Hydra would add a line of its own
+        except Exception as error:  # reported below; Hydra would add a line of its own
             failures.append(error)
             status = ExitCode.FAILED
         sys.exit(status)
 
     decorate = hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name=verb)
     try:
+        _check_options(verb, arguments)
         decorate(app)()
     except SystemExit as done:
         if failures:
@@ -178,6 +179,27 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
     except (Exception, KeyboardInterrupt) as error:
         return tell(error)
     return ExitCode.FINISHED
+
+
+def _check_options(verb: str, arguments: list[str]) -> None:
+    """Read a verb's options as Hydra will, which would print its own usage and leave.
+
+    Raises:
+        UserError: there is no such option, its value is missing or wrong, or two exclude each
+            other.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    typed = "inspect conv" if verb == "convolution" else verb
+
+    def refuse(reason: str) -> NoReturn:
+        raise UserError(f"{reason}. `deeper {typed} --help` has keys and examples.")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign, assignment]
+    given = parser.parse_args(arguments)
+    if given.multirun and (given.cfg or given.info):
+        refuse("-m starts a sweep, and --cfg and --info only show a config: leave one of them out")
 
 
 def _value(config: Any, key: str) -> Any:
@@ -200,9 +222,9 @@ def _run_in_directory(verb: str, run: Callable[[Path], int], arguments: list[str
 
 
 def tell(error: BaseException) -> int:
-    """Print what went wrong and return the exit status.
+    """Report an error and return the exit status.
 
-    A sentence for a user's mistake, a traceback for ours.
+    A mistake of the user gives one sentence, an internal error a traceback.
     """
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -214,7 +236,7 @@ def tell(error: BaseException) -> int:
         print("\ndeeper: stopped.", file=sys.stderr)
         return ExitCode.INTERRUPTED
     for cause in _causes(error):
-        if isinstance(cause, SaidElsewhereError):
+        if isinstance(cause, ReportedElsewhereError):
             return ExitCode.USER_ERROR
         if isinstance(cause, UserError):
             print(f"deeper: {cause}", file=sys.stderr)
@@ -248,7 +270,7 @@ def tell(error: BaseException) -> int:
 
 
 def _is_hydras_own(error: BaseException) -> bool:
-    """Whether an error is of Hydra's or OmegaConf's own code, while they compose what is given."""
+    """Return whether an error was raised by Hydra or OmegaConf during composition."""
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
@@ -257,7 +279,7 @@ def _is_hydras_own(error: BaseException) -> bool:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it was raised from; not what was only being handled meanwhile."""
+    """Yield an error and its explicit causes, without errors that were only being handled."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause
@@ -265,7 +287,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def explain(error: BaseException) -> str:
-    """Say what is wrong with an override, and what would be right."""
+    """Return what is wrong with an override, and what would be right."""
     from hydra.errors import OverrideParseException
 
     from deeper.config.compose import hydras_words
@@ -279,7 +301,7 @@ def explain(error: BaseException) -> str:
     unknown = re.search(r"There is no key ([\w.@/]+?)\.(?: |$)", text)
     if cause and not unknown and cause.split(" full_key")[0] not in text:
         text = f"{text} ({cause})"
-    # OmegaConf leaves its placeholders where it does not know the key.
+    # OmegaConf leaves placeholders if it does not know the key.
     text = re.sub(r"\s*\bfull_key: *\S*", "", text)
     text = text.replace("$FULL_KEY", "a value").replace("$KEY", "a value")
     if unknown:
@@ -295,7 +317,7 @@ def explain(error: BaseException) -> str:
 
 
 def _how_quoted(override: str) -> str:
-    """Say how a value is given that Hydra takes for its own grammar, in a shell."""
+    """Return how to quote a value with characters of Hydra's grammar in a shell."""
     key, equals, value = override.partition("=")
     if not equals or not re.fullmatch(r"[~+]{0,2}[\w./@-]+", key):
         return f"{override}: give KEY=VALUE."
@@ -310,7 +332,7 @@ def _how_quoted(override: str) -> str:
 
 
 def _known_keys(key: str) -> list[str]:
-    """Return the dotted keys of the composed config, as far as it composes without overrides."""
+    """Return the dotted keys of the config, composed without the wrong overrides."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
@@ -324,7 +346,7 @@ def _known_keys(key: str) -> list[str]:
             try:
                 config = compose(verb, overrides=overrides)
                 break
-            except Exception:  # an override of no group, or wrong itself: try without
+            except Exception:  # not a group, or wrong too: compose without it
                 continue
         else:
             return []

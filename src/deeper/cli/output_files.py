@@ -1,4 +1,4 @@
-"""Where a command's result is to go, looked at before the work."""
+"""Checks of output paths before the work."""
 
 import os
 from pathlib import Path
@@ -7,13 +7,13 @@ from deeper.errors import UserError
 
 
 def check_file(path: Path, key: str, suffixes: tuple[str, ...] = (), make: bool = False) -> None:
-    """Raise a UserError if a file could not be written.
+    """Raise a UserError if a file cannot be written.
 
     Args:
-        path: of the file.
-        key: what the user calls it, for messages.
-        suffixes: that are known; any will do if there are none.
-        make: whether the command makes the folder where it lacks.
+        path: path of the file.
+        key: key of the command, for messages.
+        suffixes: allowed suffixes; empty allows any.
+        make: whether the command creates a missing folder.
     """
     if path.is_dir():
         raise UserError(f"{key}={path} is a directory: give a file.")
@@ -30,7 +30,7 @@ def check_file(path: Path, key: str, suffixes: tuple[str, ...] = (), make: bool 
 
 
 def check_directory(path: Path, key: str) -> None:
-    """Raise a UserError if a directory could not be made and written to."""
+    """Raise a UserError if a directory cannot be created and written to."""
     there = path.absolute()
     while not there.exists():
         there = there.parent

@@ -1,4 +1,4 @@
-"""``deeper predict images=FILE|DIRECTORY weights=DIRECTORY``: the likeliest classes of pictures."""
+"""``deeper predict images=PATH|inputs=TEXT weights=DIRECTORY``: the most probable classes."""
 
 import csv
 from pathlib import Path
@@ -6,43 +6,60 @@ from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from deeper.cli.output_files import check_file
 from deeper.data.image_files import LeftOut, describe_left_out, picture_files
-from deeper.display.run_display import told_by_a_bar
+from deeper.display.run_display import progress_bar
 from deeper.display.terminal import open_console
 from deeper.errors import UserError
-from deeper.run.predict import LISTED, predict_files
+from deeper.run.predict import LISTED, predict_files, predict_given
 from deeper.study.tables import cell
 
-PRINTED = 20  # pictures; all are in the file
-Rows = list[tuple[str, int, str, float]]  # file, rank, class, probability
+PRINTED = 20  # number of printed pictures; the file has all
+Rows = list[tuple[str, int, str, float]]  # columns: file, rank, class, probability
 
 
 def run(config: DictConfig) -> None:
-    """Print and save the likeliest classes of each picture."""
+    """Print and write the most probable classes of each picture."""
     console, out = open_console(), Path(config.out)
     check_file(out, "out", make=True)
     left_out: LeftOut = {}
-    files = picture_files(Path(config.images), left_out)
-    with told_by_a_bar(open_console(stderr=True)) as progress:
-        answers = predict_files(
-            Path(config.weights),
-            files,
-            checkpoint=config.checkpoint,
-            crop=config.crop,
-            exif=config.exif,
-            batch_size=config.batch_size,
-            data_dir=config.data.dir,
-            progress=progress,
+    if (config.images is None) == (config.inputs is None):
+        raise UserError(
+            "Say what the net is asked about: images=PATH, or inputs=PATH or TEXT where it was "
+            "trained on sequences."
         )
+    files: list[Path] = []
+    with progress_bar(open_console(stderr=True)) as progress:
+        if config.inputs is not None:
+            path = Path(config.inputs)
+            answers = predict_given(
+                Path(config.weights),
+                [path if _exists(path) else str(config.inputs)],
+                checkpoint=config.checkpoint,
+                batch_size=config.batch_size,
+                progress=progress,
+            )
+        else:
+            files = picture_files(Path(config.images), left_out)
+            answers = predict_files(
+                Path(config.weights),
+                files,
+                checkpoint=config.checkpoint,
+                crop=config.crop,
+                exif=config.exif,
+                batch_size=config.batch_size,
+                data_dir=config.data.dir,
+                progress=progress,
+            )
     rows = [
         (file, rank, name, share)
         for file, top in zip(answers.files, answers.top(), strict=True)
         for rank, (name, share) in enumerate(top, 1)
     ]
-    _print(console, rows)
+    _print(console, rows, by_name=config.inputs is None)
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("w", newline="", encoding="utf-8", errors="backslashreplace") as table:
         writer = csv.writer(table)
@@ -50,8 +67,10 @@ def run(config: DictConfig) -> None:
         writer.writerows(
             (cell(file), rank, cell(name), f"{share:.6f}") for file, rank, name, share in rows
         )
-    count = len(answers)
-    console.print(f"{count:,} picture{'s' * (count != 1)} -> {out}", soft_wrap=True)
+    count, what = len(answers), "picture" if config.inputs is None else "example"
+    console.print(f"{count:,} {what}{'s' * (count != 1)} -> {out}", soft_wrap=True)
+    for words, changed in answers.changed.items():
+        console.print(f"{changed:,} {words}", soft_wrap=True, markup=False)
     if left_out:
         console.print(describe_left_out(left_out), soft_wrap=True)
     if answers.unturned:
@@ -61,18 +80,30 @@ def run(config: DictConfig) -> None:
             "either. exif=apply turns."
         )
     if answers.left_out:
-        head = f"{len(answers.left_out):,} of {len(files):,} files left out:"
+        given = len(files) or count + len(answers.left_out)
+        head = (
+            f"{len(answers.left_out):,} of {given:,} {'files' if files else 'examples'} left out:"
+        )
         raise UserError("\n".join([head, *answers.left_out]))
 
 
-def _print(console: Console, rows: Rows) -> None:
+def _exists(path: Path) -> bool:
+    """Return whether there is such a file; a long text is the name of none."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _print(console: Console, rows: Rows, *, by_name: bool) -> None:
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for heading in ("file", "class", "probability"):
         right = heading == "probability"
         justify: Any = "right" if right else "left"
         table.add_column(heading, justify=justify, no_wrap=right, overflow="fold")
     for file, rank, name, share in rows[: PRINTED * LISTED]:
-        table.add_row(Path(file).name if rank == 1 else "", name, f"{100 * share:.1f} %")
+        shown = Path(file).name if by_name else file
+        table.add_row(escape(shown) if rank == 1 else "", name, f"{100 * share:.1f} %")
     console.print(table)
     if len(rows) > PRINTED * LISTED:
-        console.print(f"... and {len(rows) // LISTED - PRINTED:,} more pictures")
+        console.print(f"... and {len(rows) // LISTED - PRINTED:,} more")

@@ -1,4 +1,4 @@
-"""``deeper report study=NAME``: tables, figures and a page from the run directories alone."""
+"""``deeper report study=NAME``: tables, figures and a page from the run directories."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,16 +20,16 @@ from deeper.study.tables import headings, spread_words, summary_rows
 
 
 def run(config: DictConfig) -> None:
-    """Make a study's report, print its summary, and as the last line the page's path."""
+    """Make a study's report; print its summary, and the path of the page as the last line."""
     write_and_show(config, directories_of(HydraConfig.get()))
 
 
 def write_and_show(config: DictConfig, directories: Sequence[Path] = ()) -> None:
-    """Do so; see `run`.
+    """Make the report; see `run`.
 
     Args:
-        config: of the command.
-        directories: of the user's YAML files, for the commands that are shown.
+        config: config of the command.
+        directories: directories of the user's YAML files, for the commands that are shown.
     """
     if config.study is None:
         raise UserError("Say which study: deeper report study=depth_fashion.")
@@ -47,9 +47,9 @@ def write_and_show(config: DictConfig, directories: Sequence[Path] = ()) -> None
 
 
 def _stated(config: DictConfig) -> dict[str, Any]:
-    """Return the study as the config states it, with `LEFT_OPEN` for what only its runs were given.
+    """Return the study of the config, with `LEFT_OPEN` for values that only the runs were given.
 
-    So it is with ``data.name`` of a study on photographs of one's own.
+    An example is ``data.name`` of a study on a user's photographs.
     """
     stated: dict[str, Any] = {}
     for key in config.study:

@@ -1,4 +1,4 @@
-"""Keys that commands on a run have in common: where its data lie, and other data."""
+"""Keys shared by commands on a run: the directory of its data, and other data."""
 
 from typing import Any
 
@@ -9,34 +9,34 @@ from deeper.errors import UserError
 
 
 def names_another(config: DictConfig) -> bool:
-    """Whether a command's ``data`` name a data set, and not alone where the run's own lie."""
-    return "name" in list(config.data)  # named, also where its name is still to be given
+    """Return whether a command's ``data`` section names another data set."""
+    return "name" in list(config.data)  # named, even if the name is still missing
 
 
 def moved_to(config: DictConfig) -> str | None:
-    """Return where a command says that the run's own data lie; None if it does not."""
+    """Return the directory of the run's data that a command gives, or None."""
     return None if names_another(config) else config.data.dir
 
 
 def other_data(config: DictConfig, classes: int | None) -> Any:
-    """Return the ``data`` section of another data set that a command names; None if it does not.
+    """Return the ``data`` section of another data set that a command names, or None.
 
     Args:
-        config: of the command.
-        classes: of the run, which the other data set shares.
+        config: config of the command.
+        classes: classes of the run, which the other data set shares.
     """
     return data_section(config, classes) if names_another(config) else None
 
 
 def data_section(config: DictConfig, classes: int | None) -> Any:
-    """Return a command's ``data`` section, checked.
+    """Check and return a command's ``data`` section.
 
     Args:
-        config: of the command.
-        classes: where the section leaves their number open; None if it does not matter.
+        config: config of the command.
+        classes: number of classes if the section has none; None if it is not needed.
     """
     values: Any = OmegaConf.to_container(config.data, resolve=True)
-    if values["name"] == MISSING:
+    if values.get("name") == MISSING:
         raise UserError("Say which data set: data.name=NAME.")
     if values.get("classes") == MISSING:
         values["classes"] = 1 if classes is None else classes

@@ -1,4 +1,4 @@
-"""``deeper see run=DIRECTORY``: sheets of what a net sees, and a page of them."""
+"""``deeper see run=DIRECTORY``: draws visualisations of a net as sheets, and a page of them."""
 
 import shlex
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from deeper.cli.output_files import check_directory
-from deeper.display.run_display import told_by_a_bar
+from deeper.display.run_display import progress_bar
 from deeper.display.terminal import open_console
 from deeper.errors import UserError
 from deeper.interpret import figures
@@ -20,7 +20,7 @@ from deeper.track.wandb_results import log_pictures
 
 
 def run(config: DictConfig) -> None:
-    """Draw the sheets that are asked for."""
+    """Draw the requested sheets."""
     console = open_console()
     path = Path(config.run)
     chosen = chosen_sheets(str(config.method), other=config.other, images=config.images)
@@ -28,7 +28,7 @@ def run(config: DictConfig) -> None:
     check_directory(out, "out")
     device.start_jax(load.config_of(path, "run").train.cpu_kernels)
     device.close_cache()  # the layers' functions close over the weights
-    with told_by_a_bar(console) as progress:
+    with progress_bar(console) as progress:
         subject = partial(
             subject_of,
             checkpoint=config.checkpoint,
@@ -46,11 +46,11 @@ def run(config: DictConfig) -> None:
             figures.require(subjects[0], config.n)
         if config.other is not None:
             subjects.append(subject(Path(config.other), "other"))
-            one, other = subjects
-            if one.shape != other.shape:
-                raise UserError(f"run and other take images of {one.shape} and {other.shape}.")
-            if one.title == other.title:
-                subjects[1] = replace(other, title=Path(config.other).name)
+            first, second = subjects
+            if first.shape != second.shape:
+                raise UserError(f"run and other take images of {first.shape} and {second.shape}.")
+            if first.title == second.title:
+                subjects[1] = replace(second, title=Path(config.other).name)
         out.mkdir(parents=True, exist_ok=True)
         sheets = {name: out / f"{name}.png" for name in chosen}
         for name, sheet in sheets.items():

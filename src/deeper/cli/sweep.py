@@ -1,4 +1,4 @@
-"""``deeper sweep status|resume|cancel``: a sweep from any terminal, also days later."""
+"""``deeper sweep status|resume|cancel``: manages a sweep from any terminal, also days later."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from deeper.sweep.status import ALIVE, TO_RESUME, State, runs_in, states_of, sta
 
 
 def run(config: DictConfig) -> int:
-    """Show a sweep, go on with it, or end it; return the exit status."""
+    """Show, resume or cancel a sweep; return the exit status."""
     if config.action == "cancel" and not _names_a_sweep():
         raise UserError(
             "deeper sweep cancel: say which sweep is to end: study=NAME with its mode=MODE, or "
@@ -48,7 +48,7 @@ def run(config: DictConfig) -> int:
 
 
 def _names_a_sweep() -> bool:
-    """Whether the command says whose arms it means, rather than leaving it to the defaults."""
+    """Return whether the command names a sweep, rather than using the defaults."""
     keys = [word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task]
     return bool({"study", "runs"} & set(keys))
 
@@ -60,8 +60,8 @@ def _order(state: State) -> tuple[str, int, str]:
 
 
 def _resume(states: Sequence[State], config: DictConfig, console: Console) -> int:
-    """Give what is not finished to a launcher again, from the frozen configs."""
-    # Heavy: to show or cancel takes none of it.
+    """Pass unfinished arms to a launcher again, from their frozen configs."""
+    # Heavy imports, not needed by status and cancel.
     from deeper.cli.launching import start
     from deeper.sweep.resume import arm_of, groups_of
 
@@ -82,7 +82,7 @@ def _resume(states: Sequence[State], config: DictConfig, console: Console) -> in
     groups = groups_of(arms, runs, code=config.code, launcher=launcher, jobs=config.jobs)
     directories = directories_of(HydraConfig.get())
     for number, group in enumerate(groups, start=1):
-        # A local launcher stays until its arms have ended.
+        # A local launcher blocks until its arms have ended.
         stays = number == len(groups) or group.launcher == "local"
         launch = config.launch if stays else "detach"
         show = status_command(group.arms[0].config, directories)
@@ -105,7 +105,9 @@ def _named_launcher(config: DictConfig) -> tuple[str, dict[str, Any]] | None:
 
 
 def _cancel(states: Sequence[State], console: Console) -> int:
-    """End what waits or runs, with a line each; what runs makes a checkpoint."""
+    """Cancel waiting and running arms, and print a line for each; running arms write a
+    checkpoint.
+    """
     alive = [state for state in states if state.word in ALIVE]
     if not alive:
         console.print("Nothing waits or runs.")

@@ -1,4 +1,4 @@
-"""What the launchers of sweeps print: what was taken, bars of the runs, and how all ended."""
+"""Output of the launchers: claimed runs, progress bars, and the outcome."""
 
 import signal
 import time
@@ -22,15 +22,19 @@ POLL_SECONDS = 10.0
 
 
 def print_claim(taken: Claim, console: Console) -> None:
-    """Print how many runs there are, and which code they run."""
+    """Print the number of runs, those that cannot be run, and the code that they run."""
     line = f"{taken.total} runs: {len(taken.finished)} finished before, {len(taken.todo)} to do"
     if taken.elsewhere:
         line += f", {len(taken.elsewhere)} with another launcher"
+    if taken.failed:
+        line += f", {len(taken.failed)} that will not run"
     console.print(line)
     for arm, where in taken.elsewhere[:3]:
         console.print(f"  {arm.name}: {where}", soft_wrap=True)
     if len(taken.elsewhere) > 3:
         console.print(f"  and {len(taken.elsewhere) - 3} more; `deeper sweep status` shows all")
+    for name, reason in taken.failed:
+        console.print(f"  {name}: {reason}", soft_wrap=True, markup=False)
     notice = taken.code.notice()
     if notice and taken.todo:
         console.print(notice, style="yellow", soft_wrap=True)
@@ -48,9 +52,9 @@ def run_here(work: Work, console: Console) -> ExitCode:
 
 @contextmanager
 def _stopping(sweep: Sweep, console: Console) -> Iterator[None]:
-    """Let the first signal stop the runs at checkpoints, and the second end them.
+    """Stop the runs at checkpoints at the first signal, and kill them at the second.
 
-    A second SIGHUP does not: a terminal that is closed sends two.
+    A second SIGHUP is ignored, since a closed terminal sends two.
     """
     asked = False
 
@@ -85,24 +89,22 @@ def _print_outcome(outcome: Outcome, console: Console) -> None:
 
 
 def follow_slurm(taken: Claim, show: str, console: Console, *, wait: bool) -> ExitCode:
-    """Say what was submitted; with ``wait``, show how it goes until all runs have ended.
+    """Print what was submitted; with ``wait``, show the progress until all runs have ended.
 
     Args:
-        taken: the sweep.
-        show: command that shows it in any terminal.
+        taken: the claimed sweep.
+        show: command that shows the sweep in any terminal.
         console: where to show it.
-        wait: whether to stay.
+        wait: whether to wait for the end.
 
     Returns:
-        The exit status: not 0 if a run failed or was stopped.
+        The exit status, which is not 0 if a run failed or was stopped.
     """
     if taken.todo:
         jobs = " and ".join(taken.jobs)
         console.print(
             f"Slurm job {jobs}: {len(taken.todo)} arms. How it goes: {show}", soft_wrap=True
         )
-    for name, reason in taken.failed:
-        console.print(f"  {name}: {reason}", soft_wrap=True, markup=False)
     if not wait or not taken.todo:
         return ExitCode.FAILED if taken.failed else ExitCode.FINISHED
     try:
@@ -120,7 +122,7 @@ def follow_slurm(taken: Claim, show: str, console: Console, *, wait: bool) -> Ex
 
 
 def _watch(directories: Sequence[Path], console: Console) -> list[State]:
-    """Show how runs stand until all have ended; a line in a log when one more has."""
+    """Show the states of runs until all have ended; a log gets a line per ended run."""
     ended = -1
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:

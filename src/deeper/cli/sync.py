@@ -12,7 +12,7 @@ from deeper.track.sync import find_runs, sync
 
 
 def run(config: DictConfig) -> None:
-    """Send what W&B does not have yet, and say how much that was."""
+    """Send the rows that W&B does not have yet, and print their number."""
     console = open_console()
     paths = find_runs(Path(config.runs))
     sent: dict[Path, int] = {}

@@ -1,4 +1,4 @@
-"""``deeper train``: one run. With -m, a launcher starts `arm` once an arm."""
+"""``deeper train``: trains one run. With -m, a launcher starts `arm` for each arm."""
 
 import shlex
 import signal
@@ -14,6 +14,7 @@ from deeper.cli import dry
 from deeper.cli.main import tell
 from deeper.cli.stop_signals import asking_to_stop
 from deeper.config.compose import run_config
+from deeper.config.data_sections import word_for_example
 from deeper.config.schema import RunConfig
 from deeper.display.banner import banner
 from deeper.display.run_display import RunDisplay
@@ -27,7 +28,7 @@ from deeper.train.loop import Outcome
 
 
 def run(config: DictConfig) -> int:
-    """Train the configured net, or go on where an earlier call was cut."""
+    """Train the configured net, or continue an interrupted run."""
     for key, usual in (("launch", "wait"), ("jobs", None)):
         if config[key] != usual:
             raise UserError(f"{key}={config[key]} is for sweeps: give `deeper train -m`.")
@@ -41,12 +42,12 @@ def run(config: DictConfig) -> int:
 def train_and_tell(
     config: RunConfig, path: Path | None = None, overrides: list[str] | None = None
 ) -> int:
-    """Train what a config says, show how it goes, and return the exit status.
+    """Train the run of a config, show its progress, and return the exit status.
 
     Args:
-        config: of the run.
-        path: its directory; by default the one that the config names.
-        overrides: that make the config, for the record; None where they are not known.
+        config: config of the run.
+        path: the run directory; by default the one named by the config.
+        overrides: overrides that make the config, for the record; None if unknown.
     """
     console = open_console()
     check(config)  # before anything is shown or written
@@ -67,11 +68,11 @@ def train_and_tell(
         if distributed.count() > 1:
             distributed.leave(_tell_of_several(error))
         raise
-    return _say(trained, console)
+    return _say(trained, word_for_example(config.data), console)
 
 
 def _tell_of_several(error: BaseException) -> int:
-    """Print what went wrong in one of several processes; return its exit status."""
+    """Report an error in one of several processes; return the exit status."""
     if not distributed.process_is_gone(error):
         return tell(error)
     print(
@@ -82,8 +83,14 @@ def _tell_of_several(error: BaseException) -> int:
     return ExitCode.FAILED
 
 
-def _say(trained: Trained, console: Console) -> int:
-    """Print what became of the run and return the exit status."""
+def _say(trained: Trained, word: str, console: Console) -> int:
+    """Print the outcome of the run and return the exit status.
+
+    Args:
+        trained: the run.
+        word: what an example is called.
+        console: where to print.
+    """
     outcome = trained.outcome
     if outcome is None:
         console.print(
@@ -105,21 +112,21 @@ def _say(trained: Trained, console: Console) -> int:
         )
         console.print(str(trained.path), soft_wrap=True)
         return ExitCode.DIVERGED
-    for line in _results(outcome):
+    for line in _results(outcome, word):
         console.print(line)
     console.print(str(trained.path), soft_wrap=True)
     return ExitCode.FINISHED
 
 
-def _results(outcome: Outcome) -> list[str]:
-    """Say what a finished run came to."""
+def _results(outcome: Outcome, word: str) -> list[str]:
+    """Return the result of a finished run as text; an example is called by the word."""
     metrics, metric, unit = outcome.metrics, outcome.metric, outcome.unit
     line = f"test {metric} {metrics[f'test/{metric}']:.2f}{unit} of "
-    line += f"{metrics['test/n_seen']:,} {'images' if unit else 'examples'}"
+    line += f"{metrics['test/n_seen']:,} {word}s"
     if f"validation/{metric}" in metrics:
         line += f", validation {metrics[f'validation/{metric}']:.2f}{unit}"
     line += f", training {metrics[f'train/{metric}']:.2f}{unit}; {outcome.seconds:.0f} s, "
-    lines = [f"{line}{outcome.images_per_second:,.0f} img/s"]
+    lines = [f"{line}{outcome.images_per_second:,.0f} ex/s"]
     for split in ("test", "validation", "train"):
         if unanswered := metrics.get(f"{split}/n_unanswered"):
             lines.append(
@@ -130,7 +137,7 @@ def _results(outcome: Outcome) -> list[str]:
 
 
 def _dry(config: RunConfig, console: Console) -> int:
-    """Print what a run would be; nothing is read, compiled or trained."""
+    """Print the banner and the cost of a run; nothing is read, compiled or trained."""
     device.start_jax(config.train.cpu_kernels)
     mesh = device.mesh_of(config.train.devices)
     cost = cost_of(config, {}, devices=mesh.devices.size)
@@ -142,10 +149,11 @@ def _dry(config: RunConfig, console: Console) -> int:
 
 
 class _StopSignals:
-    """SIGINT, SIGTERM and SIGHUP ask for a stop at the next call; a second Ctrl-C stops at once.
+    """SIGINT, SIGTERM and SIGHUP request a stop after the current call; a second Ctrl-C stops at
+    once.
 
-    A second SIGTERM does not: a batch system sends it to every process of a job, and a launcher
-    passes it on besides; to stop at once it has SIGKILL.
+    A second SIGTERM does not, since a batch system sends it to every process of a job, and a
+    launcher forwards it too. SIGKILL stops a run at once.
     """
 
     def __init__(self, console: Console):

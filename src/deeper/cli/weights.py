@@ -17,7 +17,7 @@ OWN_KEYS = ("import", "run", "out", "names", "checkpoint")
 
 
 def run(config: DictConfig) -> None:
-    """Import or export."""
+    """Import or export weights."""
     console = open_console()
     source = config["import"]
     if (source is None) == (config.run is None):

@@ -1,7 +1,7 @@
-"""Sections that name what constructs them: ``_target_`` and its arguments.
+"""Config sections with a constructor: ``_target_`` and its arguments.
 
-What belongs to `deeper` has ranges, which stand here by the arguments' names; arguments that are
-not listed, and those of a user's own targets, pass as they are: the constructor is to check them.
+Arguments of deeper's constructors are checked against the types and ranges declared here by name.
+Unlisted arguments, and those of a user's own targets, are left to the constructor.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from deeper.config.settings import (
 )
 
 TARGET = "_target_"
-OWN = "deeper"
+DEEPER = "deeper"
 _NO_LIMITS = Limits()
 
 
@@ -30,21 +30,21 @@ def package_of(target: str) -> str:
 
 
 def _read_call(declared: type, value: Any, key: str) -> tuple[OpenSection, dict[str, Any]]:
-    """Read a section with a target; the arguments of our own are held against a declaration."""
+    """Read a section with a target; check the arguments if it is deeper's."""
     if not isinstance(value, Mapping) or TARGET not in value:
         raise UnfitError
     target, _ = read_value(value[TARGET], str, limits=_NO_LIMITS, key=f"{key}.{TARGET}")
-    return read_open(declared if package_of(target) == OWN else _Anything, value, key)
+    return read_open(declared if package_of(target) == DEEPER else _UncheckedArguments, value, key)
 
 
 @dataclass(frozen=True)
-class _Anything:
-    """Of a user's own target nothing is known."""
+class _UncheckedArguments:
+    """The arguments of a user's own target, which are not checked."""
 
 
 @dataclass(frozen=True)
 class ModelArguments:
-    """Arguments of our nets; which of them a net has, conf/model says."""
+    """Arguments of deeper's nets; the files of conf/model list those of each net."""
 
     depth: int | None = setting("layers with weights", least=1)
     classes: int = setting("of the data set", least=1)
@@ -68,7 +68,7 @@ class ModelArguments:
 
 @dataclass(frozen=True)
 class OptimizerArguments:
-    """Arguments of our optimizers; see `deeper.train.optimizer`."""
+    """Arguments of the optimizers; see `deeper.train.optimizer`."""
 
     learning_rate: float = setting("peak, per 256 examples", above=0)
     momentum: float = setting("decay of the velocity", least=0, below=1)
@@ -83,7 +83,7 @@ class OptimizerArguments:
 
 @dataclass(frozen=True)
 class ScheduleArguments:
-    """Arguments of our schedules; see `deeper.train.schedule`."""
+    """Arguments of the schedules; see `deeper.train.schedule`."""
 
     warmup: float = setting("share of the steps that a linear rise takes", least=0, below=1)
     milestones: tuple[float, ...] = setting("shares of the run", least=0, below=1)
@@ -93,7 +93,7 @@ class ScheduleArguments:
 
 @dataclass(frozen=True)
 class OperationArguments:
-    """Arguments of our operations; see `deeper.augment`."""
+    """Arguments of the augmentation operations; see `deeper.augment`."""
 
     padding: int = setting("pixels on each side", least=0)
     size: int | None = setting("side in pixels", least=1)
@@ -137,7 +137,7 @@ def _call(declared: type, allowed: str) -> ReadBy:
     return ReadBy(partial(_read_call, declared), allowed)
 
 
-OwnCall = Annotated[OpenSection, _call(_Anything, "a section with _target_")]
+OwnCall = Annotated[OpenSection, _call(_UncheckedArguments, "a section with _target_")]
 _GIVEN = "a section with _target_, as {0}=NAME of conf/{0} gives it"
 Model = Annotated[OpenSection, _call(ModelArguments, _GIVEN.format("model"))]
 Optimizer = Annotated[OpenSection, _call(OptimizerArguments, _GIVEN.format("optimizer"))]

@@ -1,4 +1,4 @@
-"""From overrides, as on the command line, to a run's config, by Hydra."""
+"""Composes a run's config from overrides, with Hydra."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,8 @@ from deeper.config.schema import RunConfig
 from deeper.config.yaml_files import conf_directory
 from deeper.errors import UserError
 
-# What Hydra says, as a ValueError, of model=null.
+SMALL = 64  # pixels: nets for images of up to this size differ from those of the papers
+# The message of Hydra's ValueError for model=null.
 NULL_GROUP = "Config group override must be a string or a list"
 
 
@@ -28,12 +29,12 @@ def configure(
     directories: Sequence[Path | str] = (),
     **objects: Mapping[str, Any],
 ) -> RunConfig:
-    """Return the config that ``deeper train`` would have with the same overrides.
+    """Return the config of ``deeper train`` with the same overrides.
 
     Args:
         *overrides: as on the command line: ``"model=resnet"``, ``"train.epochs=1"``.
-        directories: of YAML files of one's own, searched before ours.
-        **objects: sections in the place of those composed, each a mapping with a ``_target_``:
+        directories: directories of YAML files of one's own, searched before ours.
+        **objects: sections that replace composed ones, each a mapping with a ``_target_``:
             ``model={"_target_": "mypackage.nets.net", "width": 8}``.
 
     Raises:
@@ -61,14 +62,14 @@ def configure(
 def configure_sweep(
     *overrides: str, directories: Sequence[Path | str] = ()
 ) -> list[tuple[list[str], RunConfig]]:
-    """Return the configs of the runs that ``deeper train -m`` would start with the same overrides.
+    """Return the configs of the runs of ``deeper train -m`` with the same overrides.
 
     Args:
-        *overrides: as on the command line; the values of a sweep with commas between them.
-        directories: of YAML files of the user's own, searched before ours.
+        *overrides: as on the command line, with comma-separated values of a sweep.
+        directories: directories of YAML files of the user's own, searched before ours.
 
     Returns:
-        Of each run its overrides, and its config.
+        The overrides and the config of each run.
 
     Raises:
         UserError: an override or a value is not allowed.
@@ -84,7 +85,7 @@ def configure_sweep(
 def _sweep_parameters(
     overrides: Sequence[str], directories: Sequence[Path | str]
 ) -> list[tuple[str, Any]]:
-    """Return what the YAML files sweep: override -> its values, with commas between them."""
+    """Return the sweep of the YAML files: override -> comma-separated values."""
     fixed = [words for words in overrides if not _is_sweep(words)]
     params = composed("train", fixed, directories).hydra.sweeper.get("params") or {}
     return [(str(key), value) for key, value in params.items()]
@@ -104,7 +105,7 @@ def _product(overrides: Sequence[str]) -> list[list[str]]:
 
 @contextmanager
 def _mistakes_in_words() -> Iterator[None]:
-    """Raise a UserError for what Hydra refuses."""
+    """Turn Hydra's errors into UserErrors."""
     try:
         yield
     except OverrideParseException as error:
@@ -123,7 +124,7 @@ def _mistakes_in_words() -> Iterator[None]:
 
 
 def hydras_words(error: BaseException) -> str:
-    """Return what Hydra refuses as one sentence, without what only Hydra's own users need."""
+    """Return an error of Hydra as one sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=")))
     no_file = re.search(r"Could not find '([^']+)'", text)
@@ -132,6 +133,11 @@ def hydras_words(error: BaseException) -> str:
         group, known = there[1], ", ".join(there[2].split())
         name = no_file[1].removeprefix(f"{group}/")
         return f"{group}={name}: there is no such file; {group} has {known}."
+    if no_value := re.search(r"Interpolation key '([^']+)' not found", text):
+        return (
+            f"{no_value[1]} is asked for and is not there: a net of sequences needs a data set of "
+            "sequences, such as model=vdcnn data=languages."
+        )
     if no_key := re.search(r"Could not override '([^']+)'", text):
         key = no_key[1]
         hint = " Name the directory that has task/: --config-dir, directories= in Python."
@@ -145,12 +151,12 @@ def _composed_run(words: Sequence[str], directories: Sequence[Path | str]) -> Ru
 
 
 def run_config(config: DictConfig, hydra: Any, leave_out: tuple[str, ...] = ()) -> RunConfig:
-    """Return a run's config, checked.
+    """Check and return a run's config.
 
     Args:
-        config: as Hydra composed it.
-        hydra: its ``hydra`` section, of which the choices of the groups are kept.
-        leave_out: keys of the command alone.
+        config: config composed by Hydra.
+        hydra: the ``hydra`` section, whose choices of config groups are stored.
+        leave_out: keys of the command that are not part of a run's config.
 
     Raises:
         UserError: a value is not allowed.
@@ -159,7 +165,7 @@ def run_config(config: DictConfig, hydra: Any, leave_out: tuple[str, ...] = ()) 
 
 
 def choices_of(hydra: Any) -> dict[str, Any]:
-    """Return group -> the file that was chosen, from Hydra's section of a composed config."""
+    """Return config group -> chosen file, from Hydra's section of a composed config."""
     return {str(group): choice for group, choice in hydra.runtime.choices.items()}
 
 
@@ -167,7 +173,7 @@ def directories_of(hydra: Any) -> list[Path]:
     """Return the user's directories of YAML files that a command named by ``--config-dir``.
 
     Args:
-        hydra: Hydra's section of a composed config.
+        hydra: the ``hydra`` section of a composed config.
     """
     sources = hydra.runtime.config_sources
     return [Path(each.path) for each in sources if each.provider == "command-line"]
@@ -176,18 +182,18 @@ def directories_of(hydra: Any) -> list[Path]:
 def composed(
     verb: str, overrides: Sequence[str] = (), directories: Sequence[Path | str] = ()
 ) -> DictConfig:
-    """Return a verb's config as Hydra composes it, with Hydra's own section.
+    """Return a verb's config as composed by Hydra, with the ``hydra`` section.
 
     Args:
         verb: names the primary file, conf/VERB.yaml.
         overrides: as on the command line.
-        directories: of YAML files of one's own, searched before ours.
+        directories: directories of YAML files of one's own, searched before ours.
 
     Raises:
         HydraException: an override is wrong.
     """
     register_resolvers()
-    search = [f"file://{Path(one).absolute()}" for one in directories]
+    search = [f"file://{Path(directory).absolute()}" for directory in directories]
     more = [f"hydra.searchpath=[{','.join(search)}]"] if search else []
     with own_hydra(), initialize_config_dir(str(conf_directory()), version_base="1.3"):
         return compose(verb, overrides=[*overrides, *more], return_hydra_config=True)
@@ -202,18 +208,36 @@ def plain_values(config: DictConfig) -> dict[str, Any]:
 
 
 def register_resolvers() -> None:
-    """Let YAML files write ``${sweep:...}`` and ``${shorter_side_for:...}``."""
+    """Let YAML files write ``${sweep:...}``, ``${shorter_side_for:...}``, ``${by_data:...}``."""
     OmegaConf.register_new_resolver("sweep", sweep_values, replace=True)
+    OmegaConf.register_new_resolver("by_data", by_data, replace=True)
     OmegaConf.register_new_resolver("shorter_side_for", shorter_side_for, replace=True)
 
 
 def shorter_side_for(image_shape: Sequence[int]) -> int:
-    """Return the shorter side of photographs of which a net's image is the middle: 256 for 224."""
+    """Return the shorter side to which photographs are resized before the central crop: 256 for
+    224.
+    """
     return round(min(image_shape[:2]) * 256 / 224)
 
 
+def by_data(key: str, small: Any, large: Any, *, _root_: DictConfig) -> Any:
+    """Return an argument of a net that goes by the data set.
+
+    Args:
+        key: of the data section, whose value it is where there is one.
+        small: what it is otherwise, where the examples' shorter side is of 64 pixels or less.
+        large: likewise, where it is longer.
+        _root_: the config, which OmegaConf hands over.
+    """
+    data = _root_.data
+    if key in data:
+        return data[key]
+    return small if min(data.input_shape[:-1], default=1) <= SMALL else large
+
+
 def sweep_values(values: Any) -> str:
-    """Write a list as Hydra's sweeper reads it: ``[0, 1]`` becomes ``0,1``."""
+    """Return a list in the syntax of Hydra's sweeper: ``[0, 1]`` becomes ``0,1``."""
     words = {True: "true", False: "false", None: "null"}
     return ",".join(
         words[value] if value is None or isinstance(value, bool) else str(value) for value in values
@@ -222,7 +246,7 @@ def sweep_values(values: Any) -> str:
 
 @contextmanager
 def own_hydra() -> Iterator[None]:
-    """Leave the process's Hydra, of a caller that is a Hydra program itself, as it was."""
+    """Save and restore Hydra's global state, for callers that are Hydra programs themselves."""
     instance = GlobalHydra.instance()
     before = instance.hydra
     instance.clear()

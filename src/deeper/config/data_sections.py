@@ -4,10 +4,10 @@ What each value means for a data set of its kind stands in conf/data, too, with 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Literal
 
-from deeper.config.calls import TARGET
+from deeper.config.calls import TARGET, OwnCall
 from deeper.config.settings import OpenSection, ReadBy, UnfitError, plain, read_section, setting
 from deeper.errors import UserError
 
@@ -106,9 +106,9 @@ class Tfds(Photographs):
 
 @dataclass(frozen=True)
 class OwnDataset:
-    """A data set of the user's own: what its ``_target_`` returns, a `deeper.data.dataset.Dataset`.
+    """What a ``_target_`` returns, a `deeper.data.dataset.Dataset`: a data set of the user's own.
 
-    Keys that are not listed here are arguments of the target.
+    Keys that are not listed here are arguments of the target; ``dir`` is both.
     """
 
     name: str = setting("what the data set is called")
@@ -117,10 +117,16 @@ class OwnDataset:
     classes: int | None = setting("how many classes it has", least=1, default=None)
     validation: int = setting("examples held out of the training split", least=0, default=0)
     on_device: bool | Literal["auto"] = setting("keep it on the device", default="auto")
+    dir: str | None = setting("where prepared data sets are", default=None)
+    prepare: OwnCall | None = setting("the call that makes the data set once", default=None)
+    examples: int | None = setting("training examples to use, a count", least=1, default=None)
+    draw: int = setting("which of the ways to choose them", least=0, default=0)
+    limit: int | None = setting("examples of each split to use, a count", least=1, default=None)
+    folds: int | None = setting("parts of the training split", least=2, default=None)
+    fold: int = setting("number of the part that is tested on", least=0, default=0)
     call: OpenSection = field(default_factory=lambda: OpenSection({}))
 
     of_any_size = False
-    dir = ""
 
     @property
     def example(self) -> tuple[tuple[int, ...], str]:
@@ -128,8 +134,8 @@ class OwnDataset:
         return self.input_shape, self.input_dtype
 
 
-OF_DEEPER = ("name", "input_shape", "input_dtype", "classes", "validation", "on_device")
-
+OF_DEEPER = tuple(one.name for one in fields(OwnDataset) if one.name != "call")
+FOR_BOTH = ("dir",)  # known here, and an argument of the target
 
 KINDS: dict[str, type[ImagesOfOneSize]] = {
     "images": ImagesOfOneSize,
@@ -166,6 +172,11 @@ def _kind_by_keys(data: Mapping[str, Any]) -> type[ImagesOfOneSize]:
     return next((kind for key, kind in by_key.items() if key in data), ImagesOfOneSize)
 
 
+def word_for_example(data: Any) -> str:
+    """Return what an example of a data section is called."""
+    return "image" if isinstance(data, ImagesOfOneSize) else "example"
+
+
 def read_data(value: Any, key: str) -> tuple[Any, dict[str, Any]]:
     """Read a data section; one with a ``_target_`` of the user's own passes as it is."""
     if not isinstance(value, Mapping):
@@ -174,8 +185,14 @@ def read_data(value: Any, key: str) -> tuple[Any, dict[str, Any]]:
         target = str(value[TARGET])
         known = {k: v for k, v in value.items() if k in OF_DEEPER}
         known.setdefault("name", target.rpartition(".")[2])
-        call = OpenSection({k: plain(v) for k, v in value.items() if k not in OF_DEEPER})
+        own = {k: v for k, v in value.items() if k not in OF_DEEPER or k in FOR_BOTH}
+        call = OpenSection({k: plain(v) for k, v in own.items()})
         section, written = read_section(OwnDataset, known, key)
+        if section.folds is not None and section.fold >= section.folds:
+            raise UserError(
+                f"{key}.fold={section.fold}: the parts of {key}.folds={section.folds} are 0 to "
+                f"{section.folds - 1}."
+            )
         return replace(section, call=call), {**plain(value), **written}
     without_kind = {name: entry for name, entry in value.items() if name != "kind"}
     section, written = read_section(kind_of(value), without_kind, key)

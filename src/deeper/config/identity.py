@@ -1,4 +1,4 @@
-"""What a run is called and where it lies: functions of its resolved config, never of the clock."""
+"""The label, hash and directory of a run: functions of its resolved config, not of the time."""
 
 import hashlib
 import json
@@ -11,24 +11,24 @@ from deeper.config.moved_targets import as_hashed
 from deeper.config.yaml_files import conf_directory
 from deeper.errors import UserError
 
-# The one list of what changes no number of a run, for its name and for reports: dotted keys, each
-# with all that stands under it. A recipe's section is its name and its source: what it sets stands
-# in other sections.
+# Dotted keys of values and sections that change no number of a run; the single list, used for its
+# name and in reports. The ``recipe`` section holds only its name and source; the values that a
+# recipe sets are in other sections.
 CHANGES_NO_NUMBER = (
     "label", "choices", "runs", "tracker", "study", "mode", "recipe",
-    "data.kind", "data.dir", "data.original_dir",
+    "data.kind", "data.dir", "data.original_dir", "data.prepare",
     "data.on_device", "data.workers", "data.processes",
 )  # fmt: skip
-SINGLE = "single"  # the directory of runs without a study
-LAUNCHING = ("launch", "code", "jobs")  # of a sweep, not of a run
+SINGLE = "single"  # directory of runs without a study
+LAUNCHING = ("launch", "code", "jobs")  # keys of a sweep, not of a run
 
 
 def label_of(config: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
-    """Return the run's label: its model group, with its depth where the net has one.
+    """Return the run's label: its model group, with the depth if the net has one.
 
     Args:
         config: the composed config.
-        choices: group -> the file that was chosen.
+        choices: config group -> chosen file.
     """
     model, choice = config.get("model"), choices.get("model")
     if not isinstance(model, Mapping) or not choice:
@@ -40,12 +40,12 @@ def label_of(config: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
 def frozen(
     config: Mapping[str, Any], choices: Mapping[str, Any], leave_out: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Return a run's config as ``config.yaml`` holds it, not checked yet.
+    """Return a run's config in the form of ``config.yaml``, not yet checked.
 
     Args:
         config: composed and resolved, as plain values.
-        choices: group -> the file that was chosen, Hydra's own groups among them.
-        leave_out: keys of the command alone.
+        choices: config group -> chosen file, including Hydra's own groups.
+        leave_out: keys of the command that are not part of a run's config.
     """
     mine = {
         str(group): choice
@@ -64,23 +64,23 @@ def changes_no_number(key: str) -> bool:
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Return 8 hex digits that differ where the numbers of two runs may differ."""
+    """Return a hash of 8 hex digits over all values that may change a run's numbers."""
     relevant = {key: value for key, value in config.items() if not changes_no_number(key)}
     relevant["data"] = {
         key: value
         for key, value in config["data"].items()
         if not changes_no_number(f"data.{key}")
-        and (key, value) != ("exif", "ignore")  # as before there was the key, by the same hash
+        and (key, value) != ("exif", "ignore")  # keeps the hash of older configs
     }
     text = json.dumps(as_hashed(relevant), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def study_directory(runs: str, study: Mapping[str, Any] | None, mode: str) -> Path:
-    """Return a study's directory; another mode than quick has one of its own.
+    """Return a study's directory; modes other than quick have their own.
 
     Raises:
-        UserError: the name is no directory's, or another study's runs would be in it.
+        UserError: the name is not valid for a directory, or the directory is that of other runs.
     """
     if not study:
         return Path(runs) / SINGLE
@@ -107,6 +107,6 @@ def _require_name(name: Any) -> None:
 
 def run_directory(config: Mapping[str, Any]) -> Path:
     """Return the run's directory."""
-    label = config["label"].replace("/", "-")  # of a model in a folder of the group
+    label = config["label"].replace("/", "-")  # for a model in a subfolder of the group
     name = f"{label}-s{config['seed']}-{config_hash(config)}"
     return study_directory(config["runs"], config["study"], config["mode"]["name"]) / name

@@ -1,4 +1,4 @@
-"""From a section with a ``_target_`` to the object that it names, and which targets are trusted."""
+"""Instantiates sections with a ``_target_``, and decides which targets are trusted."""
 
 import functools
 import importlib
@@ -6,22 +6,22 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from deeper.config.calls import OWN, TARGET, package_of
+from deeper.config.calls import DEEPER, TARGET, package_of
 from deeper.errors import UserError
 
-TRUST = "DEEPER_TRUST"  # environment variable: packages, with commas between them
+TRUST = "DEEPER_TRUST"  # environment variable: comma-separated packages
 PARTIAL, ARGUMENTS = "_partial_", "_args_"
-IGNORED = ("_convert_", "_recursive_")  # Hydra's; here lists and dicts are always plain
+IGNORED = ("_convert_", "_recursive_")  # keys of Hydra; lists and dicts are always plain here
 
 
 def build(section: Any, **arguments: Any) -> Any:
-    """Construct what a section names, from the inside out.
+    """Instantiate a section, from the inside out.
 
     Args:
-        section: a mapping with ``_target_`` and the arguments, which may be such mappings too; with
-            ``_partial_: true`` the call waits for further arguments, and ``_args_`` holds those
-            without names. Mappings and lists without a target become dicts and lists.
-        **arguments: take the place of those in the section.
+        section: a mapping with ``_target_`` and the arguments, which may be such mappings too;
+            ``_partial_: true`` gives a functools.partial, and ``_args_`` holds positional
+            arguments. Mappings and lists without a target become dicts and lists.
+        **arguments: override those in the section.
 
     Raises:
         UserError: the target is not there, or its arguments do not fit.
@@ -39,23 +39,23 @@ def build(section: Any, **arguments: Any) -> Any:
 
 def _call(section: Mapping[str, Any]) -> Any:
     target = section[TARGET]
-    found = locate(str(target))
+    constructor = locate(str(target))
     special = (TARGET, PARTIAL, ARGUMENTS, *IGNORED)
-    named = {str(key): build(value) for key, value in section.items() if key not in special}
-    unnamed = build(section.get(ARGUMENTS) or [])
+    kwargs = {str(key): build(value) for key, value in section.items() if key not in special}
+    args = build(section.get(ARGUMENTS) or [])
     if section.get(PARTIAL):
-        return functools.partial(found, *unnamed, **named)
+        return functools.partial(constructor, *args, **kwargs)
     try:
-        return found(*unnamed, **named)
+        return constructor(*args, **kwargs)
     except (TypeError, ValueError) as error:
         raise UserError(f"{target}: {error}") from error
 
 
 def locate(target: str) -> Any:
-    """Return what a dotted name stands for, as ``package.module.Class``.
+    """Return the object with a dotted name such as ``package.module.Class``.
 
     Raises:
-        UserError: there is no such thing, or it cannot be imported.
+        UserError: it does not exist, or cannot be imported.
     """
     path = target.replace(":", ".").split(".")
     if not all(part.isidentifier() for part in path):
@@ -63,21 +63,21 @@ def locate(target: str) -> Any:
     for end in range(len(path), 0, -1):
         name = ".".join(path[:end])
         try:
-            found: Any = importlib.import_module(name)
+            obj: Any = importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-                continue  # a class in the module that the shorter name is of
+                continue  # not a module: try the shorter name as the module
             raise UserError(f"_target_={target} cannot be imported: {error}.") from error
         try:
-            found = functools.reduce(getattr, path[end:], found)
+            obj = functools.reduce(getattr, path[end:], obj)
         except AttributeError as error:
             raise UserError(f"_target_={target} is not there: {error}.") from error
-        if not callable(found):
-            raise UserError(f"_target_={target} cannot be called: it is {type(found).__name__}.")
-        if path[0] == OWN and package_of(getattr(found, "__module__", None) or "") != OWN:
-            # Else deeper.some.module.os.system would be one of ours.
+        if not callable(obj):
+            raise UserError(f"_target_={target} cannot be called: it is {type(obj).__name__}.")
+        if path[0] == DEEPER and package_of(getattr(obj, "__module__", None) or "") != DEEPER:
+            # Otherwise deeper.some.module.os.system would be trusted.
             raise UserError(f"_target_={target} is not deeper's own: name it by its own package.")
-        return found
+        return obj
     raise UserError(
         f"_target_={target} cannot be imported: there is no package {path[0]} here. Install it, or "
         "put its directory into PYTHONPATH."
@@ -85,7 +85,7 @@ def locate(target: str) -> Any:
 
 
 def targets_in(section: Any) -> Iterator[str]:
-    """Yield all targets that a config names, at any depth."""
+    """Yield all targets in a config, at any depth."""
     if isinstance(section, Mapping):
         if TARGET in section:
             yield str(section[TARGET])
@@ -96,40 +96,40 @@ def targets_in(section: Any) -> Iterator[str]:
             yield from targets_in(part)
 
 
-_named: set[str] = set()  # by this process's own code
+_named: set[str] = set()  # trusted by the code of this process
 
 
 def trust(target: str) -> None:
-    """Trust a package, named by itself or by something in it, for the rest of this process."""
+    """Trust a package, given by its name or a name in it, for the rest of this process."""
     _named.add(package_of(target))
 
 
 def trusted_packages() -> frozenset[str]:
-    """Return the packages whose targets a run directory's config may name."""
+    """Return the packages whose targets may be in a run directory's config."""
     named = os.environ.get(TRUST, "").split(",")
-    return frozenset([OWN, *_named, *(name.strip() for name in named if name.strip())])
+    return frozenset([DEEPER, *_named, *(name.strip() for name in named if name.strip())])
 
 
 def trust_in_children(configs: Iterable[Any]) -> None:
-    """Let the processes that this one starts trust the packages that some configs name.
+    """Let child processes trust the packages in some configs.
 
     Args:
-        configs: of the user's own command.
+        configs: configs of the user's own command.
     """
     packages = {package_of(target) for config in configs for target in targets_in(config)}
-    if packages - {OWN}:
-        os.environ[TRUST] = ",".join(sorted((packages | trusted_packages()) - {OWN}))
+    if packages - {DEEPER}:
+        os.environ[TRUST] = ",".join(sorted((packages | trusted_packages()) - {DEEPER}))
 
 
 def require_trusted(config: Any, where: str, own: Collection[str] = ()) -> None:
-    """Raise a UserError if a stored config names a target that its reader did not name.
+    """Raise a UserError if a stored config names a target that is not trusted.
 
-    Whatever a ``_target_`` names is called, so a run directory from elsewhere could run anything.
+    Every ``_target_`` is called, so a run directory from elsewhere could run arbitrary code.
 
     Args:
-        config: of a run directory.
-        where: it is from, for the message.
-        own: targets of the user's own command; their packages are trusted too.
+        config: config of a run directory.
+        where: origin of the config, for the message.
+        own: targets in the user's own command; their packages are trusted too.
     """
     trusted = trusted_packages() | {package_of(target) for target in own}
     for target in targets_in(config):

@@ -1,13 +1,12 @@
-"""Where targets that older run directories name are today.
+"""Present names of targets that have moved since older run directories were written.
 
-A config's hash is taken over the names at which it was first taken, so that a run keeps its
-directory when a module moves.
+Hashes of configs use the original names, so that a run keeps its directory when a module moves.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# Module at which hashes are taken, and which older run directories name -> where it is.
+# Original module, used in hashes and older run directories -> present module.
 MOVED = {
     "deeper.train.consistency": "deeper.tasks.consistency",
     "deeper.augment.ops": "deeper.augment.crops_and_colour",
@@ -18,12 +17,12 @@ FIRST = {now: first for first, now in MOVED.items()}
 
 
 def present(values: Any) -> Any:
-    """Return a config whose targets are named by where they are today."""
+    """Return a config with the present names of targets."""
     return _renamed(values, MOVED)
 
 
 def as_hashed(values: Any) -> Any:
-    """Return a config whose targets are named as they were when hashes were first taken."""
+    """Return a config with the original names of targets, for hashing."""
     return _renamed(values, FIRST)
 
 

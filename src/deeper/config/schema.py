@@ -1,4 +1,4 @@
-"""A run's config: every value that decides what a run is, typed, checked and frozen."""
+"""The config of a run: typed, validated and frozen."""
 
 import copy
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from deeper.config.moved_targets import present
 from deeper.config.settings import OpenSection, ReadBy, plain, read_open, read_section, setting
 from deeper.errors import UserError
 
-LARGEST_SEED = 2**32 - 1  # NumPy's and JAX's keys take 32 bits
+LARGEST_SEED = 2**32 - 1  # keys of NumPy and JAX have 32 bits
 
 
 @dataclass(frozen=True)
 class Views:
-    """The two views of an unlabelled image."""
+    """Augmentations of the two views of an unlabelled image."""
 
     weak: tuple[Operation, ...] = setting("operations whose answer is the target")
     strong: tuple[Operation, ...] = setting("operations whose answer has to agree")
@@ -64,15 +64,15 @@ class Phase:
     lr_decay: float = setting("factor of the rate a stage towards the image", above=0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Transfer:
     """The ``transfer`` section."""
 
     truncate_at: str | None = setting("the stage that the net ends at")
     new_head: bool = setting("the last layer begins anew")
-    phases: tuple[Phase, ...] | None = setting("what trains when")
     rate: float | None = setting("of the optimizer's rate, in all phases", above=0, default=None)
     lr_decay: float | None = setting("of the rate, a stage", above=0, default=None)
+    phases: tuple[Phase, ...] | None = setting("what trains when")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Mode:
 
 @dataclass(frozen=True)
 class StudyKeys:
-    """Keys of a study that are known here; `deeper.study.definition` says more of them."""
+    """Known keys of a study; see `deeper.study.definition`."""
 
     name: str = setting("of the study and of its directory")
     claim: str = setting("a sentence that the numbers may support or not")
@@ -133,7 +133,7 @@ Study = Annotated[OpenSection, ReadBy(_read_study, "a study, as study=NAME of co
 
 @dataclass(frozen=True)
 class RecipeKeys:
-    """Keys of a recipe that are known here."""
+    """Known keys of a recipe."""
 
     name: str = setting("of the recipe")
     protocol: Literal["1crop", "flip", "10crop", "dense", "multiscale"] = setting(
@@ -149,20 +149,20 @@ Recipe = Annotated[
 
 @dataclass(frozen=True, repr=False)
 class RunConfig:
-    """A run's config; `of` makes one.
+    """A run's config, created by `of`.
 
-    Printable, comparable and frozen; `replace` returns another one, checked anew. Nothing of Hydra
-    is in it. `plain` gives back the mapping that a run directory's ``config.yaml`` holds.
+    Printable, comparable and frozen; `replace` returns a changed and validated copy. It contains
+    nothing of Hydra. `plain` returns the mapping in a run directory's ``config.yaml``.
     """
 
     label: str = setting("of the run: its net")
     choices: OpenSection = setting("group -> the file that was chosen")
-    model: Model = setting("the net")
     data: Data = setting("the data set")
+    train: Train = setting("length, batch and loss")
+    model: Model = setting("the net")
     augment: tuple[Operation, ...] = setting("operations on the training images")
     optimizer: Optimizer = setting("the optimizer")
     schedule: Schedule = setting("the learning rate over the run")
-    train: Train = setting("length, batch and loss")
     transfer: Transfer = setting("what trains when, and where the net ends")
     tracker: Tracker = setting("the mirror of the record")
     recipe: Recipe | None = setting("the paper whose recipe this is")
@@ -177,10 +177,11 @@ class RunConfig:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "RunConfig":
-        """Return the config of a mapping such as ``config.yaml`` holds.
+        """Return the config of a mapping such as that in ``config.yaml``.
 
         Raises:
-            UserError: names the dotted key, the value and what is allowed.
+            UserError: a value is not allowed; the message has the dotted key, the value and the
+                allowed values.
         """
         config, written = read_section(cls, present(values), "")
         if config.train.steps is None and config.train.epochs is None:
@@ -194,24 +195,24 @@ class RunConfig:
         return cast(RunConfig, config)
 
     def __repr__(self) -> str:
-        """Return a line; ``str`` gives the whole as YAML."""
+        """Return a short form; ``str`` returns the complete YAML."""
         return f"RunConfig({self.label} on {self.data.name}, seed {self.seed})"
 
     def __str__(self) -> str:
-        """Return it as ``config.yaml`` has it."""
+        """Return the YAML of ``config.yaml``."""
         return yaml.safe_dump(self._plain, sort_keys=False).rstrip()
 
     def plain(self) -> dict[str, Any]:
-        """Return the values as ``config.yaml`` holds them: dicts, lists and scalars."""
+        """Return the values in the form of ``config.yaml``: dicts, lists and scalars."""
         return copy.deepcopy(self._plain)
 
     def replace(self, changes: Mapping[str, Any] | None = None, /, **sections: Any) -> "RunConfig":
-        """Return the config with other values, checked anew.
+        """Return a validated copy with other values.
 
         Args:
             changes: dotted key -> value, as ``{"train.batch_size": 64}``.
-            **sections: a whole value at the top, or a mapping of what changes in a section, as
-                ``seed=1`` or ``train={"batch_size": 64}``. The label stays unless it is given.
+            **sections: a top-level value such as ``seed=1``, or the changes in a section such as
+                ``train={"batch_size": 64}``. The label is kept unless it is given.
 
         Raises:
             UserError: there is no such key, or the value is not allowed.

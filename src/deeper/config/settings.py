@@ -174,16 +174,17 @@ def read_section(section: type, given: Any, where: str) -> tuple[Any, dict[str, 
     declared = {one.name.rstrip("_"): one for one in fields(section) if one.init}
     require_known(given, list(declared), where)
     types, values, written = annotations_of(section), {}, {}
-    for key, value in given.items():
+    # As declared: a value is looked at before those that YAML files take from it, ${train.dtype}.
+    for key in (key for key in declared if key in given):
         one = declared[key]
         values[one.name], written[key] = read_value(
-            value, types[one.name], limits_of(one), _join(where, key), meaning_of(one)
+            given[key], types[one.name], limits_of(one), _join(where, key), meaning_of(one)
         )
     for key, one in declared.items():
         if key not in given and one.default is MISSING and one.default_factory is MISSING:
             allowed = describe(types[one.name], limits_of(one))
             raise UserError(f"{_join(where, key)} is missing ({meaning_of(one)}): give {allowed}.")
-    return section(**values), written
+    return section(**values), {key: written[key] for key in given}
 
 
 def read_open(section: type, given: Any, where: str) -> tuple[OpenSection, dict[str, Any]]:
@@ -202,14 +203,12 @@ def read_open(section: type, given: Any, where: str) -> tuple[OpenSection, dict[
     declared = {one.name: one for one in fields(section)}
     types = annotations_of(section)
     values, written = {}, {}
-    for key, value in given.items():
-        if key in declared:
-            limits, meaning = limits_of(declared[key]), meaning_of(declared[key])
-            pair = read_value(value, types[key], limits, _join(where, key), meaning)
-        else:
-            pair = value, plain(value)
-        values[key], written[key] = pair
-    return OpenSection(values), written
+    for key in (key for key in declared if key in given):  # as declared, see `read_section`
+        limits, meaning = limits_of(declared[key]), meaning_of(declared[key])
+        values[key], written[key] = read_value(
+            given[key], types[key], limits, _join(where, key), meaning
+        )
+    return OpenSection({**given, **values}), {**plain(given), **written}
 
 
 def require_known(given: Mapping[Any, Any], known: Sequence[str], where: str) -> None:

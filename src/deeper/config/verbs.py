@@ -1,4 +1,4 @@
-"""The keys of each command's own, which stand beside those of a run or in their place."""
+"""The keys of each command, in addition to or instead of those of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,7 +59,8 @@ class Evaluate:
 class Predict:
     """``deeper predict``."""
 
-    images: str = setting("a file, or a directory of files")
+    images: str | None = setting("a file, or a directory of files")
+    inputs: str | None = setting("a text, a file or a directory, for a net of sequences")
     weights: str = setting("a run directory")
     checkpoint: Checkpoint = setting("of the run; a number is a step", least=0)
     crop: float | None = setting("share of the shorter side that the net sees", above=0, most=1)
@@ -205,18 +206,18 @@ LAUNCHERS: dict[str, type] = {"local": LocalLauncher, "slurm": SlurmLauncher}
 
 
 def read_keys(verb: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a command's config with its own keys checked; others are left as they are.
+    """Check the command's own keys and return its config; other keys are not changed.
 
     Raises:
         UserError: names the key, the value and what is allowed.
     """
     typed, written = read_open(VERBS[verb], values, "")
-    # A number is a text where a text is due, such as the name of a directory.
+    # A number is accepted where a text is expected, such as the name of a directory.
     return {key: typed[key] if isinstance(typed[key], str) else written[key] for key in written}
 
 
 def check_sections(values: Mapping[str, Any]) -> None:
-    """Hold what a command takes of a run's config against its schema, as far as it is given.
+    """Check the sections of a run's config that a command uses.
 
     Args:
         values: sections and values at the top of a config; ``???`` where one is missing.
@@ -235,7 +236,7 @@ def check_sections(values: Mapping[str, Any]) -> None:
 
 
 def read_launcher(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a launcher's settings, checked.
+    """Check and return a launcher's settings.
 
     Raises:
         UserError: names the key, the value and what is allowed.

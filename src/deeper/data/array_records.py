@@ -118,11 +118,11 @@ def split_lengths(directory: Path) -> dict[str, list[int]]:
 
 
 READ = ("train", "validation", "test")
-SAMPLE = 16  # records that tell whether a split has labels
+SAMPLE = 16  # records that are read to find out whether a split has labels
 
 
 def splits_read(directory: Path) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Return the splits that are read, in their order, and why the others are not.
+    """Return the splits that are read, in order, and the reasons why others are not.
 
     Some of the sets that TFDS prepares have splits that no run uses (extra, unlabelled), or labels
     that are not public, in whose place it writes -1.
@@ -142,7 +142,7 @@ def splits_read(directory: Path) -> tuple[tuple[str, ...], dict[str, str]]:
 
 
 def _is_labelled(directory: Path, split: str) -> bool:
-    """Whether some of the records looked at, all over the split, have a label."""
+    """Return whether any of some records, spread over the split, has a label."""
     count = sum(split_lengths(directory)[split])
     labels = _noted_labels(directory, split)
     if labels is None and count:
@@ -168,7 +168,7 @@ def label_of(record: bytes, split: str, directory: Path) -> int:
 
 
 def require_labels(labels: np.ndarray, classes: int, split: str, directory: Path) -> None:
-    """Raise a UserError if a label is the number of no class."""
+    """Raise a UserError if a label is not the index of a class."""
     wrong = labels[(labels < 0) | (labels >= classes)]
     if len(wrong):
         raise UserError(
@@ -268,7 +268,9 @@ def labels_of(directory: Path, split: str, progress: Any) -> np.ndarray:
     labels = np.empty(count, np.int32)
     for begin in range(0, count, 256):
         chunk = records.__getitems__(range(begin, min(begin + 256, count)))
-        labels[begin : begin + len(chunk)] = [label_of(one, split, directory) for one in chunk]
+        labels[begin : begin + len(chunk)] = [
+            label_of(record, split, directory) for record in chunk
+        ]
         progress(f"labels of {split}", begin + len(chunk), count)
     # If the directory is not writable, each run reads the labels from the records.
     with contextlib.suppress(OSError):
@@ -277,7 +279,7 @@ def labels_of(directory: Path, split: str, progress: Any) -> np.ndarray:
 
 
 def _noted_labels(directory: Path, split: str) -> np.ndarray | None:
-    """Return the labels that are noted beside the records; None where they are not."""
+    """Return the labels stored beside the records, or None."""
     try:
         labels = np.load(directory / f"labels-{split}.npy")
         fits = labels.shape == (sum(split_lengths(directory)[split]),)

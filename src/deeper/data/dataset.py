@@ -1,4 +1,4 @@
-"""Data sets, their splits, and how a prepared one is opened.
+"""Data sets and their splits; opens prepared data sets.
 
 A prepared data set is a TFDS directory of array_record files. Images of one size are decoded once
 into plain arrays (`array_cache`), which later runs map into memory; such a run opens its data in a
@@ -23,21 +23,21 @@ from deeper.errors import UserError
 
 
 class Decoder(Protocol):
-    """A column whose values are decoded when they are asked for, such as `Photographs`."""
+    """A column whose values are decoded on access, such as `Photographs`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of all values: (n, ...), as an array's."""
+        """Shape of the array that this stands in for: (n, ...)."""
 
     @property
     def dtype(self) -> Any:
-        """Of the values."""
+        """Dtype of the values."""
 
     def __getitem__(self, which: Any) -> np.ndarray:
-        """Decode some values, chosen as from an array."""
+        """Decode some values; the index is that of a NumPy array."""
 
     def select(self, which: Any) -> "Decoder":
-        """Return some of the values, not decoded yet."""
+        """Return a subset without decoding."""
 
 
 Column = np.ndarray | Decoder
@@ -47,8 +47,8 @@ Column = np.ndarray | Decoder
 class Split:
     """One part of a data set: named columns of one length.
 
-    The names are the task's. Classification of images has ``image``, uint8 (N, H, W, C), possibly
-    mapped into memory, or what decodes it; and ``label``, int32 (N,).
+    The names are the task's. Image classification has ``image``, uint8 (N, H, W, C), possibly
+    memory-mapped, or a `Decoder`; and ``label``, int32 (N,).
 
     Attributes:
         columns: name -> values (N, ...).
@@ -58,15 +58,17 @@ class Split:
 
     @classmethod
     def of(cls, **columns: Any) -> "Split":
-        """Return a split of these columns.
+        """Create a split of these columns.
 
         Raises:
-            UserError: they are not of one length, or there is none.
+            UserError: the columns differ in length, or there is none.
         """
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) != 1:
-            told = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
-            raise UserError(f"The columns of a split need one length, and have: {told or 'none'}.")
+            described = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
+            raise UserError(
+                f"The columns of a split need one length, and have: {described or 'none'}."
+            )
         return cls(columns)
 
     @property
@@ -84,7 +86,7 @@ class Split:
         return len(next(iter(self.columns.values())))
 
     def select(self, which: Any) -> "Split":
-        """Return some of the examples; which are chosen as from an array."""
+        """Return some of the examples; the index is that of a NumPy array."""
         return Split(
             {
                 name: column[which] if isinstance(column, np.ndarray) else column.select(which)
@@ -93,23 +95,24 @@ class Split:
         )
 
     def with_columns(self, **columns: Any) -> "Split":
-        """Return the split with other columns in the place of some, or beside them."""
+        """Return the split with replaced or additional columns."""
         return Split({**self.columns, **columns})
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set, ready for use; a user's own ``data._target_`` returns one.
+    """A data set; a user's own ``data._target_`` returns one.
 
     Attributes:
-        name: of the data set.
-        splits: ``train``, ``test`` and what else there is; ``validation`` is held out of ``train``
-            where it is not there.
-        class_names: in the order of the labels; empty where there are no classes.
-        fingerprint: SHA-256 of all examples, the same wherever they were prepared; worked out from
-            the columns where it is empty.
-        image_shape: (height, width, channels) of images; empty where there are none.
+        name: name of the data set.
+        splits: ``train``, ``test`` and further ones; without a ``validation`` split, it is held out
+            of ``train``.
+        class_names: in the order of the labels; empty without classes.
+        fingerprint: SHA-256 of all examples, which does not depend on where they were prepared;
+            computed from the columns if it is empty.
+        image_shape: (height, width, channels) of images; empty without images.
         unused: split -> why it is not read: it has no labels, or no run uses it.
+        reader: the call that makes its `deeper.data.reader.Reader`; None where there is none.
     """
 
     name: str
@@ -118,9 +121,10 @@ class Dataset:
     fingerprint: str = ""
     image_shape: tuple[int, ...] = ()
     unused: dict[str, str] = field(default_factory=dict)
+    reader: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        """Work out the fingerprint, if it is not given."""
+        """Compute the fingerprint, if it is not given."""
         if not self.fingerprint:
             object.__setattr__(self, "fingerprint", _fingerprint(self.splits))
 
@@ -189,7 +193,7 @@ def open_dataset(
         if view is None:
             raise UserError(
                 f"{name} holds photographs of any size: say data=folder or data=tfds and "
-                f"data.name={name}, whose config tells how they are cropped."
+                f"data.name={name}, whose config says how they are cropped."
             )
         opened = open_photographs(directory, view, progress)
         parts = _tested(_labelled(opened.splits))
@@ -208,7 +212,7 @@ def _labelled(splits: Mapping[str, tuple[Any, Any]]) -> dict[str, Split]:
 
 
 def _tested(parts: dict[str, Split]) -> dict[str, Split]:
-    """Call the validation split test where there is no test split, or none with labels."""
+    """Use the validation split as the test split if there is no test split with labels."""
     if "validation" in parts and "test" not in parts:
         parts["test"] = parts.pop("validation")
     return parts

@@ -25,7 +25,7 @@ import numpy as np
 from deeper.data.encoded_images import Photographs
 from deeper.errors import UserError
 
-TERM_SECONDS = 60.0  # that a worker lives on after SIGTERM, unless the training process ends before
+TERM_SECONDS = 60.0  # lifetime of a worker after SIGTERM, unless the training process ends before
 MEMORY = Path("/dev/shm")  # Linux's file system for shared memory
 
 

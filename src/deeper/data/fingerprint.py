@@ -20,16 +20,16 @@ from deeper.errors import UserError
 from deeper.platform_support import core_count
 
 NOTE = "content.json"
-AT_ONCE = 64  # photographs per read
+READ_SIZE = 64  # photographs per read
 
 
 def content_of(directory: Path, progress: Progress) -> str:
     """Return a digest of the encoded photographs of a prepared directory, in hex digits.
 
-    It is the same wherever they were prepared, in however many files; splits that no run reads do
-    not count.
+    It does not depend on where they were prepared, on the number of files, or on splits that no run
+    reads.
 
-    It is kept in the directory, or in the user's cache directory where that cannot be written to.
+    It is stored in the directory, or in the user's cache directory if that is not writable.
 
     Args:
         directory: the prepared TFDS directory.
@@ -65,7 +65,7 @@ def _digest(directory: Path, splits: Sequence[str], progress: Progress) -> str:
         lengths = array_records.split_lengths(directory)
         for split in splits:
             count = sum(lengths[split])
-            step = max(AT_ONCE, -(-count // (8 * threads)))
+            step = max(READ_SIZE, -(-count // (8 * threads)))
             parts = [range(i, min(i + step, count)) for i in range(0, count, step)]
             total.update(f"{split} {count}\n".encode())
             done = 0
@@ -81,8 +81,8 @@ def _digest(directory: Path, splits: Sequence[str], progress: Progress) -> str:
 def _digests(directory: Path, split: str, part: range) -> bytes:
     """Return the SHA-256 digests (32 bytes each) of a range of photographs, joined."""
     records, digests = array_records.open_records(directory, split), []
-    for first in range(part.start, part.stop, AT_ONCE):
-        chunk = range(first, min(first + AT_ONCE, part.stop))
+    for first in range(part.start, part.stop, READ_SIZE):
+        chunk = range(first, min(first + READ_SIZE, part.stop))
         try:
             images = [array_records.fields(r)["image"] for r in records.__getitems__(chunk)]
         except (ValueError, KeyError, IndexError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""Image files of a user: which ones a directory holds, and how one becomes an input of a net."""
+"""Finds a user's image files, and preprocesses them for a net."""
 
 from pathlib import Path, PurePath
 
@@ -9,16 +9,16 @@ from deeper.data import jpeg
 from deeper.data.encoded_images import View, show_into
 from deeper.errors import UserError
 
-# What Pillow reads and people keep pictures in, torchvision's list among it. The list is fixed: the
-# content of a data set must not depend on what a machine's Pillow was built with, and of a file it
-# cannot read it is said. Of an animation (.gif, .webp) the first picture is taken.
+# Common formats that Pillow reads, including those of torchvision. The list is fixed, so that the
+# content of a data set does not depend on how Pillow was built; files that cannot be read are
+# reported. The first frame of an animation (.gif, .webp) is used.
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".tga"),
 )
 
 
-LeftOut = dict[str, list[str]]  # reason -> paths of the files that are left out for it
+LeftOut = dict[str, list[str]]  # reason -> paths of the files that are left out
 
 
 def pictures_below(folder: Path, root: Path, left_out: LeftOut) -> list[Path]:
@@ -57,7 +57,7 @@ def pictures_below(folder: Path, root: Path, left_out: LeftOut) -> list[Path]:
 
 
 def is_hidden(path: PurePath) -> bool:
-    """Return whether a file is hidden, or is one of a system's own folders."""
+    """Return whether a file is hidden or belongs to the operating system."""
     return path.name.startswith(".") or path.name in ("__MACOSX", "@eaDir")
 
 

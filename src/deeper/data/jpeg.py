@@ -29,7 +29,7 @@ from deeper.errors import UserError
 
 Pixels = UInt8[np.ndarray, "height width channels"]
 
-MOST_PIXELS = 1 << 26  # of one photograph; a larger one is refused before it is decoded
+MOST_PIXELS = 1 << 26  # pixels of a photograph; larger ones are refused before decoding
 
 # EXIF orientation -> whether to reverse the stored rows, to reverse the columns, and then to
 # transpose.

@@ -12,6 +12,9 @@ from jaxtyping import Int32
 from deeper.data.dataset import Dataset, Split
 from deeper.errors import UserError
 
+# Seeds of the draws; those from 1 on are of `first_of_draw`.
+VALIDATION, FOLDS = 0, 2**32
+
 
 def hold_out(split: Split, n: int) -> tuple[Split, Split]:
     """Divide a training split into a smaller training split and a validation split.
@@ -36,11 +39,42 @@ def hold_out(split: Split, n: int) -> tuple[Split, Split]:
     if n == 0:
         return split, split.select(slice(0))
     held = np.zeros(len(split), bool)
+    held[draw_by_class(_classes_of(split), n, VALIDATION)] = True
+    return split.select(~held), split.select(held)
+
+
+def fold_of(split: Split, folds: int, fold: int) -> tuple[Split, Split]:
+    """Divide a training split for cross-validation.
+
+    The parts are a function of the data set and of ``folds`` alone. They do not overlap, and each
+    takes the same share of each class as far as possible.
+
+    Args:
+        split: the training split.
+        folds: parts.
+        fold: number of the part that is tested on.
+
+    Returns:
+        (training, test), each in the order of the data set.
+
+    Raises:
+        UserError: there are fewer examples than parts.
+    """
+    if folds > len(split):
+        raise UserError(f"data.folds={folds}: there are only {len(split)} training examples.")
+    size = len(split)
+    order = draw_by_class(_classes_of(split), size, FOLDS)
+    tested = np.zeros(size, bool)
+    tested[order[fold * size // folds : (fold + 1) * size // folds]] = True
+    return split.select(~tested), split.select(tested)
+
+
+def _classes_of(split: Split) -> Int32[np.ndarray, " n"]:
+    """Return the examples' classes; one for all where there are no classes to take shares of."""
     labels = split.columns.get("label")
     if labels is None or np.ndim(labels) != 1:
-        labels = np.zeros(len(split), np.int32)  # no classes to take equal shares of
-    held[draw_by_class(labels, n, 0)] = True
-    return split.select(~held), split.select(held)
+        return np.zeros(len(split), np.int32)
+    return np.asarray(labels)
 
 
 def only_classes(dataset: Dataset, classes: tuple[int, ...]) -> Dataset:
@@ -92,7 +126,7 @@ def first_of_draw(split: Split, n: int, draw: int) -> Split:
             f"data.examples={n}: there are {len(split):,} training examples; give 1 to "
             f"{len(split)}, or null for all."
         )
-    chosen = np.sort(draw_by_class(split.labels, n, 1 + draw))
+    chosen = np.sort(draw_by_class(_classes_of(split), n, 1 + draw))
     return split.select(chosen)
 
 

@@ -1,1 +1,1 @@
-"""What a terminal or a notebook shows: tables, bars and their widths."""
+"""Displays for terminals and notebooks: tables, progress bars and their widths."""

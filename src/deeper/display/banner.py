@@ -1,4 +1,4 @@
-"""What a run is, before it starts: device, size, length, rate, memory, position."""
+"""The banner of a run: device, size, length, learning rate, memory, position."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ import jax
 from rich.table import Table
 from rich.text import Text
 
+from deeper.config.data_sections import word_for_example
 from deeper.data.encoded_images import View
 from deeper.display.terminal import facts_table
 from deeper.run.dataset import view_of
@@ -16,9 +17,9 @@ GIGA, MEGA = 1e9, 2**20
 
 
 def banner(start: Start) -> Table:
-    """Return what a run is as a table."""
+    """Return the banner of a run as a table."""
     facts, settings, view = start.facts(), start.plan.settings, view_of(start.config.data)
-    step, mesh = start.step, start.mesh
+    step, mesh, word = start.step, start.mesh, word_for_example(start.config.data)
     device = mesh.devices.flat[0]
     table = facts_table()
     table.add_row("run", Text(start.config.label, style="bold"))
@@ -26,12 +27,12 @@ def banner(start: Start) -> Table:
     table.add_row("device", f"{kind}, JAX {jax.__version__}, {settings.parallel}")
     table.add_row(
         "net",
-        f"{facts['parameters']:,} parameters, {facts['macs'] / GIGA:.4f} GMAC an image",
+        f"{facts['parameters']:,} parameters, {facts['macs'] / GIGA:.4f} GMAC an {word}",
     )
     table.add_row(
         "length",
         f"{facts['steps']:,} steps of {facts['batch_size']} = {facts['epochs']:.2f} passes over "
-        f"{facts['train_size']:,} images",
+        f"{facts['train_size']:,} {word}s",
     )
     rate = f"peak {facts['peak_learning_rate']:g} at batch {facts['batch_size']}"
     table.add_row("learning rate", rate)
@@ -50,7 +51,7 @@ def banner(start: Start) -> Table:
 
 
 def seen_of(view: View) -> str:
-    """Say what of a photograph is seen in evaluation."""
+    """Return the preprocessing of a photograph in evaluation, as text."""
     height, width, _ = view.image_shape
     side = view.shorter_side
     share = height * width / (max(side, height) * max(side, width))
@@ -61,7 +62,9 @@ def seen_of(view: View) -> str:
 
 
 def transfer_lines(start: Start) -> Iterator[str]:
-    """Say where a run's net is from, what of it is new, and what trains in each phase."""
+    """Return the origin of a run's initial weights, the new layers, and what trains in each
+    phase.
+    """
     plan, begin = start.plan, start.beginning
     if begin is None:
         return
@@ -97,6 +100,6 @@ def _stages(trained: dict[str, list[str]]) -> str:
 
 
 def _some(layers: list[str], most: int = 6) -> str:
-    """Return names, the first few where there are many."""
+    """Return names as text, shortened if there are many."""
     shown = ", ".join(layers[:most])
     return shown if len(layers) <= most else f"{shown} and {len(layers) - most} more"

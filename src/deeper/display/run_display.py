@@ -22,25 +22,25 @@ from deeper.run.train import Start
 from deeper.sweep.slurm_task import PIPE_VARIABLE
 from deeper.train.loop import Progress
 
-# Columns of a line.
+# Widths of the parts of a line.
 NAME, SHORTEST_NAME, BAR, TIME, SHORTEST = 32, 16, 24, 7, 6
-NOTE = 26  # loss 12.3456  1,234,567 img/s
+NOTE = 26  # loss 12.3456  1,234,567 ex/s
 
 
 class Watcher(Protocol):
-    """Shows how a run goes."""
+    """Shows the progress of a run."""
 
     def __call__(self, progress: Progress) -> None: ...
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Remove the display from the terminal."""
 
 
 class _TaskLines(RichProgress):
-    """A line a task: name, bar, count, note and time left, in what the terminal has.
+    """Renders one line per task within the terminal's width: name, bar, count, note and time left.
 
-    The terminal may be made narrower at any time. A line that is longer than it is wide would be
-    folded, and its second half left behind at each refresh.
+    The terminal may become narrower at any time. A longer line would wrap, and its second half
+    would remain on the screen at each refresh.
     """
 
     def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
@@ -74,9 +74,9 @@ class _TaskLines(RichProgress):
 
 
 def _widths(room: int, longest: int) -> tuple[int, int, int]:
-    """Divide a line's room between name, bar and note.
+    """Divide the width of a line between name, bar and note.
 
-    The bar gives way first, then the note, then the name.
+    If there is not enough space, the bar is shortened first, then the note, then the name.
     """
     name = max(1, min(longest, NAME, max(SHORTEST_NAME, room - NOTE)))
     note = min(NOTE, room - name)
@@ -85,20 +85,20 @@ def _widths(room: int, longest: int) -> tuple[int, int, int]:
 
 
 def bar(console: Console) -> RichProgress:
-    """Return the lines that show how far tasks are; each may have a ``note``."""
+    """Return a live display of tasks; each task may have a ``note``."""
     return _TaskLines(
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         console=console,
         transient=True,
         disable=not (
             console.is_terminal or console.is_jupyter
-        ),  # or it leaves empty lines in a log
+        ),  # otherwise it leaves empty lines in a log
     )
 
 
 @contextmanager
-def told_by_a_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a function of (what, done, total) that shows a line for each kind of work."""
+def progress_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function of (what, done, total) that shows one line per kind of work."""
     with bar(console) as lines:
         tasks: dict[str, TaskID] = {}
 
@@ -111,15 +111,15 @@ def told_by_a_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]
 
 
 def note_of(phase: str, loss: float | None, images_per_second: float | None) -> str:
-    """Return the words beside a bar."""
+    """Return the text beside a bar."""
     if phase != "training" or images_per_second is None:
         return phase
     shown = "" if loss is None else f"loss {loss:.4f}  "
-    return f"{shown}{images_per_second:,.0f} img/s"
+    return f"{shown}{images_per_second:,.0f} ex/s"
 
 
 class Bar:
-    """A bar on a terminal."""
+    """A progress bar on a terminal."""
 
     def __init__(self, console: Console, label: str):
         self._bar = bar(console)
@@ -137,7 +137,7 @@ class Bar:
         )
 
     def prepares(self, what: str, done: int, total: int) -> None:
-        """Show work that is done once, until it is done."""
+        """Show the progress of preparations."""
         if what not in self._work:
             self._work[what] = self._bar.add_task(what, total=total)
         self._bar.update(self._work[what], completed=done, visible=done < total)
@@ -148,13 +148,13 @@ class Bar:
 
 
 class Lines:
-    """A line now and then, for logs."""
+    """Occasional lines for a log."""
 
     def __init__(self, console: Console, seconds: float = 20.0):
         self._console, self._seconds, self._last = console, seconds, -float("inf")
 
     def __call__(self, progress: Progress) -> None:
-        """Print a line if the last one is long enough ago."""
+        """Print a line if enough time has passed since the last one."""
         now = time.monotonic()
         if now - self._last >= self._seconds:
             self._last = now
@@ -162,18 +162,18 @@ class Lines:
             self._console.print(f"step {progress.step} of {progress.steps}  {note}")
 
     def close(self) -> None:
-        """Nothing to remove."""
+        """Do nothing."""
 
 
 class Pipe:
-    """Messages to the launcher, a JSON object a line."""
+    """Messages to the launcher, one JSON object per line."""
 
     def __init__(self, descriptor: int):
         self._stream = os.fdopen(descriptor, "w", buffering=1, encoding="utf-8")
         self.broken = False
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send a message; a launcher that is gone is noted, not fatal."""
+        """Send a message; a broken pipe is recorded, not raised."""
         try:
             self._stream.write(json.dumps(message) + "\n")
         except OSError:
@@ -192,7 +192,7 @@ class Pipe:
 
 
 def watcher(console: Console, label: str) -> Watcher:
-    """Return what fits: a launcher's pipe, a terminal's bar, or lines."""
+    """Return the display that fits: a launcher's pipe, a bar on a terminal, or lines."""
     descriptor = os.environ.pop(PIPE_VARIABLE, None)
     if descriptor is not None:
         return Pipe(int(descriptor))
@@ -203,8 +203,8 @@ class RunDisplay:
     """Shows a run on a console, and to the launcher if there is one; see `run.train.Display`.
 
     Args:
-        console: where it is shown.
-        label: of the run.
+        console: the console.
+        label: label of the run.
     """
 
     def __init__(self, console: Console, label: str):
@@ -218,22 +218,22 @@ class RunDisplay:
 
     @property
     def broken(self) -> bool:
-        """Whether the launcher that is told of the run is gone."""
+        """Whether the launcher of the run has ended."""
         return isinstance(self._watch, Pipe) and self._watch.broken
 
     def prepares(self, what: str, done: int, total: int) -> None:
-        """Show how far the work before a run is."""
+        """Show the progress of work before the run."""
         if isinstance(self._watch, Bar):
             self._watch.prepares(what, done, total)
 
     def begins(self, start: Start) -> None:
-        """Print what the run is."""
+        """Print the banner of the run."""
         self._console.print(banner(start))
         for line in transfer_lines(start):
             self._console.print(line, soft_wrap=True)
 
     def says(self, sentence: str) -> None:
-        """Print a sentence."""
+        """Print a message."""
         self._console.print(sentence, soft_wrap=True)
 
     def progress(self, progress: Progress) -> None:
@@ -242,7 +242,7 @@ class RunDisplay:
 
 
 class NotebookLine:
-    """A line in a notebook's cell that is written anew as the run goes on."""
+    """A line in a notebook cell that is updated during the run."""
 
     def __init__(self, label: str, seconds: float = 0.5):
         from IPython.display import display
@@ -251,12 +251,12 @@ class NotebookLine:
         self._handle = display({"text/plain": label}, raw=True, display_id=True)
 
     def __call__(self, progress: Progress) -> None:
-        """Write how far the run is."""
+        """Write the progress of the run."""
         note = note_of(progress.phase, progress.loss, progress.images_per_second)
         self._write(f"{self._label}  step {progress.step} of {progress.steps}  {note}")
 
     def prepares(self, what: str, done: int, total: int) -> None:
-        """Write how far the work before it is."""
+        """Write the progress of work before the run."""
         self._write(f"{self._label}  {what}: {done:,} of {total:,}")
 
     def _write(self, text: str) -> None:
@@ -271,9 +271,10 @@ class NotebookLine:
 
 
 class NotebookDisplay:
-    """A line in a notebook, a bar on a terminal, and nothing elsewhere; see `run.train.Display`.
+    """A display for Python: a line in a notebook, a bar on a terminal, nothing elsewhere; see
+    `run.train.Display`.
 
-    A sentence for the person is said once in a process, as loops train many runs.
+    Each message is shown once per process, since a loop may train many runs.
     """
 
     _said: ClassVar[set[str]] = set()
@@ -294,15 +295,15 @@ class NotebookDisplay:
             self._watch.close()
 
     def prepares(self, what: str, done: int, total: int) -> None:
-        """Show how far the work before a run is."""
+        """Show the progress of work before the run."""
         if self._watch is not None:
             self._watch.prepares(what, done, total)
 
     def begins(self, start: Start) -> None:
-        """The line is enough."""
+        """Do nothing."""
 
     def says(self, sentence: str) -> None:
-        """Print a sentence."""
+        """Print a message."""
         if self._watch is None or sentence in self._said:
             return
         self._said.add(sentence)

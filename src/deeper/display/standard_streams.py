@@ -1,4 +1,4 @@
-"""Standard output and error that end no work: closed (``| head``), or on a full disk."""
+"""Keeps a closed (``| head``) or full standard output or error from ending the process."""
 
 import errno
 import os
@@ -11,11 +11,11 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _Lasting:
-    """A text stream whose reader may go.
+    """A text stream whose reader may end.
 
     Args:
         stream: the stream.
-        log: whether a full disk costs the text alone, as in a log; else it is an error.
+        log: whether text is dropped silently on a full disk, as in a log; otherwise it is an error.
     """
 
     def __init__(self, stream: Any, *, log: bool):
@@ -25,13 +25,13 @@ class _Lasting:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write a text, if it can be written."""
+        """Write text, if possible."""
         with self._errors():
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Hand over what was written, if that is possible."""
+        """Flush the stream, if possible."""
         with self._errors():
             self._stream.flush()
 
@@ -41,12 +41,12 @@ class _Lasting:
             yield
         except OSError as error:
             if error.errno not in FULL:
-                self.leave()  # nobody reads it any more
+                self.leave()  # the reader has ended
             elif not self._log:
                 raise
 
     def leave(self) -> None:
-        """Send everything from here on, and what waits in buffers, to nowhere."""
+        """Discard buffered and further output."""
         with suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
@@ -55,15 +55,15 @@ class _Lasting:
 
 @contextmanager
 def lasting(*, log: bool) -> Iterator[None]:
-    """Let what this process prints end nothing that it does.
+    """Keep errors of the standard streams from ending this process.
 
     Args:
-        log: whether standard output is a log, as standard error always is: a full disk costs the
-            text alone. A result that is printed has to arrive: there a full disk is an error. A
-            reader that has gone (``| head``) is none in either case.
+        log: whether standard output is a log, as standard error always is: text is dropped on a
+            full disk. If results are printed, a full disk is an error. A reader that has ended (``|
+            head``) is never an error.
     """
     before = sys.stdout, sys.stderr
-    if None in before:  # started without one of them: print copes
+    if None in before:  # started without this stream: print handles that
         yield
         return
     streams = _Lasting(sys.stdout, log=log), _Lasting(sys.stderr, log=True)
@@ -75,5 +75,5 @@ def lasting(*, log: bool) -> Iterator[None]:
             try:
                 stream._stream.flush()
             except (OSError, ValueError):
-                stream.leave()  # or Python would end with a status of its own
+                stream.leave()  # otherwise Python would exit with a status of its own
         sys.stdout, sys.stderr = before

@@ -1,4 +1,4 @@
-"""The table of a sweep's arms, within 100 columns, readable also where there are hundreds."""
+"""The table of a sweep's arms, at most 100 columns wide, also for hundreds of arms."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +10,9 @@ from rich.text import Text
 from deeper.sweep.status import FAILED_STATES, WORDS, State
 
 MOST_WAITING, MOST_NAME = 10, 30
+REMARK = ""
+HEADINGS = ("arm", "state", "step", "ex/s", "left", "job", REMARK)
+NUMBERS = ("step", "ex/s", "left")
 COLOURS = {
     "failed": "red", "diverged": "red", "lost": "red", "stopped": "yellow", "cancelled": "yellow",
     "running": "green", "requeued": "yellow", "finished": "dim", "waiting": "dim",
@@ -17,20 +20,20 @@ COLOURS = {
 
 
 def summary(states: Sequence[State]) -> str:
-    """Return in a line how many arms are in which state."""
+    """Return the number of arms in each state, as one line."""
     counts = Counter(state.word for state in states)
     parts = [f"{counts[word]} {word}" for word in WORDS if counts[word]]
     speeds = [s.images_per_second for s in states if s.word == "running" and s.images_per_second]
-    speed = f"; {sum(speeds):,.0f} img/s together" if speeds else ""
+    speed = f"; {sum(speeds):,.0f} ex/s together" if speeds else ""
     return f"{len(states)} arms: {', '.join(parts)}{speed}"
 
 
 def table(states: Sequence[State], *, everything: bool) -> Group:
-    """Return the arms, those first that want attention.
+    """Return the table of arms, with failed and running ones first.
 
     Args:
-        states: of the arms.
-        everything: whether also each finished arm and each of many that wait, and whole messages.
+        states: states of the arms.
+        everything: show all finished and waiting arms, and complete messages.
     """
     shown = sorted(states, key=lambda state: WORDS.index(state.word))
     parts: list[Text | Table] = []
@@ -57,13 +60,6 @@ def _failure(state: State, everything: bool) -> Text:
 
 
 def _table(states: Sequence[State], everything: bool) -> Table:
-    result = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    result.add_column("arm", no_wrap=True, overflow="ellipsis", max_width=MOST_NAME)
-    result.add_column("state", no_wrap=True)
-    for heading in ("step", "img/s", "left"):
-        result.add_column(heading, justify="right", no_wrap=True)
-    result.add_column("job", no_wrap=True)
-    result.add_column("", overflow="ellipsis", no_wrap=True)
     waiting = [state for state in states if state.word == "waiting"]
     left_out = waiting[3:] if len(waiting) > MOST_WAITING and not everything else []
     rows = [_row(state) for state in states if state not in left_out]
@@ -72,10 +68,20 @@ def _table(states: Sequence[State], everything: bool) -> Table:
         why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3))
         more, word = Text(f"and {len(left_out)} more"), Text("waiting", "dim")
         rows.append((more, word, Text(), Text(), Text(), Text(), Text(why)))
-    for column, cells in zip(result.columns[:-1], zip(*rows, strict=True), strict=False):
-        # What does not fit is taken from the last column.
-        column.min_width = min(max(map(len, cells)), MOST_NAME)
-    for row in rows:
+    columns = dict(zip(HEADINGS, zip(*rows, strict=True), strict=True))
+    columns = {heading: cells for heading, cells in columns.items() if any(map(len, cells))}
+    result = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for heading, cells in columns.items():
+        result.add_column(
+            heading,
+            justify="right" if heading in NUMBERS else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            # Only the remarks are shortened to fit.
+            min_width=min(max(map(len, cells)), MOST_NAME) if heading != REMARK else None,
+            max_width=MOST_NAME if heading == "arm" else None,
+        )
+    for row in zip(*columns.values(), strict=True):
         result.add_row(*row)
     return result
 
@@ -108,7 +114,7 @@ def _job(state: State) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in its two largest units."""
+    """Return a duration in its two largest units."""
     minutes = round(seconds / 60)
     if minutes < 1:
         return "<1 min"

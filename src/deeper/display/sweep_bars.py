@@ -1,4 +1,4 @@
-"""Bars of a sweep's runs."""
+"""Progress bars of a sweep's runs."""
 
 from rich.console import Console
 from rich.progress import TaskID
@@ -8,7 +8,7 @@ from deeper.sweep.events import Began, Event, RunBegan, RunEnded, RunProgress
 
 
 class SweepBars:
-    """Shows the events of a sweep: bars on a terminal, and a line for each run that has ended."""
+    """Shows the events of a sweep: bars on a terminal, and one line per run that has ended."""
 
     def __init__(self, console: Console):
         self._console, self._bar = console, bar(console)
@@ -42,9 +42,9 @@ class SweepBars:
                     self._bar.update(self._all, completed=event.ended, note=note)
 
     def __enter__(self) -> "SweepBars":
-        """Return itself; there is nothing to see before the sweep begins."""
+        """Return the display."""
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Leave the terminal as it was."""
+        """Remove the bars from the terminal."""
         self._bar.stop()

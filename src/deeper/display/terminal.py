@@ -1,4 +1,4 @@
-"""The console that all output goes through: text is printed as it is, as wide as fits."""
+"""The console of all output: it prints text without markup, and adapts to the terminal's width."""
 
 import os
 import re
@@ -9,14 +9,16 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleDimensions
 from rich.table import Table
 
-WIDEST = 100  # columns; longer lines of prose are hard to read
-SHORTEST_NAME = 14  # to which the first column of a table is folded
+WIDEST = 100  # columns; longer lines are hard to read
+SHORTEST_NAME = 14  # narrowest first column of a table
 
 
 class _Console(Console):
     @property  # type: ignore[misc]
     def size(self) -> ConsoleDimensions:
-        """Return the terminal's present size, `WIDEST` columns at most; of a log, these."""
+        """Return the terminal's present size, at most `WIDEST` columns; a log has `WIDEST`
+        columns.
+        """
         width, height = super().size
         if not self.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
             width = WIDEST
@@ -24,20 +26,20 @@ class _Console(Console):
 
 
 def open_console(*, stderr: bool = False, file: TextIO | None = None) -> Console:
-    """Return a console that takes no text for markup, emoji codes or something to highlight.
+    """Return a console without markup, emoji codes and highlighting.
 
     Paths, class names and log lines may hold any characters. Style with ``style=`` or
     `rich.text.Text`.
 
     Args:
-        stderr: write there instead of to the standard output.
-        file: write there instead.
+        stderr: write to standard error instead of standard output.
+        file: file to write to instead.
     """
     return _Console(stderr=stderr, file=file, markup=False, emoji=False, highlight=False)
 
 
 def facts_table() -> Table:
-    """Return a table for rows of a name and what is to be said of it; what is long is folded."""
+    """Return a table of names and values; long values are wrapped."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -53,17 +55,17 @@ def tables(
     padding: int = 2,
     totals: int = 0,
 ) -> Iterator[Table]:
-    """Divide a table so that its parts, below each other, fit a width and nothing is lost.
+    """Split a table by columns into parts that fit a width.
 
-    Each part begins with the first column, which is folded where that helps.
+    Each part starts with the first column, which is wrapped if that helps.
 
     Args:
-        headings: of the columns.
+        headings: headings of the columns.
         rows: the cells.
         width: columns of the terminal.
-        left: how many of the first columns are aligned to the left; the others are to the right.
+        left: number of left-aligned first columns; the others are right-aligned.
         padding: spaces between columns.
-        totals: how many of the last rows stand apart from the others in bold.
+        totals: number of last rows that are separated and bold.
     """
     widths = [
         max(cell_len(line) for cell in column for line in cell.split("\n"))
@@ -99,7 +101,7 @@ def tables(
 
 
 def folded(text: str, width: int) -> str:
-    """Fold a name after spaces and slashes, and where it must be elsewhere."""
+    """Wrap a name after spaces and slashes, or anywhere if necessary."""
     lines = [""]
     for part in re.findall(r"[^\s/]*[\s/]?", text):
         if lines[-1] and cell_len(lines[-1] + part.rstrip()) > width:

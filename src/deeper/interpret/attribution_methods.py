@@ -13,8 +13,8 @@ from jaxtyping import Array, Float, Int, Key
 from deeper.interpret.traced_net import LOGITS, Images, Rule, TracedNet
 
 Classes = Int[Array, " batch"]
-PixelMaps = Float[Array, "batch height width channels"]
-Heat = Float[Array, "batch height width"]
+PixelMaps = Float[Array, "batch *places channels"]  # places: height and width, or length
+Heat = Float[Array, "batch *places"]
 
 
 def scores(
@@ -88,12 +88,14 @@ def smooth_grad(
         noise: standard deviation as a share of each image's range; 0.1 to 0.2 in the paper.
         progress: called with (samples done, samples).
     """
-    axes = (1, 2, 3)
+    axes = tuple(range(1, images.ndim))
     spread = images.max(axes, keepdims=True) - images.min(axes, keepdims=True)
 
     @jax.jit
     def at(sample):
         grain = jax.random.normal(jax.random.fold_in(key, sample), images.shape)
+        if images.ndim == 3:  # a sequence is as long as it was
+            grain = jnp.where((images != 0).any(axis=2, keepdims=True), grain, 0)
         return gradient(net, images + noise * spread * grain, classes)
 
     total = jnp.zeros_like(images)
@@ -121,7 +123,7 @@ def _maps_and_gradients(
 def grad_cam(net: TracedNet, images: Images, classes: Classes, layer: str) -> Heat:
     """Return Grad-CAM on a layer's grid (Selvaraju et al. 2016, arXiv:1610.02391, section 3)."""
     maps, gradients = _maps_and_gradients(net, images, classes, layer)
-    weights = gradients.mean(axis=(1, 2), keepdims=True)
+    weights = gradients.mean(axis=tuple(range(1, gradients.ndim - 1)), keepdims=True)
     return jnp.maximum((weights * maps).sum(axis=-1), 0.0)
 
 
@@ -132,10 +134,11 @@ def grad_cam_plus_plus(net: TracedNet, images: Images, classes: Classes, layer: 
     of the first.
     """
     maps, gradients = _maps_and_gradients(net, images, classes, layer)
-    total = maps.sum(axis=(1, 2), keepdims=True)
+    places = tuple(range(1, maps.ndim - 1))
+    total = maps.sum(axis=places, keepdims=True)
     divisor = 2.0 * gradients**2 + total * gradients**3
     alpha = jnp.where(divisor != 0.0, gradients**2 / jnp.where(divisor != 0.0, divisor, 1.0), 0.0)
-    weights = (alpha * jnp.maximum(gradients, 0.0)).sum(axis=(1, 2), keepdims=True)
+    weights = (alpha * jnp.maximum(gradients, 0.0)).sum(axis=places, keepdims=True)
     return jnp.maximum((weights * maps).sum(axis=-1), 0.0)
 
 
@@ -182,6 +185,41 @@ def occlusion(
         by_row.append(row_of(row))
         progress((number + 1) * len(columns), len(rows) * len(columns))
     return jnp.moveaxis(jnp.stack(by_row), 2, 0)
+
+
+def occlusion_of_sequences(
+    net: TracedNet,
+    sequences: Float[Array, "batch length channels"],
+    classes: Classes,
+    *,
+    side: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Float[Array, "batch length"]:
+    """Return the class's probability with zeros over a few positions around each in turn.
+
+    Args:
+        net: the net.
+        sequences: as the net takes them; zeros are no token, or silence.
+        classes: whose probability.
+        side: positions that are covered at a time.
+        progress: called with (positions done, positions).
+    """
+    length = sequences.shape[1]
+    places = jnp.arange(length)
+
+    @jax.jit
+    def at(place):
+        first = place - side // 2
+        covered = (places >= first) & (places < first + side)
+        occluded = jnp.where(covered[None, :, None], 0.0, sequences)
+        shares = jax.nn.softmax(net(occluded, [LOGITS])[LOGITS])
+        return jnp.take_along_axis(shares, classes[:, None], axis=1)[:, 0]
+
+    found = []
+    for place in range(length):
+        found.append(at(place))
+        progress(place + 1, length)
+    return jnp.stack(found, axis=1)
 
 
 def effective_field(net: TracedNet, images: Images, layer: str) -> Float[Array, "height width"]:

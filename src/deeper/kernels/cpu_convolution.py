@@ -13,6 +13,8 @@ Which formulation is taken follows from the shapes alone:
 Inside a loop XLA:CPU is fast only at convolutions whose dimension numbers are NHWC, HWIO, NHWC and
 whose input is not dilated, so all of them are written that way, and barriers keep XLA from fusing
 the preparation of their operands into other operations.
+
+Sequences (batch, length, channels) are maps of one row.
 """
 
 import math
@@ -28,44 +30,60 @@ from jaxtyping import Array, Float
 
 Maps = Float[Array, "batch height width channels"]
 Kernel = Float[Array, "kh kw in_channels out_channels"]
+# Of sequences too, whose one spatial axis is the length.
+AnyMaps = Float[Array, "batch *places channels"]
+AnyKernel = Float[Array, "*sides in_channels out_channels"]
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+_DIMENSIONS_OF_SEQUENCES = ("NWC", "WIO", "NWC")
 _FEW = 32  # channels; below, moving the maps takes longer than the multiplications
 _AT_ONCE = 2**18  # values of a map of few channels whose copies stay in the caches
 
 
 class Window(NamedTuple):
-    """How a kernel moves over the maps; rows before columns."""
+    """How a kernel moves over the maps, by spatial axis; rows before columns."""
 
-    stride: Pair = (1, 1)
-    padding: Padding = ((0, 0), (0, 0))
+    stride: tuple[int, ...] = (1, 1)
+    padding: tuple[Pair, ...] = ((0, 0), (0, 0))
     groups: int = 1
     dilation: int = 1
 
 
-def plain(window: Window, x: Maps, kernel: Kernel) -> Maps:
+def plain(window: Window, x: AnyMaps, kernel: AnyKernel) -> AnyMaps:
     """Cross-correlate by XLA's own operation."""
     return lax.conv_general_dilated(
         x,
         kernel,
         window.stride,
         window.padding,
-        rhs_dilation=(window.dilation, window.dilation),
-        dimension_numbers=_DIMENSIONS,
+        rhs_dilation=(window.dilation,) * len(window.stride),
+        dimension_numbers=_DIMENSIONS if x.ndim == 4 else _DIMENSIONS_OF_SEQUENCES,
         feature_group_count=window.groups,
     )
 
 
-def convolve(window: Window, x: Maps, kernel: Kernel) -> Maps:
+def convolve(window: Window, x: AnyMaps, kernel: AnyKernel) -> AnyMaps:
     """Cross-correlate by the formulation that suits the shapes."""
+    if x.ndim == 3:
+        return convolve(_of_one_row(window), x[:, None], kernel[None])[:, 0]
     return _by_group(partial(_convolve, window._replace(groups=1)), window.groups)(x, kernel)
 
 
-def gradients(window: Window, x: Maps, kernel: Kernel, dy: Maps) -> tuple[Maps, Kernel]:
+def gradients(
+    window: Window, x: AnyMaps, kernel: AnyKernel, dy: AnyMaps
+) -> tuple[AnyMaps, AnyKernel]:
     """Return the gradients with respect to x and kernel, given that with respect to the result."""
+    if x.ndim == 3:
+        dx, dk = gradients(_of_one_row(window), x[:, None], kernel[None], dy[:, None])
+        return dx[:, 0], dk[0]
     return _by_group(partial(_gradients, window._replace(groups=1)), window.groups)(x, kernel, dy)
+
+
+def _of_one_row(window: Window) -> Window:
+    """Return the window of a sequence over the map of one row that the sequence is."""
+    return window._replace(stride=(1, *window.stride), padding=((0, 0), *window.padding))
 
 
 def _by_group(function, groups: int):

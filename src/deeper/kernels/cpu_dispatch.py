@@ -33,7 +33,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from deeper.kernels import cpu_convolution
-from deeper.kernels.cpu_convolution import Maps, Padding, Pair, Window
+from deeper.kernels.cpu_convolution import AnyKernel, AnyMaps, Pair, Window
 from deeper.kernels.precision import at_least_float32
 
 # Both are read while a net is traced. As contexts of JAX they are part of jit's cache keys: a
@@ -83,23 +83,23 @@ _MOST_GROUPS = 8
 
 
 def conv(
-    x: Maps,
-    kernel: Float[Array, "kh kw in_channels out_channels"],
+    x: AnyMaps,
+    kernel: AnyKernel,
     *,
-    stride: Pair,
-    padding: Padding,
+    stride: tuple[int, ...],
+    padding: tuple[Pair, ...],
     groups: int = 1,
     dilation: int = 1,
-) -> Maps:
-    """Cross-correlate maps with a kernel, as every net's "convolution" does.
+) -> AnyMaps:
+    """Cross-correlate maps or sequences with a kernel, as every net's "convolution" does.
 
     Args:
-        x: the maps.
-        kernel: its third axis has the channels of one group.
-        stride: rows, columns.
-        padding: zeros above and below, left and right.
+        x: (batch, height, width, channels), or (batch, length, channels).
+        kernel: its last axis but one has the channels of one group.
+        stride: rows, columns; or of the length alone.
+        padding: zeros above and below, left and right; or before and after.
         groups: the channels fall into so many independent groups.
-        dilation: distance of the kernel's taps, in both axes.
+        dilation: distance of the kernel's taps, in all axes.
     """
     window = Window(stride, padding, groups, dilation)
     formulation = _conv if _enabled.value and groups <= _MOST_GROUPS else cpu_convolution.plain
@@ -130,13 +130,13 @@ _conv.defvjp(_conv_forward, _conv_backward)
 
 
 def batch_norm(
-    x: Maps,
+    x: AnyMaps,
     scale: Float[Array, " channels"],
     bias: Float[Array, " channels"],
     *,
     eps: float,
     relu: bool,
-) -> tuple[Maps, Float[Array, " channels"], Float[Array, " channels"]]:
+) -> tuple[AnyMaps, Float[Array, " channels"], Float[Array, " channels"]]:
     """Normalise by the batch's own statistics (Ioffe and Szegedy 2015, algorithm 1).
 
     Args:
@@ -162,7 +162,7 @@ def _plain_batch_norm(x, scale, bias, *, eps, relu):
     return y, lax.stop_gradient(mean), lax.stop_gradient(variance)
 
 
-def moments(x: Maps) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
+def moments(x: AnyMaps) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
     """Return each channel's mean and biased variance, in float32 at least.
 
     Both are computed in one pass, relative to one of the map's values: E[x^2] - E[x]^2 itself
@@ -175,11 +175,12 @@ def moments(x: Maps) -> tuple[Float[Array, " channels"], Float[Array, " channels
     return shift + mean, jnp.maximum(0.0, (shifted * shifted).mean(0) - mean * mean)
 
 
-def normalise(x, mean, variance, scale, bias, *, eps: float, relu: bool) -> Maps:
+def normalise(x, mean, variance, scale, bias, *, eps: float, relu: bool) -> AnyMaps:
     """Scale and shift maps by given statistics, in x's own type, and rectify if asked."""
     factor = scale * lax.rsqrt(variance + eps)
     offset = bias - mean * factor
-    y = at_least_float32(x) * factor.reshape(1, 1, 1, -1) + offset.reshape(1, 1, 1, -1)
+    by_channel = (*[1] * (x.ndim - 1), -1)
+    y = at_least_float32(x) * factor.reshape(by_channel) + offset.reshape(by_channel)
     return (jnp.maximum(y, 0) if relu else y).astype(x.dtype)
 
 
@@ -246,25 +247,27 @@ _batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 # --- max pooling --------------------------------------------------------------------------------
 
 
-def max_pool(x: Maps, window: Pair, stride: Pair, padding: Padding) -> Maps:
+def max_pool(
+    x: AnyMaps, window: tuple[int, ...], stride: tuple[int, ...], padding: tuple[Pair, ...]
+) -> AnyMaps:
     """Take the largest value under a window; the gradient goes to the first of equals.
 
     Args:
-        x: the maps.
-        window: rows, columns.
-        stride: rows, columns.
-        padding: minus infinity above and below, left and right.
+        x: (batch, height, width, channels), or (batch, length, channels).
+        window: rows, columns; or of the length alone.
+        stride: by axis.
+        padding: minus infinity above and below, left and right; or before and after.
     """
     return (_max_pool if _enabled.value else _plain_max_pool)(window, stride, padding, x)
 
 
 def _plain_max_pool(window, stride, padding, x):
     if _joins_padding.value:
-        for axis, side in zip((1, 2), padding):
+        for axis, side in enumerate(padding, start=1):
             edges = (lax.slice_in_dim(x, 0, size, axis=axis) for size in side)
             low, high = (jnp.minimum(edge, -jnp.inf) for edge in edges)
             x = jnp.concatenate([low, x, high], axis)
-        padding = ((0, 0), (0, 0))
+        padding = ((0, 0),) * len(padding)
     # By keyword, as the ONNX converter that replaces this function expects.
     return nn.max_pool(x, window_shape=window, strides=stride, padding=padding)
 
@@ -276,8 +279,10 @@ def _max_pool(window, stride, padding, x):
 
 
 def _cpu_max_pool(window, stride, padding, x):
-    if window != stride or padding != ((0, 0), (0, 0)):
+    if window != stride or any(map(any, padding)):
         return _plain_max_pool(window, stride, padding, x)
+    if x.ndim == 3:
+        return _cpu_max_pool((1, *window), (1, *stride), ((0, 0), *padding), x[:, None])[:, 0]
     return functools.reduce(jnp.maximum, cpu_convolution.taps(x, window, stride))
 
 
@@ -301,6 +306,9 @@ _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 def _max_pool_gradient(window, stride, padding, x, y, dy):
     """Find each window's first maximum, then gather dy for each place of the input."""
+    if x.ndim == 3:
+        of_one_row = ((1, *window), (1, *stride), ((0, 0), *padding))
+        return _max_pool_gradient(*of_one_row, x[:, None], y[:, None], dy[:, None])[:, 0]
     seen = cpu_convolution.taps(cpu_convolution.pad(x, padding, -jnp.inf), window, stride)
     first = jnp.full(y.shape, len(seen), jnp.uint8)
     for number, values in reversed(list(enumerate(seen))):

@@ -1,10 +1,14 @@
 """The layers that the nets share. Maps are NHWC; conventions are the papers' and PyTorch's.
 
+Convolution, BatchNorm and pooling take sequences (batch, length, channels) as well: a layer has as
+many spatial axes as its input, and the same size along each of them.
+
 Padding is explicit and symmetric (``kernel // 2``), never ``SAME``, which pads a stride-2 layer on
 one side more than on the other. Parameters and statistics are float32, whatever ``dtype`` a layer
 computes in.
 """
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -18,9 +22,9 @@ from deeper.errors import UserError
 from deeper.kernels import cpu_dispatch
 from deeper.kernels.precision import at_least_float32
 from deeper.models import valid_region
-from deeper.models.initializers import ONES, ZEROS, FanInUniform, HeNormal, Rule, by
+from deeper.models.initializers import ONES, ZEROS, FanInUniform, HeNormal, Normal, Rule, by
 
-Maps = Float[Array, "batch height width channels"]
+Maps = Float[Array, "batch *places channels"]  # places: height and width, or length
 Vectors = Float[Array, "batch features"]
 DATA_AXIS = "data"
 
@@ -30,8 +34,8 @@ class Conv(nn.Module):
 
     Attributes:
         features: output channels.
-        kernel: side of the square kernel.
-        stride: of both axes.
+        kernel: side of the square kernel, or its length.
+        stride: of all spatial axes.
         padding: on all sides; ``kernel // 2`` by default.
         groups: of channels, independent of each other.
         use_bias: whether a bias is added.
@@ -56,26 +60,29 @@ class Conv(nn.Module):
         """Return maps of ``features`` channels."""
         k, p = self.kernel, self.kernel // 2 if self.padding is None else self.padding
         require_size(x, k - 2 * p, "/".join(self.path))
-        shape = (k, k, x.shape[-1] // self.groups, self.features)
+        axes = x.ndim - 2
+        shape = (*[k] * axes, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", by(self.rule), shape).astype(self.dtype)
         y = cpu_dispatch.conv(
             valid_region.fill_padding(x).astype(self.dtype),
             kernel,
-            stride=(self.stride, self.stride),
-            padding=((p, p), (p, p)),
+            stride=(self.stride,) * axes,
+            padding=((p, p),) * axes,
             groups=self.groups,
         )
         valid_region.record_size(x, y, lambda size: (size + 2 * p - k) // self.stride + 1)
         if self.use_bias:
-            rule = self.bias_rule or FanInUniform(k * k * shape[2])
-            y += self.param("bias", by(rule), (self.features,)).astype(self.dtype)[None, None, None]
+            rule = self.bias_rule or FanInUniform(math.prod(shape[:-1]))
+            bias = self.param("bias", by(rule), (self.features,)).astype(self.dtype)
+            y += bias.reshape(*[1] * (axes + 1), -1)
         return y
 
 
 class BatchNorm(nn.Module):
     """Batch normalisation (Ioffe and Szegedy 2015), optionally with the rectifier after it.
 
-    The running variance takes in the unbiased one, as PyTorch's does.
+    The running variance takes in the unbiased one, as PyTorch's does. Of sequences that are padded
+    (see `valid_region`) the statistics are those of the valid positions.
 
     Attributes:
         relu: rectify the result.
@@ -103,8 +110,13 @@ class BatchNorm(nn.Module):
             return cpu_dispatch.normalise(
                 x, mean.value, variance.value, scale, bias, eps=self.eps, relu=self.relu
             )
-        count = x.shape[0] * x.shape[1] * x.shape[2]
-        if self.axis is None:
+        count: Any = math.prod(x.shape[:-1])
+        if valid_region.valid_size(x) is not None:
+            batch_mean, batch_variance, count = valid_region.moments_of_valid(x, self.axis)
+            y = cpu_dispatch.normalise(
+                x, batch_mean, batch_variance, scale, bias, eps=self.eps, relu=self.relu
+            )
+        elif self.axis is None:
             y, batch_mean, batch_variance = cpu_dispatch.batch_norm(
                 x, scale, bias, eps=self.eps, relu=self.relu
             )
@@ -120,7 +132,8 @@ class BatchNorm(nn.Module):
             )
         if not self.is_initializing():
             keep = self.momentum
-            unbiased = batch_variance * (count / max(1, count - 1))
+            fewer = max(1, count - 1) if isinstance(count, int) else jnp.maximum(1, count - 1)
+            unbiased = batch_variance * (count / fewer)
             mean.value = keep * mean.value + (1 - keep) * lax.stop_gradient(batch_mean)
             variance.value = keep * variance.value + (1 - keep) * lax.stop_gradient(unbiased)
         return y
@@ -150,6 +163,42 @@ class Dense(nn.Module):
         bias = self.param("bias", by(self.bias_rule or default), (self.features,))
         dtype = self.dtype or x.dtype
         return x.astype(dtype) @ kernel.astype(dtype) + bias.astype(dtype)[None]
+
+
+class Embedding(nn.Module):
+    """A vector for each token; token 0 is padding, whose vector is zero.
+
+    One-hot rows are taken too, so that gradients reach each position: a row of zeros is padding.
+
+    Attributes:
+        tokens: that there are, padding counted.
+        features: of a vector.
+        rule: of the table's first values; the standard normal by default, as PyTorch.
+        dtype: of the computation.
+    """
+
+    tokens: int
+    features: int
+    rule: Rule = Normal(1.0)
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Any) -> Maps:
+        """Return vectors (batch, length, features).
+
+        Args:
+            x: tokens (batch, length), integers; or one-hot rows (batch, length, tokens), floats.
+        """
+        table = self.param("table", by(self.rule), (self.tokens, self.features)).astype(self.dtype)
+        if not jnp.issubdtype(x.dtype, jnp.integer):
+            if x.ndim != 3 or x.shape[-1] != self.tokens:
+                raise UserError(
+                    f"This net takes tokens (batch, length), integers, or one-hot rows (batch, "
+                    f"length, {self.tokens}), and gets {x.dtype} of shape {x.shape}."
+                )
+            return x.astype(self.dtype) @ table
+        vectors = jnp.take(table, x, axis=0, mode="clip")
+        return jnp.where((x != 0)[..., None], vectors, 0)
 
 
 class Dropout(nn.Module):
@@ -192,24 +241,25 @@ def _first_row(count: int) -> Any:
 
 
 def max_pool(x: Maps, window: int, stride: int, padding: int = 0, ceil: bool = False) -> Maps:
-    """Largest value under a square window.
+    """Largest value under a square window, or along the length.
 
     Args:
         x: the maps.
         window: side.
-        stride: of both axes.
+        stride: of all spatial axes.
         padding: on all sides.
         ceil: keep a last, partial window (torchvision's GoogLeNet does).
     """
     # In ceil mode the only window may reach out of the map by less than a stride.
     least = window - 2 * padding - (stride - 1 if ceil else 0)
-    require_size(x, least, f"{window}x{window} max pooling")
+    require_size(x, least, f"{_sides(x, window)} max pooling")
     sides = tuple(
         (padding, padding + (_missing(size, window, stride, padding) if ceil else 0))
-        for size in x.shape[1:3]
+        for size in x.shape[1:-1]
     )
     cleared = valid_region.fill_padding(x, -jnp.inf)
-    y = cpu_dispatch.max_pool(cleared, (window, window), (stride, stride), (sides[0], sides[1]))
+    axes = len(sides)
+    y = cpu_dispatch.max_pool(cleared, (window,) * axes, (stride,) * axes, sides)
     outputs = _outputs_with_partial if ceil else _outputs
     valid_region.record_size(x, y, lambda size: outputs(size, window, stride, padding))
     return y
@@ -233,22 +283,54 @@ def _missing(size: int, window: int, stride: int, padding: int) -> int:
 
 
 def avg_pool(x: Maps, window: int, stride: int) -> Maps:
-    """Mean under a square window, without padding."""
-    require_size(x, window, f"{window}x{window} average pooling")
+    """Mean under a square window, or along the length, without padding."""
+    require_size(x, window, f"{_sides(x, window)} average pooling")
+    axes = x.ndim - 2
     # By keyword, as the ONNX converter that replaces this function expects.
     y = nn.avg_pool(
-        valid_region.fill_padding(x), window_shape=(window, window), strides=(stride, stride)
+        valid_region.fill_padding(x), window_shape=(window,) * axes, strides=(stride,) * axes
     )
     valid_region.record_size(x, y, lambda size: _outputs(size, window, stride, 0))
     return y
 
 
+def k_max_pool(x: Maps, k: int, share: int | None = None) -> Maps:
+    """Keep the largest values of each channel along the length, in the order in which they stand.
+
+    Kalchbrenner et al. 2014 (arXiv:1404.2188), section 3.2. Of padded sequences only valid
+    positions are kept; places that are left over are zero.
+
+    Args:
+        x: sequences (batch, length, channels).
+        k: positions of the result.
+        share: keep of each sequence one in so many of its own positions, rounded up; by default k.
+    """
+    require_size(x, k, f"{k}-max pooling")
+
+    def kept(size: Any) -> Any:
+        most = size if share is None else -(-size // share)
+        return most - (most > k) * (most - k)
+
+    size = valid_region.valid_size(x)
+    values = valid_region.fill_padding(x, -jnp.inf).swapaxes(1, 2)
+    _, places = lax.top_k(values, k)
+    beyond = x.shape[1]
+    if size is not None:
+        is_kept = jnp.arange(k)[None] < kept(size[0])[:, None]
+        places = jnp.where(is_kept[:, None], places, beyond)
+    places = jnp.sort(places, axis=-1)
+    padded = jnp.pad(x.swapaxes(1, 2), ((0, 0), (0, 0), (0, 1)))
+    y = jnp.take_along_axis(padded, places, axis=2).swapaxes(1, 2)
+    valid_region.record_size(x, y, kept)
+    return y
+
+
 def adaptive_avg_pool(x: Maps, size: int) -> Maps:
-    """Mean over a grid of ``size`` x ``size`` cells, which overlap as PyTorch's do.
+    """Mean over ``size`` cells along each spatial axis, which overlap as PyTorch's do.
 
     A map of just that size stays as it is; a smaller one is repeated.
     """
-    for axis in (1, 2):
+    for axis in range(1, x.ndim - 1):
         length = x.shape[axis]
         if length == size:
             continue
@@ -275,8 +357,10 @@ def local_response_norm(x: Maps, size: int, k: float, alpha: float, beta: float)
     b_i = a_i / (k + alpha * sum of a_j^2 over the ``size`` channels around i) ^ beta.
     """
     squares = at_least_float32(x) ** 2
-    around = ((0, 0), (0, 0), (0, 0), (size // 2, size - 1 - size // 2))
-    energy = lax.reduce_window(squares, 0.0, lax.add, (1, 1, 1, size), (1, 1, 1, 1), around)
+    others = x.ndim - 1
+    around = (*[(0, 0)] * others, (size // 2, size - 1 - size // 2))
+    window = (*[1] * others, size)
+    energy = lax.reduce_window(squares, 0.0, lax.add, window, (1,) * x.ndim, around)
     return (x / (k + alpha * energy) ** beta).astype(x.dtype)
 
 
@@ -303,10 +387,26 @@ def require_images(images: Maps, least: int, net: str, advice: str) -> None:
 
 
 def require_size(x: Maps, least: int, layer: str) -> None:
-    """Raise a UserError if a map is smaller than a layer needs."""
-    if min(x.shape[1:3]) < max(1, least):
+    """Raise a UserError if a map is smaller than a layer needs, or is none."""
+    if x.ndim < 3:
         raise UserError(
-            f"The input is too small for this net: {layer} gets maps of "
-            f"{x.shape[1]}x{x.shape[2]} and needs {max(1, least)}x{max(1, least)}. Take larger "
-            "images, or a stem that keeps more of them where the model has the option."
+            f"{layer} takes images (batch, height, width, channels) or sequences (batch, length, "
+            f"channels), and gets an input of shape {x.shape}: tokens and vectors need another net."
         )
+    if min(x.shape[1:-1]) >= max(1, least):
+        return
+    if x.ndim == 3:
+        raise UserError(
+            f"The input is too short for this net: {layer} gets {x.shape[1]} positions and needs "
+            f"{max(1, least)}. Take longer sequences, or a net that shortens them less."
+        )
+    raise UserError(
+        f"The input is too small for this net: {layer} gets maps of "
+        f"{'x'.join(map(str, x.shape[1:-1]))} and needs {_sides(x, max(1, least))}. Take larger "
+        "images, or a stem that keeps more of them where the model has the option."
+    )
+
+
+def _sides(x: Maps, side: int) -> str:
+    """Return the size of a window over maps in words: 3x3, or 3 along a sequence."""
+    return "x".join([str(side)] * (x.ndim - 2))

@@ -241,8 +241,9 @@ def _shortcut(c: BlockConfig, x: Maps, channels: int, stride: int, train: bool) 
         x = c.conv("shortcut_conv", channels, 1, stride)(x)
         return x if c.pre_activation else c.norm("shortcut_bn", relu=False)(x, train)
     if changes:  # A: every stride-th place, and zeros for the channels that are new
-        x = x[:, ::stride, ::stride]
-        x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, channels - x.shape[-1])))
+        axes = x.ndim - 2
+        x = x[(slice(None), *[slice(None, None, stride)] * axes)]
+        x = jnp.pad(x, (*[(0, 0)] * (axes + 1), (0, channels - x.shape[-1])))
     return x
 
 

@@ -1,1 +1,1 @@
-"""A net in numbers: operations, layers, receptive fields."""
+"""Numbers of nets: operations, layers, receptive fields."""

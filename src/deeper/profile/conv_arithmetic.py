@@ -1,4 +1,4 @@
-"""The arithmetic of one layer: output size, parameters, cost, and what a dense layer would take.
+"""The arithmetic of one layer: output size, parameters, cost, compared with a dense layer.
 
 After Dumoulin and Visin 2016, "A guide to convolution arithmetic for deep learning"
 (arXiv:1603.07285). Sizes are (height, width).
@@ -16,22 +16,22 @@ KINDS = ("conv", "pool", "transposed")
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a window moves over a map.
+    """The geometry of a window that moves over a map.
 
     Attributes:
         kind: conv, pool (no weights) or transposed (a convolution's gradient with respect to its
             input, used to enlarge maps).
         height, width, channels: of the input.
         kernel: side of the square window.
-        stride: places that the window moves by; for transposed, that the input is spread by.
-        padding: zeros on each side; for transposed, of the convolution whose gradient it is.
+        stride: step of the window in positions; for transposed, spacing of the spread input.
+        padding: zeros on each side; for transposed, those of the convolution whose gradient it is.
         dilation: distance of the window's taps.
         features: output channels; the input's for pooling.
         groups: independent groups of channels.
-        bias: whether each feature has one.
+        bias: whether each feature has a bias.
 
     Raises:
-        UserError: there is no such layer.
+        UserError: the layer does not exist.
     """
 
     kind: str
@@ -75,7 +75,7 @@ class Geometry:
 
     @property
     def extent(self) -> int:
-        """Places that the window spans: dilation * (kernel - 1) + 1."""
+        """Positions that the window spans: dilation * (kernel - 1) + 1."""
         return self.dilation * (self.kernel - 1) + 1
 
     @property
@@ -95,7 +95,7 @@ class Geometry:
 
     @property
     def unseen(self) -> tuple[int, int]:
-        """Rows and columns at the far end that no window reaches, padding included."""
+        """Rows and columns at the end that no window covers, including padding."""
         if self.kind == "transposed":
             return 0, 0
         rows, columns = (
@@ -106,7 +106,9 @@ class Geometry:
 
     @property
     def parameters(self) -> int:
-        """kernel^2 * (channels / groups) * features, and a bias a feature; none for pooling."""
+        """kernel^2 * (channels / groups) * features, plus one bias per feature; none for
+        pooling.
+        """
         if self.kind == "pool":
             return 0
         weights = self.kernel**2 * (self.channels // self.groups) * self.features
@@ -114,7 +116,7 @@ class Geometry:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates: every place of the result (transposed: of the input), every tap."""
+        """Multiply-accumulates: positions of the result (transposed: of the input) times taps."""
         if self.kind == "pool":
             return 0
         height, width = self.output[:2]
@@ -130,10 +132,11 @@ class Geometry:
         return inputs * self.features + (self.features if self.bias else 0)
 
     def window(self, row: int, column: int) -> list[tuple[int, int]]:
-        """Return the places under the window for one place of the result.
+        """Return the positions under the window for one position of the result.
 
-        For conv and pool they are places of the input, for transposed those of the result that
-        input place (row, column) is spread over. Places in the padding are negative or too large.
+        For conv and pool they are positions of the input; for transposed, positions of the result
+        to which the input at (row, column) contributes. Positions in the padding are negative or
+        too large.
         """
         top = row * self.stride - self.padding
         left = column * self.stride - self.padding
@@ -144,10 +147,9 @@ class Geometry:
 def apply(
     geometry: Geometry, x: Float[np.ndarray, "height width"], kernel: Float[np.ndarray, "k k"]
 ) -> Float[np.ndarray, "rows columns"]:
-    """Compute the layer on one channel, place by place, as one does by hand.
+    """Compute the layer on one channel, position by position.
 
-    Pooling takes the largest value; padding counts as zero in a convolution and as nothing in
-    pooling.
+    Pooling takes the largest value; padding is zero in a convolution and ignored in pooling.
     """
     rows, columns, _ = geometry.output
     y = np.full((rows, columns), -np.inf if geometry.kind == "pool" else 0.0)

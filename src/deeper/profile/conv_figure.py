@@ -1,7 +1,7 @@
-"""A picture of a window sliding over a map, with the numbers of a worked example.
+"""Draws a window sliding over a map, with the numbers of an example.
 
-In the manner of Dumoulin and Visin's figures: the input with its padding on the left, the result on
-the right, the window and what it makes in colour.
+As in Dumoulin and Visin's figures: the input with its padding on the left, the result on the right,
+the window and its output in colour.
 """
 
 import io
@@ -19,7 +19,7 @@ from deeper.errors import UserError
 from deeper.plotting import COLOURS, INK, SOFT, STYLE
 from deeper.profile.conv_arithmetic import Geometry, apply
 
-LARGEST = 16  # cells a side that can still be read
+LARGEST = 16  # largest readable number of cells per side
 MAP, RESULT, PADDING = "#d6e6f4", "#cdeadf", "white"
 MILLISECONDS = 600
 
@@ -35,15 +35,15 @@ def example(geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw(geometry: Geometry, out: Path, animate: bool) -> None:
-    """Draw the window at its first, a middle and its last place; or, animated, at all of them.
+    """Draw the window at its first, a middle and its last position; or, animated, at all positions.
 
     Args:
-        geometry: of one channel; larger maps than 16x16 cannot be read.
-        out: .png or .svg, or .gif where it is animated.
-        animate: whether it moves.
+        geometry: geometry of one channel, with maps of at most 16x16.
+        out: .png or .svg file, or .gif for an animation.
+        animate: draw an animation.
 
     Raises:
-        UserError: the map is too large, or the file's name does not fit.
+        UserError: the map is too large, or the suffix of the file does not fit.
     """
     largest = max(geometry.height, geometry.width, *geometry.output[:2]) + 2 * geometry.padding
     if largest > LARGEST:
@@ -75,7 +75,7 @@ def _image(figure: Figure) -> Image.Image:
 
 
 def _frame(geometry: Geometry, places: list[tuple[int, int]]) -> Figure:
-    """Return a figure with a row of input, kernel and result for each place."""
+    """Return a figure with one row of input, kernel and result per position."""
     x, kernel = example(geometry)
     y = apply(geometry, x, kernel)
     pool = geometry.kind == "pool"
@@ -83,7 +83,7 @@ def _frame(geometry: Geometry, places: list[tuple[int, int]]) -> Figure:
     FigureCanvasAgg(figure)
     around = 0 if geometry.kind == "transposed" else geometry.padding
     widths = (x.shape[1] + 2 * around, geometry.kernel, y.shape[1])
-    # One scale for all: every panel is as high as the highest.
+    # One scale for all panels, from the highest one.
     height = max(x.shape[0] + 2 * around, geometry.kernel, y.shape[0])
     grid = figure.subplots(len(places), 3, squeeze=False, width_ratios=widths)
     for (left, middle, right), (row, column) in zip(grid, places, strict=True):
@@ -119,7 +119,7 @@ def _frame(geometry: Geometry, places: list[tuple[int, int]]) -> Figure:
 def _map(
     axes: Axes, values: np.ndarray, colour: str, padding: int, lit: list[tuple[int, int]]
 ) -> None:
-    """Draw a map as cells with their numbers; lit cells stand out."""
+    """Draw a map as cells with their numbers; lit cells are highlighted."""
     height, width = values.shape
     for i in range(-padding, height + padding):
         for j in range(-padding, width + padding):

@@ -1,4 +1,4 @@
-"""Parameters, multiply-accumulates and receptive fields of nets against their depth."""
+"""Draws parameters, multiply-accumulates and receptive fields of nets against their depth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from deeper.plotting import COLOURS, SOFT, STYLE
 
 @dataclass(frozen=True)
 class Net:
-    """A net in numbers.
+    """Numbers of a net.
 
     Attributes:
         family: nets of one family are joined by a line.
-        label: what the figure calls it.
+        label: name in the figure.
         depth: layers with weights.
         parameters: trained values.
-        macs: multiply-accumulates an image.
-        field: pixels that a place of the last map sees.
+        macs: multiply-accumulates per image.
+        field: receptive field of the last feature map, in pixels.
     """
 
     family: str
@@ -37,7 +37,7 @@ def draw(nets: Sequence[Net], out: Path, image_size: int) -> None:
     """Draw three panels.
 
     Args:
-        nets: what to draw.
+        nets: the nets to draw.
         out: a .png or .svg file.
         image_size: pixels; a line in the panel of receptive fields.
     """

@@ -1,4 +1,4 @@
-"""The table of a net's layers as cells of text, in full and as narrow as a terminal."""
+"""The table of a net's layers as text, complete or in short form for a terminal."""
 
 from deeper.profile.layer_table import Layer
 
@@ -57,7 +57,7 @@ def short_row_of(layer: Layer, total: int) -> tuple[str, ...]:
         across = {*stride.split("x")}
         window += "" if across == {"1"} else f"/{across.pop() if len(across) == 1 else stride}"
         window += "" if padding == "0" else f" p{padding}"
-    # Without zeros the eye finds what costs.
+    # Zeros are left out, so that the costs stand out.
     macs = f"{layer.macs / 1e6:,.1f}" if layer.macs else ""
     shown = parameters if layer.parameters else ""
     return (name, kind, window, output, shown, macs, *rest)

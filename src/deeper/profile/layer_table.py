@@ -1,4 +1,4 @@
-"""A net layer by layer, read from its traced program: geometry, cost, depth, receptive field."""
+"""The layers of a net, from its traced program: geometry, cost, depth, receptive field."""
 
 import math
 from collections.abc import Sequence
@@ -23,16 +23,17 @@ class Layer:
     """One layer.
 
     Attributes:
-        name: path of the module, or of the one that it is called in.
+        name: path of the module, or of the module that calls it.
         kind: conv, dense, embedding, pool or norm.
-        kernel, stride, padding: by axis, such as 3x3; padding is what lies before and after the
-            first axis, where they differ. Empty where the kind has none.
+        kernel, stride, padding: by axis, such as 3x3; padding before and after the first axis if
+            they differ. Empty for kinds without them.
         output: shape for one example.
         parameters: trained values.
         macs: multiply-accumulates for one example.
-        field: along the first spatial axis (rows, positions); None where the input has none, or
-            the layer does not depend on it.
-        depth: convolutions and dense layers on the longest path up to here, this one included.
+        field: receptive field along the first spatial axis (rows, positions); None if the input has
+            none, or the layer does not depend on it.
+        depth: number of convolutions and dense layers on the longest path up to and including this
+            layer.
     """
 
     name: str
@@ -49,13 +50,13 @@ class Layer:
 
 @cpu_dispatch.turned_off()
 def layers_of(model: nn.Module, example: Example) -> list[Layer]:
-    """Return a net's layers in the order in which they compute.
+    """Return a net's layers in order of execution.
 
     Args:
         model: the net.
         example: shape and type of one input, see `models.example`.
     """
-    batch = batch_of(example, 2)  # so that an axis of length one is never taken for the batch
+    batch = batch_of(example, 2)  # so that an axis of length one is not mistaken for the batch
     variables = shapes_of(model, example)
     program = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(variables, batch)
     walk = _Walk(_parameters(variables["params"]), type(model).__name__)
@@ -66,10 +67,10 @@ def layers_of(model: nn.Module, example: Example) -> list[Layer]:
 
 
 def fields_and_depths(program: core.Jaxpr) -> list[tuple[dict[int, Field], int]]:
-    """Return of each of a program's outputs its fields by axis, and its depth.
+    """Return the receptive fields by axis and the depth of each output of a program.
 
     Args:
-        program: of a batch of inputs alone, its variables being constants.
+        program: program whose only input is a batch; variables are constants.
     """
     inputs = receptive_field.of_input(spatial_axes(program.invars[0].aval))
     outputs = _Walk({}, "").run(program, [inputs], "")
@@ -77,15 +78,15 @@ def fields_and_depths(program: core.Jaxpr) -> list[tuple[dict[int, Field], int]]
 
 
 def depth_of(layers: Sequence[Layer]) -> int:
-    """Return the layers with weights on the longest path, which is how the papers count.
+    """Return the number of layers with weights on the longest path, as counted in the papers.
 
-    Convolutions on shortcuts lie on a shorter path, BatchNorm is not counted.
+    Convolutions on shortcuts are on a shorter path; BatchNorm is not counted.
     """
     return max((layer.depth for layer in layers), default=0)
 
 
 def _parameters(params: Any) -> dict[str, int]:
-    """Return the trained values of each module that has some of its own."""
+    """Return the number of parameters of each module with own parameters."""
     counts: dict[str, int] = {}
     for path, leaf in jax.tree.leaves_with_path(params):
         name = "/".join(str(entry.key) for entry in path[:-1])
@@ -94,10 +95,10 @@ def _parameters(params: Any) -> dict[str, int]:
 
 
 class _Walk:
-    """Goes through a program, equation by equation, and notes its layers.
+    """Goes through the equations of a program and collects its layers.
 
     Args:
-        parameters: path of a module -> trained values of its own.
+        parameters: path of a module -> number of its own parameters.
         root: class name of the net, which is in every path.
     """
 
@@ -108,7 +109,7 @@ class _Walk:
         self._root = root
 
     def run(self, jaxpr: core.Jaxpr, arguments: Sequence[Known | None], scope: str) -> list[Any]:
-        """Return what is known of the program's results, given what is known of its arguments."""
+        """Return the fields and depths of a program's results, given those of its arguments."""
         known: dict[Any, Known | None] = dict(zip(jaxpr.invars, arguments))
 
         def look(variable: Any) -> Known | None:
@@ -122,7 +123,7 @@ class _Walk:
         return [look(variable) for variable in jaxpr.outvars]
 
     def _equation(self, equation: Any, operands: list[Known | None], path: str) -> list[Any]:
-        """Return what is known of an equation's results."""
+        """Return the fields and depths of an equation's results."""
         programs = inner_programs(equation)
         if programs:
             constants = len(operands) - len(programs[0].invars)
@@ -136,7 +137,7 @@ class _Walk:
             return [self._dense(equation, operands, module)]
         if name.startswith("reduce_window") and operands[0] is not None:
             return [self._window(equation, operands[0], module)]
-        # Elementwise arithmetic and the like.
+        # Elementwise operations.
         result = receptive_field.after_other(equation, operands)
         if result is not None and module in self._not_met:
             if name == "gather" and operands[0] is None:  # rows of a table, by tokens
@@ -148,7 +149,7 @@ class _Walk:
     def _module(self, path: str) -> str:
         """Return the module of a name stack such as ``ResNet/stage1/block1/conv1``."""
         parts = [part.split("(")[-1].rstrip(")") for part in path.split("/")]
-        # A method that is no layer of its own is in the stack as ``block1._shortcut``.
+        # A method that is not a layer appears in the stack as ``block1._shortcut``.
         parts = [part for part in parts if part and part != self._root and "." not in part]
         for end in range(len(parts), 0, -1):
             for begin in range(end):
@@ -175,7 +176,7 @@ class _Walk:
                 *window,
                 output=tuple(equation.outvars[0].aval.shape[1:]),
                 parameters=self._not_met.pop(module, 0),
-                macs=macs // 2,  # the program is of two examples
+                macs=macs // 2,  # the program has two examples
                 field=next(iter(fields.values()), None),
                 depth=known.depth,
             )
@@ -217,6 +218,6 @@ def _joined(values: Sequence[int]) -> str:
 
 
 def _padding(pairs: Sequence[tuple[int, int]]) -> str:
-    """Return the padding of all sides, or what lies before and after the first axis."""
+    """Return the padding of all sides, or that before and after the first axis."""
     low, high = pairs[0]
     return str(low) if all(pair == (low, low) for pair in pairs) else f"{low},{high}"

@@ -1,7 +1,7 @@
 """Parameters, multiply-accumulates and training memory of a net, read from its traced program.
 
-Nothing is computed and nothing compiled: the net is traced with shapes alone, so the figures hold
-for any net, also one that a user wrote.
+The net is only traced with shapes, without compilation or computation, so this works for any net,
+including a user's own.
 """
 
 import math
@@ -19,13 +19,13 @@ from deeper.models.layers import DATA_AXIS
 
 @dataclass(frozen=True)
 class Summary:
-    """A net in numbers.
+    """Totals of a net.
 
     Attributes:
         parameters: number of trained values.
         macs: multiply-accumulates of one example's forward pass, in convolutions and dense layers.
-        residual_bytes: activations that one example's forward pass keeps for the backward pass,
-            as `deeper.kernels` formulates it.
+        residual_bytes: bytes of activations that one example's forward pass stores for the backward
+            pass, with the formulations of `deeper.kernels`.
     """
 
     parameters: int

@@ -1,31 +1,34 @@
-"""Receptive fields: which part of the input a unit can see, worked out operation by operation.
+"""Receptive fields: the part of the input on which a unit depends, computed operation by operation.
 
-Along one axis of the input, the unit at place i of a map sees the places ``first + i * jump`` to
-``last + i * jump`` (pixels of an image, positions of a sequence), and
+Along one axis of the input, the unit at position i of a map depends on the positions ``first + i *
+jump`` to ``last + i * jump`` (pixels of an image, positions of a sequence), and
 
     convolution or pooling   first' = first - padding * jump
                              last'  = last + (dilation * (kernel - 1) - padding) * jump
                              jump'  = stride * jump
 
 (Araujo, Norris and Sim 2019, "Computing receptive fields of convolutional neural networks"). Where
-paths meet, the union counts, which is the largest path. What lies beyond the input is padding.
+paths meet, the union is taken, which is the largest path. Positions outside of the input are
+padding.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+# What depends on the input by a comparison alone, such as a mask of its padding, sees nothing.
+COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 WHOLE = -1  # stands for the axis in an array whose spatial axes were averaged or flattened away
 
 
 @dataclass(frozen=True)
 class Field:
-    """What the places of a map see along one axis of the input.
+    """The receptive field of a map along one axis of the input.
 
     Attributes:
-        first: first pixel that place 0 sees; negative in the padding.
-        last: last pixel that place 0 sees.
-        jump: pixels from one place to the next; 0 where there is one place, which sees all.
+        first: first pixel of the field of position 0; negative in the padding.
+        last: last pixel of the field of position 0.
+        jump: pixels from one position to the next; 0 for a single position with the complete field.
     """
 
     first: float
@@ -34,16 +37,16 @@ class Field:
 
     @property
     def size(self) -> int:
-        """Pixels that a place sees."""
+        """Size of the field in pixels."""
         return round(self.last - self.first) + 1
 
     @property
     def centre(self) -> float:
-        """Middle of what place 0 sees, in pixels; 0 is the middle of the first pixel."""
+        """Centre of the field of position 0, in pixels; 0 is the centre of the first pixel."""
         return (self.first + self.last) / 2
 
     def span(self, place: int) -> tuple[int, int]:
-        """Return the first and last pixel that a place sees."""
+        """Return the first and last pixel of the field of a position."""
         return round(self.first + place * self.jump), round(self.last + place * self.jump)
 
     def under(self, kernel: int, stride: int, padding: int, dilation: int = 1) -> "Field":
@@ -61,7 +64,7 @@ class Field:
         )
 
     def whole(self, places: int) -> "Field":
-        """Return what all places of a map see together."""
+        """Return the union of the fields of all positions of a map."""
         return Field(self.first, self.last + (places - 1) * self.jump, 0.0)
 
 
@@ -79,7 +82,7 @@ class Known:
 
 
 def of_input(axes: Iterable[int]) -> Known:
-    """Return what is known of the input itself: every place sees itself."""
+    """Return what is known of the input: the field of every position is itself."""
     return Known(tuple((axis, Field(0, 0, 1)) for axis in axes), 0)
 
 
@@ -151,8 +154,10 @@ def after_window(equation: Any, inputs: Known) -> Known:
 def after_other(equation: Any, operands: Sequence[Known | None]) -> Known | None:
     """Return what is known of the result of an operation without weights.
 
-    None where no operand depends on the input.
+    None where no operand depends on the input, or only a comparison does.
     """
+    if equation.primitive.name in COMPARISONS:
+        return None
     known = [(variable, k) for variable, k in zip(equation.invars, operands) if k is not None]
     if not known:
         return None
@@ -191,8 +196,8 @@ def _moved(equation: Any, shape: tuple[int, ...], known: Known) -> list[tuple[in
 
     Args:
         equation: any but a convolution, dot product or window.
-        shape: of the operand.
-        known: of the operand.
+        shape: shape of the operand.
+        known: what is known of the operand.
     """
     p, name = equation.params, equation.primitive.name
     out = equation.outvars[0].aval.shape

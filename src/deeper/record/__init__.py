@@ -1,1 +1,1 @@
-"""What is written to disk of a run: the run directory, its files and its lock."""
+"""The record of a run on disk: the run directory, its files and its lock."""

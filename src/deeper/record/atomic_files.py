@@ -13,10 +13,10 @@ from deeper.errors import UserError
 
 
 def write_whole(file: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a crash.
+    """Write a file atomically and durably: after a crash it has its old or its new content.
 
     Raises:
-        UserError: the disk refuses; a file that was there is as it was.
+        UserError: the disk refuses; an existing file is unchanged.
     """
     aside = file.with_name(f".{file.name}.unfinished")
     try:
@@ -34,7 +34,7 @@ def write_whole(file: Path, content: bytes) -> None:
 
 
 def read_json(file: Path) -> dict[str, Any] | None:
-    """Return the object in a file; None if there is none that can be read."""
+    """Return the JSON object in a file; None if the file is missing or cannot be read."""
     try:
         value = json.loads(file.read_bytes())
     except (OSError, ValueError):
@@ -43,12 +43,12 @@ def read_json(file: Path) -> dict[str, Any] | None:
 
 
 def to_json(value: Mapping[str, Any], indent: int | None = None) -> bytes:
-    """Return a line of strict JSON, or an indented text of it."""
+    """Return strict JSON, on one line or indented."""
     return (json.dumps(finite(value), indent=indent, allow_nan=False) + "\n").encode()
 
 
 def finite(value: Any) -> Any:
-    """Return plain values that strict JSON has: what is not finite becomes None."""
+    """Return plain values for strict JSON: NaN and infinity become None."""
     if isinstance(value, Mapping):
         return {str(key): finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -62,7 +62,7 @@ def finite(value: Any) -> Any:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Say in a sentence what a disk refuses."""
+    """Turn an OSError into a UserError that says what to do."""
     try:
         yield
     except OSError as error:

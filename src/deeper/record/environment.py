@@ -1,4 +1,4 @@
-"""What a run runs on: versions, machine, code."""
+"""The environment of a run: versions, machine, code."""
 
 import datetime
 import functools
@@ -16,15 +16,15 @@ from deeper.version import RELEASE, commit, git
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 LONGEST_DIFF = 1_000_000
-FROZEN, FROZEN_DIFF = "code.json", "diff.patch"  # of a copy of the code, what it is a copy of
+FROZEN, FROZEN_DIFF = "code.json", "diff.patch"  # in a copy of the code: its origin
 
 
 def environment() -> dict[str, Any]:
-    """Return what `environment.json` holds, but for the devices."""
+    """Return the content of `environment.json`, without the devices."""
     return {
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
-        "deeper": RELEASE,  # the commit is told below
+        "deeper": RELEASE,  # the commit is below
         "system": platform.platform(),
         "hostname": socket.gethostname(),
         "cpu": cpu_name(),
@@ -35,19 +35,19 @@ def environment() -> dict[str, Any]:
 
 
 def root() -> Path:
-    """Return the checkout, or the copy of one, that this code is in."""
+    """Return the checkout, or the copy of a checkout, that contains this code."""
     return Path(__file__).resolve().parents[3]
 
 
-@functools.cache  # as it was at the first call: what is edited while a run goes on is not in it
+@functools.cache  # cached: edits during a run are not part of its code
 def code_version(root: Path) -> dict[str, Any]:
-    """Return the commit of a checkout and what differs from it; None for each where it is unknown.
+    """Return the commit of a checkout and the diff to it; None for each that is unknown.
 
-    Where the commit is not known ``git_unknown`` says why. Git looks at this checkout alone,
-    whatever ``GIT_DIR`` and the like say, and whoever owns it.
+    If the commit is unknown, ``git_unknown`` says why. Git uses this checkout regardless of
+    ``GIT_DIR`` and similar variables, and of the owner of the checkout.
 
     Args:
-        root: of the checkout, or of a copy of one that says what it was taken from.
+        root: root of the checkout, or of a copy that records its origin.
     """
     frozen = read_json(root / FROZEN)
     if frozen is not None:
@@ -63,7 +63,7 @@ def code_version(root: Path) -> dict[str, Any]:
     try:
         head = git(root, "rev-parse", "HEAD").strip()
         diff = git(root, "diff", "--no-ext-diff", "HEAD")
-        # New files are in no diff, but they make the tree another one all the same.
+        # Untracked files are not in the diff, but make the tree dirty.
         dirty = bool(git(root, "status", "--porcelain"))
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or str(error).encode()

@@ -1,16 +1,16 @@
-"""One process at a time on a directory, also where several machines share its file system.
+"""A lock on a directory that also works between machines that share its file system.
 
-A directory is held by two means, since neither is enough alone:
+A directory is locked in two ways, since neither is enough alone:
 
-- flock(2) on the file ``lock``. The kernel releases it when the process ends, however it ends.
-  NFS and Lustre (mounted with -o flock) carry it between machines; other file systems keep it
-  within one machine, or do not support it.
+- flock(2) on the file ``lock``. The kernel releases it when the process ends for any reason.
+  NFS and Lustre (mounted with -o flock) share it between machines; on other file systems it is
+  local to one machine or not supported.
 - A lease, the file ``lock.N``. It names the holder, and a thread of the holder renews its
   modification time. A lease that was not renewed for `LEASE` seconds has expired. A process that
   takes over an expired lease creates ``lock.(N+1)`` exclusively and removes ``lock.N``; a holder
   that was only suspended finds its lease gone and stops before it writes again.
 
-All times that are compared are the file system's, whose clock may differ from this machine's. The
+All compared times come from the file system, whose clock may differ from this machine's. The
 lease is not a fencing token: a write in progress when its holder was suspended still completes.
 """
 
@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deeper.errors import UserError
-from deeper.platform_support import boot_id, is_locked, lock_file, seconds_awake_and_asleep
+from deeper.platform_support import boot_id, is_locked, lock_file, suspend_aware_clock
 from deeper.record.atomic_files import disk_errors
 
 RENEWAL, LEASE = 15.0, 60.0  # seconds
@@ -36,14 +36,14 @@ _POLL = 0.5
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a directory.
+    """The process that holds a lock.
 
     Attributes:
         host: name of the machine.
-        kernel: a number that differs from machine to machine and from boot to boot.
-        pid: of the process.
-        job: of Slurm, on this cluster; empty outside of one.
-        start: how often Slurm has started this job before.
+        kernel: boot id of the machine; it differs between machines and between boots.
+        pid: process id.
+        job: Slurm job and cluster; empty outside of Slurm.
+        start: number of restarts of the Slurm job.
     """
 
     host: str
@@ -54,7 +54,7 @@ class Holder:
 
     @classmethod
     def this_process(cls) -> "Holder":
-        """Return this process."""
+        """Return the holder that describes this process."""
         variable = os.environ.get
         job = variable("SLURM_JOB_ID", "")
         return cls(
@@ -66,48 +66,48 @@ class Holder:
         )
 
     def __str__(self) -> str:
-        """Return what a message says."""
+        """Return the text for messages."""
         job = f", Slurm job {self.job}" if self.job else ""
         return f"process {self.pid} on {self.host}{job}"
 
 
 @dataclass(frozen=True)
 class _Lease:
-    """What is known of a lease; number 0 is of a directory that nobody held yet."""
+    """A lease as it was read; number 0 means that the directory was never locked."""
 
     number: int
     renewed: float
-    holder: Holder | None  # a full disk cost its words
+    holder: Holder | None  # None if a full disk kept the holder from being written
 
     def is_over(self, taker: Holder, *, locked: bool, now: float) -> bool:
-        """Return whether a directory may be taken over, by whom flock allows it."""
+        """Return whether a process that flock does not exclude may take over the directory."""
         holder = self.holder
         if holder and locked and holder.kernel == taker.kernel:
-            return True  # a living one would have the flock
+            return True  # the holder has ended, or it would still have the flock
         if holder and holder.job and holder.job == taker.job and holder.start < taker.start:
-            return True  # Slurm starts a job again when its earlier start has ended
+            return True  # Slurm restarts a job only after its earlier start has ended
         return now - self.renewed > LEASE
 
 
 class Lock:
-    """A directory that is held; made by `take_lock`."""
+    """A lock that is held; created by `take_lock`."""
 
     def __init__(self, path: Path, descriptor: int, number: int):
         self._path, self._descriptor = path, descriptor
         self._file, self._next = path / f"lock.{number}", path / f"lock.{number + 1}"
-        self._renewed = seconds_awake_and_asleep()
+        self._renewed = suspend_aware_clock()
         self._lost = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
 
     def check(self) -> None:
-        """Make sure that the directory is still held; for use before a write.
+        """Check that the lock is still held; call it before a write.
 
         Raises:
             UserError: this process was away for so long that another one has taken over.
         """
-        if seconds_awake_and_asleep() - self._renewed > 2 * RENEWAL:
+        if suspend_aware_clock() - self._renewed > 2 * RENEWAL:
             self._renew()
         if self._lost:
             raise UserError(
@@ -117,12 +117,12 @@ class Lock:
             )
 
     def release(self) -> None:
-        """Let go of the directory."""
+        """Release the lock."""
         self._ended.set()
         self._thread.join()
         if not self._lost:
             with suppress(OSError):
-                os.utime(self._file, (0, 0))  # run out at once
+                os.utime(self._file, (0, 0))  # expires at once
         os.close(self._descriptor)
 
     def _keep(self) -> None:
@@ -133,24 +133,24 @@ class Lock:
         try:
             os.utime(self._file)
             self._lost = self._next.exists()
-            self._renewed = seconds_awake_and_asleep()
+            self._renewed = suspend_aware_clock()
         except OSError as error:
-            # Of another error nothing follows: where nobody can write, nobody can take over.
+            # Other errors are ignored: if nobody can write, nobody can take over.
             self._lost = error.errno in (errno.ENOENT, errno.ESTALE)
 
 
 def take_lock(
     path: Path, *, holder: Holder | None = None, tell: Callable[[str], None] = print
 ) -> Lock:
-    """Hold a directory for this process.
+    """Lock a directory for this process.
 
-    A holder on this machine that lives is seen at once. One on another machine is waited for: until
-    it renews its lease, and so lives, or until the lease has run out.
+    A running holder on this machine is detected at once. For a holder on another machine, the call
+    waits until its lease is renewed, which shows that it is running, or has expired.
 
     Args:
         path: the directory.
-        holder: who takes it; this process.
-        tell: told of a wait.
+        holder: the new holder; by default this process.
+        tell: called with a message before a wait.
 
     Raises:
         UserError: another process holds it, or the disk refuses.
@@ -166,7 +166,7 @@ def take_lock(
 
 
 def _wait_for_turn(path: Path, descriptor: int, taker: Holder, tell: Callable[[str], None]) -> int:
-    """Return the number of the lease that was made for a taker."""
+    """Wait until the directory is free; return the number of the new lease."""
     patience = LEASE + RENEWAL
     began, first = time.monotonic(), _newest(path)
     for attempt in itertools.count():
@@ -180,7 +180,10 @@ def _wait_for_turn(path: Path, descriptor: int, taker: Holder, tell: Callable[[s
         if here or lease != first or time.monotonic() - began > patience:
             break
         if attempt == 0 and lease.holder:
-            tell(f"{path} was held by {lease.holder}: {patience:.0f} s at most show if it lives")
+            tell(
+                f"{path} was held by {lease.holder}: {patience:.0f} s at most show whether it is "
+                "still running"
+            )
         time.sleep(_POLL)
     raise UserError(
         f"{path} is being worked on by {lease.holder or 'another process'}. Wait for it, or "
@@ -189,7 +192,7 @@ def _wait_for_turn(path: Path, descriptor: int, taker: Holder, tell: Callable[[s
 
 
 def _flock(path: Path, descriptor: int) -> bool | None:
-    """Return whether the file is locked now; None where the file system has no locks."""
+    """Try to lock the file; return whether it worked, or None if the file system has no locks."""
     try:
         lock_file(descriptor, wait=False)
         return True
@@ -205,13 +208,13 @@ def _flock(path: Path, descriptor: int) -> bool | None:
 
 
 def _create(path: Path, number: int, holder: Holder) -> bool:
-    """Make a lease and remove those before it; False if another process was faster."""
+    """Create a lease and remove older ones; return False if another process was faster."""
     with disk_errors(path):
         try:
             file = os.open(path / f"lock.{number}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
             return False
-    with suppress(OSError):  # a full disk costs only the words
+    with suppress(OSError):  # on a full disk the lease stays empty
         os.write(file, json.dumps(asdict(holder)).encode())
     os.close(file)
     for old in _numbers(path):
@@ -221,18 +224,18 @@ def _create(path: Path, number: int, holder: Holder) -> bool:
 
 
 def _newest(path: Path) -> _Lease:
-    """Return the last lease in a directory."""
+    """Return the newest lease in a directory."""
     while True:
         number = max(_numbers(path), default=0)
         if number == 0:
             return _Lease(0, 0.0, None)
         try:
-            # Opening asks the server: what a client remembers of a file can be a minute old.
+            # Opening queries the server; an NFS client may cache attributes for a minute.
             with (path / f"lock.{number}").open("rb") as stream:
                 renewed, text = os.fstat(stream.fileno()).st_mtime, stream.read()
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ESTALE):
-                continue  # another process has just taken over
+                continue  # another process has just removed it
             raise
         try:
             return _Lease(number, renewed, Holder(**json.loads(text)))
@@ -246,17 +249,17 @@ def _numbers(path: Path) -> list[int]:
 
 
 def _file_system_time(path: Path, descriptor: int) -> float:
-    """Return the time by the clock that sets the leases' times."""
+    """Return the current time of the file system's clock."""
     with disk_errors(path):
         os.utime(descriptor)
     return os.fstat(descriptor).st_mtime
 
 
 def holder_of(path: Path) -> Holder | None:
-    """Return who holds a directory, found without touching it; None if nobody does.
+    """Return the holder of a directory without changing anything; None if it is free.
 
-    A holder on this machine is known by the kernel's list of locks, where it has one; another
-    machine's, and any without such a list, by its lease.
+    A holder on this machine is found in the kernel's list of locks, if there is one; others by
+    their leases.
     """
     if not path.is_dir():
         return None

@@ -1,7 +1,8 @@
-"""A run's directory, held by the one process that writes it; `schema` says what is in it.
+"""A run directory, locked by the process that writes it; `schema` describes its files.
 
-Every file but metrics.jsonl is written aside and then renamed, so that a crash leaves the old one
-or the new one. metrics.jsonl grows line by line, and a line that a crash cut is no row.
+All files except metrics.jsonl are written under a temporary name and then renamed, so that a crash
+leaves the old or the new file. metrics.jsonl grows line by line, and an incomplete last line is
+ignored.
 """
 
 import os
@@ -23,7 +24,7 @@ _ABSENT = object()
 
 
 class RunDirectory:
-    """One run's directory, held by one process at a time.
+    """The directory of one run, locked by one process at a time.
 
     Use `open`, as a context manager.
     """
@@ -32,16 +33,16 @@ class RunDirectory:
         self.path = path
         self._lock: Lock | None = lock
         self._rows: int | None = None
-        self._config: bytes | None = None  # that is to take the place of the one that is there
+        self._config: bytes | None = None  # to be written by `take_config`
 
     @classmethod
     def open(cls, path: Path | str, config: Mapping[str, Any], config_hash: str) -> "RunDirectory":
-        """Make a run's directory or come back to it; there, `take_config` is the next step.
+        """Create a run directory, or reopen it; then call `take_config`.
 
         Args:
             path: the directory.
             config: the resolved config, as plain values.
-            config_hash: of what may change the run's numbers.
+            config_hash: hash of the values that may change the run's numbers.
 
         Raises:
             UserError: it holds a run of another config, another process works on it, or the disk
@@ -64,7 +65,7 @@ class RunDirectory:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Let other processes have it."""
+        """Close the directory."""
         self.close()
 
     def close(self) -> None:
@@ -76,14 +77,14 @@ class RunDirectory:
 
     @property
     def finished(self) -> bool:
-        """Whether there is a result that can be read."""
+        """Whether there is a readable result."""
         return read_json(self.path / RESULT) is not None
 
     def result(self) -> dict[str, Any]:
         """Return the result.
 
         Raises:
-            UserError: there is none.
+            UserError: there is no result.
         """
         result = read_json(self.path / RESULT)
         if result is None:
@@ -91,12 +92,14 @@ class RunDirectory:
         return result
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Write the result: the last thing in a run."""
+        """Write the result, the last file of a run."""
         self.fsync()
         self.write(RESULT, to_json(result, indent=2))
 
     def write_environment(self, environment: Mapping[str, Any]) -> None:
-        """Write what the run runs on; the legs before it stay under ``earlier``, without diffs."""
+        """Write the environment; those of earlier starts are kept under ``earlier``, without
+        diffs.
+        """
         before = read_json(self.path / ENVIRONMENT) or {}
         earlier = before.pop("earlier", [])
         before.pop("git_diff", None)
@@ -104,14 +107,14 @@ class RunDirectory:
         self.write(ENVIRONMENT, to_json({**environment, "earlier": legs}, indent=2))
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Add a row to the record; it survives the end of this process.
+        """Append a row to ``metrics.jsonl``; it survives a crash of this process.
 
         Args:
-            row: with its ``step``.
+            row: logged values, with ``step``.
 
         Raises:
-            UserError: the disk refuses, or another process has taken the directory over; the rows
-                before are as they were.
+            UserError: the disk refuses, or another process has taken over the directory; earlier
+                rows are unchanged.
         """
         self._check()
         line = to_json(row)
@@ -125,51 +128,53 @@ class RunDirectory:
                     line = line[os.write(self._rows, line) :]
             except OSError:
                 with suppress(OSError):
-                    os.ftruncate(self._rows, end)  # no half line stays
+                    os.ftruncate(self._rows, end)  # remove the incomplete line
                 raise
 
     def fsync(self) -> None:
-        """Make the rows so far survive a crash of the machine; for use before a checkpoint."""
+        """Flush the rows to disk, so that they survive a crash of the machine; call it before a
+        checkpoint.
+        """
         self._check()
         if self._rows is not None:
             with disk_errors(self.path):
                 os.fsync(self._rows)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the rows; what a crash cut is left out."""
+        """Return the rows without an incomplete last line."""
         return [row for _, row in read_rows(self.path)]
 
     def truncate_after(self, step: int) -> float:
-        """Remove the rows after a step: the run goes on from there and writes them again.
+        """Remove the rows after a step, from which the run continues.
 
         Args:
-            step: of the checkpoint that the run goes on from; 0 without one.
+            step: step of the checkpoint that the run continues from; 0 without a checkpoint.
 
         Returns:
-            Seconds into the run at its last row that stays.
+            Seconds from the start of the run to its last remaining row.
         """
         self._close_rows()
         file = self.path / ROWS
         if not file.exists():
             return 0.0
-        kept = [(line, row) for line, row in read_rows(self.path) if row["step"] <= step]
-        content = b"".join(line for line, _ in kept)
+        remaining = [(line, row) for line, row in read_rows(self.path) if row["step"] <= step]
+        content = b"".join(line for line, _ in remaining)
         if file.read_bytes() != content:
             self.write(ROWS, content)
-        return float(kept[-1][1].get("time") or 0.0) if kept else 0.0
+        return float(remaining[-1][1].get("time") or 0.0) if remaining else 0.0
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file of the run so that it is there whole or not at all, also after a crash."""
+        """Write a file of the run atomically; see `write_whole`."""
         self._check()
         write_whole(self.path / name, content)
 
     def _check(self) -> None:
-        """Make sure that the directory is still this process's."""
+        """Check that this process still holds the lock."""
         if self._lock is not None:
             self._lock.check()
 
     def _take_config(self, config: Mapping[str, Any], config_hash: str) -> None:
-        """Write the config, or compare it with the one that is there."""
+        """Write the config, or compare it with the existing one."""
         text = yaml.safe_dump({**config, "config_hash": config_hash}, sort_keys=False)
         new = yaml.safe_load(text)
         old = read_config(self.path)
@@ -182,16 +187,17 @@ class RunDirectory:
                 f"{f'; and {more} more' if more > 0 else ''}. "
                 "Move it away, or choose another place with runs=DIRECTORY."
             )
-        # With the same hash only such things differ as where the data lies.
+        # Configs of the same hash differ only in values that change no number, such as data.dir.
         if old is None:
             self.write(CONFIG, text.encode())
         elif old != new and not self.finished:
             self._config = text.encode()
 
     def take_config(self) -> None:
-        """Write the config that the directory was opened with, where another of its hash is there.
+        """Replace an existing config of the same hash by the one that the directory was opened
+        with.
 
-        To be called once it is known that the run can go on with it: that its data are the same.
+        Call it after checking that the data are the same, so that the run can continue.
         """
         if self._config is not None:
             self.write(CONFIG, self._config)
@@ -200,7 +206,7 @@ class RunDirectory:
     def _open_rows(self) -> None:
         file = self.path / ROWS
         if file.exists():
-            self.truncate_after(2**63)  # what a crash left of a line would spoil the next
+            self.truncate_after(2**63)  # remove an incomplete last line
         else:
             self.write(ROWS, b"")
         self._rows = os.open(file, os.O_WRONLY | os.O_APPEND)
@@ -211,8 +217,8 @@ class RunDirectory:
             self._rows = None
 
 
-class Beside(RunDirectory):
-    """A run's directory for the other processes of a run, of which the first alone writes."""
+class ReadOnlyRunDirectory(RunDirectory):
+    """The run directory as other processes of a run see it; only the first process writes."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -233,7 +239,7 @@ class Beside(RunDirectory):
 
 
 def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the dotted keys in which two configs differ, and how."""
+    """Yield the dotted keys in which two configs differ, with a description."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in [*new, *(name for name in old if name not in new)]:
             inner = f"{key}.{name}" if key else str(name)

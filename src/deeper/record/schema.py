@@ -1,4 +1,4 @@
-"""What a run directory holds: the names of its files, their keys, and how they are read.
+"""The files of a run directory: their names, their keys, and how they are read.
 
     config.yaml        the resolved config, with ``config_hash``; see `deeper.config.schema`
     data.json          content and class names of the data set, and how its images are shown
@@ -16,8 +16,8 @@
     lock, lock.N       who holds the directory; see `deeper.record.lock`
     evaluation-*.json  of ``deeper evaluate``: the metrics by a protocol, with ``step``
 
-A number that is not finite is stored as ``null``: strict JSON has no word for it. Keys that are not
-in the records of older versions are optional on reading.
+NaN and infinity are stored as ``null``, since strict JSON has neither. Keys that are missing in the
+records of older versions are optional on reading.
 """
 
 import json
@@ -36,30 +36,30 @@ from deeper.record.values import of_overrides, spelled
 CONFIG, ENVIRONMENT, EXAMPLES = "config.yaml", "environment.json", "examples.npz"
 DATA, ROWS, RESULT = "data.json", "metrics.jsonl", "result.json"
 CHECKPOINTS, SUBMISSION, RUN_LOG = "checkpoints", "submission.json", "log.txt"
-EVALUATION = "evaluation-{}.json"  # of a protocol
-RECORDS = (CONFIG, ENVIRONMENT, ROWS, RESULT)  # any of them makes a directory a run's
-RUNS_PROTOCOL = "1crop"  # of a run's evaluation at its end: each image once, in one view
+EVALUATION = "evaluation-{}.json"  # by protocol
+RECORDS = (CONFIG, ENVIRONMENT, ROWS, RESULT)  # a directory with any of these is a run directory
+RUNS_PROTOCOL = "1crop"  # of the evaluation at the end of a run: each image once, in one view
 STATES = ("finished", "diverged", "unfinished", "damaged", "superseded")
 MISSING = object()
 
 
 @dataclass
-class Run:
-    """One run directory.
+class RunRecord:
+    """What one run directory holds.
 
     Attributes:
         path: the directory.
-        status: one of `STATES`. A study calls a run superseded that a newer one of the same arm and
-            seed takes the place of.
+        status: one of `STATES`. In a study, a run is superseded if a newer run of the same arm and
+            seed replaces it.
         config: as `config.yaml` has it.
         result: as `result.json` has it; empty where there is none.
         environment: as `environment.json` has it.
         data: as `data.json` has it; empty in runs of an older deeper.
-        rows: of `metrics.jsonl`.
-        note: how far an unfinished run is, what is wrong with a damaged one.
-        arm: its name among the arms of a study, the same for all seeds; empty outside one.
-        evaluations: protocol -> metrics on the test split: the run's own, and those that
-            `deeper evaluate` has left in `evaluation-PROTOCOL.json`.
+        rows: rows of `metrics.jsonl`.
+        note: progress of an unfinished run, or the damage of a damaged one.
+        arm: name of the arm in a study, the same for all seeds; empty outside of a study.
+        evaluations: protocol -> metrics on the test split, from the result and from the files
+            `evaluation-PROTOCOL.json` of `deeper evaluate`.
     """
 
     path: Path
@@ -75,7 +75,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        """Return the run's label, from its directory's name if need be."""
+        """Return the run's label, from the directory's name if there is no config."""
         return str(self.config.get("label") or self.path.name.rsplit("-s", 1)[0])
 
     @property
@@ -85,11 +85,11 @@ class Run:
 
     @property
     def depth(self) -> float:
-        """Return the net's depth, 0 where it has none, to sort by."""
+        """Return the net's depth for sorting; 0 if it has none."""
         return self.number("depth") or nested(self.config, "model.depth") or 0
 
     def value(self, key: str) -> Any:
-        """Return a metric, an entry of the result, or else of the config by its dotted key."""
+        """Return a metric, an entry of the result, or the config value with a dotted key."""
         if key in self.metrics:
             return self.metrics[key]
         if key in self.result:
@@ -102,21 +102,21 @@ class Run:
         return {**self.result, **self.metrics}
 
     def has(self, key: str) -> bool:
-        """Whether there is a value of this key, be it null."""
+        """Return whether the key exists; its value may be null."""
         in_config = nested(self.config, key, MISSING) is not MISSING
         return in_config or key in self.facts or key == "label"
 
     def number(self, key: str) -> float | None:
-        """Return a value as a number, or None where there is none; NaN and infinity are none."""
+        """Return a value as a finite number, or None."""
         value = self.value(key)
         if value is None or isinstance(value, str) or not math.isfinite(value):
             return None
         return float(value)
 
     def setting(self, key: str) -> str | None:
-        """Return what the run has for an override of the sweep, None if it cannot be told.
+        """Return the run's value of an override of the sweep; None if it is unknown.
 
-        The value is in its one spelling, see `values.spelled`.
+        The value is in canonical spelling, see `values.spelled`.
         """
         overrides = self.overrides
         if key in overrides:
@@ -128,27 +128,27 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Return the metrics of its result; empty where there are none."""
+        """Return the metrics of the result; empty without a result."""
         return self.result.get("metrics") or {}
 
     @property
     def words(self) -> list[str]:
-        """Return the overrides that the run was given, as they were typed."""
+        """Return the run's overrides as they were typed."""
         for record in (self.result, self.environment):
             if isinstance(record.get("overrides"), list):
                 return list(record["overrides"])
-        # Before overrides were recorded there was the command alone.
+        # Older versions recorded only the command.
         return _of_command(self.result.get("command") or self.environment.get("command") or "")
 
     @property
     def overrides(self) -> dict[str, str]:
-        """Return what the run was given: override -> value in its one spelling."""
+        """Return the run's overrides: key -> value in canonical spelling."""
         return of_overrides(self.words)
 
 
-def read_run(path: Path) -> Run:
-    """Read one run directory; whatever is wrong with it is noted, not raised."""
-    run = Run(path, "unfinished")
+def read_run(path: Path) -> RunRecord:
+    """Read one run directory; damage is described in ``note`` instead of raised."""
+    run = RunRecord(path, "unfinished")
     reading = CONFIG
     try:
         run.config = _mapping(yaml.safe_load((path / reading).read_text(encoding="utf-8")))
@@ -171,7 +171,7 @@ def read_run(path: Path) -> Run:
             for file in sorted(path.glob(EVALUATION.format("*"))):
                 reading = file.name
                 evaluation = _object(file)
-                if evaluation.get("step") == run.result.get("steps"):  # or of an earlier state
+                if evaluation.get("step") == run.result.get("steps"):  # or from an earlier state
                     run.evaluations[evaluation["protocol"]] = evaluation
             return run
     except FileNotFoundError:
@@ -189,7 +189,7 @@ def read_run(path: Path) -> Run:
 
 
 def nested(mapping: Mapping[str, Any], key: str, absent: Any = None) -> Any:
-    """Return the entry with a dotted key, or what stands for none."""
+    """Return the entry with a dotted key, or a default."""
     entry: Any = mapping
     for part in key.split("."):
         if not isinstance(entry, Mapping) or part not in entry:
@@ -199,7 +199,7 @@ def nested(mapping: Mapping[str, Any], key: str, absent: Any = None) -> Any:
 
 
 def _object(file: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; what is not a number is None."""
+    """Return the object in a JSON file, with NaN and infinity as None."""
     text = file.read_text(encoding="utf-8")
     return _mapping(json.loads(text, parse_constant=lambda nan: None))
 
@@ -211,7 +211,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows; a last line that was cut off is left out."""
+    """Return the rows without an incomplete last line."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -222,7 +222,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _of_command(command: str) -> list[str]:
-    """Return what a command line overrides; nothing where it states a sweep of several runs."""
+    """Return the overrides of a command line; empty for the command of a sweep."""
     try:
         words = shlex.split(command)
     except ValueError:
@@ -232,11 +232,11 @@ def _of_command(command: str) -> list[str]:
 
 
 def read_rows(path: Path, offset: int = 0) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Yield the whole rows in a run directory, each with its line.
+    """Yield the complete rows of a run directory, each with its line.
 
     Args:
         path: the run directory.
-        offset: where in the file to begin, in bytes.
+        offset: position in the file to start from, in bytes.
     """
     try:
         with (path / ROWS).open("rb") as stream:
@@ -254,7 +254,7 @@ def read_rows(path: Path, offset: int = 0) -> Iterator[tuple[bytes, dict[str, An
 
 
 def read_config(path: Path) -> dict[str, Any] | None:
-    """Return a run directory's config with its hash; None if it has none.
+    """Return a run directory's config with its hash; None without a config.
 
     Raises:
         UserError: it cannot be read.

@@ -1,4 +1,4 @@
-"""One spelling for each value, so that 0.10, 1e-1 and 0.1 compare as equal."""
+"""A canonical spelling of values, so that 0.10, 1e-1 and 0.1 compare as equal."""
 
 import re
 from collections.abc import Mapping
@@ -6,17 +6,18 @@ from typing import Any
 
 import yaml
 
-# Numbers as Hydra's overrides have them; YAML 1.1 takes 5e-2 for a word and 007 for seven.
+# Numbers in Hydra's overrides; YAML 1.1 reads 5e-2 as a string and 007 as seven.
 INTEGER = re.compile(r"[-+]?(0|[1-9](_?\d)*)")
 FLOAT = re.compile(r"[-+]?(\d(_?\d)*\.(\d(_?\d)*)?|\.\d(_?\d)*|\d(_?\d)*(?=[eE]))([eE][-+]?\d+)?")
 WORDS = {"true": "true", "false": "false", "null": "null"}
 
 
 def spelled(value: Any) -> str:
-    """Return a value's spelling: the same for ``0.10``, ``1e-1`` and the number 0.1.
+    """Return the canonical spelling of a value: the same for ``0.10``, ``1e-1`` and the number 0.1.
 
     Args:
-        value: of a config, or the text of an override, also of a list such as ``[5e-2, 0.1]``.
+        value: value of a config, or the text of an override, which may be a list such as ``[5e-2,
+            0.1]``.
     """
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -31,7 +32,7 @@ def spelled(value: Any) -> str:
 
 def _of_text(text: str) -> str:
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
-        return text[1:-1]  # quotes say that it is a word
+        return text[1:-1]  # a quoted value is a string
     if text.lower() in WORDS:
         return WORDS[text.lower()]
     if INTEGER.fullmatch(text):
@@ -52,6 +53,6 @@ def _number(value: float) -> str:
 
 
 def of_overrides(overrides: list[str] | tuple[str, ...]) -> dict[str, str]:
-    """Return what overrides set: key -> value in its one spelling."""
+    """Return the values that overrides set: key -> value in canonical spelling."""
     pairs = (word.lstrip("+").split("=", 1) for word in overrides if "=" in word)
     return {key: spelled(value) for key, value in pairs}

@@ -1,8 +1,8 @@
-"""The id of a run at Weights & Biases: a random number that belongs to its record.
+"""The id of a run at Weights & Biases: a random number in the run directory.
 
-It is made with the record and kept in the run directory, so that requeued legs, copies of the
-directory and ``deeper sync`` go on with the same W&B run. Another record of the same config (under
-another ``runs``, after the first was removed, or a colleague's) is another W&B run.
+It is drawn when the directory is created and stored there, so that requeued jobs, copies of the
+directory and ``deeper sync`` continue the same W&B run. Another run directory of the same config
+(under another ``runs``, after the first was removed, or of another user) is another W&B run.
 """
 
 import re
@@ -12,26 +12,26 @@ from pathlib import Path
 from deeper.record.atomic_files import write_whole
 
 ID = "wandb-id.txt"
-MARK = "synced.json"  # which rows W&B has; see `sync`
-_AGENTS_ID = "wandb/id"  # where ids that agents of W&B sweeps gave were kept before
+MARK = "synced.json"  # records which rows W&B has; see `sync`
+_AGENTS_ID = "wandb/id"  # older file for ids from agents of W&B sweeps
 _WANDBS_FOLDER = re.compile(r"(?:offline-)?run-\d{8}_\d{6}-(.+)")
 
 
 def run_id(path: Path) -> str:
-    """Return the W&B id of a run directory; made at the first call.
+    """Return the W&B id of a run directory, drawn at the first call.
 
     Raises:
-        UserError: there is none yet, and the disk refuses to keep one.
+        UserError: there is no id yet, and the disk refuses to store one.
     """
     known = _read(path / ID)
     if known is None:
         known = _earlier_id(path) or secrets.token_hex(8)
-        keep_id(path, known)
+        write_id(path, known)
     return known
 
 
-def keep_id(path: Path, value: str) -> None:
-    """Write down the id of a run directory.
+def write_id(path: Path, value: str) -> None:
+    """Store the id of a run directory.
 
     Raises:
         UserError: the disk refuses.
@@ -40,10 +40,11 @@ def keep_id(path: Path, value: str) -> None:
 
 
 def _earlier_id(path: Path) -> str | None:
-    """Return the id of a run that was mirrored when its id was made of names; None if it was not.
+    """Return the id of a run that was mirrored by an older version, which made ids of names; or
+    None.
 
-    What W&B left tells the id: it is the end of the names of its folders. Where they were removed,
-    the mark of a synchronisation tells that the run is at W&B, under the directories' names.
+    W&B's folders in the run directory end with the id. If they were removed, the mark of `sync`
+    shows that the run is at W&B, with an id made of the names of the directories.
     """
     agents = _read(path / _AGENTS_ID)
     if agents is not None:

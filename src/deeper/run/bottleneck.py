@@ -1,4 +1,4 @@
-"""What a run with streamed data is bound by, as its first calls show, and what helps."""
+"""The bottleneck of a run with streamed data, measured in its first calls, and remedies."""
 
 from collections.abc import Iterator
 
@@ -10,20 +10,21 @@ from deeper.platform_support import core_count
 from deeper.run.input_pipeline import workers_of
 from deeper.train.throughput import Rates
 
-SMALL = 0.25  # share of the cores' time, below which decoding cheaper gains little
+SMALL = 0.25  # share of the cores' time; below it, cheaper decoding gains little
 
 
 def rate_lines(config: RunConfig, images: object, rates: Rates, *, on_cpu: bool) -> Iterator[str]:
-    """Say both rates, which one bounds the run, and the remedies that are left, with their cost.
+    """Return lines with both rates, the one that limits the run, and remaining remedies with their
+    cost.
 
     Args:
-        config: the run's.
-        images: of the training split.
-        rates: as the loop measured them.
-        on_cpu: the net is computed on the cores that decode, too.
+        config: config of the run.
+        images: number of images in the training split.
+        rates: rates measured by the training loop.
+        on_cpu: whether the net runs on the same cores as decoding.
     """
     yield (
-        f"data alone {rates.data:,.0f} img/s, compute {rates.compute:,.0f} img/s: "
+        f"data alone {rates.data:,.0f} ex/s, compute {rates.compute:,.0f} ex/s: "
         f"the run is bound by {rates.bound_by}"
     )
     if rates.bound_by == "data":

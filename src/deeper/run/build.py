@@ -1,7 +1,8 @@
-"""From a composed config to the objects that training works with."""
+"""Builds the objects of training from a composed config."""
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -27,17 +28,17 @@ from deeper.train import data_parallel
 from deeper.train.loop import Experiment, Settings
 from deeper.train.phases import Phase
 
-Example = Any  # shape and type of one example's input, as `models.initializers` takes it
+Example = Any  # shape and dtype of one example's input, see `models.initializers`
 
 
 def example_of(config: RunConfig) -> Example:
-    """Return what the net is given of one example: a shape of float32, or shape and type."""
+    """Return the shape of one example's input (float32), or its shape and dtype."""
     shape, dtype = config.data.example
     return shape if dtype == "float32" else jax.ShapeDtypeStruct(shape, jnp.dtype(dtype))
 
 
 def build_model(config: RunConfig) -> nn.Module:
-    """Return the net, after checking that it has the data's classes."""
+    """Return the net, after checking that its number of classes is that of the data."""
     classes = config.model.get("classes")
     if None not in (classes, config.data.classes) and classes != config.data.classes:
         raise UserError(
@@ -50,17 +51,18 @@ def build_model(config: RunConfig) -> nn.Module:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before it is compiled: what the banner tells and what training needs.
+    """A run before compilation, as the banner shows it and training needs it.
 
     Attributes:
         model: the net.
-        summary: the net in numbers.
-        settings: the numbers of the run.
+        summary: parameters, operations and memory of the net.
+        settings: settings of the training loop.
         peak_rate: highest learning rate, for this batch size.
-        phases: what trains when, and how.
-        stages: of the net, where the run begins from another, has phases or cuts it off.
-        last_layer: alone, where all else is frozen and sees the same images again and again.
-        train_size: examples that are trained on.
+        phases: phases of training, see `train.phases`.
+        stages: stages of the net, if the run starts from other weights, has phases or truncates the
+            net.
+        last_layer: the last layer as a net, if only it trains and its input never changes.
+        train_size: number of training examples.
     """
 
     model: nn.Module
@@ -74,12 +76,12 @@ class Plan:
 
 
 def make_plan(config: RunConfig, train_size: int, summary: Summary | None = None) -> Plan:
-    """Work out a run's net, length and learning rate; reads no data.
+    """Determine a run's net, length and learning rate, without reading data.
 
     Args:
         config: the composed config.
-        train_size: examples that are trained on.
-        summary: of the net, where it is known already.
+        train_size: number of training examples.
+        summary: summary of the net, if it is already known.
     """
     train = config.train
     model = build_model(config)
@@ -126,11 +128,12 @@ def make_plan(config: RunConfig, train_size: int, summary: Summary | None = None
 
 
 def facts(config: RunConfig, plan: Plan) -> dict[str, Any]:
-    """Return what is known of a run's result before it begins; studies choose runs by it.
+    """Return the entries of a run's result that are known before it starts; studies select runs by
+    them.
 
     Args:
-        config: of the run.
-        plan: of the run.
+        config: config of the run.
+        plan: plan of the run.
     """
     return {
         **stated_facts(config),
@@ -142,7 +145,7 @@ def facts(config: RunConfig, plan: Plan) -> dict[str, Any]:
 
 
 def stated_facts(config: Any) -> dict[str, Any]:
-    """Return those of `facts` that the config states."""
+    """Return the entries of `facts` that follow from the config alone."""
     return {
         "label": config.label,
         "augment": config.choices.get("augment"),
@@ -157,14 +160,14 @@ def stated_facts(config: Any) -> dict[str, Any]:
 def assemble(
     config: RunConfig, plan: Plan, splits: Splits, mesh: Mesh, *, features: bool = False
 ) -> Experiment:
-    """Put the data on the devices, or open it on the host, and bind everything together.
+    """Put the data on the devices, or open them on the host, and assemble the experiment.
 
     Args:
         config: the composed config.
         plan: from `make_plan`.
         splits: from `open_splits`.
         mesh: the devices.
-        features: whether the splits hold features for the net's last layer in place of images.
+        features: whether the splits hold features for the net's last layer instead of images.
     """
     settings, seed = plan.settings, int(config.seed)
     data_parallel.check_divisible(settings.batch_size, mesh.devices.size, settings.accumulate)
@@ -187,18 +190,12 @@ def assemble(
     parts["shown"] = splits.train.select(slice(shown))
     if splits.unlabelled is not None:
         parts["unlabelled"] = splits.unlabelled
-    make = (
-        input_pipeline.resident if input_pipeline.fits(config, splits) else input_pipeline.streamed
-    )
-    feed, evaluated = make(
-        parts,
-        settings.batch_size,
-        task.streams,
-        seed,
-        mesh,
-        settings.parallel,
-        input_pipeline.workers_of(config.data),
-    )
+    what = parts, settings.batch_size, task.streams, seed, mesh
+    if input_pipeline.fits(config, splits):
+        feed, evaluated = input_pipeline.resident(*what)
+    else:
+        workers = input_pipeline.workers_of(config.data)
+        feed, evaluated = input_pipeline.streamed(*what, settings.parallel, workers)
     return Experiment(
         model=plan.last_layer if features and plan.last_layer else plan.model,
         phases=plan.phases,
@@ -213,9 +210,13 @@ def assemble(
 
 
 def task_of(config: RunConfig) -> Task:
-    """Return the task that the config states: a user's own, or classification."""
+    """Return the task of the config, or classification of images by default.
+
+    A task with ``_partial_: true`` is a function that is called with the config.
+    """
     if config.task is not None:
-        return build(config.task)
+        task = build(config.task)
+        return task(config) if isinstance(task, partial) else task
     supervised = config.train.consistency is None
     return classification(config) if supervised else consistency_training(config)
 
@@ -225,18 +226,20 @@ def _as_they_are(features: Any) -> Any:
 
 
 def operations_of(config: RunConfig) -> tuple[Any, ...]:
-    """Return the augmentation's operations."""
+    """Return the operations of the augmentation."""
     return tuple(build(operation) for operation in config.augment)
 
 
 def notices(config: RunConfig) -> list[str]:
-    """Return in words what the augmentation leaves out on these images."""
+    """Return a notice about operations that the augmentation skips on these images."""
     if config.task is not None or config.data.image_shape[-1] >= 3:
         return []
     views = config.train.views
     lists = [operations_of(config)]
     if views is not None:
-        lists += [tuple(build(one) for one in view) for view in (views.weak, views.strong)]
+        lists += [
+            tuple(build(operation) for operation in view) for view in (views.weak, views.strong)
+        ]
     left_out = dict.fromkeys(
         words for operations in lists for words in left_out_on_grey(operations)
     )

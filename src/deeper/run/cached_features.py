@@ -1,4 +1,4 @@
-"""Features in place of images, for a run that trains the last layer alone."""
+"""Precomputed features, for runs that train only the last layer."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,10 +29,10 @@ def featured(
     mesh: Mesh,
     progress: Progress = quiet,
 ) -> Splits:
-    """Return the splits with what the net's last layer is given in place of the images.
+    """Return the splits with the inputs of the net's last layer instead of images.
 
-    The features are kept in ``<runs>/.features`` for other runs from the same net: under a name
-    that is a function of its weights, the images and their normalisation.
+    The features are cached in ``<runs>/.features``, under a name that is a function of the weights,
+    the images and their normalisation.
     """
     assert plan.stages is not None
     layer = plan.stages.head

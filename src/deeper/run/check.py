@@ -1,4 +1,4 @@
-"""What can be said of a run's config before any data are opened or anything is compiled."""
+"""Checks of a run's config that need no data and no compilation."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from deeper.run.dataset import view_of
 from deeper.run.initial_weights import source_of
 from deeper.train import losses
 
-# What to do where a run directory holds a run on other data.
+# Advice for a run directory that holds a run on other data.
 OTHER_DATA = "to run on these, move the directory away, or choose another place with runs=DIRECTORY"
 
 
 def check(config: RunConfig) -> None:
-    """Raise a UserError for a mistake in a config, as far as no data are needed."""
+    """Raise a UserError for a mistake in a config that can be found without data."""
     train = config.train
     losses.loss_of(train.loss, train.label_smoothing, train.target_threshold)
     view_of(config.data)
@@ -34,5 +34,5 @@ def check(config: RunConfig) -> None:
 
 
 def check_same_data(directory: Path, config: RunConfig) -> None:
-    """Raise a UserError if a run's data, where they are there now, are not those that it saw."""
+    """Raise a UserError if the present data of a run, if any, are not those that it saw."""
     data_record.require_same_if_there(directory, config.data, OTHER_DATA)

@@ -20,7 +20,7 @@ from deeper.errors import UserError
 from deeper.models.initializers import shapes_of
 from deeper.profile.compiled_program import Program, read_program
 from deeper.run import build
-from deeper.run.cost import PASSES, train_size, views
+from deeper.run.cost import PASSES, cost_of, train_size, views
 from deeper.run.dataset import open_splits
 from deeper.tasks.task import Task
 from deeper.train.data_parallel import DATA_AXIS, check_divisible, data_mesh, parallelise
@@ -166,6 +166,25 @@ def compile_for(config: RunConfig, name: str) -> Compiled:
         flops=2 * PASSES * summary.macs * images / devices,
         dtype=config.train.dtype,
     )
+
+
+def rows_of(config: RunConfig, found: Compiled) -> list[tuple[str, str]]:
+    """Return names and values of the properties of a compiled step, for a table."""
+    program, giga = found.program, 1e9
+    fits = "fits" if found.fits else "does not fit"
+    predicted = cost_of(config, {}, devices=found.devices).memory + found.data
+    collectives = program.collectives
+    rate = config.train.batch_size / found.seconds
+    return [
+        ("step", f"{config.label}, batch {config.train.batch_size}, {found.dtype}"),
+        ("devices", f"{found.devices} x {found.kind.title}; the rows below are for one device"),
+        ("memory", f"{found.memory / giga:.2f} of {found.kind.memory / giga:.0f} GB: {fits}"),
+        ("predicted", f"{predicted / giga:.2f} GB, by mode=dry, with the examples"),
+        ("kernels", f"{program.kernels:,}; {len(program.convolutions)} of them are convolutions"),
+        ("traffic", f"{program.traffic / giga:.2f} GB between kernels and memory"),
+        ("collectives", f"{len(collectives)}, with {sum(collectives) / giga:.3f} GB"),
+        ("minimum", f"{1e3 * found.seconds:.2f} ms a step (data sheet): {rate:,.0f} examples/s"),
+    ]
 
 
 def _devices(name: str, kind: Kind, count: int) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What a run costs: memory, by the one formula that all commands use, and hours.
+"""The cost of a run: memory, by the one formula that all commands use, and hours.
 
 Nothing is read, compiled or trained; nets are traced with shapes alone.
 
@@ -6,7 +6,8 @@ Memory on one device = 4 bytes * parameters * (2 + optimizer + average) + rows *
 
 - 2 is for the parameters and their gradients, ``optimizer`` is the number of values that the
   optimizer keeps for each parameter, and ``average`` is 1 with ``train.ema`` and 0 without;
-- ``rows`` are the examples of a micro-batch on the device, all views of unlabelled ones counted;
+- ``rows`` is the number of examples of a micro-batch on the device, counting all views of
+  unlabelled ones;
 - ``activations`` are the bytes that the forward pass of one example keeps for the backward pass.
 
 The compiler's own buffers come on top; it may also recompute activations to save memory.
@@ -36,17 +37,17 @@ from deeper.run.dataset import open_splits, view_of
 
 GIB = 2**30
 PASSES = 3  # forward, and the gradients by activations and by parameters
-# Share of the activations that a compiler keeps at least, when it recomputes others to save memory.
+# Lower bound of the share of activations that the compiler keeps; it may recompute the others.
 LEAST_KEPT = 0.5
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run would cost.
+    """The cost of a run.
 
     Attributes:
         plan: the run.
-        images: that pass through the net in training, all views counted.
+        images: number of images that pass through the net in training, counting all views.
         memory: bytes on one device that takes the whole batch.
         hours: accelerator -> hours on one of them.
     """
@@ -58,7 +59,7 @@ class Cost:
 
 
 def train_size(config: RunConfig) -> int:
-    """Return the examples that a run trains on, as far as that is known without the data."""
+    """Return the number of training examples, as far as it is known without the data."""
     data = config.data
     if isinstance(data, OwnDataset):
         return len(open_splits(config).train)
@@ -73,14 +74,14 @@ def train_size(config: RunConfig) -> int:
 
 
 def cost_of(config: RunConfig, known: dict[str, Summary], devices: int = 1) -> Cost:
-    """Work out what a run would cost.
+    """Compute the cost of a run.
 
     Args:
-        config: of the run.
-        known: nets counted before, by their configs; this one is added.
+        config: config of the run.
+        known: cache of summaries by config, to which this net is added.
         devices: that share a step's examples.
     """
-    view_of(config.data)  # a dry run tells of its mistakes too
+    view_of(config.data)  # a dry run reports mistakes too
     values = config.plain()
     key = json.dumps([values["model"], config.data.example, config.transfer.truncate_at])
     if key not in known:
@@ -100,7 +101,9 @@ def cost_of(config: RunConfig, known: dict[str, Summary], devices: int = 1) -> C
 
 
 def views(config: RunConfig) -> int:
-    """Return how many images pass through the net for each labelled one of a training batch."""
+    """Return the number of images that pass through the net per labelled image of a training
+    batch.
+    """
     consistency = config.train.consistency
     return 1 if consistency is None else 1 + 2 * consistency.ratio
 
@@ -108,13 +111,13 @@ def views(config: RunConfig) -> int:
 def training_bytes(
     config: RunConfig, summary: Summary, devices: int = 1, batch_size: int | None = None
 ) -> int:
-    """Return the bytes that training keeps on one device.
+    """Return the memory of training on one device, in bytes.
 
     Args:
-        config: of the run.
-        summary: of its net.
+        config: config of the run.
+        summary: summary of its net.
         devices: that share a step's examples.
-        batch_size: in the place of the config's.
+        batch_size: batch size instead of the config's.
     """
     batch_size = config.train.batch_size if batch_size is None else batch_size
     rows = math.ceil(batch_size * views(config) / config.train.accumulate / devices)
@@ -122,27 +125,27 @@ def training_bytes(
 
 
 def _copies(config: RunConfig) -> float:
-    """Return how many values are kept for each parameter."""
+    """Return the number of values stored per parameter."""
     return 2 + optimizer_values(config) + (config.train.ema is not None)
 
 
 def optimizer_values(config: RunConfig) -> float:
-    """Return how many values the optimizer keeps for each parameter."""
+    """Return the number of values that the optimizer stores per parameter."""
     optimizer = construct(config.optimizer).transformation(lambda step: 0.0)
     layer = {"layer": {"kernel": jax.ShapeDtypeStruct((256, 256), jnp.float32)}}
-    kept = jax.tree.leaves(jax.eval_shape(optimizer.init, layer))
-    return sum(leaf.size for leaf in kept if leaf.ndim) / 256**2
+    state = jax.tree.leaves(jax.eval_shape(optimizer.init, layer))
+    return sum(leaf.size for leaf in state if leaf.ndim) / 256**2
 
 
 def check_memory(config: RunConfig, summary: Summary, devices: Sequence[Any]) -> None:
     """Raise a UserError if a run cannot fit the memory of its devices.
 
-    A run that is close to the limit passes. One of which parts of the net are frozen is not looked
-    at: it keeps fewer activations than the formula says.
+    A run close to the limit passes. Runs with frozen layers are not checked, since they keep fewer
+    activations than the formula says.
 
     Args:
-        config: of the run.
-        summary: of its net.
+        config: config of the run.
+        summary: summary of its net.
         devices: that share a step's examples.
     """
     if config.transfer.phases:
@@ -168,7 +171,7 @@ def check_memory(config: RunConfig, summary: Summary, devices: Sequence[Any]) ->
 
 
 def _parts(config: RunConfig, summary: Summary, devices: Sequence[Any]) -> int | None:
-    """Return the fewest micro-batches a step that fit; None if no whole number of them does."""
+    """Return the smallest number of micro-batches per step that fits; None if there is none."""
     fixed = training_bytes(config, summary, batch_size=0)
     rows = (memory_of(devices) - fixed) / (summary.residual_bytes * views(config))
     share = config.train.batch_size // len(devices)
@@ -177,7 +180,7 @@ def _parts(config: RunConfig, summary: Summary, devices: Sequence[Any]) -> int |
 
 
 def memory_of(devices: Sequence[Any]) -> int:
-    """Return the bytes of memory that each of the devices has; CPU devices share the machine's."""
+    """Return the memory of each device in bytes; CPU devices share the machine's memory."""
     here = [device for device in devices if device.process_index == jax.process_index()]
     limits = [(device.memory_stats() or {}).get("bytes_limit") for device in here]
     known = [limit for limit in limits if limit]

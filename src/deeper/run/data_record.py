@@ -1,9 +1,9 @@
-"""What a run knows of its data: ``data.json`` in its directory, written when the run begins.
+"""The record of a run's data: ``data.json`` in its directory, written when the run starts.
 
-A data set is known by its content, not by its name or place: the same config on other images is
-another experiment. The data are looked at when the run begins, and not before, so that none of
-this is in the run directory's name. A directory of an older deeper has no such file until it is
-gone on with.
+A data set is identified by its content, not by its name or directory: the same config on other
+images is another experiment. The data are read only when the run starts, so the content is not part
+of the run directory's name. Directories of older versions have no such file until they are
+continued.
 """
 
 from collections.abc import Mapping
@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from deeper.config.data_sections import OwnDataset
+from deeper.config.instantiate import build, require_trusted
 from deeper.config.schema import RunConfig
+from deeper.config.settings import plain
 from deeper.data.dataset import Dataset, prepared_directory
+from deeper.data.reader import Reader
 from deeper.errors import UserError
 from deeper.progress import Progress, quiet
 from deeper.record.atomic_files import read_json
@@ -20,16 +23,16 @@ from deeper.record.schema import DATA
 from deeper.run.dataset import Splits, open_data, open_splits
 
 PREPROCESSING = ("image_shape", "crop", "shorter_side", "antialias", "exif", "mean", "std")
-LISTED = 3  # class names, in messages
+LISTED = 3  # number of class names in messages
 SAME_ELSEWHERE = "If the data that it saw lie elsewhere, say data.dir=DIRECTORY"
 
 
 def record_of(config: RunConfig, splits: Splits) -> dict[str, Any]:
-    """Return what ``data.json`` holds.
+    """Return the content of ``data.json``.
 
     Args:
         config: the run's.
-        splits: as the run uses them.
+        splits: splits of the run.
     """
     data, dataset = config.data, splits.dataset
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
@@ -41,7 +44,7 @@ def record_of(config: RunConfig, splits: Splits) -> dict[str, Any]:
         "class_names": list(dataset.class_names),
     }
     if isinstance(data, OwnDataset):
-        return record
+        return record | ({} if dataset.reader is None else {"reader": plain(dataset.reader)})
     directory = prepared_directory(data.name, Path(data.dir))
     assert directory is not None
     section = config.plain()["data"]
@@ -57,27 +60,42 @@ def _plain(value: Any) -> Any:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Return a run's record of its data; None where there is none."""
+    """Return a run's record of its data, or None."""
     return read_json(path / DATA)
 
 
-def differences(record: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """Return in words in what the data found differ from those of a record.
+def reader_of(path: Path) -> Reader | None:
+    """Return the reader that was recorded with the run's data; None if there is none.
 
     Args:
-        record: a run's.
-        found: of the data as they are now, as a record has it; what is in one of them alone is
-            not compared.
+        path: the run directory.
+
+    Raises:
+        UserError: the reader is of a package that is not trusted.
+    """
+    record = read_record(path)
+    if record is None or record.get("reader") is None:
+        return None
+    require_trusted(record["reader"], f"{path / DATA}")
+    return build(record["reader"])
+
+
+def differences(record: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
+    """Return a description of the differences between present data and a record.
+
+    Args:
+        record: record of the run.
+        present: record of the present data; keys that only one of them has are not compared.
     """
     out = []
-    if "fingerprint" in record and record["fingerprint"] != found["fingerprint"]:
-        then, now = (str(one["fingerprint"])[:12] for one in (record, found))
+    if "fingerprint" in record and record["fingerprint"] != present["fingerprint"]:
+        then, now = (str(each["fingerprint"])[:12] for each in (record, present))
         out.append(f"the images or labels are others (fingerprint {now}, and the run saw {then})")
-    if "class_names" in record and record["class_names"] != list(found["class_names"]):
-        then, now = (_listed(one["class_names"]) for one in (record, found))
+    if "class_names" in record and record["class_names"] != list(present["class_names"]):
+        then, now = (_listed(each["class_names"]) for each in (record, present))
         out.append(f"the classes are {now}, and were {then}")
     for part in ("splits", "preprocessing"):
-        before, after = record.get(part) or {}, found.get(part) or {}
+        before, after = record.get(part) or {}, present.get(part) or {}
         out += [
             f"{part}: {key} is {after[key]}, and was {before[key]}"
             for key in before
@@ -91,29 +109,30 @@ def _listed(names: Any) -> str:
     return f"{shown}{' ...' * (len(names) > LISTED)} ({len(names)})"
 
 
-def require_same(path: Path, data: Any, found: Mapping[str, Any], otherwise: str) -> None:
-    """Refuse data that are not those of a run's record; of a run without one nothing is known.
+def require_same(path: Path, data: Any, present: Mapping[str, Any], otherwise: str) -> None:
+    """Raise a UserError if data are not those of a run's record; runs without a record are not
+    checked.
 
     Args:
         path: the run directory.
-        data: section of the config that says where the data were found.
-        found: the data as they are now.
+        data: ``data`` section of the config, for messages.
+        present: record of the present data.
         otherwise: what to do if these data are meant.
 
     Raises:
-        UserError: they differ; it says in what.
+        UserError: the data differ; the message says how.
     """
     record = read_record(path)
-    differ = [] if record is None else differences(record, found)
+    differ = [] if record is None else differences(record, present)
     if differ:
         raise UserError(
-            f"{data.name} in {Path(data.dir).absolute()} is not the data of the run in {path}: "
-            f"{'; '.join(differ)}. {SAME_ELSEWHERE}; {otherwise}."
+            f"{data.name} in {Path(data.dir or '').absolute()} is not the data of the run in "
+            f"{path}: {'; '.join(differ)}. {SAME_ELSEWHERE}; {otherwise}."
         )
 
 
 def require_same_if_there(path: Path, data: Any, otherwise: str) -> None:
-    """Compare a run's record with the data that are where its config says, if any are.
+    """Compare a run's record with the data at the place in its config, if there are any.
 
     Args:
         path: the run directory.
@@ -132,20 +151,20 @@ def require_same_if_there(path: Path, data: Any, otherwise: str) -> None:
 
 
 def content_of(dataset: Dataset) -> dict[str, Any]:
-    """Return the part of a record that is the data set's own, however a run shows it."""
+    """Return the part of a record that does not depend on preprocessing."""
     return {"fingerprint": dataset.fingerprint, "class_names": dataset.class_names}
 
 
 def open_own_splits(path: Path, config: RunConfig, progress: Progress = quiet) -> Splits:
-    """Open a run's own data again.
+    """Open the data of a run again.
 
     Args:
         path: the run directory.
-        config: the run's; its images may be shown in another way.
-        progress: told of what is done once for a data set.
+        config: config of the run; the preprocessing may be changed.
+        progress: called during work that is done once per data set.
 
     Raises:
-        UserError: what is there now is not what the run saw.
+        UserError: the present data are not those that the run saw.
     """
     splits = open_splits(config, progress)
     require_same(

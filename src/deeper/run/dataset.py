@@ -1,4 +1,4 @@
-"""From a composed config to the splits that a run uses."""
+"""Opens the splits that a run uses, from a composed config."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,26 +9,26 @@ from deeper.config.instantiate import build
 from deeper.config.schema import RunConfig
 from deeper.data.dataset import Dataset, Split, open_dataset
 from deeper.data.encoded_images import MIDDLE, Photographs, View
-from deeper.data.splitting import first_of_draw, hold_out, only_classes
+from deeper.data.splitting import first_of_draw, fold_of, hold_out, only_classes
 from deeper.data.unreadable import without_unreadable
 from deeper.errors import UserError
 from deeper.progress import Progress, quiet
 
-NAMES_SHOWN = 5  # of photographs that cannot be read
+NAMES_SHOWN = 5  # unreadable photographs in messages
 NAMES_KEPT = 300  # in a result
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set as a run uses it: what is trained on, what chooses, what is touched once.
+    """The splits of a data set as a run uses them.
 
     Attributes:
         dataset: names and shapes.
-        train: trained on.
+        train: the training split, without held-out examples.
         validation: held out of the training split, or None.
-        test: evaluated once, at the end.
-        unlabelled: the whole training split, of which labels are not looked at, or None.
-        unreadable: split -> file names of the photographs that were left out of it.
+        test: the test split, evaluated once at the end.
+        unlabelled: the complete training split, whose labels are not used, or None.
+        unreadable: split -> file names of the photographs that were left out.
     """
 
     dataset: Dataset
@@ -40,7 +40,7 @@ class Splits:
 
 
 def view_of(data: Any) -> View | None:
-    """Return how photographs are shown; None where the data set's examples have one size."""
+    """Return the preprocessing of photographs; None for data sets of one size."""
     if not data.of_any_size:
         return None
     height, width, channels = data.image_shape
@@ -59,11 +59,11 @@ def view_of(data: Any) -> View | None:
 
 
 def require_images(data: Any, what: str) -> None:
-    """Raise a UserError where a run's data are a user's own, which only their task can read.
+    """Raise a UserError if the data set is a user's own, which only its task can read.
 
     Args:
-        data: the run's.
-        what: is asked for, as the user calls it.
+        data: ``data`` section of the run's config.
+        what: the requested command or method, for the message.
     """
     if isinstance(data, OwnDataset):
         raise UserError(
@@ -73,18 +73,18 @@ def require_images(data: Any, what: str) -> None:
 
 
 def evaluation_view(data: Any, crop: float | None = None, exif: str | None = None) -> View:
-    """Return how a picture is shown to a net: as `evaluate` shows the run's own test images.
+    """Return the preprocessing of a picture: that of the run's test images in `evaluate`.
 
-    Images of one size are seen as they are; a picture of another size is resized so that it just
-    fills that size, and its middle is cut out.
+    Images of the net's size are not changed. Other pictures are resized to just cover that size,
+    and the centre is cropped.
 
     Args:
-        data: the run's.
-        crop: share of the shorter side that is seen; by default the run's own.
-        exif: apply, to turn pictures as their EXIF entry says, or ignore; by default the run's own.
+        data: ``data`` section of the run's config.
+        crop: share of the shorter side in the crop; by default that of the run.
+        exif: apply or ignore the EXIF orientation; by default as in the run.
 
     Raises:
-        UserError: the share is none, or the data are no images.
+        UserError: the share is not valid, or the data are not images.
     """
     if isinstance(data, OwnDataset):
         raise UserError(f"The examples of {data.name} are no images that files could be read as.")
@@ -106,15 +106,15 @@ def evaluation_view(data: Any, crop: float | None = None, exif: str | None = Non
 
 
 def is_own_folder(data: Any) -> bool:
-    """Whether a config's data are a folder of the user's, as data=folder says, not a known set."""
+    """Return whether the data are a user's folder (data=folder) rather than a known data set."""
     return isinstance(data, ImageFolder)
 
 
 def open_data(data: Any, progress: Progress = quiet) -> Dataset:
-    """Open the data set that a config's ``data`` section states.
+    """Open the data set of a config's ``data`` section.
 
     Raises:
-        UserError: it is not there, or is not what the section says of it.
+        UserError: it is missing, or does not fit the section.
     """
     if isinstance(data, OwnDataset):
         return _own(data)
@@ -142,7 +142,7 @@ def open_data(data: Any, progress: Progress = quiet) -> Dataset:
 
 
 def _own(data: OwnDataset) -> Dataset:
-    """Return what the ``_target_`` of a user's data section makes."""
+    """Return the data set that the ``_target_`` of a user's data section constructs."""
     dataset = build(data.call)
     if not isinstance(dataset, Dataset):
         raise UserError(
@@ -153,10 +153,10 @@ def _own(data: OwnDataset) -> Dataset:
 
 
 def open_splits(config: RunConfig, progress: Progress = quiet) -> Splits:
-    """Open the data set and hold out the validation split.
+    """Open the data set and split off the validation examples.
 
     Args:
-        config: of the run.
+        config: config of the run.
         progress: told of what is done once for a data set.
     """
     data = config.data
@@ -167,12 +167,11 @@ def open_splits(config: RunConfig, progress: Progress = quiet) -> Splits:
     else:
         train, validation = hold_out(train, data.validation)
     unlabelled = None if config.train.consistency is None else train
-    if not isinstance(data, OwnDataset):
-        if data.examples is not None:
-            train = first_of_draw(train, data.examples, data.draw)
-        if data.limit is not None:
-            parts = (train, validation, test)
-            train, validation, test = (part.select(slice(data.limit)) for part in parts)
+    if data.examples is not None:
+        train = first_of_draw(train, data.examples, data.draw)
+    if data.limit is not None:
+        parts = (train, validation, test)
+        train, validation, test = (part.select(slice(data.limit)) for part in parts)
     parts_by_name = {"train": train, "validation": validation, "test": test}
     if unlabelled is not None:
         parts_by_name["unlabelled"] = unlabelled
@@ -190,7 +189,7 @@ def open_splits(config: RunConfig, progress: Progress = quiet) -> Splits:
 def leave_out_unreadable(
     data: Any, parts: dict[str, Split], progress: Progress = quiet
 ) -> tuple[dict[str, Split], dict[str, tuple[str, ...]]]:
-    """Leave out photographs that cannot be read if the config says so; return their names."""
+    """Leave out unreadable photographs if the config says so; return their names."""
     if not data.of_any_size or data.on_bad == "raise":
         return parts, {}
     looked_at = {name: without_unreadable(part, progress) for name, part in parts.items()}
@@ -199,7 +198,7 @@ def leave_out_unreadable(
 
 
 def unreadable_in_words(splits: Splits) -> list[str]:
-    """Say for each split which photographs were left out."""
+    """Return a sentence for each split on the photographs that were left out."""
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     parts["unlabelled"] = splits.unlabelled
     said = []
@@ -214,13 +213,18 @@ def unreadable_in_words(splits: Splits) -> list[str]:
 
 
 def _train_and_test(config: RunConfig, dataset: Dataset) -> tuple[Split, Split]:
-    """Return the splits; of a set that has none to test on, a share is held out for that."""
+    """Return the splits; if there is no test split, a share of the training split becomes one.
+
+    With ``data.folds`` a part of the training split is the test split, whatever else there is.
+    """
     splits = dataset.splits
     if "train" not in splits:
         raise UserError(
             f"{dataset.name} has no training split, but {', '.join(splits) or 'no other'}"
             f"{_and_unused(dataset)}: it cannot be used by a run."
         )
+    if isinstance(config.data, OwnDataset) and config.data.folds is not None:
+        return fold_of(splits["train"], config.data.folds, config.data.fold)
     if "test" in splits:
         return splits["train"], splits["test"]
     if not isinstance(config.data, Tfds):
@@ -233,12 +237,12 @@ def _train_and_test(config: RunConfig, dataset: Dataset) -> tuple[Split, Split]:
 
 
 def _and_unused(dataset: Dataset) -> str:
-    found = ", ".join(f"{split} ({why})" for split, why in dataset.unused.items())
-    return f" (there is {found}, too)" if found else ""
+    reasons = ", ".join(f"{split} ({why})" for split, why in dataset.unused.items())
+    return f" (there is {reasons}, too)" if reasons else ""
 
 
 def in_result(unreadable: dict[str, tuple[str, ...]]) -> dict[str, dict[str, object]]:
-    """Return how many photographs of each split were left out, and the first of their names."""
+    """Return the number of photographs left out of each split, and the first of their names."""
     return {
         split: {"count": len(names), "files": list(names[:NAMES_KEPT])}
         for split, names in unreadable.items()

@@ -1,4 +1,4 @@
-"""What has to be said to JAX before it starts, and what it says of the machine."""
+"""JAX settings that have to be made before it starts, and its devices."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax._src.compilation_cache import decompress_executable  # what an entry is read with
+from jax._src.compilation_cache import decompress_executable  # how entries are decompressed
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 
@@ -18,18 +18,18 @@ from deeper.platform_support import core_count
 from deeper.train.data_parallel import data_mesh
 from deeper.xla_flags import TUNED
 
-# What changes every number and is no choice: as JAX has it where nobody says otherwise.
+# Settings that change every number; pinned to JAX's defaults.
 PINNED = {
     "jax_enable_x64": False,
     "jax_default_prng_impl": "threefry2x32",
     "jax_threefry_partitionable": True,
 }
-# Variables of JAX that change no number: where processes meet and where programs are kept.
-INDIFFERENT = ("JAX_COORDINATOR_", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "JAX_COMPILATION_CACHE_")
+# Environment variables of JAX that change no number.
+HARMLESS = ("JAX_COORDINATOR_", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "JAX_COMPILATION_CACHE_")
 
 
 def start_jax(cpu_kernels: bool) -> None:
-    """Make JAX quiet, pin its numbers, choose the CPU formulations and open the cache."""
+    """Configure JAX: logging, pinned settings, CPU formulations and the compilation cache."""
     for key, value in PINNED.items():
         jax.config.update(key, value)
     logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -39,7 +39,7 @@ def start_jax(cpu_kernels: bool) -> None:
 
 
 def open_cache() -> None:
-    """Keep what is compiled in `cache_directory`, so that a second run finds its step."""
+    """Use a persistent compilation cache in `cache_directory`."""
     cache = cache_directory()
     if cache is None:
         _turn_cache(on=False)
@@ -54,11 +54,11 @@ def open_cache() -> None:
 
 
 def cache_directory() -> Path | None:
-    """Return where what is compiled is kept.
+    """Return the directory of the compilation cache.
 
     It is ``$DEEPER_CACHE``, or JAX's own ``$JAX_COMPILATION_CACHE_DIR``, or in the user's cache
-    directory; None for a user without a home, as containers have them. With choices of kernels in
-    ``$DEEPER_TUNED`` (see `deeper.xla_flags`) it is in there.
+    directory; None for a user without a home directory, as in containers. With ``$DEEPER_TUNED``
+    (see `deeper.xla_flags`) it is a directory in there.
     """
     if tuned := os.environ.get(TUNED):
         return Path(tuned) / "programs"
@@ -73,7 +73,7 @@ def cache_directory() -> Path | None:
 
 
 def _mend_when_jax_complains(cache: Path) -> None:
-    """Remove damaged entries when JAX meets one; it leaves them, and would warn at every run."""
+    """Remove damaged entries when JAX reports one; otherwise it would warn at every run."""
     show = warnings.showwarning
     if getattr(show, "mends", None) == cache:
         return
@@ -82,7 +82,7 @@ def _mend_when_jax_complains(cache: Path) -> None:
         if "Error reading persistent compilation cache entry" not in str(message):
             show(message, *details, **more)
             return
-        removed = remove_damaged(cache)  # before JAX has compiled: it then writes a good one
+        removed = remove_damaged(cache)  # before JAX compiles and writes a valid entry
         logging.getLogger(__name__).info("%d damaged entries removed from %s", removed, cache)
 
     mend.mends = cache  # type: ignore[attr-defined]
@@ -90,12 +90,12 @@ def _mend_when_jax_complains(cache: Path) -> None:
 
 
 def remove_damaged(cache: Path) -> int:
-    """Remove the entries of a compilation cache that cannot be read; return how many they were."""
+    """Remove unreadable entries of a compilation cache; return their number."""
     removed = 0
     for entry in cache.glob("*-cache"):
         try:
             decompress_executable(entry.read_bytes())
-        except Exception:  # whatever the decompressor at hand raises
+        except Exception:  # exceptions depend on the decompressor
             with suppress(OSError):
                 entry.unlink()
                 removed += 1
@@ -103,22 +103,22 @@ def remove_damaged(cache: Path) -> int:
 
 
 def close_cache() -> None:
-    """Keep nothing of what is compiled from here on.
+    """Turn off the compilation cache for the rest of the process.
 
-    For programs that hold a net's weights: they are as large, and of no use to other weights.
+    For programs that contain a net's weights as constants, which are large and not reusable.
     """
     _turn_cache(on=False)
 
 
 def _turn_cache(*, on: bool) -> None:
     jax.config.update("jax_enable_compilation_cache", on)
-    compilation_cache.reset_cache()  # JAX looks at the option at its first compilation alone
+    compilation_cache.reset_cache()  # JAX reads the option only at its first compilation
 
 
 def mesh_of(count: int | None) -> Mesh:
-    """Return the data mesh over the first ``count`` devices, by default all.
+    """Return the data mesh over the first ``count`` devices, by default over all.
 
-    Of several processes all devices take part.
+    With several processes, all devices are used.
     """
     devices = _devices()
     if count is not None and jax.process_count() > 1:
@@ -137,14 +137,14 @@ def _devices() -> list[Any]:
     """Return all devices.
 
     Raises:
-        UserError: JAX has none, and why.
+        UserError: JAX has no devices; the message gives the reason.
     """
     try:
         return jax.devices()
     except (RuntimeError, AssertionError) as error:
-        wish = os.environ.get("JAX_PLATFORMS")
+        platforms = os.environ.get("JAX_PLATFORMS")
         reason = str(error).strip().split("\n")[0] or "no platform could be started"
-        what = f" with JAX_PLATFORMS={wish}" if wish else ""
+        what = f" with JAX_PLATFORMS={platforms}" if platforms else ""
         raise UserError(
             f"JAX finds no device{what}: {reason}. For GPUs run `scripts/setup cuda` "
             "where nvidia-smi finds one; JAX_PLATFORMS=cpu takes the CPU."
@@ -152,7 +152,7 @@ def _devices() -> list[Any]:
 
 
 def one() -> Mesh:
-    """Return the mesh of one device, of this process's own."""
+    """Return the mesh of one device of this process."""
     return data_mesh(jax.local_devices()[:1])
 
 
@@ -161,7 +161,7 @@ def _are(number: int) -> str:
 
 
 def facts(mesh: Mesh) -> dict[str, Any]:
-    """Return what `environment.json` says of the devices."""
+    """Return the entries of `environment.json` on the devices."""
     devices = list(mesh.devices.flat)
     return {
         "platform": devices[0].platform,
@@ -173,6 +173,6 @@ def facts(mesh: Mesh) -> dict[str, Any]:
         "jax_variables": {
             key: value
             for key, value in sorted(os.environ.items())
-            if key.startswith("JAX_") and not key.startswith(INDIFFERENT)
+            if key.startswith("JAX_") and not key.startswith(HARMLESS)
         },
     }

@@ -1,8 +1,8 @@
-"""Several processes that train one net: how they find each other, and how they part.
+"""Starts and ends training with several processes.
 
-``srun`` starts as many processes as there are tasks; JAX reads from Slurm's environment who they
-are. Elsewhere ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID`` say so. The
-first one alone writes the record; all of them read data, compute, and write checkpoints.
+``srun`` starts one process per task, and JAX identifies them from Slurm's environment. Elsewhere
+``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID`` identify them. Only the
+first process writes the record; all read data, compute, and write checkpoints.
 """
 
 import os
@@ -17,16 +17,16 @@ from deeper.errors import UserError
 from deeper.train.data_parallel import Agreement
 
 JOIN_SECONDS = 300
-HEARTBEAT_SECONDS = 60  # without a sign of life the others end, too
-# What JAX's libraries say, by various exceptions, where another process is gone.
+HEARTBEAT_SECONDS = 60  # without a heartbeat for this long, the other processes end, too
+# Parts of the messages that JAX's libraries raise when another process is gone.
 SIGNS_OF_LOSS = ("Gloo", "NCCL", "oordination service", "heartbeat")
-OWN = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+JAX_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
 def join(environ: Mapping[str, str] = os.environ) -> None:
-    """Meet the other processes of this run, if there are any. Before JAX looks for its devices.
+    """Connect to the other processes of this run, if any; call it before JAX looks for devices.
 
-    JAX takes SIGTERM for itself here; who wants to hear of it says so afterwards.
+    JAX installs a handler for SIGTERM here; install other handlers afterwards.
 
     Raises:
         UserError: the environment is incomplete, or the others do not come.
@@ -49,15 +49,15 @@ def join(environ: Mapping[str, str] = os.environ) -> None:
 
 
 def _arguments(environ: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return what JAX has to be told to join; None for a process that is alone."""
-    given = [name for name in OWN if environ.get(name)]
-    if given:
-        if len(given) < len(OWN):
+    """Return the arguments of ``jax.distributed.initialize``; None for a single process."""
+    present = [name for name in JAX_VARIABLES if environ.get(name)]
+    if present:
+        if len(present) < len(JAX_VARIABLES):
+            missing = set(JAX_VARIABLES) - set(present)
             raise UserError(
-                f"{', '.join(given)} without {', '.join(set(OWN) - set(given))}: give all three of "
-                "them, or none."
+                f"{', '.join(present)} without {', '.join(missing)}: give all of them, or none."
             )
-        address, count, number = (environ[name] for name in OWN)
+        address, count, number = (environ[name] for name in JAX_VARIABLES)
         if int(count) == 1:
             return None
         return {
@@ -72,16 +72,16 @@ def _arguments(environ: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def _gpus(environ: Mapping[str, str]) -> list[int] | None:
-    """Return which of the GPUs that a Slurm task sees are its own; None leaves it to JAX.
+    """Return the local device ids of a Slurm task; None for JAX's choice.
 
-    JAX gives each task the GPU of its number on the node: wrong for one task a node with all of
-    its GPUs, and for tasks that see their own alone.
+    JAX gives each task the GPU with its local task id. That is wrong for one task per node with all
+    GPUs, and for tasks that only see their own GPUs.
     """
     visible = environ.get("CUDA_VISIBLE_DEVICES", "")
     count = len(visible.split(",")) if visible else int(environ.get("SLURM_GPUS_ON_NODE") or 0)
     if not count:
         return None
-    here = environ["SLURM_STEP_TASKS_PER_NODE"].split(",")[0].split("(")[0]  # as in 2(x4)
+    here = environ["SLURM_STEP_TASKS_PER_NODE"].split(",")[0].split("(")[0]  # such as 2(x4)
     tasks, task = int(here), int(environ["SLURM_LOCALID"])
     if count % tasks or "SLURM_GPUS_PER_TASK" in environ:
         return list(range(count))
@@ -90,20 +90,20 @@ def _gpus(environ: Mapping[str, str]) -> list[int] | None:
 
 
 def count() -> int:
-    """Return how many there are."""
+    """Return the number of processes."""
     return jax.process_count()
 
 
 def first() -> bool:
-    """Whether this is the one that writes the record."""
+    """Return whether this process writes the record."""
     return jax.process_index() == 0
 
 
 def agreed_by(asked: Callable[[], bool], mesh: Mesh) -> Callable[[], bool]:
-    """Return what asks all of the processes; it says yes to all of them at the same call.
+    """Return a function that becomes true in all processes at the same call, once one of them asks.
 
     Args:
-        asked: this process's own.
+        asked: whether this process asks.
         mesh: the devices.
     """
     if count() == 1:
@@ -113,14 +113,14 @@ def agreed_by(asked: Callable[[], bool], mesh: Mesh) -> Callable[[], bool]:
 
 
 def process_is_gone(error: BaseException) -> bool:
-    """Whether an exception says that another process is gone, rather than what is wrong here."""
+    """Return whether an exception was caused by the end of another process."""
     return any(sign in str(error)[:200] for sign in SIGNS_OF_LOSS)
 
 
 def leave(status: int) -> None:
-    """End this process at once, if it is one of several, so that the others notice.
+    """End this process immediately, if it is one of several, so that the others notice.
 
-    One that waited for the others, as at an orderly end, would wait for their timeouts.
+    An orderly exit would wait for the timeouts of the other processes.
     """
     if count() > 1:
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""A checkpoint on a split, every example once, by a protocol."""
+"""Evaluates a checkpoint on a split, every example once, by a protocol."""
 
 import re
 from collections.abc import Callable
@@ -20,31 +20,25 @@ from deeper.record.schema import EVALUATION
 from deeper.run import device, load
 from deeper.run.build import task_of
 from deeper.run.dataset import in_result
-from deeper.run.evaluation_set import Examined, open_examined, right_answers
+from deeper.run.evaluation_set import EvaluationSet, correct_labels, open_evaluation_set
 from deeper.run.input_pipeline import streamed_split, workers_of
-from deeper.run.protocols import WHOLE, Protocol, Wish, protocol_of
-from deeper.tasks.classification import (
-    Classification,
-    answered,
-    calibration_error,
-    error_by_class,
-    mean_over_views,
-)
+from deeper.run.protocols import WHOLE, Protocol, ProtocolRequest, protocol_of
+from deeper.tasks.classification import Classification, answered, mean_over_views
 from deeper.tasks.consistency import ConsistencyTraining
 from deeper.train import data_parallel
 from deeper.train.device_feed import Streamed
 from deeper.train.evaluate import Evaluator, Predictions, metrics_of, predictions_of
 from deeper.train.evaluate_whole_image import WholeEvaluator
 
-SHAPES = 8  # of whole photographs of aspect ratios from 1:1 to 2:1
-AT_ONCE = 2**28  # bytes of images that one compiled call is sent
+SHAPES = 8  # number of padded shapes for aspect ratios from 1:1 to 2:1
+BYTES_PER_CALL = 2**28  # bytes of images per compiled call
 
 
 def evaluate_run(
     path: Path,
     config: RunConfig,
     *,
-    wish: Wish | None = None,
+    request: ProtocolRequest | None = None,
     split: str = "test",
     checkpoint: str | int = "last",
     other: Any = None,
@@ -54,35 +48,35 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluate a checkpoint.
 
-    The result of a run's last checkpoint on its own test split is kept in its directory, as
-    ``evaluation-PROTOCOL.json``, where reports find it.
+    The result of a run's last checkpoint on its own test split is written to
+    ``evaluation-PROTOCOL.json`` in the run directory, which reports read.
 
     Args:
         path: the run directory.
         config: the run's.
-        wish: the protocol; by default 1crop.
+        request: the protocol; by default 1crop.
         split: train, validation or test, or a split of the other data set.
         checkpoint: last, best or a step.
         other: ``data`` section of another data set of the same classes; None for the run's own.
         labels: a file of several right answers a photograph, as ImageNet ReaL's.
         batch_size: examples at a time; by default the run's.
-        progress: told how far it is.
+        progress: called with the progress.
 
     Returns:
-        The metrics by names such as ``test/error``, and how they were measured. Of classification
-        also the calibration error, ``error_by_class`` and ``n_by_class``.
+        The metrics by names such as ``test/error``, and how they were measured, with the task's
+        `details`: of classification the calibration error, ``error_by_class``, ``n_by_class``.
 
     Raises:
         UserError: the protocol, the split or the labels do not fit the run.
     """
     if batch_size is not None:
         config = config.replace({"train.batch_size": batch_size})
-    protocol = protocol_of(wish or Wish(), config.data)
+    protocol = protocol_of(request or ProtocolRequest(), config.data)
     device.start_jax(config.train.cpu_kernels)
-    examined = open_examined(path, config, protocol, split, other, progress)
-    photographs = examined.split.columns.get("image")
+    evaluation_set = open_evaluation_set(path, config, protocol, split, other, progress)
+    photographs = evaluation_set.split.columns.get("image")
     if labels is not None and not isinstance(photographs, Photographs):
-        raise UserError(f"labels={labels} is for photographs; {examined.data} has none.")
+        raise UserError(f"labels={labels} is for photographs; {evaluation_set.data} has none.")
     weights = load.open_stored(path, checkpoint, "run")
     headers = None
     if isinstance(photographs, Photographs) and (protocol.name in WHOLE or labels):
@@ -90,35 +84,33 @@ def evaluate_run(
     right = None
     if labels is not None:
         assert headers is not None
-        right = right_answers(labels, headers.names, examined)
+        right = correct_labels(labels, headers.names, evaluation_set)
     if protocol.name in WHOLE:
         assert headers is not None
-        rows = of_whole_photographs(config, weights, protocol, examined, headers, progress)
+        rows = of_whole_photographs(config, weights, protocol, evaluation_set, headers, progress)
     else:
-        rows = of_crops(config, weights, protocol, examined, split, progress)
+        rows = of_crops(config, weights, protocol, evaluation_set, split, progress)
     task = task_of(config)
     result = {
         "run": str(path),
         "step": weights.step,
-        "data": examined.data,
+        "data": evaluation_set.data,
         "split": split,
         "protocol": protocol.title,
         "protocol_in_words": protocol.words,
         **protocol.parameters,
         **metrics_of(task, split, rows),
     }
-    if isinstance(task, Classification | ConsistencyTraining):
-        result[f"{split}/calibration_error"] = calibration_error(rows)
+    details = getattr(task, "details", None)
+    if details is not None:
+        told = details(rows, evaluation_set.class_names)
+        by_class = {name: value for name, value in told.items() if isinstance(value, dict)}
+        result |= {f"{split}/{name}": told[name] for name in told if name not in by_class}
         if right is not None:
             result |= _by_several_labels(rows, right, split) | {"labels": str(labels)}
-        names = examined.class_names
-        counts = np.bincount(rows["label"], minlength=len(names)).tolist()
-        result |= {
-            "error_by_class": dict(zip(names, error_by_class(rows, len(names)), strict=True)),
-            "n_by_class": dict(zip(names, counts, strict=True)),
-        }
-    if examined.unreadable:
-        result["unreadable"] = in_result({split: examined.unreadable})[split]
+        result |= by_class
+    if evaluation_set.unreadable:
+        result["unreadable"] = in_result({split: evaluation_set.unreadable})[split]
     if other is None and split == "test" and weights.step == max(load.states(path)):
         name = EVALUATION.format(re.sub(r"\W+", "-", protocol.title))
         write_whole(path / name, to_json(result, indent=2))
@@ -129,11 +121,11 @@ def of_crops(
     config: RunConfig,
     weights: load.Stored,
     protocol: Protocol,
-    examined: Examined,
+    evaluation_set: EvaluationSet,
     name: str,
     progress: Progress,
 ) -> Predictions:
-    """Evaluate examples as they are stored, or views of one size."""
+    """Evaluate examples as stored, or views of one size."""
     shape = config.data.example[0]
     size: Any = protocol.image_shape
     resized = not isinstance(config.data, OwnDataset) and size != shape
@@ -146,8 +138,8 @@ def of_crops(
     batch_size = config.train.batch_size
     data_parallel.check_divisible(batch_size, mesh.devices.size)
     form, workers = config.train.parallel, workers_of(config.data)
-    split = streamed_split(name, examined.split, batch_size, mesh, form, workers)
-    at_once = AT_ONCE // (batch_size * int(np.prod(protocol.shown or shape)))
+    split = streamed_split(name, evaluation_set.split, batch_size, mesh, form, workers)
+    at_once = BYTES_PER_CALL // (batch_size * int(np.prod(protocol.shown or shape)))
     task, views = task_of(config), protocol.views
     predict: Callable[[Any, Any], dict[str, Any]] = predictions_of(weights.model, task)
     if views is not None:
@@ -182,11 +174,11 @@ def of_whole_photographs(
     config: RunConfig,
     weights: load.Stored,
     protocol: Protocol,
-    examined: Examined,
+    evaluation_set: EvaluationSet,
     headers: Headers,
     progress: Progress,
 ) -> Predictions:
-    """Evaluate photographs whole; a batch has about as many pixels as one of training."""
+    """Evaluate whole photographs; a batch has about as many pixels as a training batch."""
     mesh = device.mesh_of(config.train.devices)
     height, width, _ = config.data.image_shape
     pixels = config.train.batch_size * height * width
@@ -207,13 +199,13 @@ def of_whole_photographs(
         )
         for shorter in protocol.scales
     }
-    photographs, workers = examined.split.images, workers_of(config.data).count
+    photographs, workers = evaluation_set.split.images, workers_of(config.data).count
     assert isinstance(photographs, Photographs)
     evaluate = WholeEvaluator(answer_to, mesh, config.train.parallel, mean_over_views, task.predict)
     shapes = sum(map(len, by_scale.values()))
     return evaluate(
         data_parallel.replicate(weights.variables, mesh),
-        np.asarray(examined.split.labels),
+        np.asarray(evaluation_set.split.labels),
         [
             decode_groups(photographs, headers, some, side, workers)
             for side, some in by_scale.items()
@@ -225,7 +217,9 @@ def of_whole_photographs(
 def _by_several_labels(
     rows: Predictions, right: Bool[np.ndarray, "n classes"], split: str
 ) -> dict[str, Any]:
-    """Return the error where any of several answers is right; what has none is left out."""
+    """Return the error if any of several labels is correct; photographs without labels are left
+    out.
+    """
     labelled = right.any(axis=1)
     if not labelled.any():
         raise UserError("No photograph of those evaluated has a label in the file of labels=.")

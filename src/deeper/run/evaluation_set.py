@@ -1,4 +1,6 @@
-"""What is evaluated: a split of the run's own data, or of other data of the same classes."""
+"""Opens the examples to evaluate: a split of the run's data, or of other data of the same
+classes.
+"""
 
 import json
 import re
@@ -24,13 +26,13 @@ from deeper.run.protocols import Protocol
 
 
 @dataclass(frozen=True)
-class Examined:
-    """The examples that a net is asked about.
+class EvaluationSet:
+    """An evaluation split, with labels as the class indices of the net.
 
     Attributes:
-        split: images, shown as the protocol says, and their classes by the net's numbers.
-        data: the data set's name.
-        class_names: of the net.
+        split: images, preprocessed for the protocol, and labels as class indices of the net.
+        data: name of the data set.
+        class_names: class names of the net.
         unreadable: file names of the photographs that were left out.
     """
 
@@ -40,21 +42,21 @@ class Examined:
     unreadable: tuple[str, ...]
 
 
-def open_examined(
+def open_evaluation_set(
     path: Path,
     config: RunConfig,
     protocol: Protocol,
     split: str,
     other: Any = None,
     progress: Progress = quiet,
-) -> Examined:
+) -> EvaluationSet:
     """Open the split that a run is evaluated on.
 
     Args:
         path: the run directory.
         config: the run's.
-        protocol: how images are shown.
-        split: its name.
+        protocol: the evaluation protocol.
+        split: name of the split.
         other: ``data`` section of another data set, of the same classes; None for the run's own.
         progress: told of what is done once for a data set.
 
@@ -74,16 +76,16 @@ def open_examined(
     parts = {"train": train, "validation": splits.validation, "test": splits.test}
     part = parts.get(split)
     if part is None:
-        there = ", ".join(name for name, one in parts.items() if one is not None)
+        there = ", ".join(name for name, part in parts.items() if part is not None)
         raise UserError(f"split={split} is not there; this run has {there}.")
     unreadable = splits.unreadable.get(split, ())
-    return Examined(part, config.data.name, splits.dataset.class_names, unreadable)
+    return EvaluationSet(part, config.data.name, splits.dataset.class_names, unreadable)
 
 
 def _of_other_data(
     path: Path, config: RunConfig, shown: Any, split: str, other: Any, progress: Progress
-) -> Examined:
-    """Open a split of a data set that the net was not trained on, shown as the run's own is."""
+) -> EvaluationSet:
+    """Open a split of another data set, with the preprocessing of the run's data."""
     if isinstance(shown, OwnDataset) or isinstance(other, OwnDataset):
         raise UserError("Other data can be evaluated for images that deeper opens alone.")
     view = view_of(shown)
@@ -106,11 +108,11 @@ def _of_other_data(
     part = dataset.splits[split]
     part = part.with_columns(label=numbers[part.labels]).select(slice(other.limit))
     parts, unreadable = leave_out_unreadable(other, {split: part}, progress)
-    return Examined(parts[split], name, names, unreadable.get(split, ()))
+    return EvaluationSet(parts[split], name, names, unreadable.get(split, ()))
 
 
 def _names_of_net(path: Path, config: RunConfig) -> tuple[str, ...]:
-    """Return the names of the classes that a net was trained on, as its data set had them."""
+    """Return the class names of the data set that a net was trained on."""
     record, data = data_record.read_record(path), config.data
     if record is not None and "class_names" in record:
         return tuple(record["class_names"])
@@ -127,32 +129,32 @@ def _names_of_net(path: Path, config: RunConfig) -> tuple[str, ...]:
 def numbers_by_name(
     theirs: Sequence[str], ours: Sequence[str], name: str
 ) -> Int32[np.ndarray, " classes"]:
-    """Return the net's number of each class of a data set.
+    """Return the net's class index for each class of a data set.
 
-    ImageNet-V2 as a tree has a folder a class that is called by the class's number. Sorted by name,
-    as folders are, 10 comes before 2: such names are taken as the numbers that they are. Where the
-    net's own classes go by numbers too, those of the same value are the same, 007 and 7.
+    ImageNet-V2 has one folder per class, named by the class index. Sorting such names as text puts
+    10 before 2, so they are read as numbers. If the net's own class names are numbers too, equal
+    numbers match (007 and 7).
 
     Args:
-        theirs: the data set's class names.
-        ours: the net's.
-        name: of the data set, for messages.
+        theirs: class names of the data set.
+        ours: class names of the net.
+        name: name of the data set, for messages.
 
     Raises:
         UserError: the net does not know all the classes.
     """
     if set(theirs) <= set(ours):
-        return np.array([list(ours).index(one) for one in theirs], np.int32)
-    if all(one.isdecimal() for one in theirs):
-        numbers = [int(one) for one in theirs]
-        if all(one.isdecimal() for one in ours):  # numbers by which the net's own classes go
-            place = {int(one): i for i, one in enumerate(ours)}
+        return np.array([list(ours).index(label) for label in theirs], np.int32)
+    if all(label.isdecimal() for label in theirs):
+        numbers = [int(label) for label in theirs]
+        if all(label.isdecimal() for label in ours):  # the net's own class names are numbers
+            place = {int(label): i for i, label in enumerate(ours)}
             distinct = len(place) == len(ours) and len(set(numbers)) == len(numbers)
             if distinct and set(numbers) <= set(place):
                 return np.array([place[number] for number in numbers], np.int32)
         elif sorted(numbers) == list(range(len(ours))):
             return np.array(numbers, np.int32)
-    unknown = [one for one in theirs if one not in ours]
+    unknown = [label for label in theirs if label not in ours]
     raise UserError(
         f"{len(unknown)} of the {len(theirs)} classes of {name} are none of this net's "
         f"{len(ours)}, among them {', '.join(unknown[:3])} (the net's are {', '.join(ours[:3])} "
@@ -160,38 +162,38 @@ def numbers_by_name(
     )
 
 
-# --- several right answers ----------------------------------------------------------------------
+# --- several correct labels ---------------------------------------------------------------------
 
 VALIDATION_FILE = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 
 
-def right_answers(
-    path: Path, names: Sequence[str], examined: Examined
+def correct_labels(
+    path: Path, names: Sequence[str], evaluation_set: EvaluationSet
 ) -> Bool[np.ndarray, "n classes"]:
-    """Return which answers count as right, by a file such as real.json of ImageNet ReaL.
+    """Return the correct labels from a file such as real.json of ImageNet ReaL.
 
     Beyer et al. 2020, "Are we done with ImageNet?" (arXiv:2006.07159): the file is a list with the
     labels of ILSVRC2012_val_00000001.JPEG first, each a list of class numbers in the order of
     WordNet ids. A photograph without labels is left out.
 
     Args:
-        path: of the file.
-        names: of the photographs' files, in their order.
-        examined: what is evaluated.
+        path: path of the file.
+        names: file names of the photographs, in the order of the examples.
+        evaluation_set: the evaluation split.
 
     Raises:
-        UserError: the file holds something else, or the photographs are others.
+        UserError: the file has another format, or is for other photographs.
     """
-    images = examined.split.images
+    images = evaluation_set.split.images
     assert isinstance(images, Photographs)
-    found = [VALIDATION_FILE.fullmatch(Path(name).name) for name in names]
-    if not names or not all(found):
+    matches = [VALIDATION_FILE.fullmatch(Path(name).name) for name in names]
+    if not names or not all(matches):
         raise UserError(
             f"labels={path} is for the validation photographs of ImageNet, which are found by "
-            f"their files' names: those of {examined.data} have others "
+            f"their files' names: those of {evaluation_set.data} have others "
             f"({names[0] if names and names[0] else 'or none'})."
         )
-    if list(examined.class_names) != sorted(examined.class_names):
+    if list(evaluation_set.class_names) != sorted(evaluation_set.class_names):
         raise UserError(
             f"labels={path} numbers classes in the order of their WordNet ids; this net has "
             "another order."
@@ -200,10 +202,10 @@ def right_answers(
         listed = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"labels={path} cannot be read: {error}") from error
-    classes = len(examined.class_names)
+    classes = len(evaluation_set.class_names)
     if not isinstance(listed, list) or not all(
-        isinstance(one, list) and all(isinstance(n, int) and 0 <= n < classes for n in one)
-        for one in listed
+        isinstance(entry, list) and all(isinstance(n, int) and 0 <= n < classes for n in entry)
+        for entry in listed
     ):
         raise UserError(
             f"labels={path}: give a list with a list of class numbers, 0 to {classes - 1}, for "
@@ -212,11 +214,11 @@ def right_answers(
     count = sum(split_lengths(images.directory)[images.split])
     if len(listed) != count:
         raise UserError(
-            f"labels={path} has labels of {len(listed):,} photographs, and {examined.data} has "
-            f"{count:,}."
+            f"labels={path} has labels of {len(listed):,} photographs, and "
+            f"{evaluation_set.data} has {count:,}."
         )
     right = np.zeros((len(names), classes), bool)
-    for row, match in zip(right, found, strict=True):
+    for row, match in zip(right, matches, strict=True):
         assert match is not None
         number = int(match[1])
         if not 1 <= number <= count:

@@ -1,4 +1,4 @@
-"""What a layer of a run's net says of a data set, for probes and for use elsewhere."""
+"""Computes a layer's features of a data set, for probes and for export."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ class Features:
     """A layer's features of the training and the test split.
 
     Attributes:
-        layer: its name, or whose input it is.
-        step: of the checkpoint.
+        layer: name of the layer, or of the layer whose input is used.
+        step: step of the checkpoint.
         data: name of the data set.
-        train: of the training split.
-        train_labels: its classes.
-        test: of the test split.
-        test_labels: its classes.
-        class_names: of the data set.
+        train: features of the training split.
+        train_labels: labels of the training split.
+        test: features of the test split.
+        test_labels: labels of the test split.
+        class_names: class names of the data set.
     """
 
     layer: str
@@ -44,11 +44,11 @@ class Features:
     class_names: tuple[str, ...]
 
     def write(self, out: Path, run: Path) -> None:
-        """Write an .npz file with the features, their labels, and what they are of.
+        """Write the features, labels and their origin to an .npz file.
 
         Args:
-            out: the file.
-            run: the run directory, which the file names.
+            out: path of the file.
+            run: the run directory, whose name is stored.
         """
         arrays: dict[str, Any] = {
             "train_features": self.train,
@@ -74,28 +74,28 @@ def features_of_run(
     data_dir: str | None = None,
     progress: Progress = quiet,
 ) -> Features:
-    """Return a layer's features of a run's own data set, or of another one.
+    """Return a layer's features of the run's data set, or of another data set.
 
     Args:
         path: the run directory.
-        layer: a stage or a layer; by default what the last layer is given.
+        layer: a stage or a layer; by default the input of the last layer.
         checkpoint: last, best or a step.
-        examples: of the training split, the same share of each class.
-        draw: which of the ways to choose them.
-        other: values of the ``data`` section of another data set; None for the run's own.
+        examples: number of training examples, the same share of each class.
+        draw: seed of the choice of examples.
+        other: ``data`` section of another data set; None for the run's own.
         batch_size: images at a time.
-        data_dir: where the run's own data lie now.
-        progress: told how far it is.
+        data_dir: present directory of the run's own data.
+        progress: called with the progress.
 
     Raises:
-        UserError: there is no such layer, the images do not fit, the features are not finite, or
-            the run's data are a user's own.
+        UserError: the layer does not exist, the images do not fit, the features are not finite, or
+            the data set is a user's own.
     """
     weights = load.open_stored(path, checkpoint, "run", data_dir)
     config = weights.config
     require_images(config.data, "deeper features")
     device.start_jax(config.train.cpu_kernels)
-    # Trained on images normalised so, the net gets others normalised alike.
+    # Other data are normalised like the images that the net was trained on.
     normalise = Normalise(tuple(config.data.mean), tuple(config.data.std))
     plain = config.plain()
     if other is not None:
@@ -129,7 +129,7 @@ def features_of_run(
         values[part] = extract(
             apply, variables, split.images, normalise, batch_size=batch_size, progress=tell
         )
-    if not all(np.isfinite(one).all() for one in values.values()):
+    if not all(np.isfinite(array).all() for array in values.values()):
         raise UserError(f"{name} of {path}, step {weights.step}, says NaN or infinity of images.")
     return Features(
         name,

@@ -74,8 +74,6 @@ def resident(
     streams: Mapping[str, int],
     seed: int,
     mesh: Mesh,
-    form: Form,
-    workers: Workers,
 ) -> tuple[Feed, dict[str, EvaluatedSplit]]:
     """All splits in one array on the device, so that evaluation is compiled once for all.
 
@@ -85,13 +83,10 @@ def resident(
         streams: further splits of which a training batch holds examples; see `Task.streams`.
         seed: of the order.
         mesh: the devices.
-        form: unused; see `streamed`.
-        workers: unused; see `streamed`.
 
     Returns:
         The training feed, and the splits to evaluate by name.
     """
-    del form, workers
     stored = {name: part for name, part in parts.items() if name != "shown"}
     columns = {
         name: np.concatenate([part.columns[name] for part in stored.values()])
@@ -166,7 +161,20 @@ def streamed(
     form: Form,
     workers: Workers,
 ) -> tuple[Feed, dict[str, EvaluatedSplit]]:
-    """Batches gathered on the host, computed ahead; see `resident`."""
+    """Batches gathered on the host, computed ahead.
+
+    Args:
+        parts: see `resident`, as the next four.
+        batch_size: examples a step.
+        streams: further splits of which a training batch holds examples.
+        seed: of the order.
+        mesh: the devices.
+        form: shard_map or pmap, for which batches are laid out.
+        workers: who decodes photographs.
+
+    Returns:
+        As `resident`.
+    """
     rows = own_rows(mesh, batch_size)
     evaluated = {
         name: streamed_split(name, part, batch_size, mesh, form, workers)

@@ -1,4 +1,4 @@
-"""A run's net with the variables of one of its checkpoints."""
+"""Loads a run's net with the variables of a checkpoint."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from deeper.train.checkpoint import CheckpointReader
 
 @dataclass(frozen=True)
 class Stored:
-    """What a run directory has, or one that ``deeper weights import=...`` made.
+    """The content of a run directory, or of a directory made by ``deeper weights import=...``.
 
     Attributes:
-        config: the run's.
+        config: config of the run.
         model: the net.
-        step: of the checkpoint.
+        step: step of the checkpoint.
         variables: params and batch_stats.
     """
 
@@ -42,12 +42,12 @@ def config_of(
 
     Args:
         path: the run directory.
-        key: what the user calls it, for the message.
-        data_dir: where its data lie now; by default where they lay.
+        key: key of the command that gave the path, for messages.
+        data_dir: present directory of its data; by default that of the config.
         own: targets of the user's own command, whose packages are trusted.
 
     Raises:
-        UserError: it is no run directory, or it names a target that is not trusted.
+        UserError: it is not a run directory, or it names a target that is not trusted.
     """
     values = read_config(path)
     if values is None:
@@ -70,8 +70,8 @@ def open_stored(
     Args:
         path: the run directory.
         checkpoint: last, best or a step.
-        key: what the user calls the directory, for messages.
-        data_dir: where its data lie now; by default where they lay.
+        key: key of the command that gave the path, for messages.
+        data_dir: present directory of its data; by default that of the config.
         own: targets of the user's own command, whose packages are trusted.
     """
     config = config_of(path, key, data_dir, own)
@@ -82,10 +82,10 @@ def open_stored(
 
 
 def _read(path: Path, checkpoint: str | int) -> tuple[int, dict[str, Any]]:
-    """Return the step that is meant and its variables.
+    """Return the chosen step and its variables.
 
-    A run that is being trained removes old checkpoints: if the one that was chosen is replaced
-    while it is read, the choice is made again.
+    A running training removes old checkpoints. If the chosen one disappears during reading, the
+    choice is repeated.
     """
     reader = CheckpointReader(path / "checkpoints", device.one())
     step = _step(checkpoint, reader, path)
@@ -100,13 +100,13 @@ def _read(path: Path, checkpoint: str | int) -> tuple[int, dict[str, Any]]:
 
 
 def states(path: Path) -> dict[int, Callable[[], dict[str, Any]]]:
-    """Return step -> reads the variables, for all checkpoints of a run directory."""
+    """Return step -> function that reads the variables, for all checkpoints of a run directory."""
     reader = CheckpointReader(path / "checkpoints", device.one())
     return {step: partial(reader.restore_variables, step) for step in reader.steps}
 
 
 def _require_fit(variables: dict[str, Any], expected: dict[str, Any], source: str) -> None:
-    """Raise a UserError if a checkpoint is not of the net that its config says."""
+    """Raise a UserError if a checkpoint does not fit the net of its config."""
     name = partial(jax.tree_util.keystr, simple=True, separator="/")
     theirs, ours = (
         {name(place): leaf.shape for place, leaf in jax.tree.leaves_with_path(tree)}
@@ -122,18 +122,18 @@ def _require_fit(variables: dict[str, Any], expected: dict[str, Any], source: st
         )
 
 
-def _step(wish: str | int, checkpoints: CheckpointReader, path: Path) -> int:
-    """Return the step of the checkpoint that is meant."""
+def _step(choice: str | int, checkpoints: CheckpointReader, path: Path) -> int:
+    """Return the step of the chosen checkpoint."""
     steps = checkpoints.steps
     if not steps:
         raise UserError(f"{path} has no checkpoint yet.")
-    if wish == "last":
+    if choice == "last":
         return steps[-1]
-    if wish == "best":
+    if choice == "best":
         best = checkpoints.best_step
         return steps[-1] if best is None else best
-    if wish in steps:
-        return int(wish)
+    if choice in steps:
+        return int(choice)
     raise UserError(
-        f"checkpoint={wish} is not there; {path} has last, best and {', '.join(map(str, steps))}."
+        f"checkpoint={choice} is not there; {path} has last, best and {', '.join(map(str, steps))}."
     )

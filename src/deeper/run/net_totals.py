@@ -1,4 +1,4 @@
-"""A config's net in a few numbers: depth, parameters, multiply-accumulates, field, memory."""
+"""Totals of a net: depth, parameters, multiply-accumulates, receptive field, memory."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,20 +15,20 @@ from deeper.run.cost import training_bytes
 
 
 def totals_of(config: RunConfig, layers: Sequence[Layer], example: Example) -> dict[str, Any]:
-    """Return the net in numbers, memory by data type.
+    """Return the totals of the net, with memory by data type.
 
     Args:
-        config: of the run.
-        layers: of its net.
+        config: config of the run.
+        layers: layers of its net.
         example: shape and type of one input, see `models.example`.
     """
     summary = summarise(build.build_model(config), example)
     memory = {}
     for dtype in ("float32", "bfloat16"):
-        kept = summary
+        counted = summary
         if "dtype" in config.model:
-            kept = summarise(instantiate.build(config.model, dtype=dtype), example)
-        memory[dtype] = training_bytes(config, kept)
+            counted = summarise(instantiate.build(config.model, dtype=dtype), example)
+        memory[dtype] = training_bytes(config, counted)
     return {
         "label": config.label,
         "depth": depth_of(layers),
@@ -42,12 +42,12 @@ def totals_of(config: RunConfig, layers: Sequence[Layer], example: Example) -> d
 
 
 def compared_net(config: RunConfig, label: str, family: str) -> Net:
-    """Return what a comparison of nets shows of this one.
+    """Return the numbers of a net for a comparison.
 
     Args:
-        config: of the run.
-        label: of the net.
-        family: of nets that differ in their depth.
+        config: config of the run.
+        label: label of the net.
+        family: name of the nets that differ only in depth.
     """
     example = build.example_of(config)
     layers = layers_of(unrolled(build.build_model(config)), example)
@@ -63,6 +63,8 @@ def compared_net(config: RunConfig, label: str, family: str) -> Net:
 
 
 def _largest_field(layers: Sequence[Layer]) -> int | None:
-    """Return what a net's maps see, in pixels; None if it has no maps."""
+    """Return the largest receptive field of a net's feature maps in pixels; None without feature
+    maps.
+    """
     fields = [layer.field.size for layer in layers if layer.field is not None and layer.field.jump]
     return max(fields, default=None)

@@ -1,7 +1,7 @@
-"""What a net says of pictures: the likeliest classes of each."""
+"""What a net says of pictures, texts or sounds: the likeliest classes of each."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from jaxtyping import Float32, UInt8
 from deeper.augment.pipeline import Normalise
 from deeper.data.encoded_images import View
 from deeper.data.image_files import is_turned, read_picture
+from deeper.data.reader import Given
 from deeper.errors import UserError
 from deeper.progress import Progress, quiet
-from deeper.run import device, load
+from deeper.run import build, data_record, device, load
 from deeper.run.class_names import class_names
 from deeper.run.dataset import evaluation_view
 
@@ -25,16 +26,17 @@ SHOWN = 20  # pictures, in a line each
 
 @dataclass(frozen=True, repr=False)
 class Predictions:
-    """A net's answers about some pictures.
+    """A net's answers about some pictures, or what else it was asked about.
 
     Attributes:
-        files: names of the pictures; numbers where arrays were given.
+        files: names of the pictures; numbers where arrays were given; the beginning of a text.
         probabilities: (n, classes).
         scores: the logits (n, classes).
         class_names: in the order of the classes.
         left_out: sentences about the files that could not be read, or that the net has no answer
             to.
         unturned: files that are shown as stored, though an EXIF entry says to turn them.
+        changed: what a reader did to examples, in words -> how many it was done to.
     """
 
     files: tuple[str, ...]
@@ -43,6 +45,7 @@ class Predictions:
     class_names: tuple[str, ...]
     left_out: tuple[str, ...] = ()
     unturned: int = 0
+    changed: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of pictures with an answer."""
@@ -142,6 +145,69 @@ def predict_images(
         )
     scores, shares, names = _answers(path, checkpoint, images, view, batch_size, len(images))
     return Predictions(tuple(map(str, range(len(images)))), shares, scores, names)
+
+
+def predict_given(
+    path: Path,
+    given: Sequence[Given],
+    *,
+    checkpoint: str | int = "last",
+    batch_size: int = 32,
+    progress: Progress = quiet,
+) -> Predictions:
+    """Return what a run's net says of texts or files, read as its data set was made.
+
+    Args:
+        path: a run directory whose record has a reader.
+        given: texts (str), or files and directories (Path), as the reader takes them.
+        checkpoint: last, best or a step.
+        batch_size: examples at a time.
+        progress: told how far it is.
+
+    Raises:
+        UserError: the run has no reader, or nothing can be read.
+    """
+    reader = data_record.reader_of(path)
+    if reader is None:
+        raise UserError(f"{path} is a run on images: give files of pictures, or arrays.")
+    read = reader(given)
+    device.start_jax(load.config_of(path, "run").train.cpu_kernels)
+    stored = load.open_stored(path, checkpoint, "run")
+    task = build.task_of(stored.config)
+    probabilities = getattr(task, "probabilities", jax.nn.softmax)
+
+    @jax.jit
+    def answer(variables: Any, columns: Any) -> Any:
+        count = len(next(iter(columns.values())))
+        batch = {"label": jnp.zeros(count, jnp.int32), "mask": jnp.ones(count, bool)} | columns
+        inputs, *_ = task.inputs(_no_keys, jnp.arange(count), batch, train=False)
+        outputs: Any = stored.model.apply(variables, inputs, train=False)
+        return outputs, probabilities(outputs)
+
+    # A last, partial batch is filled up, so that one program serves all.
+    total = len(read.names)
+    size = max(1, min(batch_size, total))
+    scores, shares = [], []
+    for first in range(0, total, size):
+        progress("predict", first, total)
+        numbers = np.minimum(np.arange(first, first + size), total - 1)
+        columns = {name: column[numbers] for name, column in read.columns.items()}
+        kept = min(size, total - first)
+        outputs, probable = answer(stored.variables, columns)
+        scores.append(np.asarray(outputs)[:kept])
+        shares.append(np.asarray(probable)[:kept])
+    return Predictions(
+        read.names,
+        np.concatenate(shares),
+        np.concatenate(scores),
+        tuple(class_names(path, stored.config)),
+        read.left_out,
+        changed=read.changed,
+    )
+
+
+def _no_keys(purpose: int) -> Any:
+    raise AssertionError(f"nothing is drawn here, but key {purpose} was asked for")
 
 
 def _answers(

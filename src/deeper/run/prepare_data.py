@@ -1,4 +1,4 @@
-"""Makes the data set of a config's data section ready for training, unless it is ready."""
+"""Prepares the data set of a config for training, unless it is already prepared."""
 
 import shutil
 from collections import Counter
@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deeper.config.data_sections import DebianPhotographs, Tfds
+from deeper.config.data_sections import DebianPhotographs, OwnDataset, Tfds
+from deeper.config.instantiate import build
 from deeper.data.catalogue import CATALOGUE
 from deeper.data.dataset import prepared_directory
 from deeper.data.image_files import LeftOut
@@ -26,13 +27,13 @@ KNOWN_NAMES = (*CATALOGUE, "imagenet", "imagenet2012", "photos")
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set that is ready.
+    """A prepared data set.
 
     Attributes:
-        path: where it is.
-        left_out: why -> what was in ``data.source`` and was passed over, now or when it was read.
-        kinds: suffix -> files of a folder of the user's that were taken in now.
-        sentences: what the user is to be told besides.
+        path: directory of the data set.
+        left_out: reason -> files of ``data.source`` that were left out.
+        kinds: suffix -> number of files that were read from a user's folder.
+        sentences: further messages for the user.
     """
 
     path: Path
@@ -52,14 +53,16 @@ def prepare_data(
 
     Args:
         data: a section of `config.data_sections`.
-        layout: of photographs, see `Storage`.
-        shorter_side: of photographs, see `Storage`.
-        progress: told how far it is.
+        layout: layout of photographs, see `Storage`.
+        shorter_side: shorter side of photographs, see `Storage`.
+        progress: called with the progress.
 
     Raises:
         UserError: the originals are not there or cannot be read, the data set is not one that is
             prepared here, or it was prepared of another source or in another way.
     """
+    if isinstance(data, OwnDataset):
+        return _prepare_own(data, progress)
     name, data_dir = data.name, Path(data.dir)
     view = view_of(data)
     of_a_tree = view is not None and not isinstance(data, Tfds)
@@ -81,8 +84,15 @@ def prepare_data(
     return _prepare_tree(data, view.image_shape[2], Storage(layout, shorter_side), progress)
 
 
+def _prepare_own(data: OwnDataset, progress: Progress) -> Prepared:
+    """Call what a data set of the user's own is prepared by; it returns where the data set is."""
+    if data.prepare is None:
+        raise UserError(f"{data.name} is what its function returns: nothing to prepare.")
+    return Prepared(Path(build(data.prepare, progress=progress)))
+
+
 def _prepare_tree(data: Any, channels: int, storage: Storage, progress: Progress) -> Prepared:
-    """Store the photographs of a tree, unless they are stored."""
+    """Store the photographs of a tree, unless they are already stored."""
     name, data_dir = data.name, Path(data.dir)
     scratch = data_dir / f".{name}-crops"
     trees: list[Tree] = []
@@ -97,7 +107,7 @@ def _prepare_tree(data: Any, channels: int, storage: Storage, progress: Progress
     if path == before:
         left_out = shard_writer.noted_left_out(path)
         return Prepared(path, left_out) if data.source is None else _compare(data, path, left_out)
-    if not trees:  # another process has prepared it meanwhile
+    if not trees:  # another process has prepared it in the meantime
         return Prepared(path)
     [tree] = trees
     taken = tree.splits if is_own_folder(data) else {}
@@ -110,8 +120,8 @@ def _read(data: Any, scratch: Path, progress: Progress) -> Tree:
 
     Args:
         data: the section.
-        scratch: where photographs that are cut here are kept until they are stored.
-        progress: told how far it is.
+        scratch: directory for photographs that are cut here, until they are stored.
+        progress: called with the progress.
     """
     if isinstance(data, DebianPhotographs):
         root = Path(data.source or "/")
@@ -133,12 +143,12 @@ def _read(data: Any, scratch: Path, progress: Progress) -> Tree:
 
 
 def _compare(data: Any, path: Path, left_out: LeftOut) -> Prepared:
-    """Hold ``data.source`` against what was prepared before; say so where that cannot be done.
+    """Compare ``data.source`` with the prepared data; report it if that is not possible.
 
     Args:
         data: the section of the config.
-        path: where it was prepared.
-        left_out: as it was noted then.
+        path: the prepared directory.
+        left_out: recorded reason -> files that were left out.
 
     Raises:
         UserError: it does not exist, or its files have other names or sizes.

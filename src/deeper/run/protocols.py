@@ -1,4 +1,4 @@
-"""What of an image is evaluated: ``protocol=`` of ``deeper evaluate``, with its name and words."""
+"""Evaluation protocols: ``protocol=`` of ``deeper evaluate``."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,26 +11,32 @@ from deeper.run.dataset import view_of
 
 CROPS = ("1crop", "flip", "10crop")
 WHOLE = ("dense", "multiscale")
-HE_SCALES = (224, 256, 384, 480, 640)  # He et al. 2015, section 3.4, for nets of 224 pixels
+HE_SCALES = (
+    224,
+    256,
+    384,
+    480,
+    640,
+)  # He et al. 2015, section 3.4, at 224 pixels
 HE_PIXELS = 224
-LEAST = 32  # pixels: smaller images are padded by some nets
-PADDING = 4  # of ten crops of small images, pixels a side
+LEAST = 32  # pixels; some nets pad smaller images
+PADDING = 4  # of ten crops of small images, in pixels per side
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A protocol with all that it needs.
+    """An evaluation protocol with its parameters.
 
     Attributes:
         name: one of CROPS and WHOLE.
-        title: its name; with its parameters, where these are not the run's or the paper's own.
-        words: what is done, in words.
-        parameters: the numbers in it.
-        image_shape: (height, width, channels) that the net gets; of CROPS.
-        shown: likewise of the image that the views are cut from.
-        shorter_side: of photographs, in pixels.
-        scales: shorter sides at which photographs are seen whole; of WHOLE.
-        views: shown images -> the views that are averaged; None for the images as shown.
+        title: its name, with parameters that are not the defaults of the run or the paper.
+        words: description of the protocol.
+        parameters: its parameters by name.
+        image_shape: (height, width, channels) of the net's input; for CROPS.
+        shown: (height, width, channels) of the image that the views are cut from.
+        shorter_side: shorter side of photographs, in pixels.
+        scales: shorter sides of whole photographs; for WHOLE.
+        views: function from images to the views that are averaged; None for a single view.
     """
 
     name: str
@@ -45,15 +51,15 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A protocol as it is asked for; None is the run's or the paper's own.
+class ProtocolRequest:
+    """A requested protocol; None stands for the default of the run or the paper.
 
     Attributes:
         protocol: one of CROPS and WHOLE.
-        size: of crops of photographs, pixels or (height, width).
-        shorter_side: of photographs that crops are cut from, pixels.
+        size: size of crops of photographs, pixels or (height, width).
+        shorter_side: shorter side of photographs that crops are cut from, pixels.
         scales: shorter sides at which photographs are seen whole.
-        padding: of ten crops of images of one size, pixels a side.
+        padding: padding of ten crops of images of one size, in pixels per side.
     """
 
     protocol: str = "1crop"
@@ -63,23 +69,24 @@ class Wish:
     padding: int | None = None
 
 
-def protocol_of(wish: Wish, data: Any) -> Protocol:
-    """Return the protocol that is asked for.
+def protocol_of(request: ProtocolRequest, data: Any) -> Protocol:
+    """Return the requested protocol.
 
     Args:
-        wish: what is asked for.
+        request: the request.
         data: section of the run's config.
 
     Raises:
-        UserError: there is none of that name, or not for these data, or a number has no part in it.
+        UserError: the protocol is unknown, does not fit the data, or does not use a given
+            parameter.
     """
-    name = wish.protocol
+    name = request.protocol
     if name not in CROPS + WHOLE:
         raise UserError(f"protocol={name} is unknown; choose {', '.join(CROPS + WHOLE)}.")
     if isinstance(data, OwnDataset):
-        if wish != Wish():
+        if request != ProtocolRequest():
             raise UserError(f"protocol={name} is for images; the examples of {data.name} are none.")
-        return Protocol(name, name, "examples as stored", {}, (), ())
+        return Protocol(name, "each once", "each example once, as stored", {}, (), ())
     photographs = view_of(data) is not None
     if name in WHOLE and not photographs:
         raise UserError(
@@ -93,21 +100,23 @@ def protocol_of(wish: Wish, data: Any) -> Protocol:
         "padding": name == "10crop" and not photographs,
     }
     for key, has_part in used.items():
-        if getattr(wish, key) is not None and not has_part:
+        if getattr(request, key) is not None and not has_part:
             whose = "photographs" if photographs else "images of one size"
             raise UserError(
-                f"{key}={getattr(wish, key)} has no part in protocol={name} of {whose}."
+                f"{key}={getattr(request, key)} has no part in protocol={name} of {whose}."
             )
     if name in WHOLE:
-        return _whole(name, wish, data)
-    return _crops_of_photographs(name, wish, data) if photographs else _small(name, wish, data)
+        return _whole(name, request, data)
+    return (
+        _crops_of_photographs(name, request, data) if photographs else _small(name, request, data)
+    )
 
 
-def _whole(name: str, wish: Wish, data: Any) -> Protocol:
+def _whole(name: str, request: ProtocolRequest, data: Any) -> Protocol:
     own: tuple[int, ...] = (data.shorter_side,)
     if name == "multiscale":
         own = tuple(round(s * min(data.image_shape[:2]) / HE_PIXELS) for s in HE_SCALES)
-    given = wish.scales
+    given = request.scales
     scales = own if given is None else tuple(given) if isinstance(given, list | tuple) else (given,)
     if not scales or not all(isinstance(s, int) and s >= LEAST for s in scales):
         raise UserError(
@@ -130,9 +139,9 @@ def _whole(name: str, wish: Wish, data: Any) -> Protocol:
     )
 
 
-def _crops_of_photographs(name: str, wish: Wish, data: Any) -> Protocol:
+def _crops_of_photographs(name: str, request: ProtocolRequest, data: Any) -> Protocol:
     own = tuple(data.image_shape[:2])
-    size, shorter = wish.size, wish.shorter_side or data.shorter_side
+    size, shorter = request.size, request.shorter_side or data.shorter_side
     sides: Any = own if size is None else (size, size) if isinstance(size, int) else tuple(size)
     if len(sides) != 2 or not all(isinstance(s, int) and s > 0 for s in sides):
         raise UserError(f"size={size}: give pixels, as 224 or [height,width].")
@@ -172,9 +181,9 @@ def _crops_of_photographs(name: str, wish: Wish, data: Any) -> Protocol:
     )
 
 
-def _small(name: str, wish: Wish, data: Any) -> Protocol:
-    """Images of one size are seen as they are stored, or in crops of themselves on zeros."""
-    padding = PADDING if wish.padding is None else wish.padding
+def _small(name: str, request: ProtocolRequest, data: Any) -> Protocol:
+    """Images of one size are used as stored, or as crops after zero padding."""
+    padding = PADDING if request.padding is None else request.padding
     if padding < 1:
         raise UserError(f"padding={padding}: with protocol=10crop give at least 1.")
     shape = tuple(data.image_shape)

@@ -1,7 +1,7 @@
-"""A run directory as a Python object: its numbers, its net, and what can be asked of it."""
+"""A run directory as a Python object: its results, its net, and methods such as `Run.evaluate`."""
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, UInt8
 
 from deeper.config.schema import RunConfig
 from deeper.data.image_files import read_picture
+from deeper.data.reader import Given
 from deeper.errors import UserError
 from deeper.profile.stages import stages_of
 from deeper.progress import Progress, quiet
@@ -20,8 +21,8 @@ from deeper.run import build, data_record, load
 from deeper.run.class_names import class_names
 from deeper.run.dataset import evaluation_view
 from deeper.run.evaluate import evaluate_run
-from deeper.run.predict import Predictions, predict_files, predict_images
-from deeper.run.protocols import Wish
+from deeper.run.predict import Predictions, predict_files, predict_given, predict_images
+from deeper.run.protocols import ProtocolRequest
 
 if TYPE_CHECKING:
     from deeper.interpret.attribution import Attribution
@@ -36,10 +37,10 @@ class Net:
 
     Attributes:
         model: the Flax module.
-        variables: params and batch_stats; the averages where the run keeps them.
-        step: of the checkpoint.
+        variables: params and batch_stats; the moving averages if the run has them.
+        step: step of the checkpoint.
         config: the run's.
-        class_names: in the order of the outputs.
+        class_names: class names in the order of the outputs.
     """
 
     def __init__(self, stored: load.Stored, names: tuple[str, ...]):
@@ -51,26 +52,28 @@ class Net:
         """Return the net's outputs.
 
         Args:
-            examples: images uint8 (n, H, W, C) as stored, normalised here; or a batch as the
-                run's task takes it, name -> values (n, ...); columns that the task asks for and
-                that are not looked at here may hold anything.
+            examples: images uint8 (n, H, W, C) as stored, normalised here; or a batch of the run's
+                task, name -> values (n, ...). Columns that inference does not use may hold any
+                values.
 
         Raises:
-            UserError: the task asks for a column that is not there.
+            UserError: the task needs a missing column.
         """
-        batch = examples if isinstance(examples, dict) else {"image": jnp.asarray(examples)}
-        count = len(next(iter(batch.values())))
-        batch = {"label": jnp.zeros(count, jnp.int32), "mask": jnp.ones(count, bool)} | batch
-        outputs: Any = self.model.apply(self.variables, self._inputs(batch, count), train=False)
+        columns = examples if isinstance(examples, dict) else {"image": jnp.asarray(examples)}
+        outputs: Any = self.model.apply(self.variables, self.inputs(columns), train=False)
         return outputs
 
     def normalise(self, images: UInt8[np.ndarray, "n height width channels"]) -> Any:
-        """Return what the model itself takes of images as stored."""
-        batch = {"image": jnp.asarray(images), "label": jnp.zeros(len(images), jnp.int32)}
-        return self._inputs(batch, len(images))
+        """Return the model's inputs for images as stored."""
+        return self.inputs({"image": jnp.asarray(images)})
+
+    def inputs(self, columns: Mapping[str, Any]) -> Any:
+        """Return what the model itself takes of examples, name -> values (n, ...), as stored."""
+        count = len(next(iter(columns.values())))
+        return self._inputs({"mask": jnp.ones(count, bool)} | dict(columns), count)
 
     def _inputs(self, batch: dict[str, Any], count: int) -> Any:
-        """Return what the task makes of a batch for the net."""
+        """Return the net's inputs for a batch of the task."""
         try:
             inputs, *_ = self._task.inputs(_no_keys, jnp.arange(count), batch, train=False)
         except KeyError as missing:
@@ -81,13 +84,13 @@ class Net:
         return inputs
 
     def preprocess(self, pictures: Pictures) -> UInt8[np.ndarray, "n height width channels"]:
-        """Return pictures of any size as evaluation shows the run's own to the net.
+        """Return pictures of any size, preprocessed as in the evaluation of the run.
 
         Args:
-            pictures: files, one or several; or images of the net's size, which stay as they are.
+            pictures: one or several files; or images of the net's size, which are not changed.
 
         Raises:
-            UserError: one of them cannot be read.
+            UserError: a picture cannot be read.
         """
         if isinstance(pictures, np.ndarray):
             return pictures
@@ -96,7 +99,7 @@ class Net:
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Names of the net's stages, from the input on."""
+        """Names of the net's stages, from input to output; a net without feature maps has none."""
         return tuple(stages_of(self.model, build.example_of(self.config)).names)
 
     def __repr__(self) -> str:
@@ -112,7 +115,7 @@ class Run:
 
     Attributes:
         path: the directory.
-        config: of the run.
+        config: config of the run.
     """
 
     def __init__(self, path: str | Path):
@@ -121,7 +124,7 @@ class Run:
 
     @property
     def result(self) -> dict[str, Any]:
-        """What ``result.json`` holds; empty while the run is not finished."""
+        """The content of ``result.json``; empty while the run is not finished."""
         return read_json(self.path / RESULT) or {}
 
     @property
@@ -142,18 +145,19 @@ class Run:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """What the run ran on: versions, devices, commit."""
+        """The environment of the run: versions, devices, commit."""
         return read_json(self.path / ENVIRONMENT) or {}
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, as the run saw them."""
+        """The class names of the run's data."""
         return tuple(class_names(self.path, self.config))
 
     def history(self) -> Any:
-        """Return the rows of ``metrics.jsonl``: a pandas frame where pandas is there, else a list.
+        """Return the rows of ``metrics.jsonl``: a pandas DataFrame if pandas is installed, else a
+        list.
 
-        Each row has the ``step`` and what was logged at it.
+        Each row has the ``step`` and the values logged at it.
         """
         rows = [row for _, row in read_rows(self.path)] if (self.path / ROWS).exists() else []
         try:
@@ -190,11 +194,11 @@ class Run:
             protocol: 1crop, flip, 10crop, or of photographs dense and multiscale.
             split: train, validation or test.
             checkpoint: last, best or a step.
-            size: of crops of photographs, pixels or (height, width).
-            shorter_side: of photographs that crops are cut from, pixels.
+            size: size of crops of photographs, pixels or (height, width).
+            shorter_side: shorter side of photographs that crops are cut from, pixels.
             scales: shorter sides at which photographs are seen whole.
-            padding: of ten crops of images of one size, pixels a side.
-            data_dir: where the run's data lie now, if they have moved.
+            padding: padding of ten crops of images of one size, in pixels per side.
+            data_dir: present directory of the run's data, if they have moved.
             batch_size: examples at a time.
             progress: told how far it is.
 
@@ -205,7 +209,7 @@ class Run:
         return evaluate_run(
             self.path,
             config,
-            wish=Wish(protocol, size, shorter_side, scales, padding),
+            request=ProtocolRequest(protocol, size, shorter_side, scales, padding),
             split=split,
             checkpoint=checkpoint,
             batch_size=batch_size,
@@ -213,14 +217,17 @@ class Run:
         )
 
     def predict(self, pictures: Pictures, *, checkpoint: str | int = "last") -> Predictions:
-        """Return what the net says of pictures: names and probabilities.
+        """Return the net's predictions for pictures: class names and probabilities.
 
         Args:
-            pictures: files, or images as the run's data set stores them.
+            pictures: files, or images as the run's data set stores them. To a net of sequences:
+                texts (str), or files of what it was trained on (Path).
             checkpoint: last, best or a step.
         """
         if isinstance(pictures, np.ndarray):
             return predict_images(self.path, pictures, checkpoint=checkpoint)
+        if data_record.reader_of(self.path) is not None:
+            return predict_given(self.path, _given(pictures), checkpoint=checkpoint)
         return predict_files(self.path, _files(pictures), checkpoint=checkpoint)
 
     def attribute(
@@ -232,58 +239,70 @@ class Run:
         classes: Sequence[int | str] | None = None,
         checkpoint: str | int = "last",
     ) -> "Attribution":
-        """Return which pixels a class's score comes from.
+        """Return attribution maps: how much each pixel or position contributes to a class score.
 
         Args:
             method: grad_cam, gradient, ...; `deeper.interpret.attribution.METHODS` has all.
-            pictures: files, or images as the run's data set stores them.
-            layer: of methods that look at one; by default the last stage.
-            classes: that are asked about, one for each picture or one for all, by number or name;
-                by default the net's own answers.
+            pictures: files, or images as the run's data set stores them; see `predict`.
+            layer: layer for methods that use one; by default the last stage.
+            classes: target classes, one per picture or one for all, by index or name; by default
+                the predicted classes.
             checkpoint: last, best or a step.
 
         Returns:
-            Maps (n, H, W), and ``.figure()``.
+            Maps (n, H, W), or (n, length) of sequences, and ``.figure()``.
         """
         from deeper.interpret.attribution import attribute
 
         net = self.net(checkpoint)
+        reader = None if isinstance(pictures, np.ndarray) else data_record.reader_of(self.path)
+        symbols: Any = None
+        normalise: Any = net.normalise
+        if reader is None:
+            inputs: Any = net.preprocess(pictures)
+        else:
+            columns = dict(reader(_given(pictures)).columns)
+            inputs, normalise = np.asarray(net.inputs(columns)), _as_they_are
+            spell = getattr(reader, "symbols", None)
+            if spell is not None:
+                symbols = [spell(row) for row in next(iter(columns.values()))]
         return attribute(
             net.model,
             net.variables,
-            net.preprocess(pictures),
+            inputs,
             method=method,
             layer=layer,
             classes=None if classes is None else self._numbers(classes),
-            normalise=net.normalise,
+            normalise=normalise,
             class_names=net.class_names,
+            symbols=symbols,
         )
 
     def _numbers(self, classes: Sequence[int | str]) -> list[int]:
-        """Return classes by number."""
+        """Return class indices."""
         names = self.class_names
-        unknown = [one for one in classes if isinstance(one, str) and one not in names]
+        unknown = [item for item in classes if isinstance(item, str) and item not in names]
         if unknown:
             raise UserError(
                 f"classes={unknown[0]} is none of this net's: {', '.join(names[:10])}"
                 f"{' ...' * (len(names) > 10)}."
             )
-        return [names.index(one) if isinstance(one, str) else int(one) for one in classes]
+        return [names.index(item) if isinstance(item, str) else int(item) for item in classes]
 
     def data(self, split: str = "test") -> dict[str, Any]:
-        """Return a split of the run's own data: name -> values, as the run's task sees them.
+        """Return a split of the run's data: name -> values, as the run's task gets them.
 
         Args:
             split: train, validation or test.
 
         Raises:
-            UserError: the data are not there, or are others than the run saw.
+            UserError: the data are missing, or are not those that the run saw.
         """
         splits = data_record.open_own_splits(self.path, self.config)
         parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
         part = parts.get(split)
         if part is None:
-            there = ", ".join(name for name, one in parts.items() if one is not None)
+            there = ", ".join(name for name, value in parts.items() if value is not None)
             raise UserError(f"split={split} is not there; this run has {there}.")
         return dict(part.columns)
 
@@ -296,6 +315,15 @@ class Run:
             for name, value in (self.result.get("metrics") or {}).items()
         )
         return f"<p>{html.escape(str(self.path))}: {self.status}</p><table>{rows}</table>"
+
+
+def _given(given: Any) -> list[Given]:
+    """Return texts and files, one or several, as a reader takes them."""
+    return [given] if isinstance(given, str | Path) else list(given)
+
+
+def _as_they_are(inputs: Any) -> Any:
+    return inputs
 
 
 def _files(pictures: str | Path | Iterable[str | Path]) -> list[Path]:

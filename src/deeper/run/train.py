@@ -1,6 +1,6 @@
-"""One run, from its config to its run directory: made, gone on with, or found finished.
+"""Trains one run in its run directory: starts it, continues it, or finds it finished.
 
-Nothing is printed here: who watches a run is a `Display`.
+Nothing is printed here; a `Display` shows the run.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,11 +16,11 @@ from deeper.config.calls import package_of
 from deeper.config.identity import config_hash, run_directory
 from deeper.config.instantiate import targets_in
 from deeper.config.schema import RunConfig
-from deeper.errors import SaidElsewhereError, UserError
+from deeper.errors import ReportedElsewhereError, UserError
 from deeper.progress import quiet
 from deeper.record.atomic_files import to_json
 from deeper.record.environment import environment
-from deeper.record.run_directory import Beside, RunDirectory
+from deeper.record.run_directory import ReadOnlyRunDirectory, RunDirectory
 from deeper.record.schema import DATA
 from deeper.run import build, data_record, device, distributed
 from deeper.run.bottleneck import rate_lines
@@ -40,14 +40,14 @@ EXAMPLES_SHOWN = 32
 
 @dataclass(frozen=True)
 class Start:
-    """What a run is, when it begins or goes on.
+    """A run when it starts or continues.
 
     Attributes:
-        config: of the run.
+        config: config of the run.
         plan: net, length and rates.
         mesh: the devices.
-        step: that it goes on from.
-        beginning: its initial variables and where they are from; None where none are made.
+        step: step that it continues from.
+        beginning: its initial variables and their origin; None if the run continues.
     """
 
     config: RunConfig
@@ -57,7 +57,7 @@ class Start:
     beginning: Beginning | None = None
 
     def facts(self) -> dict[str, Any]:
-        """Return what ``environment.json`` records of it."""
+        """Return its entries in ``environment.json``."""
         plan, settings, summary = self.plan, self.plan.settings, self.plan.summary
         memory = training_bytes(self.config, summary, self.mesh.devices.size)
         return {
@@ -75,23 +75,23 @@ class Start:
 
 
 class Display(Protocol):
-    """Who watches a run."""
+    """Shows a run."""
 
     def prepares(self, what: str, done: int, total: int) -> None:
-        """Show how far the work before a run is."""
+        """Show the progress of work before the run."""
 
     def begins(self, start: Start) -> None:
-        """Show what the run is."""
+        """Show the banner of the run."""
 
     def says(self, sentence: str) -> None:
-        """Show a sentence for the person who started the run."""
+        """Show a message to the user."""
 
     def progress(self, progress: Progress) -> None:
-        """Show how far the run is."""
+        """Show the progress of the run."""
 
 
 class Silent:
-    """Nobody watches."""
+    """A display that shows nothing."""
 
     prepares = staticmethod(quiet)
 
@@ -107,12 +107,12 @@ class Silent:
 
 @dataclass(frozen=True)
 class Trained:
-    """What became of a run.
+    """The outcome of a call of `train`.
 
     Attributes:
-        path: its directory.
+        path: the run directory.
         status: finished, diverged or interrupted.
-        outcome: of this call; None where the run had ended before.
+        outcome: outcome of training; None if the run had ended before this call.
     """
 
     path: Path
@@ -129,16 +129,16 @@ def train_run(
     display: Display | None = None,
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> Trained:
-    """Train what a config says, or go on where an earlier call was cut.
+    """Train the run of a config, or continue it after an interruption.
 
     Args:
-        config: of the run.
-        path: its directory; by default the one that the config names.
-        overrides: that make the config on the command line, for the record.
-        command: that was typed, for the record.
-        display: who watches.
-        stop_asked: polled between calls of the compiled loop; then a checkpoint is made and the
-            run returns as interrupted.
+        config: config of the run.
+        path: the run directory; by default the one named by the config.
+        overrides: overrides that make the config on the command line, for the record.
+        command: the command line, for the record.
+        display: shows the run.
+        stop_asked: polled between calls of the compiled loop; if it is true, a checkpoint is
+            written and the run returns as interrupted.
 
     Raises:
         UserError: a mistake in the config, other data than the run saw before, a directory that
@@ -159,12 +159,14 @@ def train_run(
 
 @contextmanager
 def _held(path: Path, config: RunConfig) -> Iterator[RunDirectory]:
-    """Hold the run's directory; of several processes the first does, and tells the others."""
+    """Open and lock the run directory; with several processes, the first does so and informs the
+    others.
+    """
     if not distributed.first():
         if from_first(True):
-            yield Beside(path)
+            yield ReadOnlyRunDirectory(path)
             return
-        raise SaidElsewhereError
+        raise ReportedElsewhereError
     plain = config.plain()
     try:
         directory = RunDirectory.open(path, plain, config_hash(plain))
@@ -248,15 +250,15 @@ def _train(
     finally:
         experiment.close()
         if outcome or distributed.count() == 1:
-            checkpoints.close()  # which waits for the other processes, and one may be gone
+            checkpoints.close()  # closing waits for the other processes, and one may be gone
         tracker.finish(outcome.status if outcome else "failed")
     return outcome
 
 
 def _take_data(config: RunConfig, directory: RunDirectory, splits: Splits, *, begun: bool) -> None:
-    """Write down which data the run sees, or compare them with those that it saw before."""
+    """Record the data of the run, or compare them with the record."""
     seen = data_record.record_of(config, splits)
-    number = int(seen["fingerprint"][:7], 16)  # as much of it as an int32 has room for
+    number = int(seen["fingerprint"][:7], 16)  # the part that fits into an int32
     if not everywhere(from_first(number) == number):
         raise UserError(
             f"{config.data.name} in {config.data.dir} is not the same data in all processes of "
@@ -272,7 +274,7 @@ def _take_data(config: RunConfig, directory: RunDirectory, splits: Splits, *, be
 def _result(
     config: RunConfig, plan: build.Plan, splits: Splits, outcome: Outcome
 ) -> dict[str, Any]:
-    """Return what ``result.json`` holds."""
+    """Return the content of ``result.json``."""
     result = {
         "status": outcome.status,
         **build.facts(config, plan),
@@ -286,7 +288,7 @@ def _result(
         "git_commit": environment()["git_commit"],
     }
     if config.data.of_any_size:
-        result["antialias"] = config.data.antialias  # it changes a photograph's pixels
+        result["antialias"] = config.data.antialias  # changes the pixels of photographs
     if outcome.rates is not None:
         result["rates"] = asdict(outcome.rates) | {"bound_by": outcome.rates.bound_by}
     if splits.unreadable:
@@ -298,10 +300,10 @@ def _result(
 
 
 def _keep_examples(task: Any, splits: Splits, outcome: Outcome, tracker: Tracker) -> None:
-    """Keep the first test examples with what the net says of them, if the task shows any."""
+    """Write the first test examples with the net's predictions, if the task supports it."""
     show = getattr(task, "examples", None)
     if show is None:
         return
     first = splits.test.select(slice(EXAMPLES_SHOWN))
     batch = {name: np.asarray(column[:]) for name, column in first.columns.items()}
-    tracker.keep(show(batch, outcome.predictions["test"], splits.dataset.class_names))
+    tracker.write_examples(show(batch, outcome.predictions["test"], splits.dataset.class_names))

@@ -1,4 +1,4 @@
-"""What trains when: the phases of a run, and the net that a run begins from, cut where it says."""
+"""Transfer: the phases of a run, and truncated nets."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from deeper.train.phases import Phase
 
 
 def trained(phase: schema.Phase, stages: Stages) -> list[str]:
-    """Return the stages that train in a phase, the head among them."""
+    """Return the stages that train in a phase, including the head."""
     if phase.stages == "all":
         return list(stages.layers)
     deepest = stages.names[len(stages.names) - int(phase.stages) :]
@@ -25,7 +25,7 @@ def trained(phase: schema.Phase, stages: Stages) -> list[str]:
 
 
 def cut(model: nn.Module, config: RunConfig) -> nn.Module:
-    """Return the net, up to ``transfer.truncate_at`` where that is given."""
+    """Return the net, truncated at ``transfer.truncate_at`` if it is given."""
     at = config.transfer.truncate_at
     if at is None:
         return model
@@ -39,10 +39,10 @@ def cut(model: nn.Module, config: RunConfig) -> nn.Module:
 
 
 def phase_configs(config: RunConfig, stages: Stages) -> list[schema.Phase]:
-    """Return the entries of ``transfer.phases``, none where there are none.
+    """Return the entries of ``transfer.phases``.
 
     Raises:
-        UserError: the net has fewer stages, or the shares do not make the whole run.
+        UserError: the net has fewer stages, or the shares do not add up to 1.
     """
     phases = list(config.transfer.phases or ())
     most = len(stages.names)
@@ -67,35 +67,37 @@ def phases_of(
     """Return the phases of a run.
 
     Args:
-        configs: from `phase_configs`; empty for a run that trains everything throughout.
-        stages: of the net.
+        configs: from `phase_configs`; empty for a run that trains all layers throughout.
+        stages: stages of the net.
         steps: length of the run.
         make: (factor of the learning rate, steps) -> optimizer and its schedule.
     """
     if not configs:
         return (Phase(0, steps, *make(1.0, steps)),)
-    found, begins, share = [], 0, 0.0
-    for number, one in enumerate(configs):
-        share += one.share
+    phases, begins, share = [], 0, 0.0
+    for number, phase in enumerate(configs):
+        share += phase.share
         ends = steps if number == len(configs) - 1 else round(share * steps)
         if ends <= begins:
             raise UserError(
-                f"transfer.phases[{number}] has no step: {one.share:g} of {steps} steps is too "
+                f"transfer.phases[{number}] has no step: {phase.share:g} of {steps} steps is too "
                 "little."
             )
-        rates = _multipliers(one, stages)
+        rates = _multipliers(phase, stages)
         frozen = {layer for layer, rate in rates.items() if rate == 0.0}
         quiet = frozen | {noise for noise, layer in stages.noise.items() if layer in frozen}
-        found.append(Phase(begins, ends, *make(one.rate, ends - begins), rates, frozenset(quiet)))
+        phases.append(
+            Phase(begins, ends, *make(phase.rate, ends - begins), rates, frozenset(quiet))
+        )
         begins = ends
-    return tuple(found)
+    return tuple(phases)
 
 
-def _multipliers(one: schema.Phase, stages: Stages) -> dict[str, float]:
-    """Return each layer's factor, zero where it does not train."""
-    learning = trained(one, stages)
+def _multipliers(phase: schema.Phase, stages: Stages) -> dict[str, float]:
+    """Return each layer's factor of the learning rate, zero for frozen layers."""
+    learning = trained(phase, stages)
     return {
-        layer: one.lr_decay ** (len(stages.layers) - 1 - place) if stage in learning else 0.0
+        layer: phase.lr_decay ** (len(stages.layers) - 1 - place) if stage in learning else 0.0
         for place, (stage, layers) in enumerate(stages.layers.items())
         for layer in layers
     }
@@ -104,15 +106,15 @@ def _multipliers(one: schema.Phase, stages: Stages) -> dict[str, float]:
 def last_layer(
     configs: list[schema.Phase], config: RunConfig, stages: Stages, shapes: Any
 ) -> nn.Module | None:
-    """Return the last layer alone where a run trains nothing else and always sees the same images.
+    """Return the last layer, if a run trains nothing else and always sees the same images.
 
-    Then the features that it gets are computed once.
+    Its inputs are then computed once.
     """
     alone = len(configs) == 1 and configs[0].stages == 0
     if not alone or config.augment or config.train.consistency is not None or config.task:
         return None
     if config.data.of_any_size and config.data.crop != MIDDLE:
-        return None  # photographs are cropped at random
+        return None  # random crops of photographs
     if set(shapes["params"][stages.head]) != {"kernel", "bias"}:
         return None  # not a dense layer: its input is computed every step
     return LastLayer(stages.head, config.data.classes)

@@ -1,7 +1,7 @@
 """From run directories to tables, figures and a page; nothing here trains.
 
-The package is also the function ``deeper.study(name, ...)``, see `deeper.api.study`: both have one
-name, and whichever is imported first must not hide the other.
+The package can be called as the function ``deeper.study(name, ...)``, see `deeper.api.study`:
+package and function share a name, so importing the package must not hide the function.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""A study whose lines are compared with one of them, the base: tables and figures of that."""
+"""Tables and figures of studies that compare their lines with a baseline (``base``)."""
 
 import statistics
 from collections.abc import Sequence
@@ -9,18 +9,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deeper.plotting import COLOURS, INK, SOFT
-from deeper.record.schema import Run
+from deeper.record.schema import RunRecord
 from deeper.record.values import spelled
-from deeper.study.hypothesis_tests import Mean, mean_of
 from deeper.study.label_placement import place_beside
+from deeper.study.means import Mean, mean_of
 from deeper.study.read_runs import Collection
 
-Cell = dict[int, Run]  # seed -> run
+Cell = dict[int, RunRecord]  # seed -> run
 ABSENT = "–"
 
 
 def cells(collection: Collection) -> dict[Any, dict[str, Cell]]:
-    """Return the finished runs by x, line and seed; x rises, lines stand as the study has them."""
+    """Return the finished runs by x, line and seed, in ascending order of x."""
     study = collection.study
     cells: dict[Any, dict[str, Cell]] = {}
     for run in collection.finished:
@@ -31,13 +31,13 @@ def cells(collection: Collection) -> dict[Any, dict[str, Cell]]:
 
 
 def difference(cell: Cell, base: Cell, metric: str, comparisons: int = 1) -> Mean | None:
-    """Return metric minus the base's metric, over the seeds that both have.
+    """Return the paired difference of the metric to the baseline, over the seeds that both have.
 
     Args:
         cell: runs by seed.
-        base: likewise.
+        base: runs of the baseline by seed.
         metric: key of the results' metrics.
-        comparisons: that the interval is one of, see `hypothesis_tests.mean_of`.
+        comparisons: number of simultaneous intervals, see `means.mean_of`.
     """
     pairs = [
         (run.number(metric), base[seed].number(metric))
@@ -64,7 +64,7 @@ def headings(collection: Collection) -> tuple[str, ...]:
 
 
 def rows(collection: Collection) -> list[tuple[str, ...]]:
-    """Return a row for each x and line: error, paired difference to the base, cost of a step."""
+    """Return a row for each x and line: error, paired difference to the baseline, step time."""
     study = collection.study
     out: list[tuple[str, ...]] = []
     for x, lines in cells(collection).items():
@@ -91,13 +91,13 @@ def _mean(cell: Cell, metric: str) -> float:
     return mean_of([run.number(metric) or 0.0 for run in cell.values()]).mean
 
 
-def _with_interval(runs: Sequence[Run], metric: str) -> str:
+def _with_interval(runs: Sequence[RunRecord], metric: str) -> str:
     values = [value for run in runs if (value := run.number(metric)) is not None]
     return str(mean_of(values)) if values else ABSENT
 
 
 def _cost(cell: Cell, base: Cell) -> str:
-    """Return the seconds a step beside the base's, median over the seeds that both have."""
+    """Return the step time relative to the baseline's, median over the seeds that both have."""
     ratios = []
     for seed, run in cell.items():
         ours = run.number("images_per_second")
@@ -108,7 +108,7 @@ def _cost(cell: Cell, base: Cell) -> str:
 
 
 def comparisons(collection: Collection) -> int:
-    """Return how many differences to the base have an interval; its figure corrects for them."""
+    """Return the number of differences with an interval, for which `difference_figure` corrects."""
     study = collection.study
     base = spelled(study.base)
     gaps = [
@@ -122,10 +122,10 @@ def comparisons(collection: Collection) -> int:
 
 
 def difference_figure(collection: Collection) -> Figure | None:
-    """Draw each line's difference to the base, a panel for each x.
+    """Draw each line's difference to the baseline, one panel per x.
 
-    With five seeds or more come paired t intervals that hold all at once with 95 %, with fewer the
-    seeds' own differences.
+    Five seeds or more give simultaneous 95 % paired t intervals; with fewer, the differences of the
+    single seeds are drawn.
     """
     study = collection.study
     by_x = {x: lines for x, lines in cells(collection).items() if spelled(study.base) in lines}
@@ -158,7 +158,7 @@ def difference_figure(collection: Collection) -> Figure | None:
                 ends = (gap.mean - gap.half_width, gap.mean + gap.half_width)
                 axes.plot(ends, (y, y), color=colour, lw=2.0, alpha=0.45, solid_capstyle="butt")
             else:
-                axes.plot(gap.values, [y] * gap.n, "o", **run_look(gap, colour))
+                axes.plot(gap.values, [y] * gap.n, "o", **run_style(gap, colour))
             if gap.half_width is not None or gap.n == 1:
                 axes.plot(gap.mean, y, "o", color=colour, ms=6, mec="white", mew=1.0, zorder=3)
             else:
@@ -177,22 +177,26 @@ def difference_figure(collection: Collection) -> Figure | None:
     return figure
 
 
-def run_look(mean: Mean, colour: str) -> dict[str, Any]:
-    """Return the look of single runs: faint beside an interval, plain where they stand for it."""
+def run_style(mean: Mean, colour: str) -> dict[str, Any]:
+    """Return the marker style of single runs: faint where an interval is drawn, opaque
+    otherwise.
+    """
     if mean.half_width is not None or mean.n == 1:
         return {"color": colour, "alpha": 0.5, "ms": 4, "mew": 0, "zorder": 3.5}
     return {"color": colour, "ms": 5, "mec": "white", "mew": 0.8, "zorder": 5}
 
 
 def _colour(gap: Mean) -> str:
-    """Blue where an interval lies on the better side, orange on the worse, grey otherwise."""
+    """Return blue if the interval lies below zero (better), orange if above (worse), grey
+    otherwise.
+    """
     if not gap.half_width or not abs(gap.mean) > gap.half_width:
         return SOFT
     return COLOURS[0] if gap.mean < 0 else COLOURS[1]
 
 
 def overfitting_figure(collection: Collection) -> Figure | None:
-    """Draw test error against training error, a panel for each x."""
+    """Draw test error against training error, one panel per x."""
     study = collection.study
     by_x = cells(collection)
     figure = Figure(figsize=(0.6 + 3.3 * len(by_x), 4.0), layout="constrained")
@@ -207,22 +211,22 @@ def overfitting_figure(collection: Collection) -> Figure | None:
         ]
         for px, py, _, colour in points:
             axes.plot(px, py, "o", color=colour, ms=6, mec="white", mew=1.0, zorder=3)
-        _room(axes, points)
+        _set_limits(axes, points)
         axes.set_title(f"{x:,} {study.x_label}" if isinstance(x, int | float) else str(x))
         axes.grid(visible=True, axis="both")
         labelled.append((axes, points))
     panels[0].set_ylabel(study.metric_label)
     figure.supxlabel("training error (%), final net, images as stored", fontsize=10, color=INK)
-    for axes, points in labelled:  # once everything else has its place
+    for axes, points in labelled:  # after the layout of everything else
         place_beside(axes, points, [])
     return figure
 
 
-def _room(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
+def _set_limits(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
     xs, ys = [p[0] for p in points], [p[1] for p in points]
-    wide, tall = max(max(xs) - min(xs), 0.5), max(max(ys) - min(ys), 0.5)
-    axes.set_xlim(min(xs) - 0.3 * wide, max(xs) + 0.4 * wide)
+    width, height = max(max(xs) - min(xs), 0.5), max(max(ys) - min(ys), 0.5)
+    axes.set_xlim(min(xs) - 0.3 * width, max(xs) + 0.4 * width)
     low, high = axes.get_xlim()
     axes.set_xticks([tick for tick in axes.get_xticks() if max(0.0, low) <= tick <= high])
     axes.set_xlim(low, high)
-    axes.set_ylim(min(ys) - 0.15 * tall, max(ys) + 0.15 * tall)
+    axes.set_ylim(min(ys) - 0.15 * height, max(ys) + 0.15 * height)

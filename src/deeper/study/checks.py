@@ -9,13 +9,13 @@ from deeper.record.values import spelled
 from deeper.study.definition import Study
 
 if TYPE_CHECKING:
-    from deeper.record.schema import Run
+    from deeper.record.schema import RunRecord
 
-# Of a result, what is not known before a run; see the metrics of `deeper.train.evaluate`.
+# Entries of a result that are known only after a run; see the metrics of `deeper.train.evaluate`.
 MEASURED = ("steps", "epochs", "seconds", "compile_seconds", "images_per_second")
-# What is known once the net has been traced and the data set's size is known.
+# Entries that are known once the net has been traced and the data set's size is known.
 PLANNED = ("stages", "parameters", "macs", "train_images")
-SIDES = ("better", "worse", "among")  # of a test, its choices of runs
+SIDES = ("better", "worse", "among")  # keys of a test that select runs
 METRICS = tuple(
     f"{split}/{name}"
     for split in ("test", "train", "validation")
@@ -23,12 +23,12 @@ METRICS = tuple(
 )
 
 
-def check_names(study: Study, runs: Sequence["Run"], later: Sequence[str] = ()) -> None:
-    """Raise a UserError where a study names what its runs do not have.
+def check_names(study: Study, runs: Sequence["RunRecord"], later: Sequence[str] = ()) -> None:
+    """Raise a UserError if a study names a key that its runs do not have.
 
     Args:
         study: the definition.
-        runs: finished, or planned, with what is known of them.
+        runs: finished runs, or planned ones with what is known of them.
         later: keys that finished runs will have besides.
     """
     known = sorted({*later, "label", *(key for run in runs for key in run.facts)})
@@ -44,8 +44,8 @@ def check_names(study: Study, runs: Sequence["Run"], later: Sequence[str] = ()) 
     _check_axis(study, runs)
 
 
-def check_base(study: Study, runs: Sequence["Run"]) -> None:
-    """Raise a UserError if the base of a study is no line of its runs, where all are there."""
+def check_base(study: Study, runs: Sequence["RunRecord"]) -> None:
+    """Raise a UserError if the baseline of a study is not among the lines of its complete runs."""
     lines = {spelled(run.value(study.line)) for run in runs if study.line and run.has(study.line)}
     if study.base is not None and lines and spelled(study.base) not in lines:
         raise UserError(
@@ -54,12 +54,12 @@ def check_base(study: Study, runs: Sequence["Run"]) -> None:
         )
 
 
-def undecidable(study: Study, runs: Sequence["Run"], later: Sequence[str] = ()) -> list[str]:
-    """Say of each test of a study that is about runs of which there will be none what is missing.
+def undecidable(study: Study, runs: Sequence["RunRecord"], later: Sequence[str] = ()) -> list[str]:
+    """Return a sentence for each test that selects no run of the study.
 
     Args:
         study: the definition.
-        runs: all of them, planned.
+        runs: all planned runs.
         later: keys that finished runs will have besides.
     """
     sentences = []
@@ -67,12 +67,14 @@ def undecidable(study: Study, runs: Sequence["Run"], later: Sequence[str] = ()) 
         if any(key in later for side in SIDES for key in test.get(side, {})):
             continue
         if words := unmatched(test, runs):
-            sentences.append(f"Test {number} of study {study.name} decides nothing: {words}.")
+            sentences.append(f"Test {number} of study {study.name} cannot be decided: {words}.")
     return sentences
 
 
-def unmatched(test: Mapping[str, Any], runs: Sequence["Run"]) -> str | None:
-    """Say which choice of a test no run fits, and what there is instead; None if there are runs."""
+def unmatched(test: Mapping[str, Any], runs: Sequence["RunRecord"]) -> str | None:
+    """Return which selection of a test matches no run, and the existing values; None if all
+    match.
+    """
     for side in SIDES:
         facts = test.get(side, {})
         if side not in test or any(fits(run, facts) for run in runs):
@@ -86,12 +88,12 @@ def unmatched(test: Mapping[str, Any], runs: Sequence["Run"]) -> str | None:
     return None
 
 
-def fits(run: "Run", facts: Mapping[str, Any]) -> bool:
-    """Whether a run is one that a test chooses by these facts."""
+def fits(run: "RunRecord", facts: Mapping[str, Any]) -> bool:
+    """Return whether a run has these values."""
     return all(spelled(run.value(key)) == spelled(fact) for key, fact in facts.items())
 
 
-def _check_axis(study: Study, runs: Sequence["Run"]) -> None:
+def _check_axis(study: Study, runs: Sequence["RunRecord"]) -> None:
     kinds = {_kind(run.value(study.x)) for run in runs if run.has(study.x)}
     if len(kinds) > 1:
         mixture = " in some runs and ".join(sorted(kinds))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from deeper.config.identity import changes_no_number
-from deeper.record.schema import Run, nested
+from deeper.record.schema import RunRecord, nested
 from deeper.study.read_runs import Collection
 
 SAME_EVERYWHERE = (
@@ -19,13 +19,13 @@ SAME_EVERYWHERE = (
     ("xla_flags", "XLA_FLAGS"),
     ("jax_variables", "variables of JAX in the environment"),
 )
-# On a CPU, sums are divided among its cores: other numbers of them differ in the last bits.
+# On a CPU, sums are split over the cores: results depend on the number of cores in the last bits.
 ON_A_CPU = (("cores", "numbers of cores"),)
-OWN = ("seed", "config_hash")  # every run has its own
+PER_RUN = ("seed", "config_hash")  # differ between all runs
 
 
 def warnings(collection: Collection) -> list[str]:
-    """Return, each as a sentence, what makes the finished runs less than comparable."""
+    """Return a sentence for each difference that makes the finished runs less comparable."""
     runs = collection.finished
     out = list(_data(collection))
     on_a_cpu = all(run.environment.get("platform") == "cpu" for run in runs)
@@ -46,13 +46,13 @@ def warnings(collection: Collection) -> list[str]:
         listed = "; ".join(f"{run.path.name}: {run.note}" for run in superseded)
         out.append(
             "Of several runs of one arm and seed, which differ in their configs, the newest one "
-            f"counts, whatever became of it. Left out are {listed}."
+            f"counts, whatever its status. Left out are {listed}."
         )
     return out
 
 
-def _through_legs(run: Run, key: str) -> list[str]:
-    """Return the values of a key in a run's environments, of a run that was cut all that differ."""
+def _through_legs(run: RunRecord, key: str) -> list[str]:
+    """Return the distinct values of a key in a run's environments; a resumed run has several."""
     legs = [*(run.environment.get("earlier") or []), run.environment]
     values = [nested(leg, key) for leg in legs]
     known = [value for value in values if value is not None] or [None]
@@ -60,7 +60,7 @@ def _through_legs(run: Run, key: str) -> list[str]:
 
 
 def _data(collection: Collection) -> Iterable[str]:
-    """Name the data sets of which the runs saw different contents."""
+    """Yield a sentence for each data set whose content differs between runs."""
     seen: dict[str, Counter[str]] = {}
     for run in collection.finished:
         if "fingerprint" in run.data:
@@ -72,18 +72,19 @@ def _data(collection: Collection) -> Iterable[str]:
 
 
 def _recipes(collection: Collection) -> Iterable[str]:
-    """Name the settings that differ between runs although no arm of the study is about them.
+    """Yield a sentence for each setting that differs between runs although no arm varies it.
 
-    A setting inside a swept group, say `model.width`, is compared within each value of the group;
-    all settings are within each value of `arm`, which may change any. One that is the seed, say
-    `data.draw`, or names a run of it, say `init_from`, may differ.
+    A setting inside a swept group, such as `model.width`, is compared within each value of the
+    group. All settings are compared within each value of `arm`, which may change any of them. A
+    setting that equals the seed, such as `data.draw`, or that names a run of the same seed, such as
+    `init_from`, may differ.
     """
     arms = collection.study.arms
     seen: dict[str, dict[Any, Counter[str]]] = {}
-    independent: set[str] = set()  # keys whose value is not the run's seed
+    independent: set[str] = set()  # keys whose values do not follow the seed
     for run in collection.finished:
         for key, value in _flat(run.config):
-            if key in arms or key in OWN or changes_no_number(key):
+            if key in arms or key in PER_RUN or changes_no_number(key):
                 continue
             if value != run.seed:
                 independent.add(key)

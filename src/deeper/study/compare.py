@@ -1,4 +1,4 @@
-"""Runs beside each other, of any directories and without a study's file."""
+"""Compares runs of any directories, without a study file."""
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,14 +13,14 @@ from matplotlib.figure import Figure
 from deeper.config.identity import changes_no_number
 from deeper.errors import UserError
 from deeper.plotting import COLOURS, STYLE
-from deeper.record.schema import Run, read_run
+from deeper.record.schema import RunRecord, read_run
 from deeper.record.values import spelled
-from deeper.study.hypothesis_tests import Mean, mean_of
+from deeper.study.means import Mean, mean_of
 from deeper.study.tables import Table
 
 
 class HasPath(Protocol):
-    """Anything that knows a run directory."""
+    """Anything with the path of a run directory."""
 
     @property
     def path(self) -> Path | str:
@@ -29,15 +29,15 @@ class HasPath(Protocol):
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """Finished runs by their arms: runs of one config but for the seed are one arm.
+    """Finished runs grouped by arm; runs whose configs differ only in the seed are one arm.
 
     Attributes:
         metric: key of the results that is compared.
-        arms: name -> its runs, in the order in which they were given.
+        arms: name -> its runs, in the order of the arguments.
     """
 
     metric: str
-    arms: dict[str, list[Run]]
+    arms: dict[str, list[RunRecord]]
 
     @property
     def means(self) -> dict[str, Mean]:
@@ -49,7 +49,7 @@ class Comparison:
 
     @property
     def table(self) -> Table:
-        """Return a row for each arm: n, mean, and its 95 % t interval, or of few seeds the range.
+        """Return a row for each arm: n, mean, and its 95 % t interval, or the range of few seeds.
 
         An interval needs five seeds.
         """
@@ -92,12 +92,12 @@ class Comparison:
 
 
 def compare(runs: Iterable[Path | str | HasPath], metric: str = "test/error") -> Comparison:
-    """Return finished runs beside each other.
+    """Return a comparison of finished runs.
 
     Args:
         runs: run directories, or objects with a ``path``; of two runs of the same config and seed
             the later one counts.
-        metric: key of the results; of a task other than classification, give its own.
+        metric: key of the results; other tasks than classification have other keys.
 
     Raises:
         UserError: a directory holds no finished run, or the metric is not in its result.
@@ -108,7 +108,7 @@ def compare(runs: Iterable[Path | str | HasPath], metric: str = "test/error") ->
     different = {path.resolve(): path for path in paths}.values()
     distinct = [_finished(path, metric) for path in different]
     settings = _settings(distinct)
-    groups: dict[tuple[tuple[str, str], ...], list[Run]] = {}
+    groups: dict[tuple[tuple[str, str], ...], list[RunRecord]] = {}
     for run, setting in zip(distinct, settings, strict=True):
         groups.setdefault(tuple(sorted(setting.items())), []).append(run)
     arms = [list({run.seed: run for run in same}.values()) for same in groups.values()]
@@ -116,7 +116,7 @@ def compare(runs: Iterable[Path | str | HasPath], metric: str = "test/error") ->
     return Comparison(metric, dict(zip(names, arms, strict=True)))
 
 
-def _finished(path: Path, metric: str) -> Run:
+def _finished(path: Path, metric: str) -> RunRecord:
     run = read_run(path)
     if run.status != "finished":
         note = f" ({run.note})" if run.note else ""
@@ -127,10 +127,10 @@ def _finished(path: Path, metric: str) -> Run:
     return run
 
 
-def _settings(runs: Sequence[Run]) -> list[dict[str, str]]:
-    """Return what decides each run's numbers, but for its seed: dotted key -> value.
+def _settings(runs: Sequence[RunRecord]) -> list[dict[str, str]]:
+    """Return the settings that determine each run's numbers, without the seed: dotted key -> value.
 
-    Keys that follow the seed in all runs, as ``data.draw`` may, are left out with it.
+    Keys that equal the seed in all runs, as ``data.draw`` may, are left out too.
     """
     flat = [dict(_flat(run.config)) for run in runs]
     keys = {key for each in flat for key in each}
@@ -139,11 +139,11 @@ def _settings(runs: Sequence[Run]) -> list[dict[str, str]]:
         for key in keys
         if all(type(each.get(key)) is int and each[key] == each["seed"] for each in flat)
     }
-    kept = [key for key in keys if key not in of_seed and not changes_no_number(key)]
+    relevant = [key for key in keys if key not in of_seed and not changes_no_number(key)]
     return [
         {
             key: spelled(each[key]).replace(f"-s{each['seed']}-", "-s*-")
-            for key in kept
+            for key in relevant
             if key in each
         }
         for each in flat
@@ -158,14 +158,14 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-def _names(settings: Sequence[Mapping[str, str]], runs: Sequence[Run]) -> list[str]:
-    """Return a name for each arm: its label, and in what it differs from arms of the same label.
+def _names(settings: Sequence[Mapping[str, str]], runs: Sequence[RunRecord]) -> list[str]:
+    """Return a name for each arm: its label, and its differences from arms of the same label.
 
-    Where another file of a group was chosen, that stands for all that the file sets.
+    If arms chose different files of a config group, the file is named instead of its settings.
 
     Args:
-        settings: of the arms.
-        runs: a run of each.
+        settings: settings of each arm.
+        runs: one run of each arm.
     """
     names = []
     for setting, run in zip(settings, runs, strict=True):

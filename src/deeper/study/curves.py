@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from deeper.record.schema import Run
-from deeper.study.hypothesis_tests import FEWEST
+from deeper.record.schema import RunRecord
+from deeper.study.means import FEWEST
 from deeper.study.read_runs import Collection
 
 TRAINING: dict[str, Any] = {"ls": (0, (4, 1.5)), "lw": 1.0, "alpha": 0.8}
@@ -23,20 +23,21 @@ SOFT = "#5b6570"
 
 
 def curves_figure(
-    collection: Collection, lines: dict[str, list[Run]], palette: Sequence[str]
+    collection: Collection, lines: dict[str, list[RunRecord]], palette: Sequence[str]
 ) -> Figure | None:
-    """Draw training error (thin, dashed) and validation error (bold) by epoch, a panel a line.
+    """Draw training error (thin, dashed) and validation error (bold) by epoch, one panel per line.
 
     Args:
         collection: the study's runs.
         lines: name of the line -> its runs.
-        palette: colours of nets without an order; an order is shown from light to dark.
+        palette: colours of nets without an order; ordered nets go from light to dark.
     """
     key = collection.study.x
     values = sorted({run.value(key) for run in collection.finished}, key=_natural)
     colours: dict[Any, Any] = dict(zip(values, itertools.cycle(palette)))
     if key != "label" or len(values) > len(palette):
-        # Light to dark where there is an order, else hues for more nets than the palette has.
+        # Light to dark for ordered nets; otherwise hues, if there are more nets than palette
+        # colours.
         name, first, last = ("viridis_r", 0.18, 1.0) if key != "label" else ("turbo", 0.06, 0.95)
         shades = mpl.colormaps[name](np.linspace(first, last, max(2, len(values))))
         colours = dict(zip(values, shades, strict=False))
@@ -65,11 +66,11 @@ def curves_figure(
         axes.xaxis.set_major_locator(MaxNLocator(5))
     if not late:
         return None
-    # The fall from chance at the start is cut off, as in the paper.
+    # As in the paper, the y axis does not reach the error at the start.
     high = min(100.0, 1.08 * max(late))
     low = 0.0 if min(lowest) < 0.12 * high else 0.85 * min(lowest)
     panels[0].set_ylim(low, high)
-    length = max(stops) - min(starts) or max(stops)  # runs of a single row have no length
+    length = max(stops) - min(starts) or max(stops)  # a single row has no x range
     for axes in panels:
         axes.set_xlim(min(starts), max(stops) + 0.01 * length)
     panels[0].set_ylabel("error (%)")
@@ -78,15 +79,15 @@ def curves_figure(
 
 
 def _natural(value: Any) -> tuple[bool, list[Any]]:
-    """Return the key that puts numbers first, and vgg11 before vgg101."""
+    """Return a key for natural sorting: numbers first, and vgg11 before vgg101."""
     if not isinstance(value, str):
         return False, [value]
     parts = re.split(r"(\d+)", value)
     return True, [int(part) if part.isdigit() else part for part in parts]
 
 
-def mean_curve(runs: Sequence[Run], metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean over seeds (n,) at the epochs (n,) that all of them have."""
+def mean_curve(runs: Sequence[RunRecord], metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return epochs (n,) that all seeds have, and the mean over seeds (n,) at them."""
     curves = [
         {row["epoch"]: row[metric] for row in run.rows if row.get(metric) is not None}
         for run in runs
@@ -99,7 +100,7 @@ def mean_curve(runs: Sequence[Run], metric: str) -> tuple[np.ndarray, np.ndarray
 
 
 def _legend(figure: Figure, collection: Collection, colours: dict[Any, Any]) -> None:
-    """Name the colours, the deepest on top, and what bold and dashed mean."""
+    """Draw the legend: the colours, deepest net first, and the meaning of bold and dashed."""
     study = collection.study
     ordered = study.x != "label"
     entries: list[Any] = [

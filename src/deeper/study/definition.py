@@ -1,4 +1,4 @@
-"""A study's definition: its claim, its arms, and the tests that decide the claim."""
+"""The definition of a study: its claim, its arms, and the tests that decide the claim."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -16,21 +16,22 @@ class Study:
     """A study's definition, as `conf/study/` and each run's `config.yaml` hold it.
 
     Attributes:
-        name: of the study and of its directory.
-        claim: a sentence that the numbers may support or not.
+        name: name of the study and of its directory.
+        claim: the hypothesis, as a sentence.
         title: heading of the page.
         metric: key of the results' metrics that is compared; the smaller the better.
         metric_label: the metric with its unit, for axes.
         x: key of the results on the x axis, or ``label`` for nets without an order.
-        x_label: the same in words.
+        x_label: axis label for ``x``.
         line: key of the results that makes the lines of a figure, or None for a single one.
-        base: value of that key that the other lines are compared with, or None.
-        line_names: value of that key, as `values.spelled` -> name of the line.
+        base: value of ``line`` that is the baseline of the comparison, or None.
+        line_names: value of ``line``, as `values.spelled` -> name of the line.
         arms: override -> values; their product is the sweep.
-        seeds: of every arm.
-        tests: each a claim and the comparison that is to decide it, see `hypothesis_tests.examine`.
-        published: column -> value or values, the published numbers to show beside the runs'.
-        bars: column -> value or values, the published numbers that have a chart of their own.
+        seeds: seeds of every arm.
+        tests: part claims with the comparisons that decide them, see `hypothesis_tests.examine`.
+        published: column -> value or values; selects the published numbers to show beside the
+            results.
+        bars: column -> value or values; selects the published numbers of the bar chart.
     """
 
     name: str
@@ -51,7 +52,7 @@ class Study:
 
     @classmethod
     def of(cls, definition: Mapping[str, Any]) -> "Study":
-        """Return the study of a mapping; keys that are for the sweep alone are left out.
+        """Return the study of a mapping; keys that only the sweep uses are ignored.
 
         Raises:
             UserError: name or claim is missing, or a test cannot be understood.
@@ -80,7 +81,9 @@ class Study:
         return self.line_names.get(spelled(value), str(value))
 
     def expected(self) -> list[tuple[dict[str, Any], int]]:
-        """Return every arm, as override -> value, with every seed; spellings of a value are one."""
+        """Return every arm, as override -> value, with every seed; 0.1 and 1e-1 are the same
+        value.
+        """
         different = [{spelled(v): v for v in values}.values() for values in self.arms.values()]
         return [
             (dict(zip(self.arms, values, strict=True)), seed)
@@ -95,7 +98,7 @@ def _check(test: Mapping[str, Any], where: str) -> None:
     if unknown:
         raise UserError(f"{where} has the key {unknown[0]!r}; known are {', '.join(TEST_KEYS)}.")
     if not test.get("claim"):
-        raise UserError(f"{where} has no `claim`: say in a sentence what it is to decide.")
+        raise UserError(f"{where} has no `claim`: give a sentence that the test decides.")
     if test.get("trend") not in (None, "rises", "falls"):
         raise UserError(f"{where} has trend {test['trend']!r}: it is `rises` or `falls`.")
     pair = "better" in test and "worse" in test
@@ -104,20 +107,20 @@ def _check(test: Mapping[str, Any], where: str) -> None:
     for key in ("better", "worse", "among"):
         if not isinstance(test.get(key, {}), Mapping):
             raise UserError(
-                f"{where} has `{key}: {test[key]}`: give the facts of the runs that are meant, "
+                f"{where} has `{key}: {test[key]}`: give values that select the runs, "
                 "such as {residual: true, depth: 44}."
             )
 
 
 def _check_shape(definition: Mapping[str, Any]) -> None:
-    """Raise a UserError where a part of a definition is no list or mapping of what it should be."""
+    """Raise a UserError if a value of a definition has the wrong type."""
     name = definition.get("name", "")
     seeds = definition.get("seeds")
     seeds = () if seeds is None else seeds
     if not _is_list(seeds) or any(type(s) is not int or s < 0 for s in seeds):
         raise UserError(f"Study {name} has `seeds: {seeds}`: give a list such as [0, 1, 2].")
     if len({*seeds}) < len(seeds):
-        raise UserError(f"Study {name} has `seeds: {list(seeds)}`: each may stand there once.")
+        raise UserError(f"Study {name} has `seeds: {list(seeds)}`: give each seed once.")
     arms = definition.get("arms")
     arms = {} if arms is None else arms
     if not isinstance(arms, Mapping) or not all(_is_list(v) and v for v in arms.values()):

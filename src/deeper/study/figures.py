@@ -1,4 +1,4 @@
-"""A study's figures, as SVG and PNG, the same bytes for the same numbers."""
+"""The figures of a study, as SVG and PNG; the same numbers give the same bytes."""
 
 import itertools
 import math
@@ -13,24 +13,24 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from deeper.plotting import COLOURS, INK, STYLE
-from deeper.record.schema import Run
+from deeper.record.schema import RunRecord
 from deeper.study import baseline, curves, published
-from deeper.study.hypothesis_tests import Mean, mean_of
 from deeper.study.label_placement import place_beside, spread
+from deeper.study.means import Mean, mean_of
 from deeper.study.read_runs import Collection
 from deeper.study.tables import by_arm
 
-BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # a label stops the grid
-Points = dict[Any, list[float]]  # x -> a value a seed
+LABEL_BOX = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # labels cover the grid lines
+Points = dict[Any, list[float]]  # x -> one value per seed
 
 
 def make_figures(collection: Collection, directory: Path) -> dict[str, Path]:
     """Draw all figures of a study.
 
     Returns:
-        Name of the figure (error, curves, macs; with a base error, difference, overfitting; of
-        published numbers bars) -> path of its SVG; the PNG lies beside it.
-        A figure for which the runs hold no numbers is left out.
+        Name of the figure -> path of its SVG; the PNG has the same stem. Names are error, curves
+        and macs, or error, difference and overfitting for a study with a baseline, and bars for
+        published numbers. Figures without numbers are left out.
     """
     directory.mkdir(parents=True, exist_ok=True)
     paths = {}
@@ -58,10 +58,10 @@ def make_figures(collection: Collection, directory: Path) -> dict[str, Path]:
     return paths
 
 
-def lines_of(collection: Collection) -> dict[str, list[Run]]:
-    """Group the finished runs by the study's line, the names in reverse order."""
+def lines_of(collection: Collection) -> dict[str, list[RunRecord]]:
+    """Group the finished runs by the study's ``line``, names in reverse alphabetical order."""
     study = collection.study
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[RunRecord]] = {}
     for run in collection.finished:
         name = study.line_of(run.value(study.line)) if study.line else ""
         groups.setdefault(name, []).append(run)
@@ -69,7 +69,9 @@ def lines_of(collection: Collection) -> dict[str, list[Run]]:
 
 
 def error_figure(collection: Collection) -> Figure | None:
-    """Draw test and training error: against x, a line each, or a row a net without an order."""
+    """Draw test and training error against x, one line per group; nets without an order have one
+    row each.
+    """
     if collection.study.x == "label":
         return _rows_figure(collection)
     figure = Figure(figsize=(8.4, 3.7), layout="constrained")
@@ -97,7 +99,7 @@ def _title(metric_label: str) -> str:
     return metric_label.split(" (")[0].capitalize()
 
 
-def _points(runs: Sequence[Run], x: str, metric: str) -> Points:
+def _points(runs: Sequence[RunRecord], x: str, metric: str) -> Points:
     points: Points = {}
     for run in sorted(runs, key=lambda r: (r.number(x) or 0, r.seed or 0)):
         value = run.number(metric)
@@ -111,32 +113,32 @@ def _all(points: Points) -> list[float]:
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:
-    """Return limits around single runs: wide intervals of few seeds must not squeeze them."""
+    """Return axis limits from the single runs, since intervals of few seeds may be very wide."""
     room = 0.12 * (max(values) - min(values)) or 1.0
     return max(0.0, min(values) - room), max(values) + room
 
 
 def _draw_lines(axes: Axes, by_name: dict[str, Points]) -> None:
-    """Draw means, single runs, with enough of them intervals, and name each line at its end."""
+    """Draw means, single runs and intervals (with enough seeds), and label each line at its end."""
     values = sorted({x for points in by_name.values() for x in points})
     if not values:
         return
-    # Over a decade or more, equal ratios are equal steps.
-    place = math.log10 if values[0] > 0 and values[-1] / values[0] >= 10 else float
-    xs = [place(x) for x in values]
+    # Logarithmic positions if x spans a decade or more.
+    scale = math.log10 if values[0] > 0 and values[-1] / values[0] >= 10 else float
+    xs = [scale(x) for x in values]
     width = (xs[-1] - xs[0]) or 1.0
     axes.set_xlim(xs[0] - 0.06 * width, xs[-1] + 0.30 * width)
     axes.set_xticks(xs, [f"{x:,g}" if x < 1e4 else f"{x:,.0f}" for x in values])
     ends = []
     for number, (colour, (name, points)) in enumerate(_coloured(by_name)):
-        # Side by side, so that neither hides the other.
-        aside = 0.012 * width * (number - (len(by_name) - 1) / 2)
+        # Lines are shifted sideways, so that their markers do not overlap.
+        shift = 0.012 * width * (number - (len(by_name) - 1) / 2)
         means = {x: mean_of(values) for x, values in points.items()}
-        at = [place(x) + aside for x in points]
+        at = [scale(x) + shift for x in points]
         axes.plot(at, [m.mean for m in means.values()], color=colour, lw=1.8, zorder=3)
         for x, (values, mean) in zip(at, zip(points.values(), means.values()), strict=True):
             _interval(axes, x, mean, colour)
-            axes.plot([x] * len(values), values, "o", **baseline.run_look(mean, colour))
+            axes.plot([x] * len(values), values, "o", **baseline.run_style(mean, colour))
             if mean.half_width is not None or mean.n == 1:
                 axes.plot(x, mean.mean, "o", color=colour, ms=6, mec="white", mew=1.0, zorder=4)
         if points:
@@ -146,7 +148,7 @@ def _draw_lines(axes: Axes, by_name: dict[str, Points]) -> None:
     for (x, _, name, colour), y in zip(ends, heights, strict=True):
         axes.annotate(
             name, (x, y), (9, 0), textcoords="offset points", va="center", color=colour,
-            fontweight="bold", bbox=BEHIND,
+            fontweight="bold", bbox=LABEL_BOX,
         )  # fmt: skip
 
 
@@ -155,7 +157,7 @@ def _coloured(by_name: dict[str, Any]) -> list[tuple[str, tuple[str, Any]]]:
 
 
 def _interval(axes: Axes, at: float, mean: Mean, colour: str, across: bool = False) -> None:
-    """Draw a 95 % interval; an end that leaves the axes is an arrowhead at their edge."""
+    """Draw a 95 % interval; an end outside the axes is drawn as an arrowhead at the edge."""
     if not mean.half_width:
         return
     low, high = axes.get_xlim() if across else axes.get_ylim()
@@ -165,15 +167,15 @@ def _interval(axes: Axes, at: float, mean: Mean, colour: str, across: bool = Fal
     style: Any = {"color": colour, "alpha": 0.32, "zorder": 2, "solid_capstyle": "butt"}
     axes.plot(*((shown, (at, at)) if across else ((at, at), shown)), lw=1.2, **style)
     marks = ("<" if across else "v", ">" if across else "^")
-    for end, where, beyond in zip(ends, shown, marks, strict=True):
+    for end, where, arrow in zip(ends, shown, marks, strict=True):
         inside = end == where
-        mark = ("|" if across else "_") if inside else beyond
+        mark = ("|" if across else "_") if inside else arrow
         style = {"color": colour, "alpha": 0.32, "ms": 6 if inside else 4, "mew": 1.2 * inside}
         axes.plot(*((where, at) if across else (at, where)), mark, zorder=2, **style)
 
 
 def _rows_figure(collection: Collection) -> Figure:
-    """Draw the error of nets without an order: a row each, the best on top."""
+    """Draw the error of nets without an order: one row per net, the best on top."""
     metric = collection.study.metric
     groups = {
         arm: [run.number(metric) or 0.0 for run in runs] for arm, runs in by_arm(collection).items()
@@ -186,7 +188,7 @@ def _rows_figure(collection: Collection) -> Figure:
     for y, arm in enumerate(order):
         mean = mean_of(groups[arm])
         _interval(axes, y, mean, COLOURS[0], across=True)
-        axes.plot(groups[arm], [y] * mean.n, "o", **baseline.run_look(mean, COLOURS[0]))
+        axes.plot(groups[arm], [y] * mean.n, "o", **baseline.run_style(mean, COLOURS[0]))
         mark, size = ("o", 7) if mean.half_width is not None or mean.n == 1 else ("|", 14)
         edge = {"mec": "white", "mew": 1.0} if mark == "o" else {"mew": 1.8}
         axes.plot(mean.mean, y, mark, color=COLOURS[0], ms=size, zorder=4, **edge)
@@ -204,7 +206,7 @@ def _rows_figure(collection: Collection) -> Figure:
 
 
 def macs_figure(collection: Collection) -> Figure | None:
-    """Draw the error against the multiply-accumulates of an image's forward pass."""
+    """Draw the error against the multiply-accumulates of one image's forward pass."""
     study = collection.study
     ordered = study.x != "label"
     figure = Figure(figsize=(7.2, 3.7), layout="constrained")
@@ -213,7 +215,7 @@ def macs_figure(collection: Collection) -> Figure | None:
     axes.set_xscale("log")
     axes.set_ylabel(study.metric_label)
     axes.set_xlabel("million multiply-accumulates an image (forward pass)")
-    named, ends = [], []
+    labelled, ends = [], []
     for colour, (name, runs) in _coloured(lines_of(collection)):
         points = _points(runs, "macs", study.metric)
         xs, ys = [x / 1e6 for x in points], [mean_of(v).mean for v in points.values()]
@@ -221,32 +223,32 @@ def macs_figure(collection: Collection) -> Figure | None:
         for macs, x, y in zip(points, xs, ys, strict=True):
             run = next(run for run in runs if run.number("macs") == macs)
             text = f"{run.number(study.x):g}" if ordered else run.arm
-            named.append((x, y, text, colour))
+            labelled.append((x, y, text, colour))
         if xs and name:
             ends.append((xs[-1], ys[-1], name, colour))
-    if not named:
+    if not labelled:
         return None
-    low, high = min(x for x, *_ in named), max(x for x, *_ in named)
+    low, high = min(x for x, *_ in labelled), max(x for x, *_ in labelled)
     ratio = max(high / low, 2.0)
-    # Room for the names at the right.
+    # Space for the labels at the right.
     axes.set_xlim(low / ratio**0.08, high * ratio ** (0.22 if ends or not ordered else 0.08))
-    axes.set_ylim(*_limits([y for _, y, _, _ in named]))
+    axes.set_ylim(*_limits([y for _, y, _, _ in labelled]))
     _plain_log_ticks(axes)
     bottom, top = axes.get_ylim()
     heights = spread([y for _, y, _, _ in ends], 0.07 * (top - bottom), bottom)
     taken = [
         axes.annotate(
             name, (x, y), (10, 0), textcoords="offset points", va="center", color=colour,
-            fontweight="bold", bbox=BEHIND,
+            fontweight="bold", bbox=LABEL_BOX,
         )
         for (x, _, name, colour), y in zip(ends, heights, strict=True)
     ]  # fmt: skip
-    place_beside(axes, named, taken)
+    place_beside(axes, labelled, taken)
     return figure
 
 
 def _plain_log_ticks(axes: Axes) -> None:
-    """Label a logarithmic axis 1, 2, 5, 10, ... and nothing between."""
+    """Label a logarithmic axis at 1, 2, 5, 10, ... only."""
     low, high = axes.get_xlim()
     decades = range(-4, 7)
     many = high / low > 1e3

@@ -1,4 +1,4 @@
-"""Means with intervals, and the tests that decide a study's claims.
+"""The tests that decide a study's claims; `verdict` puts what they say together.
 
 Runs of one seed share the order of the data and the held-out split, so comparisons are between
 runs of the same seed. There are three, all two-sided at the 5 % level:
@@ -16,17 +16,6 @@ runs of the same seed. There are three, all two-sided at the 5 % level:
   likely. It asks for a tendency, not for a rise at each single step.
 
 The last two have a least p that a number of runs can give at all, see `reach`.
-
-Verdicts on a claim, each with an error of at most 5 %:
-
-- Supported: each of its tests supports its part. As all of them have to, none needs a correction
-  for their number (Berger 1982, Technometrics 24, intersection-union test).
-- Contradicted: one of its tests is significant in the other direction. As any one is enough, their
-  p are corrected for the number of the study's tests (Holm 1979, "A simple sequentially rejective
-  multiple test procedure"), those included that are not carried out.
-- Inconclusive: neither.
-
-Below five seeds a t interval says little (with two its factor is 12.7): means come with the range.
 """
 
 import itertools
@@ -39,75 +28,17 @@ import numpy as np
 from scipy import special
 
 from deeper.errors import UserError
-from deeper.record.schema import Run
+from deeper.record.schema import RunRecord
 from deeper.study.checks import fits, unmatched
 from deeper.study.definition import Study
+from deeper.study.means import LEVEL, Mean, mean_of
 from deeper.study.read_runs import Collection
 
-LEVEL = 0.95
 SUPPORTED, CONTRADICTED, OPEN = "supported", "contradicted", "inconclusive"
-FEWEST = 5  # seeds that an interval is shown of
 NO_SPREAD = 1e-9  # points; what is left of equal differences of errors by rounding is less
 EXACT_PAIRS = 16  # as many pairs as all patterns of signs are tried of
 SAMPLED_PATTERNS = 100_000
 MOST_SEEDS = 30  # above that, no number of seeds is recommended
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A mean over seeds.
-
-    Attributes:
-        values: one a seed.
-        mean: of them.
-        std: their standard deviation (n - 1); None for a single value.
-        half_width: of the t interval of the mean; None for fewer than `FEWEST` values.
-    """
-
-    values: tuple[float, ...]
-    mean: float
-    std: float | None
-    half_width: float | None
-
-    @property
-    def n(self) -> int:
-        """Return the number of values."""
-        return len(self.values)
-
-    def __str__(self) -> str:
-        """Write as ``13.21 ± 0.40``, or of few seeds ``13.21 (13.00 to 13.41)``, their range."""
-        return self.write("{:.2f}")
-
-    def write(self, form: str) -> str:
-        """Write the mean and its spread, means and ends of ranges in a format."""
-        mean = form.format(self.mean)
-        if self.half_width is not None:
-            words = f"{mean} ± {self.half_width:.2f}"
-        elif self.n > 1:
-            words = f"{mean} ({form.format(min(self.values))} to {form.format(max(self.values))})"
-        else:
-            words = mean
-        return words.replace("-", "−")
-
-
-def mean_of(values: Sequence[float], comparisons: int = 1) -> Mean:
-    """Return mean, standard deviation and the half width of the mean's t interval.
-
-    Args:
-        values: one a seed.
-        comparisons: intervals that are to hold at once with 95 %; of a single one each is of 95 %,
-            of more of 100 % - 5 % / comparisons (Bonferroni).
-    """
-    n = len(values)
-    mean = float(np.mean(values))
-    if n < 2:
-        return Mean((*values,), mean, None, None)
-    std = float(np.std(values, ddof=1))
-    if n < FEWEST:
-        return Mean((*values,), mean, std, None)
-    level = 1 - (1 - LEVEL) / comparisons
-    half_width = float(special.stdtrit(n - 1, 0.5 + level / 2)) * std / math.sqrt(n)
-    return Mean((*values,), mean, std, half_width)
 
 
 @dataclass(frozen=True)
@@ -127,19 +58,6 @@ class Finding:
     words: str
     p: float | None = None
     favours: bool = True
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What all tests together say of the study's claim.
-
-    Attributes:
-        word: supported, contradicted or inconclusive.
-        sentence: why.
-    """
-
-    word: str
-    sentence: str
 
 
 @dataclass(frozen=True)
@@ -163,7 +81,7 @@ class Reach:
         return self.least_p is not None and self.least_p < 1 - LEVEL
 
 
-def reach(test: Mapping[str, Any], runs: Sequence[Run], study: Study) -> Reach:
+def reach(test: Mapping[str, Any], runs: Sequence[RunRecord], study: Study) -> Reach:
     """Say what a test of a study could come to if all of these runs were finished.
 
     Args:
@@ -270,61 +188,14 @@ def holm(ps: Sequence[float]) -> list[float]:
     return corrected
 
 
-def judge(findings: Sequence[Finding], collection: Collection) -> Verdict:
-    """Put the findings together into a verdict on the claim."""
-    absences = collection.absences()
-    note = f" The study is not complete ({absences})." if absences else ""
-    total = len(findings)
-    if not total:
-        return Verdict(OPEN, f"The study states no test; the figures are all there is.{note}")
-    kinds = [finding.verdict for finding in findings]
-    against, for_it = kinds.count(CONTRADICTED), kinds.count(SUPPORTED)
-    if against:
-        which = " ".join(finding.claim for finding in findings if finding.verdict == CONTRADICTED)
-        corrected = f" (p corrected for {total} tests by Holm's method)" if total > 1 else ""
-        return Verdict(
-            CONTRADICTED,
-            f"{_count(against, total)} significant against the claim, at the 5 % level{corrected}"
-            f"{_rest(for_it)}. The runs show the opposite of: {which}{note}",
-        )
-    if for_it == total:
-        words = (
-            f"{_count(total, total)} significant in favour of the claim, at the 5 % level.{note}"
-        )
-        return Verdict(SUPPORTED, words)
-    left = total - for_it
-    if for_it:
-        is_or_are = "is" if left == 1 else "are"
-        words = (
-            f"{_count(for_it, total)} significant in favour of the claim and {left} {is_or_are} "
-            "inconclusive,"
-        )
-    else:
-        words = f"{_count(total, total)} inconclusive,"
-    undecided = [finding.claim for finding in findings if finding.verdict == OPEN]
-    which = f" Not decided: {' '.join(undecided)}" if for_it else ""
-    return Verdict(OPEN, f"{words} at the 5 % level.{which}{note}")
-
-
-def _count(n: int, total: int) -> str:
-    if total == 1:
-        return "The test is"
-    if n == total:
-        return "Both tests are" if total == 2 else f"All {total} tests are"
-    return f"{n} of {total} tests {'is' if n == 1 else 'are'}"
-
-
-def _rest(supporting: int) -> str:
-    if not supporting:
-        return ""
-    return f"; {supporting} {'is' if supporting == 1 else 'are'} significant in its favour"
-
-
 Cells = dict[tuple[int, Any], float]  # (seed, x) -> a metric, or a difference of two
 
 
 def _cells(
-    test: Mapping[str, Any], runs: Sequence[Run], x: str, number: Callable[[Run], float | None]
+    test: Mapping[str, Any],
+    runs: Sequence[RunRecord],
+    x: str,
+    number: Callable[[RunRecord], float | None],
 ) -> Cells:
     """Return a number of a test's runs, or worse minus better, by seed and x."""
 

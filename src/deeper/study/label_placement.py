@@ -1,4 +1,4 @@
-"""Putting labels into a figure so that none lies on another."""
+"""Places the labels of a figure without overlaps."""
 
 import itertools
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-# Where a label may stand beside its point, the best first: offset in points, alignments.
-PLACES = (
+# Candidate positions of a label at its point, best first: offset in points, alignments.
+POSITIONS = (
     ((0, 7), "center", "bottom"),
     ((0, -7), "center", "top"),
     ((8, 0), "left", "center"),
@@ -23,15 +23,15 @@ PLACES = (
 
 
 def spread(heights: Sequence[float], gap: float, lowest: float) -> list[float]:
-    """Return heights at least a gap apart, none below the lowest, near to the given ones."""
+    """Return heights close to the given ones, at least ``gap`` apart and not below ``lowest``."""
     order = np.argsort(heights, kind="stable")
     placed = [float(heights[i]) for i in order]
     for _ in range(50):
         for low in range(len(placed) - 1):
-            lack = gap - (placed[low + 1] - placed[low])
-            if lack > 0:
-                placed[low] -= lack / 2
-                placed[low + 1] += lack / 2
+            overlap = gap - (placed[low + 1] - placed[low])
+            if overlap > 0:
+                placed[low] -= overlap / 2
+                placed[low + 1] += overlap / 2
     floor = lowest
     for place, height in enumerate(placed):
         placed[place] = max(height, floor)
@@ -47,22 +47,22 @@ def place_beside(
     points: Sequence[tuple[float, float, str, str]],
     taken: Sequence[Annotation],
 ) -> None:
-    """Label points where the label hides neither a point, nor a line, nor another label.
+    """Label points, avoiding overlaps with points, lines and other labels.
 
     Args:
         axes: with its limits set.
         points: x, y, label and colour of each.
-        taken: labels that are there already.
+        taken: labels that are already in the axes.
     """
     figure: Any = axes.figure
-    figure.draw_without_rendering()  # settles the layout
+    figure.draw_without_rendering()  # computes the layout
     boxes = [annotation.get_window_extent() for annotation in taken]
     lines = [axes.transData.transform(line.get_xydata()) for line in axes.lines]
     centres = [axes.transData.transform((x, y)) for x, y, *_ in points]
     dots = [Bbox.from_extents(x - 6, y - 6, x + 6, y + 6) for x, y in centres]
     for (x, y, text, colour), its_dot in zip(points, dots, strict=True):
         best: tuple[int, Annotation] | None = None
-        for offset, horizontal, vertical in PLACES:
+        for offset, horizontal, vertical in POSITIONS:
             label = axes.annotate(
                 text, (x, y), offset, textcoords="offset points", ha=horizontal, va=vertical,
                 fontsize=9, color=colour,

@@ -1,8 +1,8 @@
-"""Measured numbers beside published ones of the same protocol, and published ones by themselves.
+"""Compares measured numbers with published ones of the same protocol, and draws published ones.
 
-A net's error depends on what of an image it is shown: one crop, ten, all of it, at several sizes.
-So a number stands beside another only where dataset, metric and protocol are the same; what one net
-does and what an ensemble does never share a row or a figure.
+The error of a net depends on the evaluation protocol (one crop, ten crops, the whole image, several
+sizes). Numbers are therefore compared only if data set, metric and protocol are the same, and
+single nets never share a row or a figure with ensembles.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deeper.plotting import COLOURS, INK, SOFT
-from deeper.record.schema import Run, nested
-from deeper.study.hypothesis_tests import mean_of
+from deeper.record.schema import RunRecord, nested
+from deeper.study.means import mean_of
 from deeper.study.read_runs import Collection
 from deeper.study.tables import ABSENT, METRIC_NAMES, by_arm, published
 
-# Protocol in published.csv -> the same of `deeper evaluate protocol=`, for single nets.
+# Protocol in published.csv -> the same protocol of `deeper evaluate protocol=`, for single nets.
 SAME = {
     "test": "1crop",
     "val 1-crop single": "1crop",
@@ -27,12 +27,12 @@ SAME = {
     "val dense at 384 single": "dense at 384",
     "val multi-scale single": "multiscale",
 }
-# Pixels of a crop and of the photograph's shorter side, where a protocol's name states no others.
+# Default size of a crop and of the photograph's shorter side, in pixels.
 SIZES = (224, 256)
 MEASURED = {"top1_error": "test/error", "top5_error": "test/error_top5"}
 HEADINGS = ("net", "protocol", "metric", "measured", "published", "source")
 
-# As the slides write them, which leave out the name of 2013.
+# Display names; the entry of 2013 has none.
 NAMES = {
     "alexnet": "AlexNet",
     "clarifai": "Clarifai",
@@ -43,13 +43,12 @@ NAMES = {
 
 
 def comparison_rows(collection: Collection) -> list[tuple[str, ...]]:
-    """Return a row for each published number of the study's nets, with what was measured beside it.
+    """Return a row for each published number of the study's nets, with the measured number.
 
-    A protocol that was measured and of which nothing is published has a row too, and the other way
-    round. The measured number is the mean over seeds with its interval or range, of the runs whose
-    evaluation by that protocol is there: `1crop` is every run's own. A protocol at other sizes than
-    the run's own, such as `1crop at 224 of 236`, is another one. The protocol that the paper of a
-    recipe reports by is marked.
+    Protocols with only a measured or only a published number have a row too. The measured number is
+    the mean over seeds, with its interval or range, over the runs that were evaluated with that
+    protocol; every run is evaluated with `1crop`. The same protocol at other sizes, such as `1crop
+    at 224 of 236`, counts as another protocol. The protocol of the recipe's paper is marked.
     """
     numbers = published(collection.study.published)
     rows: list[tuple[str, ...]] = []
@@ -75,8 +74,8 @@ def comparison_rows(collection: Collection) -> list[tuple[str, ...]]:
     return rows
 
 
-def _measured(runs: Sequence[Run], protocol: str, key: str) -> str:
-    """Return the mean over the runs that were evaluated so, with their number."""
+def _measured(runs: Sequence[RunRecord], protocol: str, key: str) -> str:
+    """Return the mean over the runs that were evaluated with a protocol, and their number."""
     same = [run for run in runs if " at " in protocol or _sizes(run) == SIZES]
     values = [v for run in same if (v := run.evaluations.get(protocol, {}).get(key)) is not None]
     if not values:
@@ -84,14 +83,14 @@ def _measured(runs: Sequence[Run], protocol: str, key: str) -> str:
     return f"{mean_of(values)}, n = {len(values)}"
 
 
-def _sizes(run: Run) -> tuple[int, int]:
-    """Return the pixels of a run's images and of its photographs' shorter side, if it has any."""
+def _sizes(run: RunRecord) -> tuple[int, int]:
+    """Return the size of a run's images and of its photographs' shorter side, in pixels."""
     shorter = nested(run.config, "data.shorter_side")
     return SIZES if shorter is None else (nested(run.config, "data.image_shape")[0], shorter)
 
 
 def _value_and_source(row: Mapping[str, str]) -> tuple[str, str]:
-    """Return a published value and its source, with what is special about its net."""
+    """Return a published value and its source, with the note on its net."""
     if not row:
         return ABSENT, "none of this protocol"
     value = f"{row['value']} ± {row['std']} (std)" if row["std"] else row["value"]
@@ -102,7 +101,7 @@ def bars_figure(filters: Mapping[str, Any] | None) -> Figure | None:
     """Draw published numbers as bars, in their order (He 2016, "Revolution of depth").
 
     Args:
-        filters: of `tables.published`; None draws nothing.
+        filters: see `tables.published`; None draws nothing.
     """
     rows = published(filters)
     if not rows:
@@ -133,7 +132,7 @@ def bars_figure(filters: Mapping[str, Any] | None) -> Figure | None:
 
 
 def _layers(model: str) -> int | None:
-    """Return the layers of a net such as vgg-19, None of one that has none."""
+    """Return the number of layers of a net such as vgg-19; None if its name has no number."""
     name, _, last = model.rpartition("-")
     return int(last) if name in NAMES else None
 

@@ -1,4 +1,4 @@
-"""Reading a study's run directories, whatever state they are in."""
+"""Reads the run directories of a study, in any state."""
 
 import datetime
 from collections import Counter
@@ -11,13 +11,22 @@ from deeper.config.command_line import command, override
 from deeper.config.identity import LAUNCHING, changes_no_number
 from deeper.errors import UserError
 from deeper.record.atomic_files import read_json
-from deeper.record.schema import CONFIG, RECORDS, RESULT, STATES, SUBMISSION, Run, nested, read_run
+from deeper.record.schema import (
+    CONFIG,
+    RECORDS,
+    RESULT,
+    STATES,
+    SUBMISSION,
+    RunRecord,
+    nested,
+    read_run,
+)
 from deeper.record.values import of_overrides, spelled
 from deeper.study.checks import check_names
 from deeper.study.definition import Study
 
-IN_LABEL = ("model", "model.depth")  # the arms' keys that a run's label already tells
-LEFT_OPEN = "???"  # of a definition: what the runs were given on the command line
+IN_LABEL = ("model", "model.depth")  # keys of arms that are part of a run's label
+LEFT_OPEN = "???"  # value of a definition that was given on the command line of the runs
 
 
 @dataclass
@@ -25,24 +34,24 @@ class Collection:
     """A study's runs.
 
     Attributes:
-        directory: where they are.
+        directory: the study's directory.
         study: its definition.
-        mode: that the runs were made in.
-        runs: all of them, by state, arm and seed.
-        missing: name of the arm and seed, of runs that have no directory.
-        config_directories: of the user's YAML files, for the commands that are shown.
+        mode: mode of the runs.
+        runs: all runs, sorted by status, arm and seed.
+        missing: (name of the arm, seed) of runs that have no directory.
+        config_directories: directories of the user's YAML files, for the commands that are shown.
     """
 
     directory: Path
     study: Study
     mode: str
-    runs: list[Run]
+    runs: list[RunRecord]
     missing: list[tuple[str, int]]
     config_directories: Sequence[Path | str] = ()
 
     @property
-    def finished(self) -> list[Run]:
-        """Return the runs with a result that counts."""
+    def finished(self) -> list[RunRecord]:
+        """Return the finished runs."""
         return [run for run in self.runs if run.status == "finished"]
 
     @property
@@ -53,11 +62,11 @@ class Collection:
         )
 
     def command(self, *verb: str, places: bool = True) -> str:
-        """Return the command that makes the runs, with what all of them were given.
+        """Return the command that makes the runs, with the overrides that all of them share.
 
         Args:
-            *verb: another one than ``train -m``, with the same overrides.
-            places: also what changes no number, such as directories of this machine.
+            *verb: verb to use instead of ``train -m``.
+            places: include overrides that change no number, such as directories of this machine.
         """
         chosen = [nested(run.config, "choices.study") for run in self.runs]
         name = next((name for name in chosen if name), self.study.name)
@@ -69,7 +78,7 @@ class Collection:
         return command(*(verb or ("train", "-m")), *words, directories=directories)
 
     def _given(self, places: bool) -> list[str]:
-        """Return the overrides that all runs were given, but for what makes an arm or a seed."""
+        """Return the overrides that all runs share, without those of arms and seeds."""
         elsewhere = ("study", "mode", "runs", "seed", *LAUNCHING, *self.study.arms)
         runs = [run for run in self.finished if run.words] or self.finished
         common = set.intersection(*(set(run.overrides.items()) for run in runs)) if runs else set()
@@ -84,7 +93,7 @@ class Collection:
         return words
 
     def absences(self) -> str:
-        """Say in words how many of the study's runs do not count, and why; empty if all do."""
+        """Return how many runs are not finished, by status; empty if all are finished."""
         counts = Counter(run.status for run in self.runs)
         words = [f"{counts[state]} {state}" for state in STATES[1:4] if counts[state]]
         if self.missing:
@@ -102,18 +111,20 @@ def collect(
 
     Args:
         directory: the study's directory.
-        definition: the study; by default, and where a value is `LEFT_OPEN`, as the first readable
-            run states it.
-        mode: for the command that is recommended; by default as the runs state it.
-        config_directories: of the user's YAML files, for that command.
+        definition: the study; by default, and where a value is `LEFT_OPEN`, taken from the first
+            readable run.
+        mode: mode in the suggested command; by default taken from the runs.
+        config_directories: directories of the user's YAML files, for that command.
 
     Raises:
         UserError: no run is finished, or the definition cannot be understood.
     """
-    held = [p for p in sorted(directory.glob("*/")) if any((p / name).exists() for name in RECORDS)]
-    runs = [read_run(path) for path in held]
-    stated = [run.config["study"] for run in runs if isinstance(run.config.get("study"), dict)]
-    first: Mapping[str, Any] = next(iter(stated), {})
+    paths = [
+        p for p in sorted(directory.glob("*/")) if any((p / name).exists() for name in RECORDS)
+    ]
+    runs = [read_run(path) for path in paths]
+    studies = [run.config["study"] for run in runs if isinstance(run.config.get("study"), dict)]
+    first: Mapping[str, Any] = next(iter(studies), {})
     definition = {
         key: first.get(key) if value == LEFT_OPEN else value
         for key, value in (definition or first).items()
@@ -145,7 +156,7 @@ def _nothing(
     directory: Path,
     name: str,
     mode: str,
-    runs: list[Run],
+    runs: list[RunRecord],
     config_directories: Sequence[Path | str],
 ) -> str:
     counts = Counter(run.status for run in runs)
@@ -166,15 +177,15 @@ def _nothing(
 
 
 def _arm_name(label: str, rest: Mapping[str, Any]) -> str:
-    # An arm that is called as its net is needs no other name.
+    # A setting equal to the label (arm=resnet18) is not repeated.
     settings = [f"{k}={spelled(v)}" for k, v in rest.items() if v is not None and v != label]
     return " ".join([label, *settings])
 
 
-def missing_runs(study: Study, runs: Sequence[Run]) -> list[tuple[str, int]]:
-    """Return the arms and seeds that no run directory stands for."""
+def missing_runs(study: Study, runs: Sequence[RunRecord]) -> list[tuple[str, int]]:
+    """Return the arms and seeds that have no run directory."""
 
-    def stands_for(run: Run, arm: Mapping[str, Any]) -> bool:
+    def stands_for(run: RunRecord, arm: Mapping[str, Any]) -> bool:
         return all(run.setting(key) in (None, spelled(value)) for key, value in arm.items())
 
     missing = []
@@ -186,17 +197,16 @@ def missing_runs(study: Study, runs: Sequence[Run]) -> list[tuple[str, int]]:
     return missing
 
 
-def _supersede(runs: list[Run]) -> None:
-    """Let one run count for an arm and seed: the newest, whatever became of it.
+def _supersede(runs: list[RunRecord]) -> None:
+    """Mark all runs of an arm and seed as superseded, except the newest, whatever its status.
 
-    A changed config gives a run another directory, so that directories of old configs may be there
-    too. A finished run of an old config does not replace a newer run that diverged, is damaged or
-    is not finished. Of runs of the same config, a finished one counts before a newer one without a
-    result.
+    A changed config changes the run directory, so directories of old configs may exist. A finished
+    run of an old config does not replace a newer run that diverged, is damaged or is unfinished.
+    Among runs of the same config, a finished run is preferred to a newer one without a result.
     """
-    groups: dict[tuple[str, int | None], list[Run]] = {}
+    groups: dict[tuple[str, int | None], list[RunRecord]] = {}
     for run in runs:
-        if run.config:  # without one, nothing tells whose place it takes
+        if run.config:  # without a config, its arm and seed are unknown
             groups.setdefault((run.arm, run.seed), []).append(run)
     for same in groups.values():
         counts = _counting(sorted(same, key=lambda run: (_begun(run), run.path)))
@@ -210,8 +220,8 @@ def _supersede(runs: list[Run]) -> None:
                 run.status = "superseded"
 
 
-def _counting(oldest_first: list[Run]) -> Run:
-    """Return the run that counts among those of an arm and seed."""
+def _counting(oldest_first: list[RunRecord]) -> RunRecord:
+    """Return the run that counts among all runs of an arm and seed."""
     newest = oldest_first[-1]
     if newest.status in ("finished", "diverged"):
         return newest
@@ -221,8 +231,10 @@ def _counting(oldest_first: list[Run]) -> Run:
     return repeats[-1] if repeats else newest
 
 
-def _begun(run: Run) -> str:
-    """Return when a run was begun or last gone on with, or else submitted or written down."""
+def _begun(run: RunRecord) -> str:
+    """Return the time at which a run was last started, or else submitted, or else its config
+    written.
+    """
     started = run.environment.get("started")
     if started:
         return str(started)

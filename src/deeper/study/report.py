@@ -1,4 +1,4 @@
-"""A study's page: the claim, whether the numbers support it, and everything behind that."""
+"""The report of a study: the claim, the verdict, and the results behind it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,15 @@ import jinja2
 import yaml
 
 from deeper.errors import UserError
-from deeper.record.schema import Run
+from deeper.record.schema import RunRecord
 from deeper.study import baseline, published, tables
 from deeper.study.checks import check_base
 from deeper.study.comparability import warnings
 from deeper.study.figures import make_figures
-from deeper.study.hypothesis_tests import FEWEST, Finding, Verdict, examine_all, judge
+from deeper.study.hypothesis_tests import Finding, examine_all
+from deeper.study.means import FEWEST
 from deeper.study.read_runs import Collection, collect
+from deeper.study.verdict import Verdict, judge
 
 CAPTIONS = {
     "error": "Error against {x}",
@@ -31,14 +33,14 @@ CAPTIONS = {
 
 @dataclass(frozen=True)
 class Report:
-    """What was made.
+    """A study's report.
 
     Attributes:
         collection: the runs.
-        findings: what the runs say of each of the study's tests.
-        verdict: on the claim.
+        findings: result of each of the study's tests.
+        verdict: verdict on the claim.
         page: path of report.html.
-        figures: name -> path of the SVG; the PNG lies beside it.
+        figures: name -> path of the SVG; the PNG has the same stem.
     """
 
     collection: Collection
@@ -49,7 +51,7 @@ class Report:
 
     @property
     def table(self) -> tables.Table:
-        """Return the summary: a row for each arm."""
+        """Return the summary, one row per arm."""
         headings = tables.headings(self.collection)
         return tables.Table(headings, tuple(tables.summary_rows(self.collection)))
 
@@ -64,9 +66,9 @@ def make_report(
 
     Args:
         directory: the study's directory.
-        definition: the study; by default as its runs state it.
-        mode: that the study is to be run in; by default as its runs state it.
-        config_directories: of the user's YAML files, for the commands that are shown.
+        definition: the study; by default taken from its runs.
+        mode: mode of the study; by default taken from its runs.
+        config_directories: directories of the user's YAML files, for the commands that are shown.
 
     Raises:
         UserError: no run is finished, or the definition cannot be understood.
@@ -131,14 +133,14 @@ def _page(report: Report) -> str:
 
 
 def caption(report: Report, name: str) -> str:
-    """Return a figure's name in words, for those who cannot see it too."""
+    """Return a figure's caption, also used as its alternative text."""
     study = report.collection.study
     x = (study.x_label or study.x).split(" (")[0]
     return CAPTIONS[name].format(x=x, base=study.line_of(study.base))
 
 
 def _missing(collection: Collection) -> dict[str, str]:
-    """Return the runs not begun: arm -> its seeds."""
+    """Return the runs that have not been started: arm -> its seeds."""
     seeds: dict[str, list[str]] = {}
     for arm, seed in collection.missing:
         seeds.setdefault(arm, []).append(str(seed))
@@ -149,9 +151,9 @@ def _missing(collection: Collection) -> dict[str, str]:
 
 
 def _inline(svg: Path, title: str) -> str:
-    """Return an SVG to stand inside a page, as wide as the page lets it be."""
+    """Return an SVG for inclusion in a page, at the full width of its container."""
     text = re.sub(r"^.*?(?=<svg)", "", svg.read_text(encoding="utf-8"), flags=re.S)
-    # Ids are unique in a file, not in a page of several.
+    # Ids are unique within an SVG file, but not in a page with several.
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{svg.stem}-", text)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     head, tail = text.split(">", 1)
@@ -160,12 +162,13 @@ def _inline(svg: Path, title: str) -> str:
 
 
 def update_readme(report: Report, readme: Path) -> None:
-    """Put a study's verdict, table and figures into a README, and its data beside it.
+    """Write a study's verdict, table and figures into a README, and its data into the same
+    directory.
 
     Args:
-        report: what was made.
-        readme: has markers for ``verdict``, ``table`` and ``figure``; results.csv and figures/ go
-            into its directory.
+        report: the report.
+        readme: path of the README, with markers for ``verdict``, ``table`` and ``figure``;
+            results.csv and figures/ are written to its directory.
 
     Raises:
         UserError: the file or a marker is missing.
@@ -184,7 +187,7 @@ def update_readme(report: Report, readme: Path) -> None:
         ),
     }
     if not readme.is_file():
-        raise UserError(f"There is no {readme} to bring up to date: make it, with its markers.")
+        raise UserError(f"There is no {readme} to update: create it, with its markers.")
     before = readme.read_text(encoding="utf-8")
     try:
         for name, text in parts.items():
@@ -201,7 +204,7 @@ def update_readme(report: Report, readme: Path) -> None:
 
 
 def _origin(report: Report) -> str:
-    """Say how the table's numbers came about."""
+    """Return how the numbers of the table were measured."""
     made = {_machine(run) for run in report.collection.finished}
     return (
         f"{tables.spread_words(report.collection)}; every test image once, one view, one net. "
@@ -209,7 +212,7 @@ def _origin(report: Report) -> str:
     )
 
 
-def _machine(run: Run) -> str:
+def _machine(run: RunRecord) -> str:
     facts = run.environment
     device = facts.get("cpu") if facts.get("platform") == "cpu" else facts.get("device_kind")
     commit = str(facts.get("git_commit"))[:12]

@@ -1,4 +1,4 @@
-"""A study's numbers as CSV, Markdown, and rows for a terminal or a page."""
+"""The numbers of a study as CSV, Markdown, and rows for a terminal or a page."""
 
 import csv
 import io
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from deeper.errors import UserError
-from deeper.record.schema import Run
+from deeper.record.schema import RunRecord
 from deeper.study import baseline
-from deeper.study.hypothesis_tests import FEWEST, mean_of
+from deeper.study.means import FEWEST, mean_of
 from deeper.study.read_runs import Collection
 
 COLUMNS = (
@@ -49,10 +49,10 @@ ABSENT = "–"
 
 @dataclass(frozen=True)
 class Table:
-    """A table that prints as Markdown and shows as HTML in a notebook.
+    """A table that is printed as Markdown, and shown as HTML in a notebook.
 
     Attributes:
-        headings: of the columns.
+        headings: headings of the columns.
         rows: the cells.
     """
 
@@ -73,9 +73,9 @@ class Table:
 
 
 def results_csv(collection: Collection) -> str:
-    """Return a row for each run that has ended, in a fixed order.
+    """Return one row per finished or diverged run, in a fixed order.
 
-    Columns are `COLUMNS`, with the arms' other settings between seed and status.
+    The columns are `COLUMNS`, with further settings of the arms between seed and status.
     """
     settings = [key for key in collection.study.arms if key not in ("model", "model.depth")]
     stream = io.StringIO()
@@ -98,7 +98,7 @@ def _plain(value: Any) -> Any:
 
 
 def cell(text: str) -> str:
-    """Return a text as a cell of a CSV file that no spreadsheet takes for a formula."""
+    """Return a text as a CSV cell that no spreadsheet evaluates as a formula."""
     try:
         float(text)
     except ValueError:
@@ -106,14 +106,14 @@ def cell(text: str) -> str:
     return text
 
 
-def _order(run: Run) -> tuple[Any, ...]:
+def _order(run: RunRecord) -> tuple[Any, ...]:
     return str(run.value("residual")), run.depth, run.arm, run.seed or 0
 
 
-def by_arm(collection: Collection) -> dict[str, list[Run]]:
-    """Group the finished runs by arm: plain before residual, by depth; else by their cost."""
+def by_arm(collection: Collection) -> dict[str, list[RunRecord]]:
+    """Group the finished runs by arm: plain before residual and by depth, or by cost without x."""
     unordered = collection.study.x == "label"
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[RunRecord]] = {}
     for run in sorted(
         collection.finished,
         key=lambda r: ((r.number("macs") or 0,) if unordered else ()) + _order(r),
@@ -127,11 +127,11 @@ def headings(collection: Collection) -> tuple[str, ...]:
     if collection.study.base is not None:
         return baseline.headings(collection)
     metric = collection.study.metric_label.replace("(%)", "%")
-    return ("net", "n", metric, "train error %", "parameters", "MMACs", "time s", "img/s")
+    return ("net", "n", metric, "train error %", "parameters", "MMACs", "time s", "ex/s")
 
 
 def summary_rows(collection: Collection) -> list[tuple[str, ...]]:
-    """Return the summary: a row an arm, means over its seeds, errors with their spread."""
+    """Return the summary: one row per arm with means over its seeds, errors with their spread."""
     if collection.study.base is not None:
         return baseline.rows(collection)
     return [
@@ -150,7 +150,7 @@ def summary_rows(collection: Collection) -> list[tuple[str, ...]]:
 
 
 def spread_words(collection: Collection) -> str:
-    """Say what stands behind the means of `summary_rows`."""
+    """Return a description of the means and spreads of `summary_rows`."""
     numbers = {len(runs) for runs in by_arm(collection).values()}
     words = []
     if max(numbers) >= FEWEST:
@@ -160,7 +160,7 @@ def spread_words(collection: Collection) -> str:
     return f"Means over n seeds; {', '.join(words)}"
 
 
-def _mean(runs: Sequence[Run], key: str, form: str | None = None, unit: float = 1.0) -> str:
+def _mean(runs: Sequence[RunRecord], key: str, form: str | None = None, unit: float = 1.0) -> str:
     values = [number / unit for run in runs if (number := run.number(key)) is not None]
     if not values:
         return ABSENT
@@ -169,7 +169,7 @@ def _mean(runs: Sequence[Run], key: str, form: str | None = None, unit: float = 
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table, the first column to the left and the others to the right."""
+    """Return a Markdown table, the first column aligned left and the others right."""
     rule = [":---", *("---:" for _ in head[1:])]
     lines = [f"| {' | '.join(map(_of_markdown, row))} |" for row in (head, *rows)]
     return "\n".join([lines[0], f"| {' | '.join(rule)} |", *lines[1:]])
@@ -183,10 +183,10 @@ def published(filters: Mapping[str, Any] | None) -> list[dict[str, str]]:
     """Return published numbers, each with its protocol and source.
 
     Args:
-        filters: column -> the value it has, or a list of them; None gives nothing.
+        filters: column -> its value, or a list of values; None selects nothing.
 
     Raises:
-        UserError: there is no such column.
+        UserError: a column does not exist.
     """
     if filters is None:
         return []
@@ -219,24 +219,25 @@ def published_rows(filters: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
 
 
 def insert_between_markers(path: Path, name: str, text: str) -> None:
-    """Replace what stands between a README's markers.
+    """Replace the text between two markers of a README.
 
     Args:
         path: the file.
-        name: of the markers ``<!-- generated:NAME -->`` and ``<!-- /generated:NAME -->``.
-        text: what is to stand there.
+        name: name of the markers ``<!-- generated:NAME -->`` and ``<!-- /generated:NAME -->``.
+        text: the new text.
 
     Raises:
-        UserError: there is no such file, or not the two markers, once each and in this order.
+        UserError: the file is missing, or does not have the two markers once each and in this
+            order.
     """
     if not path.is_file():
-        raise UserError(f"There is no {path} to bring up to date: make it, with its markers.")
+        raise UserError(f"There is no {path} to update: create it, with its markers.")
     content = path.read_text(encoding="utf-8")
     first, last = f"<!-- generated:{name} -->", f"<!-- /generated:{name} -->"
     if content.count(first) != 1 or content.count(last) != 1:
         raise UserError(
-            f"{path} needs the lines `{first}` and `{last}`, once each, for the generated text "
-            "to stand between: add them where it is to be."
+            f"{path} needs the lines `{first}` and `{last}`, once each, around the generated text: "
+            "add them."
         )
     pattern = re.compile(rf"{re.escape(first)}.*?{re.escape(last)}", re.S)
     if not pattern.search(content):

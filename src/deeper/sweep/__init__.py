@@ -1,1 +1,1 @@
-"""A sweep's arms: claimed and frozen, given to a launcher, run, and looked at from anywhere."""
+"""Sweeps: claiming and freezing the arms, launching and running them, and their status."""

@@ -1,4 +1,4 @@
-"""Ends what waits or runs of a sweep; what runs writes a checkpoint first."""
+"""Cancels the waiting and running arms of a sweep; running arms write a checkpoint first."""
 
 import os
 import signal
@@ -12,12 +12,12 @@ from deeper.sweep.submission import now, update_submission
 
 @dataclass(frozen=True)
 class Cancelled:
-    """What became of an arm that was to end.
+    """The result of cancelling an arm.
 
     Attributes:
-        name: of the arm.
-        words: what was done.
-        done: whether it ends; if not, the words say what the user can do.
+        name: name of the arm.
+        words: description of what was done.
+        done: whether the arm ends; otherwise ``words`` say what the user can do.
     """
 
     name: str
@@ -26,13 +26,13 @@ class Cancelled:
 
 
 def cancel(alive: Sequence[State]) -> list[Cancelled]:
-    """End arms, and note in their directories that it was asked for.
+    """Cancel arms, and record the request in their directories.
 
     Args:
-        alive: that wait or run.
+        alive: states of the arms that wait or run.
 
     Raises:
-        UserError: Slurm's queue cannot be asked.
+        UserError: Slurm's queue cannot be queried.
     """
     for state in alive:
         if state.submission is not None:
@@ -43,7 +43,7 @@ def cancel(alive: Sequence[State]) -> list[Cancelled]:
 
 
 def _cancel_one(state: State) -> Cancelled:
-    """End an arm of this machine; of one that Slurm has, say what its job does."""
+    """Stop an arm of this machine; for an arm in Slurm, only describe what its job does."""
     submission, name = state.submission, state.name
     if submission is None:
         words = f"left alone: it is {state.remark}; end it there"

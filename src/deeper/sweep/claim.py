@@ -1,6 +1,6 @@
 """Freezing the configs of a sweep's runs in their directories, and claiming them for a launcher.
 
-Each run is executed once, however many launchers are started: a launcher claims a run while it
+Each run is executed once, even if several launchers are started: a launcher claims runs while it
 holds the lock of the study's directory, and only if no process and no job has the run already.
 """
 
@@ -31,7 +31,7 @@ from deeper.sweep.submission import (
     write_submission,
 )
 
-CLAIM_SECONDS = 60.0  # to wait for another launcher that is submitting
+CLAIM_SECONDS = 60.0  # timeout for another launcher that is submitting
 
 
 @dataclass
@@ -39,11 +39,11 @@ class Arm:
     """One run of a sweep.
 
     Attributes:
-        name: for the display.
+        name: display name.
         directory: its run directory.
-        config: frozen.
-        overrides: what makes it, as given to `deeper train`.
-        cwd: where relative paths of the config start.
+        config: the frozen config.
+        overrides: overrides of `deeper train`.
+        cwd: working directory, to which relative paths of the config refer.
     """
 
     name: str
@@ -53,23 +53,23 @@ class Arm:
     cwd: str = field(default_factory=os.getcwd)
 
     def status(self) -> str | None:
-        """Return the status of its result, if there is one."""
+        """Return the status of its result, or None."""
         return (read_json(self.directory / RESULT) or {}).get("status")
 
 
 @dataclass
 class Claim:
-    """The runs of a sweep, sorted by what a launcher has to do with them.
+    """The runs of a sweep, sorted by what a launcher has to do.
 
     Attributes:
-        folder: of the launch.
-        code: what they run.
+        folder: folder of the launch.
+        code: the code that they run.
         todo: the arms that this launcher runs, in order.
         finished: arms that were finished before.
         failed: names of arms with reasons: diverged before, finished on other data, or mistakes
             in their configs.
-        elsewhere: arms that another process or job has, with its name.
-        jobs: numbers of batch jobs, where there are any.
+        elsewhere: arms that another process or job has, each with the name of that process or job.
+        jobs: ids of batch jobs, if any.
     """
 
     folder: Path
@@ -86,17 +86,17 @@ class Claim:
         return len(self.todo) + len(self.finished) + len(self.failed) + len(self.elsewhere)
 
     def extend(self, other: "Claim") -> None:
-        """Add what became of further arms of the sweep."""
+        """Add another claim of the same sweep."""
         for name in ("todo", "finished", "failed", "elsewhere", "jobs"):
             getattr(self, name).extend(getattr(other, name))
 
 
 def arms_of(configs: Sequence[RunConfig], overrides: Sequence[Sequence[str]]) -> list[Arm]:
-    """Return the arms of a sweep; of configs that are the same run, the first.
+    """Return the arms of a sweep; configs of the same run are listed once.
 
     Args:
-        configs: of the runs.
-        overrides: that make each config, as they are given to `deeper train`.
+        configs: configs of the runs.
+        overrides: overrides of `deeper train` for each config.
     """
     arms: dict[Path, Arm] = {}
     for config, words in zip(configs, overrides, strict=True):
@@ -109,7 +109,7 @@ def arms_of(configs: Sequence[RunConfig], overrides: Sequence[Sequence[str]]) ->
 
 
 def _tell_apart(arms: list[Arm]) -> None:
-    """Add to the arms' names the settings in which they differ and that no label contains."""
+    """Add to the arms' names the settings in which they differ, except those in the label."""
     values: dict[str, set[str]] = {}
     for arm in arms:
         for key, value in of_overrides(arm.overrides).items():
@@ -125,8 +125,8 @@ def frozen_config(directory: Path) -> RunConfig:
     """Return the config that was frozen in a run directory.
 
     Raises:
-        UserError: there is none, or it is not the one that was frozen, or it is not allowed, or it
-            names a target that is not trusted.
+        UserError: the config is missing, was edited, is not valid, or names a target that is not
+            trusted.
     """
     plain = read_config(directory)
     if plain is None:
@@ -154,21 +154,21 @@ def claim(
     settings: dict[str, Any],
     submit: Callable[[Claim], None],
 ) -> Claim:
-    """Freeze the arms that are to be run and take them.
+    """Freeze and claim the arms that have to be run.
 
     Args:
-        arms: of the sweep.
-        runs: where run directories go.
-        launcher: its name.
-        code: what is to run.
-        settings: of the launcher, for a later `deeper sweep resume`.
-        submit: hands them to a batch system or a process, before another launcher may look at
-            them; where it raises, nothing is claimed.
+        arms: arms of the sweep.
+        runs: root of the run directories.
+        launcher: name of the launcher.
+        code: the code to run.
+        settings: settings of the launcher, for a later `deeper sweep resume`.
+        submit: hands the claim to a batch system or a process while the lock is held; if it raises,
+            nothing is claimed.
 
     Raises:
-        UserError: another launcher is at it for long, or the disk refuses.
+        UserError: another launcher holds the lock for too long, or the disk refuses.
     """
-    # What this process was told to run its children may call; they ask again.
+    # The arms' processes check trust again, so they have to inherit it.
     trust_in_children(arm.config.plain() for arm in arms)
     study = arms[0].directory.parent.name
     name = f"{study}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
@@ -208,7 +208,7 @@ def claim(
 
 
 def _on_other_data(arm: Arm) -> str | None:
-    """Return a message if a finished arm was trained on other data than are there now."""
+    """Return a message if a finished arm was trained on other data than the present ones."""
     try:
         with chdir(arm.cwd):
             check_same_data(arm.directory, arm.config)
@@ -218,7 +218,7 @@ def _on_other_data(arm: Arm) -> str | None:
 
 
 def _take(arm: Arm, taken: Claim, launcher: str, settings: dict[str, Any]) -> None:
-    """Freeze an arm in its directory, unless `deeper train` is running it already."""
+    """Freeze an arm in its directory, unless `deeper train` is already running it."""
     try:
         with chdir(arm.cwd):
             check(arm.config)
@@ -235,7 +235,7 @@ def _take(arm: Arm, taken: Claim, launcher: str, settings: dict[str, Any]) -> No
     plain = arm.config.plain()
     try:
         with RunDirectory.open(arm.directory, plain, config_hash(plain)) as opened:
-            if _on_other_data(arm) is None:  # else the arm says so itself, and nothing is written
+            if _on_other_data(arm) is None:  # otherwise the arm reports the mistake itself
                 opened.take_config()
     except UserError as error:
         taken.failed.append((arm.name, str(error)))
@@ -255,7 +255,7 @@ def _take(arm: Arm, taken: Claim, launcher: str, settings: dict[str, Any]) -> No
 
 
 def alive_among(submissions: Sequence[Submission | None]) -> list[str | None]:
-    """Return the process or job that has each arm, in words, or None. Asks Slurm once."""
+    """Return a description of the process or job of each arm, or None, with one query of Slurm."""
     known = [each for each in submissions if each is not None]
     on_slurm = [each for each in known if each.launcher == "slurm"]
     jobs = slurm_queue.waiting_and_running(on_slurm) if on_slurm else {}
@@ -276,7 +276,7 @@ def alive_among(submissions: Sequence[Submission | None]) -> list[str | None]:
 
 @contextmanager
 def _studies(directories: Sequence[Path]) -> Iterator[None]:
-    """Hold the locks of studies' directories while runs are claimed."""
+    """Hold the locks of the studies' directories while runs are claimed."""
     locks: list[Lock] = []
     deadline = time.monotonic() + CLAIM_SECONDS
     try:

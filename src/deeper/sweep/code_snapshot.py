@@ -1,8 +1,8 @@
-"""The code of a sweep as it was when the sweep was submitted.
+"""A snapshot of the code at the time a sweep is submitted.
 
 A snapshot is a copy of the package, its Hydra plugins and ``conf/``, about 2 MB, in
-``RUNS/.code/DIGEST/``, with the commit and the diff of the tree that it was taken from; and of the
-packages that the configs name and that no installer put where they are.
+``RUNS/.code/DIGEST/``, with the commit and the diff of its tree. It also contains packages that the
+configs name, unless they were installed by a package manager.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deeper.config.calls import OWN, package_of
+from deeper.config.calls import DEEPER, package_of
 from deeper.config.instantiate import targets_in
 from deeper.config.yaml_files import conf_directory
 from deeper.errors import UserError
@@ -24,20 +24,20 @@ from deeper.record.environment import FROZEN, FROZEN_DIFF, code_version, root
 
 KINDS = ("snapshot", "tree")
 INSTALLED = ("site-packages", "dist-packages")
-MOST = 64 << 20  # bytes of a package: more is data
+MOST = 64 << 20  # bytes; a larger package must contain data
 
 
 @dataclass(frozen=True)
 class Code:
-    """Which code runs.
+    """The code of a sweep.
 
     Attributes:
-        root: of the snapshot; None where the installed code runs as it is.
-        digest: of its files.
-        git_commit: of the tree; None outside a checkout.
-        git_dirty: whether the tree was another than the commit.
-        diff: file with what differs; None where nothing does that is in a commit.
-        packages: of others, whose files count with it.
+        root: root of the snapshot; None if the installed code is run.
+        digest: digest of its files.
+        git_commit: git commit of the tree; None outside a checkout.
+        git_dirty: whether the tree differed from the commit.
+        diff: file with the diff; None if there is no difference or no commit.
+        packages: other packages whose files are included.
     """
 
     root: str | None
@@ -52,7 +52,7 @@ class Code:
         return dataclasses.asdict(self)
 
     def notice(self) -> str | None:
-        """Say that the code is in no commit, if so."""
+        """Return a notice if the code is not committed."""
         if not self.git_dirty:
             return None
         where = f"the difference is kept in {self.diff}" if self.diff else "it has files of its own"
@@ -60,16 +60,16 @@ class Code:
 
 
 def freeze(kind: str, runs: Path, configs: Iterable[Mapping[str, Any]]) -> Code:
-    """Take the code as it is now.
+    """Take a snapshot of the present code.
 
     Args:
-        kind: snapshot, or tree: the arms run what is installed when they start.
+        kind: snapshot, or tree: the arms run the code that is installed when they start.
         runs: where run directories go.
-        configs: of the arms; the packages that they name are taken with ours.
+        configs: configs of the arms; packages that they name are included.
 
     Raises:
-        UserError: the kind is unknown, the place cannot be told to Python, the disk refuses, or a
-            target is where no other process finds it.
+        UserError: the kind is unknown, the path cannot be in PYTHONPATH, the disk refuses, or a
+            target cannot be imported by other processes.
     """
     if kind not in KINDS:
         raise UserError(f"code={kind} is unknown; choose {' or '.join(KINDS)}.")
@@ -97,10 +97,10 @@ def freeze(kind: str, runs: Path, configs: Iterable[Mapping[str, Any]]) -> Code:
 
 
 def digest(packages: Sequence[str] = ()) -> str:
-    """Return a digest of the code that runs in this process.
+    """Return a digest of the code of this process.
 
     Args:
-        packages: of others, that count with it.
+        packages: other packages whose files are included.
     """
     total = hashlib.sha256()
     for name, file in _files(packages):
@@ -109,22 +109,23 @@ def digest(packages: Sequence[str] = ()) -> str:
 
 
 def changed_since(code: Code) -> dict[str, Any] | None:
-    """Return digest and commit of the code that runs; None if it is the code of a submission.
+    """Return digest and commit of the running code if it differs from the submitted code; else
+    None.
 
     Args:
-        code: that was submitted.
+        code: the submitted code.
 
     Raises:
-        UserError: it was frozen, and what runs is another.
+        UserError: the code was frozen, and other code is running.
     """
     current = digest(code.packages)
     if current == code.digest:
         return None
     if code.root is not None:
         raise UserError(
-            f"The code of this run was frozen in {code.root}, but what runs is another, in "
+            f"The code of this run was frozen in {code.root}, but other code is running, in "
             f"{root()}: has the snapshot been edited, or does something set Python's path? "
-            "`deeper sweep resume code=snapshot` goes on with the code as it is now."
+            "`deeper sweep resume code=snapshot` continues with the present code."
         )
     return {"digest": current, "git_commit": code_version(root())["git_commit"]}
 
@@ -134,18 +135,18 @@ def _package() -> Path:
 
 
 def _packages_of(configs: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the packages that configs name and that are not installed like others' releases."""
+    """Return the packages that configs name and that no package manager installed."""
     targets = {package_of(target): target for config in configs for target in targets_in(config)}
     if "__main__" in targets:
         raise UserError(
             f"{targets['__main__']} is defined in this notebook or script, where the processes of "
             "a sweep do not find it: put it into a module and import it from there."
         )
-    return sorted(name for name in targets if name != OWN and _place_of(name) is not None)
+    return sorted(name for name in targets if name != DEEPER and _place_of(name) is not None)
 
 
 def _place_of(package: str) -> Path | None:
-    """Return a package's directory or a module's file; None where an installer put it there."""
+    """Return a package's directory or a module's file; None if a package manager installed it."""
     spec = importlib.util.find_spec(package)
     if spec is None:
         raise UserError(
@@ -155,7 +156,7 @@ def _place_of(package: str) -> Path | None:
         place = Path(next(iter(spec.submodule_search_locations)))
     elif spec.has_location and spec.origin is not None:
         place = Path(spec.origin)
-    else:  # of the interpreter itself
+    else:  # standard library
         return None
     standard = Path(os.__file__).parent
     if place.is_relative_to(standard) or set(INSTALLED) & set(place.parts):
@@ -164,7 +165,7 @@ def _place_of(package: str) -> Path | None:
 
 
 def _files_of(package: str) -> Iterator[tuple[str, Path]]:
-    """Yield the files of a package of others with their places in a snapshot."""
+    """Yield the files of another package with their paths in a snapshot."""
     place = _place_of(package)
     if place is None:
         return
@@ -184,7 +185,7 @@ def _files_of(package: str) -> Iterator[tuple[str, Path]]:
 
 
 def _files(packages: Sequence[str] = ()) -> Iterator[tuple[str, Path]]:
-    """Yield the files of the code with their places in a snapshot."""
+    """Yield the files of deeper with their paths in a snapshot."""
     package = _package()
     folders = [("src/deeper", package, "*")]
     folders.append(("src/hydra_plugins", package.parent / "hydra_plugins", "deeper_*.py"))
@@ -199,7 +200,9 @@ def _files(packages: Sequence[str] = ()) -> Iterator[tuple[str, Path]]:
 
 
 def _write(place: Path, version: dict[str, Any], files: Iterable[tuple[str, Path]]) -> None:
-    """Write a snapshot aside and rename it: another launcher may be writing the same."""
+    """Write a snapshot under a temporary name and rename it, since other launchers may do the
+    same.
+    """
     aside = place.with_name(f".{place.name}.{os.getpid()}")
     with disk_errors(place.parent):
         try:

@@ -1,6 +1,6 @@
-"""What happens while a sweep runs on this machine, for whoever wants to show it.
+"""Events of a sweep on this machine, for a display.
 
-A launcher calls a function with each event as it happens; the command line draws bars of them.
+A launcher calls a function with each event; the command line draws progress bars.
 """
 
 from collections.abc import Callable
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Began:
-    """The launcher begins.
+    """The launcher has started.
 
     Attributes:
-        total: runs of the sweep.
-        finished: how many were finished before.
-        jobs: runs at a time.
+        total: number of runs of the sweep.
+        finished: number of runs that were finished before.
+        jobs: number of simultaneous runs.
     """
 
     total: int
@@ -31,7 +31,7 @@ class RunBegan:
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run is; the fields are those of `deeper.train.loop.Progress`."""
+    """The progress of a run, with the fields of `deeper.train.loop.Progress`."""
 
     name: str
     phase: str
@@ -46,13 +46,13 @@ class RunEnded:
     """A run has ended.
 
     Attributes:
-        name: of the run.
-        outcome: in words: the test error, or what went wrong.
+        name: name of the run.
+        outcome: the test error or the failure, as text.
         failed: whether it neither finished nor was stopped on request.
-        seconds: that its process took.
-        ended: how many runs of the sweep have ended by now, failed ones among them.
+        seconds: duration of its process.
+        ended: number of runs that have ended so far, including failed ones.
         total: runs of the sweep.
-        seconds_left: an estimate for the rest of the sweep.
+        seconds_left: estimated duration of the remaining runs.
     """
 
     name: str
@@ -64,7 +64,7 @@ class RunEnded:
     seconds_left: float
 
     def __str__(self) -> str:
-        """Return a line for a log."""
+        """Return a log line."""
         place = f"[{self.ended:>3} of {self.total}]"
         return f"{place} {self.name:<16} {self.outcome}  ({self.seconds:.0f} s)"
 

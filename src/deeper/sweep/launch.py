@@ -1,4 +1,4 @@
-"""Giving the runs of a sweep to this process, to a process of their own, or to Slurm."""
+"""Launches the runs of a sweep in this process, in a detached process, or in Slurm."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,27 +11,27 @@ from deeper.sweep import local, slurm, slurm_queue
 from deeper.sweep.claim import Arm, Claim, claim
 from deeper.sweep.code_snapshot import Code
 
-Mistakes = Sequence[tuple[str, str]]  # runs that cannot be run, by their overrides, with the reason
+Mistakes = Sequence[tuple[str, str]]  # (overrides, reason) of arms that cannot be run
 
 
 @contextmanager
-def held_here(
+def claimed_runs(
     arms: Sequence[Arm],
     runs: Path,
     settings: dict[str, Any],
     code: Code,
     mistakes: Mistakes = (),
 ) -> Iterator[Claim]:
-    """Take runs for this process, until the end of the block; `local.Sweep` runs them.
+    """Claim runs for this process until the end of the block; `local.Sweep` runs them.
 
     Args:
-        arms: of one sweep.
+        arms: arms of one sweep.
         runs: where run directories go.
-        settings: of the launcher: ``jobs``.
+        settings: settings of the launcher: ``jobs``.
         code: what is to run.
         mistakes: arms that cannot be run.
     """
-    locks: list[Lock] = []  # other launchers see by them that this process has the runs
+    locks: list[Lock] = []  # show other launchers that this process has the runs
     try:
         taken = claim(arms, runs, "local", code, settings, lambda it: _hold(it, locks))
         taken.failed.extend(mistakes)
@@ -52,12 +52,13 @@ def detached(
     code: Code,
     mistakes: Mistakes = (),
 ) -> tuple[Claim, int | None]:
-    """Give runs to a launcher in a process of its own; return its number, None if it has no work.
+    """Start a detached launcher for runs; return its process id, or None if there is nothing to
+    run.
 
     Args:
-        arms: see `held_here`, as the others.
+        arms: see `claimed_runs`, as the others.
         runs: where run directories go.
-        settings: of the launcher.
+        settings: settings of the launcher.
         code: what is to run.
         mistakes: arms that cannot be run.
     """
@@ -80,17 +81,17 @@ def submitted(
     code: Code,
     mistakes: Mistakes = (),
 ) -> Claim:
-    """Submit runs to Slurm, in as many job arrays as it takes.
+    """Submit runs to Slurm, in as many job arrays as needed.
 
     Args:
-        arms: see `held_here`, as the others.
+        arms: see `claimed_runs`, as the others.
         runs: where run directories go.
-        settings: of the launcher.
+        settings: settings of the launcher.
         code: what is to run.
         mistakes: arms that cannot be run.
 
     Raises:
-        UserError: submitit or Slurm is not there, or Slurm refuses.
+        UserError: submitit or Slurm is missing, or Slurm refuses.
     """
     most = slurm_queue.largest_array()
     taken: Claim | None = None
@@ -115,7 +116,7 @@ def submitted(
 
 
 def work_of(taken: Claim, jobs: int | None) -> local.Work:
-    """Return what a local launcher has to do for the runs that it took."""
+    """Return the work of a local launcher for its claimed runs."""
     return local.Work(
         folder=str(taken.folder),
         total=taken.total,

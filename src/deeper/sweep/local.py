@@ -1,8 +1,8 @@
-"""A sweep on this machine: each run in a process of its own, a few at a time.
+"""Runs a sweep on this machine: one process per run, several at a time.
 
-Hydra's own launcher runs a sweep in its own process, one run after the other, stops at the first
-that fails and begins again from the start. This one skips what is finished, goes on where a run was
-interrupted, and completes the others when one fails.
+Hydra's basic launcher runs a sweep in one process, stops at the first failure, and starts again
+from the beginning. This launcher skips finished runs, continues interrupted ones, and completes the
+other runs if one fails.
 """
 
 import dataclasses
@@ -34,22 +34,22 @@ from deeper.sweep.submission import (
 )
 
 LOG, SWEEP, PROCESS = "launcher.log", "launcher.json", "process.json"
-DETACHED = "detached"  # the command that `detach` starts, with the folder of the launch
+DETACHED = "detached"  # command of a detached launcher; the launch folder is its argument
 START_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a launcher has to do; ``launcher.json`` in the folder of a detached launch holds it.
+    """The work of a launcher; stored as ``launcher.json`` in the folder of a detached launch.
 
     Attributes:
-        folder: of the launch.
-        total: runs of the sweep.
-        finished: how many were finished before.
-        failed: names and reasons of those that failed before they started.
-        directories: of those to run, in order.
-        jobs: runs at a time; None for as many as fit.
-        devices: GPUs that a run takes; None for any number.
+        folder: folder of the launch.
+        total: number of runs of the sweep.
+        finished: number of runs that were finished before.
+        failed: (name, reason) of runs that failed before they started.
+        directories: directories of the runs to execute, in order.
+        jobs: number of simultaneous runs; None for as many as fit.
+        devices: GPUs per run; None for any number.
     """
 
     folder: str
@@ -63,12 +63,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that failed.
+    """A failed run.
 
     Attributes:
-        name: of the run.
-        reason: the last line of its log, or why it could not be started.
-        log: its log; None where it was not started.
+        name: name of the run.
+        reason: last line of its log, or why it could not be started.
+        log: path of its log; None if it was not started.
     """
 
     name: str
@@ -78,12 +78,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a sweep.
+    """The outcome of a sweep.
 
     Attributes:
-        total: its runs.
-        unfinished: how many were stopped, or not begun.
-        failed: those that failed.
+        total: number of runs.
+        unfinished: number of runs that were stopped or not started.
+        failed: the failed runs.
     """
 
     total: int
@@ -100,7 +100,7 @@ class Outcome:
 
 @dataclass
 class Running:
-    """A run's process."""
+    """The process of a run."""
 
     directory: Path
     submission: Submission
@@ -111,10 +111,10 @@ class Running:
 
 
 def detach(work: Work) -> int:
-    """Leave a sweep to a process in a session of its own; return its number once it has begun.
+    """Start a detached launcher in its own session; return its process id once it is running.
 
     Raises:
-        UserError: that process does not start.
+        UserError: the process does not start.
     """
     folder = Path(work.folder)
     write_whole(folder / SWEEP, to_json(dataclasses.asdict(work)))
@@ -139,14 +139,15 @@ def detach(work: Work) -> int:
 
 
 def detached_work(folder: Path) -> Work:
-    """Return what a detached launcher has to do."""
+    """Return the work of a detached launcher."""
     return Work(**json.loads((folder / SWEEP).read_text(encoding="utf-8")))
 
 
 class Sweep:
-    """Runs the runs of a sweep, tells how they go, and stops them at checkpoints on request.
+    """Executes the runs of a sweep, reports their progress, and stops them at checkpoints on
+    request.
 
-    It installs no signal handler: who calls `run` may call `stop` from one.
+    It installs no signal handler; the caller may call `stop` from one.
 
     Args:
         work: the runs.
@@ -168,7 +169,7 @@ class Sweep:
         self._began = time.monotonic()
 
     def run(self) -> Outcome:
-        """Run all of them; return what became of them."""
+        """Execute all runs; return the outcome."""
         if self._waiting:
             process = dataclasses.asdict(Process.of(os.getpid()))
             write_whole(self._folder / PROCESS, to_json(process))
@@ -182,22 +183,22 @@ class Sweep:
                     self._end(ended)
                     self._free.append(ended.share)
         finally:
-            for left in self._running:  # an error of this process: leave no run behind
+            for left in self._running:  # an error in this process: end all runs
                 left.process.terminate()
         unfinished = len(self._waiting) + self._interrupted
         return Outcome(self._total, unfinished, tuple(self._failed))
 
     def stop(self, *, at_once: bool = False) -> None:
-        """Ask all runs to stop at a checkpoint and begin no other; or end their processes."""
+        """Ask all runs to stop at a checkpoint and start no others; or kill their processes."""
         self._stopping = True
         for running in self._running:
             running.process.send_signal(signal.SIGKILL if at_once else signal.SIGTERM)
 
     def _try(self, directory: Path) -> None:
-        """Start a run, if it is still to be run and can be."""
+        """Start a run, unless it was cancelled or cannot be started."""
         submission = read_submission(directory)
         if submission is None or submission.sweep != str(self._folder) or submission.cancelled:
-            self._interrupted += 1  # cancelled, or moved away, while it waited
+            self._interrupted += 1  # cancelled or moved away in the meantime
             return
         try:
             self._start(directory, submission, self._free[0])
@@ -222,7 +223,7 @@ class Sweep:
         self._tell(RunBegan(submission.name))
 
     def _listen(self) -> None:
-        """Wait a moment for messages and pass them on."""
+        """Wait briefly for messages and report them."""
         pipes = {r.pipe: r for r in self._running if not r.pipe.closed}
         if not pipes:
             time.sleep(0.05)
@@ -236,7 +237,7 @@ class Sweep:
             try:
                 progress = RunProgress(pipes[pipe].submission.name, **json.loads(line))
             except (ValueError, TypeError):
-                continue  # cut: the run was ended while it wrote
+                continue  # incomplete: the run was killed while writing
             self._tell(progress)
 
     def _end(self, ended: Running) -> None:

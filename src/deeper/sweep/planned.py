@@ -1,10 +1,10 @@
-"""A study's definition, held against the runs that are about to begin."""
+"""Checks a study's definition against its planned runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from deeper.config.schema import RunConfig
-from deeper.record.schema import Run
+from deeper.record.schema import RunRecord
 from deeper.run import build
 from deeper.study.checks import (
     MEASURED,
@@ -21,19 +21,19 @@ SPLITS = ("train/", "validation/", "test/")
 
 
 def check_study(configs: Sequence[RunConfig]) -> list[str]:
-    """Hold a sweep's study against its runs.
+    """Check a sweep's study against its runs.
 
-    A part of a study may be run without the base: that is looked at where all of its runs are
-    there.
+    A part of a study may be run without its baseline, which is checked only if the sweep has all
+    runs.
 
     Args:
-        configs: of the runs.
+        configs: configs of the runs.
 
     Returns:
         Sentences on the tests that these runs cannot decide.
 
     Raises:
-        UserError: the study names what its runs will not have.
+        UserError: the study names a key that its runs will not have.
     """
     if configs[0].study is None:
         return []
@@ -43,15 +43,15 @@ def check_study(configs: Sequence[RunConfig]) -> list[str]:
     return undecidable(study, runs, later)
 
 
-def check_runs(runs: Sequence[Run], later: Sequence[str]) -> Study:
-    """Hold a study against its planned runs; return it.
+def check_runs(runs: Sequence[RunRecord], later: Sequence[str]) -> Study:
+    """Check a study against its planned runs; return the study.
 
     Args:
         runs: from `planned_run`.
-        later: keys that the finished runs will have besides.
+        later: further keys that the finished runs will have.
     """
     study = Study.of(runs[0].config["study"])
-    if runs[0].config.get("task") is not None:  # whose metrics are known once it has been run
+    if runs[0].config.get("task") is not None:  # its metrics are known only after a run
         named = [study.metric, *(test["metric"] for test in study.tests if "metric" in test)]
         later = [*later, *(key for key in named if key.startswith(SPLITS))]
     check_names(study, runs, later)
@@ -60,12 +60,12 @@ def check_runs(runs: Sequence[Run], later: Sequence[str]) -> Study:
     return study
 
 
-def planned_run(config: RunConfig, facts: dict[str, object], name: str = "") -> Run:
-    """Return a run as a report would see it finished, without its metrics.
+def planned_run(config: RunConfig, facts: dict[str, object], name: str = "") -> RunRecord:
+    """Return a run as a report would read it when it is finished, without metrics.
 
     Args:
-        config: of the run.
+        config: config of the run.
         facts: what is known of its result.
         name: for messages.
     """
-    return Run(Path(name or config.label), "finished", config.plain(), dict(facts))
+    return RunRecord(Path(name or config.label), "finished", config.plain(), dict(facts))

@@ -1,4 +1,4 @@
-"""What the runs of a sweep would cost, and what they could decide; no data are needed."""
+"""The cost of the runs of a sweep, and the power of its tests, without data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,18 +14,22 @@ from deeper.study.checks import MEASURED, METRICS, unmatched
 from deeper.study.hypothesis_tests import reach
 from deeper.sweep.planned import check_runs, planned_run
 
-IN_LABEL = ("model", "model.depth", "seed")  # overrides that are in a run's label, or a column
+IN_LABEL = (
+    "model",
+    "model.depth",
+    "seed",
+)  # in the label, or with a column
 
 
 @dataclass(frozen=True)
 class Row:
-    """Runs of a sweep that differ in their seeds alone.
+    """Runs of a sweep that differ only in the seed.
 
     Attributes:
-        name: label of the runs, and what tells them from the others.
+        name: label of the runs, and the values in which they differ from others.
         recipe: its name, or empty.
-        runs: how many there are.
-        cost: of each.
+        runs: number of runs.
+        cost: cost of each run.
     """
 
     name: str
@@ -35,12 +39,12 @@ class Row:
 
 
 def decidable(configs: Sequence[RunConfig], names: Sequence[str], rows: Sequence[Row]) -> list[str]:
-    """Say of each test of a sweep's study what its runs, all finished, could decide.
+    """Return what each test of a sweep's study could decide if all runs finish.
 
     Args:
-        configs: of the runs.
-        names: of the runs.
-        rows: of each different name.
+        configs: configs of the runs.
+        names: names of the runs.
+        rows: one row per name.
     """
     if configs[0].study is None:
         return []
@@ -60,11 +64,11 @@ def decidable(configs: Sequence[RunConfig], names: Sequence[str], rows: Sequence
 
 
 def rows_of(configs: Sequence[RunConfig], overrides: Sequence[Sequence[str]]) -> list[Row]:
-    """Return the cost of each different run of a sweep; seeds are counted together.
+    """Return the cost of each distinct run of a sweep; seeds are grouped.
 
     Args:
-        configs: of the runs.
-        overrides: of each, from which the names are made.
+        configs: configs of the runs.
+        overrides: overrides of each, from which the names are made.
     """
     configs, overrides = different(configs, overrides)
     names = names_of(configs, overrides)
@@ -80,7 +84,7 @@ def rows_of(configs: Sequence[RunConfig], overrides: Sequence[Sequence[str]]) ->
 def different(
     configs: Sequence[RunConfig], overrides: Sequence[Sequence[str]]
 ) -> tuple[list[RunConfig], list[Sequence[str]]]:
-    """Return the configs of different runs with their overrides: a value spelled twice is one."""
+    """Return the configs of distinct runs with their overrides; 0.1 and 1e-1 are the same value."""
     runs: dict[Path, tuple[RunConfig, Sequence[str]]] = {}
     for config, words in zip(configs, overrides, strict=True):
         runs.setdefault(run_directory(config.plain()), (config, words))
@@ -88,7 +92,7 @@ def different(
 
 
 def names_of(configs: Sequence[RunConfig], overrides: Sequence[Sequence[str]]) -> list[str]:
-    """Return each run's label, and the values in which the runs differ besides."""
+    """Return each run's label, and further values in which the runs differ."""
     settings = [of_overrides([*words]) for words in overrides]
     keys = dict.fromkeys(key for run in settings for key in run if key not in IN_LABEL)
     differing = [key for key in keys if len({run.get(key) for run in settings}) > 1]

@@ -1,4 +1,4 @@
-"""Dividing this machine's cores or GPUs among the runs of a sweep."""
+"""Divides this machine's cores or GPUs among the runs of a sweep."""
 
 import os
 import subprocess
@@ -17,8 +17,8 @@ class Share:
     """Part of a machine.
 
     Attributes:
-        cores: to run on; empty for no restriction.
-        environment: that shows a process its GPUs alone.
+        cores: CPU cores; empty for no restriction.
+        environment: environment variables that restrict a process to its GPUs.
     """
 
     cores: frozenset[int] = frozenset()
@@ -26,21 +26,22 @@ class Share:
 
 
 def shares(jobs: int | None, devices: int | None, arms: int) -> list[Share]:
-    """Divide this machine among the arms that run at a time.
+    """Divide this machine among simultaneous arms.
 
     Args:
-        jobs: how many at a time; by default one a core up to 8 on a CPU (two with a core each train
-            more than one with both), and with GPUs as many as ``devices`` allows.
-        devices: GPUs that an arm takes; None for all that there are.
-        arms: how many there are to run.
+        jobs: number of simultaneous arms; by default one per core up to 8 on a CPU (two runs with
+            one core each train faster than one with both), and with GPUs as many as ``devices``
+            allows.
+        devices: GPUs per arm; None for all GPUs.
+        arms: number of arms to run.
 
     Raises:
-        UserError: there are not as many GPUs.
+        UserError: there are not enough GPUs.
     """
     gpus = [] if only_cpu() else visible_gpus()
     if not gpus:
-        wish = jobs or (min(core_count(), MOST_JOBS) if only_cpu() else 1)
-        return _cores(max(1, min(wish, arms)))
+        limit = jobs or (min(core_count(), MOST_JOBS) if only_cpu() else 1)
+        return _cores(max(1, min(limit, arms)))
     jobs = jobs or (1 if devices is None else len(gpus) // devices)
     each = devices or len(gpus) // max(1, jobs)
     if each < 1 or jobs * each > len(gpus) or jobs < 1:
@@ -57,7 +58,7 @@ def shares(jobs: int | None, devices: int | None, arms: int) -> list[Share]:
 
 
 def visible_gpus() -> list[str]:
-    """Return the names of the GPUs that a process of this one would see, as CUDA takes them."""
+    """Return the GPUs that are visible to child processes, by their CUDA names."""
     chosen = os.environ.get(VISIBLE)
     if chosen is not None:
         return [name for name in chosen.split(",") if name.strip()]
@@ -73,7 +74,7 @@ def visible_gpus() -> list[str]:
 
 
 def _cores(jobs: int) -> list[Share]:
-    """Divide this process's cores among the jobs; no restriction where they do not suffice."""
+    """Divide this process's cores among the jobs; no restriction if there are too few."""
     available = cores()
     if jobs == 1 or jobs > len(available):
         return [Share() for _ in range(jobs)]

@@ -1,4 +1,4 @@
-"""From the state of runs that are not finished to what a launcher is given again."""
+"""Collects unfinished runs for a launcher."""
 
 import json
 from collections.abc import Iterable
@@ -13,18 +13,18 @@ from deeper.sweep.claim import Arm, frozen_config
 from deeper.sweep.code_snapshot import Code, freeze
 from deeper.sweep.status import State
 
-Launcher = tuple[str, dict[str, Any]]  # its name, and its settings
+Launcher = tuple[str, dict[str, Any]]  # (name, settings)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Arms that one launcher is given in one go.
+    """Arms for one launcher.
 
     Attributes:
         launcher: local or slurm.
-        settings: of the launcher.
-        code: what is to run.
-        arms: from their frozen configs.
+        settings: settings of the launcher.
+        code: the code to run.
+        arms: arms of the frozen configs.
     """
 
     launcher: str
@@ -34,7 +34,7 @@ class Group:
 
 
 def arm_of(state: State) -> Arm:
-    """Return the arm that a run directory is of.
+    """Return the arm of a run directory.
 
     Raises:
         UserError: its config cannot be read, or names a target that is not trusted.
@@ -42,7 +42,7 @@ def arm_of(state: State) -> Arm:
     submission, frozen = state.submission, frozen_config(state.directory)
     if submission is not None:
         return Arm(state.name, state.directory, frozen, submission.overrides, submission.cwd)
-    # `deeper train`, by hand: its overrides stand in the record.
+    # started by hand with `deeper train`: its overrides are in the record
     return Arm(state.name, state.directory, frozen, read_run(state.directory).words)
 
 
@@ -54,20 +54,20 @@ def groups_of(
     launcher: Launcher | None = None,
     jobs: int | None = None,
 ) -> list[Group]:
-    """Group arms by how they are launched, which is as before where nothing else is said.
+    """Group arms by launcher, settings and code, by default those of their submissions.
 
     Args:
-        arms: with their states.
-        runs: where run directories go.
-        code: snapshot or tree, for the code as it is now; None for that of each submission.
+        arms: arms with their states.
+        runs: root of the run directories.
+        code: snapshot or tree for the present code; None for that of each submission.
         launcher: for all arms; None for that of each submission.
-        jobs: at a time, of arms that no launcher has had.
+        jobs: number of simultaneous arms, for arms without a submission.
 
     Returns:
-        The groups, those of a local launcher last: it stays until its arms have ended.
+        The groups, with local launchers last, since they block until their arms have ended.
 
     Raises:
-        UserError: the code of an arm is gone.
+        UserError: the snapshot of an arm's code does not exist any more.
     """
     groups: dict[str, Group] = {}
     for state, arm in arms:
@@ -78,21 +78,21 @@ def groups_of(
     return sorted(groups.values(), key=lambda group: group.launcher == "local")
 
 
-def _code(state: State, wish: str | None, runs: Path, frozen: RunConfig) -> Code:
-    """Return the code that an arm goes on with."""
-    if state.submission is None or wish is not None:
-        return freeze(wish or "snapshot", runs, [frozen.plain()])
+def _code(state: State, choice: str | None, runs: Path, frozen: RunConfig) -> Code:
+    """Return the code with which an arm continues."""
+    if state.submission is None or choice is not None:
+        return freeze(choice or "snapshot", runs, [frozen.plain()])
     code = Code(**state.submission.code)
     if code.root is not None and not Path(code.root).is_dir():
         raise UserError(
-            f"{code.root}, the code of {state.name}, is gone: code=snapshot goes on with the "
+            f"{code.root}, the code of {state.name}, is gone: code=snapshot continues with the "
             "code as it is now."
         )
     return code
 
 
 def _launcher_before(state: State, jobs: int | None) -> Launcher:
-    """Return the launcher that an arm was given to; this machine's if there was none."""
+    """Return the launcher of an arm's submission; the local one without a submission."""
     if state.submission is None:
         return "local", {"jobs": jobs}
     return state.submission.launcher, state.submission.settings

@@ -1,4 +1,4 @@
-"""A sweep as a job array of Slurm, submitted by submitit."""
+"""Submits a sweep as a job array of Slurm, with submitit."""
 
 import shlex
 from pathlib import Path
@@ -10,18 +10,18 @@ from deeper.sweep.claim import Claim
 from deeper.sweep.slurm_task import RunArm
 from deeper.sweep.submission import note, read_submission
 
-# Ours that submitit takes under another name, and those that are dealt with one by one.
-_SUBMITITS = {"timeout_min": "time", "tasks_per_node": "ntasks_per_node"}
-_OWN = (
+# Our settings with another name in submitit, and those that are not options of sbatch.
+_SUBMITIT_NAMES = {"timeout_min": "time", "tasks_per_node": "ntasks_per_node"}
+_NOT_SBATCH = (
     "max_num_timeout", "mem_gb", "setup", "srun_args", "additional_parameters", "array_parallelism",
 )  # fmt: skip
 
 
 def submit(taken: Claim) -> None:
-    """Submit arms that were claimed as one array, and write down their jobs.
+    """Submit claimed arms as one job array, and record their job ids.
 
     Raises:
-        UserError: submitit is not there, Slurm refuses, or would read a name as something else.
+        UserError: submitit is missing, Slurm refuses, or a name has a special meaning in Slurm.
     """
     _check_names(taken.folder)
     first = read_submission(taken.todo[0].directory)
@@ -29,7 +29,7 @@ def submit(taken: Claim) -> None:
     executor = _executor(taken.folder, first.settings, taken.code.root)
     try:
         jobs = executor.submit_array([RunArm(str(arm.directory)) for arm in taken.todo])
-    except Exception as error:  # submitit's own, of sbatch
+    except Exception as error:  # raised by submitit for a failed sbatch
         words = [line for line in str(error).splitlines() if line.startswith("sbatch:")]
         raise UserError(
             f"Slurm did not take the sweep: {' '.join(words) or error}. Of "
@@ -37,15 +37,15 @@ def submit(taken: Claim) -> None:
         ) from error
     taken.jobs.append(jobs[0].job_id.partition("_")[0])
     for arm, job in zip(taken.todo, jobs, strict=True):
-        # Where this fails, the job is found by its name.
+        # If this fails, the job can be found by its name.
         note(arm.directory, str(taken.folder), job=job.job_id)
 
 
 def _check_names(folder: Path) -> None:
-    """Refuse names that Slurm reads as something else.
+    """Refuse names with a special meaning in Slurm.
 
-    In the paths of logs a ``%`` begins a placeholder (``%j``, the job) and a backslash turns them
-    off; in a list of jobs a comma parts the names, which are those of the folders.
+    In paths of logs, ``%`` starts a placeholder (``%j`` is the job id) and a backslash disables
+    placeholders. In lists of jobs, commas separate names, which are those of the folders.
     """
     for character, text in (("%", str(folder)), ("\\", str(folder)), (",", folder.name)):
         if character in text:
@@ -59,9 +59,9 @@ def _executor(folder: Path, settings: dict[str, Any], root: str | None) -> Any:
     """Return submitit's executor for a launch.
 
     Args:
-        folder: of the launch; its name is the jobs'.
-        settings: conf/hydra/launcher/slurm.yaml's.
-        root: of the snapshot of the code, if there is one.
+        folder: folder of the launch, whose name is the name of the jobs.
+        settings: settings of conf/hydra/launcher/slurm.yaml.
+        root: root of the snapshot of the code, if there is one.
     """
     try:
         from submitit import SlurmExecutor
@@ -73,15 +73,15 @@ def _executor(folder: Path, settings: dict[str, Any], root: str | None) -> Any:
     slurm_queue.ask(["sbatch", "--version"])
     executor = SlurmExecutor(folder, max_num_timeout=settings["max_num_timeout"])
     parameters = {
-        _SUBMITITS.get(key, key): value
+        _SUBMITIT_NAMES.get(key, key): value
         for key, value in settings.items()
-        if key not in _OWN and value is not None
+        if key not in _NOT_SBATCH and value is not None
     }
     if settings["mem_gb"] is not None:
         parameters["mem"] = f"{round(settings['mem_gb'] * 1024)}MB"
     srun = list(settings["srun_args"])
     if settings["cpus_per_task"] is not None:
-        # srun takes it from the job no longer, since Slurm 22.05.
+        # Since Slurm 22.05 srun does not inherit it from the job.
         srun.append(f"--cpus-per-task={settings['cpus_per_task']}")
     setup = list(settings["setup"])
     if root is not None:
@@ -94,7 +94,7 @@ def _executor(folder: Path, settings: dict[str, Any], root: str | None) -> Any:
             setup=setup,
             srun_args=srun,
             array_parallelism=settings["array_parallelism"] or 100_000,
-            # Slurm starts it again where a node is lost or the job preempted.
+            # Slurm restarts it after a lost node or a preemption.
             additional_parameters={"requeue": True, **settings["additional_parameters"]},
         )
     except (ValueError, TypeError) as error:

@@ -1,7 +1,7 @@
-"""The state of a sweep's jobs in Slurm, from one call of squeue and one of sacct.
+"""Queries the states of a sweep's jobs in Slurm, with one call of squeue and one of sacct.
 
-A job is named like the folder of its launch, so that it can be found even if the launcher was
-killed between submitting the job and recording its number.
+Jobs are named after the folder of the launch, so that they can be found even if the launcher was
+killed before recording the job id.
 """
 
 import re
@@ -15,7 +15,7 @@ from deeper.sweep.submission import Submission
 
 ASK_SECONDS = 60.0
 
-# Fixed widths: a name or a reason may hold any character that could part them.
+# Fixed widths, since names and reasons may contain any separator.
 _FIELDS = {
     "ArrayJobID": 20,
     "ArrayTaskID": 20,
@@ -28,13 +28,13 @@ _FIELDS = {
 
 @dataclass(frozen=True)
 class Job:
-    """A job that is in Slurm's queue.
+    """A job in Slurm's queue.
 
     Attributes:
-        id: its number, with the task of an array: 12_3.
+        id: job id with the array task, such as 12_3.
         state: PENDING, RUNNING, COMPLETING, ...
-        reason: why it waits.
-        restarts: how often it was requeued.
+        reason: why it is pending.
+        restarts: number of requeues.
     """
 
     id: str
@@ -44,10 +44,10 @@ class Job:
 
 
 def waiting_and_running(submissions: Iterable[Submission]) -> dict[tuple[str, int], Job]:
-    """Return the jobs in the queue, by folder and index of their submissions.
+    """Return the jobs in the queue by folder and index of their submissions.
 
     Raises:
-        UserError: squeue is not there, or Slurm does not answer.
+        UserError: squeue is missing, or Slurm does not answer.
     """
     folders = {Path(each.sweep).name: each.sweep for each in submissions}
     if not folders:
@@ -75,7 +75,7 @@ def waiting_and_running(submissions: Iterable[Submission]) -> dict[tuple[str, in
 
 
 def ended(jobs: Sequence[str]) -> dict[str, str]:
-    """Return how jobs ended, by their numbers; empty where Slurm keeps no accounts."""
+    """Return the final states of jobs by job id; empty without accounting."""
     if not jobs:
         return {}
     arrays = sorted({job.partition("_")[0] for job in jobs})
@@ -88,18 +88,18 @@ def ended(jobs: Sequence[str]) -> dict[str, str]:
 
 
 def largest_array() -> int:
-    """Return how many tasks an array may have.
+    """Return the largest number of tasks of a job array.
 
     Raises:
-        UserError: scontrol is not there, or Slurm does not answer.
+        UserError: scontrol is missing, or Slurm does not answer.
     """
     limit = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask(["scontrol", "show", "config"]), re.M)
-    # Tasks are numbered from 0 and have numbers below it; 0 is for no arrays at all.
-    return max(int(limit[1]), 1) if limit else 1001  # Slurm's own default
+    # Task numbers are from 0 to below the limit; 0 disables job arrays.
+    return max(int(limit[1]), 1) if limit else 1001  # Slurm's default
 
 
 def cancel(jobs: Sequence[Job]) -> None:
-    """Cancel jobs; those that run are asked for a checkpoint, after which they end.
+    """Cancel jobs; running jobs are asked for a checkpoint and then end.
 
     Raises:
         UserError: Slurm refuses.
@@ -109,15 +109,15 @@ def cancel(jobs: Sequence[Job]) -> None:
     if others:
         ask(["scancel", *others])
     if running:
-        # To the steps alone: at the end of a batch script Slurm kills what is left of them.
+        # Signal only the steps: at the end of the batch script Slurm kills remaining processes.
         ask(["scancel", "--signal=TERM", *running])
 
 
 def ask(command: Sequence[str]) -> str:
-    """Return what a command of Slurm's prints.
+    """Return the output of a Slurm command.
 
     Raises:
-        UserError: it is not there, fails, or does not end.
+        UserError: the command is missing, fails, or does not end.
     """
     try:
         done = subprocess.run(

@@ -1,22 +1,22 @@
-"""The task of a Slurm job: start the training process of a run, and stop it at checkpoints.
+"""The task of a Slurm job: starts the training process of a run, and stops it at checkpoints.
 
 submitit loads `RunArm` from a pickle in each task of the job and calls it. Training is a process of
 its own, so that no signal handler of submitit raises inside it. The signals are:
 
 - USR2, at Slurm's time limit (``--signal``) or a preemption: submitit's handler in the task of
   rank 0 calls `RunArm.checkpoint`, which asks the trainer for a checkpoint and waits for its end;
-  then submitit requeues the job and leaves. In the other tasks that handler does nothing, so that
-  they have one of their own here; they stay until Slurm ends them, since a task that leaves early
-  may fail the step before it is requeued.
-- TERM, of a preemption's grace time or ``scancel``: submitit ignores it. The trainer is asked for
-  a checkpoint. If the job is being preempted it is then requeued, whatever the partition does to
-  its preempted jobs; if it was cancelled, or asked to stop, it ends with status 75.
-- Nothing, where a node is lost: Slurm requeues the job, which goes on from its last checkpoint.
+  then submitit requeues the job and exits. In the other tasks that handler does nothing, so this
+  module installs another one; these tasks wait until Slurm ends them, since a task that exits early
+  may make the step fail before it is requeued.
+- TERM, at a preemption or ``scancel``: submitit ignores it. The trainer is asked for a checkpoint.
+  A preempted job is then requeued, regardless of the partition's preemption mode; a job that was
+  cancelled or asked to stop ends with status 75.
+- No signal, if a node is lost: Slurm requeues the job, which continues from its last checkpoint.
 
-Slurm sends such signals to all processes of a step. The trainer takes TERM as often as it comes and
-ignores USR2. It ends with a checkpoint also where this process is gone: then its pipe is broken.
+Slurm sends these signals to all processes of a step. The trainer accepts TERM repeatedly and
+ignores USR2. If this process ends, the broken pipe makes the trainer stop at a checkpoint.
 
-This module is imported in each task, so it imports nothing heavy.
+Each task imports this module, so it has no slow imports.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ from deeper.sweep.submission import Submission, note, now, read_submission
 
 PIPE_VARIABLE = "DEEPER_PROGRESS_PIPE"
 JAX_NOTE = "JAX has removed its internal frames"  # after an error's message
-LINGER_SECONDS = 30.0  # after a stop, for Slurm to say why
+LINGER_SECONDS = 30.0  # after a stop, until Slurm reports the cause
 
 
 def start_trainer(
@@ -46,13 +46,13 @@ def start_trainer(
 
     Args:
         directory: the run directory.
-        submission: of the arm.
-        environment: what changes in that of the submission.
-        log: what it prints is added to this file.
-        pipe: where it writes how far it is; closed here.
+        submission: submission of the arm.
+        environment: changes to the environment of the submission.
+        log: file to which its output is appended.
+        pipe: descriptor for its progress messages; closed here.
 
     Raises:
-        OSError: it cannot be started.
+        OSError: the process cannot be started.
     """
     ours = {PIPE_VARIABLE: str(pipe), "PYTHONUNBUFFERED": "1"}
     try:
@@ -65,7 +65,7 @@ def start_trainer(
                 env=submission.environment | environment | ours,
                 cwd=submission.cwd,
                 pass_fds=(pipe,),
-                # Ctrl-C reaches the launcher alone, which passes it on once.
+                # Ctrl-C reaches only the launcher, which forwards it once.
                 start_new_session=True,
             )
     finally:
@@ -87,14 +87,14 @@ class RunArm:
         self.directory = directory
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what belongs to this start of the job."""
+        """Return the state without attributes of this start of the job."""
         return {"directory": self.directory}
 
     def __call__(self) -> str:
-        """Run the trainer to its end; return what it came to.
+        """Run the trainer until it ends; return the outcome.
 
         Raises:
-            RuntimeError: it failed; the message is the last line of its log.
+            RuntimeError: training failed; the message is the last line of its log.
         """
         directory = Path(self.directory)
         signal.signal(signal.SIGTERM, self._forward)
@@ -120,20 +120,20 @@ class RunArm:
 
     def _start(self, submission: Submission, log: Path) -> None:
         self._pipe, write = os.pipe()
-        # The trainer inherits that USR2 is held back, and so is not ended by it.
+        # The trainer inherits the blocked USR2, and is therefore not ended by it.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
         self._process = start_trainer(self.directory, submission, {}, log, write)
         if self._rank:
             signal.signal(signal.SIGUSR2, self._forward)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])
-        if self._asked:  # while there was no process yet
+        if self._asked:  # before the process was started
             self._process.terminate()
 
     def checkpoint(self) -> Any:
-        """Stop the trainer at a checkpoint, for submitit to requeue the job."""
+        """Stop the trainer at a checkpoint, so that submitit can requeue the job."""
         import submitit
 
-        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # once is enough
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # only once
         self._forward()
         deadline = time.monotonic() + max(5.0, 0.8 * self._delay)
         while self._process and not self._has_ended(0.2) and time.monotonic() < deadline:
@@ -148,20 +148,20 @@ class RunArm:
         self._asked = True
 
     def _has_ended(self, seconds: float) -> bool:
-        """Return whether the trainer has ended, at the latest after some time.
+        """Wait for some time, and return whether the trainer has ended.
 
-        It leaves the process to be waited for and holds no lock of Python's, since a handler may
-        interrupt it and ask the same.
+        It does not reap the process and takes no lock, since a signal handler may interrupt it and
+        call it again.
         """
         ready, _, _ = select.select([self._pipe], [], [], seconds)
         if ready and not os.read(self._pipe, 1 << 16):
-            time.sleep(min(0.1, seconds))  # closed: it is about to end
+            time.sleep(min(0.1, seconds))  # closed: the trainer is about to end
         options = os.WEXITED | os.WNOWAIT | os.WNOHANG
         return os.waitid(os.P_PID, self._trainer.pid, options) is not None
 
     def _end(self, code: int, log: Path) -> str:
         if code == -signal.SIGTERM and self._asked:
-            code = ExitCode.INTERRUPTED  # before it could listen
+            code = ExitCode.INTERRUPTED  # before it installed its handler
         reason = None
         if code not in (ExitCode.FINISHED, ExitCode.DIVERGED, ExitCode.INTERRUPTED):
             reason = f"ended by signal {-code}" if code < 0 else last_line(log)
@@ -175,7 +175,7 @@ class RunArm:
         return "diverged" if code == ExitCode.DIVERGED else "finished"
 
     def _leave(self) -> None:
-        """End after a stop, in the way that fits its cause; the first task decides."""
+        """Exit or requeue after a stop, depending on its cause; the first task decides."""
         deadline = time.monotonic() + LINGER_SECONDS * (2 if self._rank else 1)
         while time.monotonic() < deadline:
             submission = read_submission(Path(self.directory))
@@ -191,7 +191,7 @@ class RunArm:
 
 
 def job_facts() -> dict[str, str]:
-    """Return what Slurm says of this job; empty where it does not answer."""
+    """Return Slurm's description of this job; empty without an answer."""
     command = ["scontrol", "show", "job", "--oneliner", os.environ.get("SLURM_JOB_ID", "")]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=30).stdout
@@ -201,7 +201,7 @@ def job_facts() -> dict[str, str]:
 
 
 def last_line(log: Path) -> str:
-    """Return the last line of an arm's log that says something."""
+    """Return the last informative line of an arm's log."""
     try:
         with log.open("rb") as stream:
             stream.seek(max(0, log.stat().st_size - 8192))

@@ -1,6 +1,6 @@
-"""The state of each run of a sweep, from its files and from one query of Slurm's queue.
+"""The state of each run of a sweep, from its files and one query of Slurm's queue.
 
-The launcher is not asked: it may have ended days ago, or run on another machine.
+The launcher is not queried, since it may have ended or be on another machine.
 """
 
 import json
@@ -20,7 +20,7 @@ from deeper.sweep.slurm_queue import Job
 from deeper.sweep.slurm_task import last_line
 from deeper.sweep.submission import Submission, age, read_submission
 
-# In the order in which a reader wants to see them.
+# In the order of the display.
 WORDS = (
     "failed", "diverged", "lost", "stopped", "cancelled",
     "running", "starting", "ending", "requeued", "waiting", "finished",
@@ -38,16 +38,16 @@ class State:
 
     Attributes:
         directory: its run directory.
-        name: for the display.
+        name: display name.
         word: one of `WORDS`.
-        remark: why it waits, what went wrong, or the test error.
-        step: the last step in its record.
-        steps: in all; None before the first start.
-        images_per_second: in training.
-        seconds_left: of training, at that speed.
-        starts: how often it was begun.
-        job: or process.
-        submission: None for a run that no launcher started.
+        remark: why it waits, the failure, or the test error.
+        step: the last recorded step.
+        steps: number of steps; None before the first start.
+        images_per_second: training speed.
+        seconds_left: remaining training time at that speed.
+        starts: number of starts.
+        job: job or process.
+        submission: None for a run without a launcher.
     """
 
     directory: Path
@@ -73,7 +73,7 @@ class State:
 
 
 def over(state: State) -> bool:
-    """Whether a run has ended and will not start again by itself."""
+    """Whether a run has ended and will not be restarted automatically."""
     return state.word not in ALIVE
 
 
@@ -83,11 +83,11 @@ def runs_in(study: Path) -> list[Path]:
 
 
 def status_command(config: RunConfig, directories: Sequence[Path] = ()) -> str:
-    """Return the command that shows the sweep of a run in any terminal.
+    """Return the command that shows the sweep of a run.
 
     Args:
-        config: of the run.
-        directories: of the user's YAML files, which the sweep's command named.
+        config: config of the run.
+        directories: directories of the user's YAML files, from the sweep's command.
     """
     words = ["sweep", "status"]
     if config.study:
@@ -105,8 +105,7 @@ def states_of(directories: Sequence[Path]) -> list[State]:
     """Return the state of each run.
 
     Raises:
-        UserError: there are jobs of Slurm's that are not known to have ended, and squeue cannot be
-            asked.
+        UserError: there are Slurm jobs that may not have ended, and squeue cannot be queried.
     """
     submissions = [(directory, read_submission(directory)) for directory in directories]
     unfinished = [s for d, s in submissions if not (d / RESULT).is_file() and s is not None]
@@ -137,7 +136,7 @@ def states_of(directories: Sequence[Path]) -> list[State]:
 def _with_result(state: State, result: dict[str, Any]) -> State:
     remark = str(result.get("reason") or "")
     if result.get("status") == "finished":
-        error = (result.get("metrics") or {}).get("test/error")  # null if it was not finite
+        error = (result.get("metrics") or {}).get("test/error")  # None if it was not finite
         remark = "no test error" if error is None else f"test error {error:.2f} %"
     steps = result.get("steps") or 0
     return replace(state, word=str(result["status"]), remark=remark, step=steps, steps=steps)
@@ -174,7 +173,7 @@ def _of_job(state: State, submission: Submission, job: Job | None, accounted: st
 
 
 def _of_process(state: State, submission: Submission, launcher: bool) -> State:
-    """Return the state of a run that was given to a local launcher, on this machine or another."""
+    """Return the state of a run with a local launcher, on this machine or another."""
     process = submission.process
     state = replace(state, job="" if process is None else str(process.pid))
     if submission.ended is not None:
@@ -184,10 +183,10 @@ def _of_process(state: State, submission: Submission, launcher: bool) -> State:
     if process is None:
         if launcher:
             return replace(state, word="waiting", remark="for the launcher")
-        return replace(state, remark="not started: its launcher has ended")
+        return replace(state, remark="its launcher has ended")
     if process.alive:
         return replace(state, word="running" if launcher else "ending")
-    if launcher:  # on another machine, or about to be noticed
+    if launcher:  # on another machine, or its end has not been recorded yet
         return replace(state, word="ending" if process.here else "running")
     return replace(state, word="lost", remark="its process is gone")
 
@@ -203,7 +202,7 @@ def _ended(state: State, submission: Submission, account: str) -> State:
 
 
 def _with_progress(state: State) -> State:
-    """Add how far the record of the run is."""
+    """Add the progress of the run from its record."""
     environment = read_json(state.directory / ENVIRONMENT)
     if environment is None:
         return replace(state, word="starting") if state.word == "running" else state
@@ -220,7 +219,7 @@ def _with_progress(state: State) -> State:
 
 
 def _last_row(rows: Path) -> tuple[int, float | None]:
-    """Return the last step of a record and the last speed that stands near its end."""
+    """Return the last step of a record, and the last speed near its end."""
     try:
         with rows.open("rb") as stream:
             stream.seek(max(0, rows.stat().st_size - _TAIL))
@@ -232,7 +231,7 @@ def _last_row(rows: Path) -> tuple[int, float | None]:
         try:
             row = json.loads(line)
         except ValueError:
-            continue  # cut, at either end
+            continue  # an incomplete line at either end
         if isinstance(row, dict):
             step = max(step, row.get("step") or 0)
             rate = row.get("images_per_second") or rate

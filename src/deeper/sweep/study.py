@@ -1,9 +1,9 @@
-"""A study from Python: its runs composed, run on this machine, and reported.
+"""Studies in Python: composes the runs, executes them on this machine, and reports them.
 
     study("depth_fashion", "mode=quick").run(jobs=2).report()
 
-The run directories are those of ``deeper train -m study=depth_fashion mode=quick``: what one has
-finished the other does not run again.
+The run directories are those of ``deeper train -m study=depth_fashion mode=quick``: runs that one
+of them has finished are not repeated by the other.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,29 +15,30 @@ from deeper.config.command_line import override
 from deeper.config.compose import configure_sweep
 from deeper.config.schema import RunConfig
 from deeper.errors import UserError
-from deeper.record.schema import CONFIG, Run, read_run
+from deeper.record.schema import CONFIG, RunRecord, read_run
 from deeper.study.report import Report, make_report
 from deeper.sweep.claim import Arm, arms_of
 from deeper.sweep.code_snapshot import freeze
 from deeper.sweep.events import Tell, quiet
-from deeper.sweep.launch import held_here, work_of
+from deeper.sweep.launch import claimed_runs, work_of
 from deeper.sweep.local import Sweep
 from deeper.sweep.planned import check_study
 
-NAMES_SHOWN = 3  # of runs in a message
+NAMES_SHOWN = 3  # number of runs named in a message
 
 
 @dataclass(frozen=True, repr=False)
 class Study:
-    """A study with its runs; `study` makes one.
+    """A study with its runs, created by `study`.
 
     Attributes:
-        name: of the study.
-        mode: that its runs are made in.
-        directory: where its run directories are.
+        name: name of the study.
+        mode: mode of the runs.
+        directory: directory of the run directories.
         arms: every arm with every seed.
-        display: opens what is called with each event of `deeper.sweep.events` while runs are made.
-        config_directories: of the user's YAML files.
+        display: context manager of a function that is called with each event of
+            `deeper.sweep.events`.
+        config_directories: directories of the user's YAML files.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Study:
     config_directories: tuple[Path | str, ...] = ()
 
     def __repr__(self) -> str:
-        """Return a line."""
+        """Return a short description."""
         finished = sum(arm.status() == "finished" for arm in self.arms)
         return (
             f"Study({self.name}, mode={self.mode}: {len(self.arms)} runs, {finished} finished, "
@@ -61,20 +62,20 @@ class Study:
         return [arm.config for arm in self.arms]
 
     @property
-    def runs(self) -> list[Run]:
-        """Return the runs that have a directory, as they are on the disk now."""
+    def runs(self) -> list[RunRecord]:
+        """Return the runs that have a directory, in their present state."""
         directories = [arm.directory for arm in self.arms]
         return [read_run(each) for each in directories if (each / CONFIG).is_file()]
 
     def run(self, jobs: int | None = None) -> "Study":
-        """Run what is not finished, each run in a process of its own; return when all have ended.
+        """Execute unfinished runs, each in a process of its own; return when all have ended.
 
         Args:
-            jobs: runs at a time; by default one for each core, or for each set of GPUs.
+            jobs: number of simultaneous runs; by default one per core, or per set of GPUs.
 
         Raises:
-            UserError: a run failed or another launcher has it; the others were completed. A run
-                that diverged has a result, and is no failure.
+            UserError: a run failed or belongs to another launcher; the others were completed. A
+                diverged run has a result, and is not a failure.
         """
         first = self.arms[0].config
         if first.mode.dry:
@@ -82,7 +83,7 @@ class Study:
         check_study(self.configs)
         runs = Path(first.runs)
         code = freeze("snapshot", runs, [config.plain() for config in self.configs])
-        with held_here(self.arms, runs, {"jobs": jobs}, code) as taken:
+        with claimed_runs(self.arms, runs, {"jobs": jobs}, code) as taken:
             with self.display() as tell:
                 outcome = Sweep(work_of(taken, jobs), tell).run()
             elsewhere = [f"{arm.name} ({where})" for arm, where in taken.elsewhere]
@@ -99,7 +100,8 @@ class Study:
         return self
 
     def report(self) -> Report:
-        """Write results.csv, figures/ and report.html beside the runs, as ``deeper report`` does.
+        """Write results.csv, figures/ and report.html into the study's directory, as ``deeper
+        report`` does.
 
         Raises:
             UserError: no run is finished.
@@ -112,9 +114,9 @@ def study(name: str, *overrides: str, directories: Sequence[Path | str] = ()) ->
     """Return a study of ``conf/study``, or of the user's own YAML files.
 
     Args:
-        name: of its file.
+        name: name of its file.
         *overrides: as on the command line: ``"mode=quick"``, ``"train.epochs=2"``.
-        directories: of YAML files of the user's own, searched before ours.
+        directories: directories of YAML files of the user's own, searched before ours.
 
     Raises:
         UserError: there is no such study, or an override is not allowed.
@@ -134,7 +136,7 @@ def study(name: str, *overrides: str, directories: Sequence[Path | str] = ()) ->
 
 
 def _short(path: Path) -> Path:
-    """Return a path as it is from here, where it is below."""
+    """Return a path relative to the working directory, if it is below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 

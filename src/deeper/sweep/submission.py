@@ -1,7 +1,7 @@
 """``submission.json``: how a run of a sweep was given to a launcher, and how it ended.
 
-It is in the run directory, where any terminal can read the state of the sweep later. Each job
-imports this module beside the trainer, so it imports nothing heavy.
+It is in the run directory, so that the state of the sweep can be read from any terminal. Each job
+imports this module in addition to the trainer, so it has no slow imports.
 """
 
 import contextlib
@@ -21,12 +21,13 @@ from deeper.record.schema import SUBMISSION
 
 @dataclass(frozen=True)
 class Process:
-    """A process of a machine. Its start time distinguishes it from a later one with the same pid.
+    """A process on a machine. Its start time distinguishes it from later processes with the same
+    pid.
 
     Attributes:
         host: name of the machine.
-        pid: its number there.
-        began: its start, in clock ticks since the machine's.
+        pid: process id.
+        began: start time in clock ticks since boot.
     """
 
     host: str
@@ -35,39 +36,39 @@ class Process:
 
     @classmethod
     def of(cls, pid: int) -> "Process":
-        """Return a process of this machine."""
+        """Return the description of a process of this machine."""
         return cls(socket.gethostname(), pid, process_start(pid) or 0)
 
     @property
     def here(self) -> bool:
-        """Whether it is on this machine."""
+        """Whether the process is on this machine."""
         return self.host == socket.gethostname()
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs; False also for a process on another machine."""
+        """Whether the process is running; False for processes on other machines."""
         return self.here and process_start(self.pid) == self.began
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A run as it was given to a launcher.
+    """The submission of a run to a launcher.
 
     Attributes:
         launcher: local or slurm.
-        sweep: folder of the launch: its log, its lock, what submitit writes.
-        index: place in the sweep, and the task of a job array.
-        name: of the arm, for display.
-        overrides: what `deeper train` would be given.
-        cwd: where relative paths of the config start.
-        code: what runs; see `code_snapshot.Code`.
-        settings: of the launcher.
-        submitted: when.
+        sweep: folder of the launch, with its log, lock and submitit's files.
+        index: index in the sweep, and task of a job array.
+        name: name of the arm, for display.
+        overrides: overrides of `deeper train`.
+        cwd: working directory, to which relative paths of the config refer.
+        code: the code to run, see `code_snapshot.Code`.
+        settings: settings of the launcher.
+        submitted: time of the submission.
         job: id of the batch job; None until it is known.
-        process: of the trainer, where the launcher is local and has started it.
-        ended: exit status of the last leg, and a reason; None while it goes on or before it.
-        cancelled: when that was asked for.
-        changed: the code that ran, where it was another than the one submitted.
+        process: process of the trainer, if a local launcher has started it.
+        ended: exit status of the last start, with a reason; None before and during it.
+        cancelled: time of a request to cancel, or None.
+        changed: the code that ran, if it differed from the submitted code.
     """
 
     launcher: str
@@ -87,7 +88,7 @@ class Submission:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the environment of its processes: that of this one, with the frozen code."""
+        """Return the environment of its processes: that of this process, with the frozen code."""
         environment = dict(os.environ)
         if self.code["root"] is not None:
             rest = [environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else []
@@ -96,7 +97,7 @@ class Submission:
 
 
 def now() -> str:
-    """Return the time as records have it."""
+    """Return the current time in the format of records."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
@@ -108,7 +109,7 @@ def age(time: str) -> float:
 
 
 def read_submission(directory: Path) -> Submission | None:
-    """Return how a run directory was submitted; None if it was not, or not readably."""
+    """Return the submission of a run directory; None if there is no readable one."""
     value = read_json(directory / SUBMISSION)
     if value is None:
         return None
@@ -120,13 +121,13 @@ def read_submission(directory: Path) -> Submission | None:
 
 
 def write_submission(directory: Path, submission: Submission) -> None:
-    """Write it, whole or not at all."""
+    """Write the submission atomically."""
     value = to_json(dataclasses.asdict(submission), indent=1)
     write_whole(directory / SUBMISSION, value)
 
 
 def update_submission(directory: Path, sweep: str, **changes: Any) -> None:
-    """Change what a run directory says of a launch; nothing if another has taken it since."""
+    """Change the submission of a run directory, unless another launch has replaced it."""
     with disk_errors(directory), (directory / f".{SUBMISSION}.lock").open("w") as lock:
         with contextlib.suppress(OSError):  # a file system without locks
             lock_file(lock.fileno(), wait=True)
@@ -136,6 +137,8 @@ def update_submission(directory: Path, sweep: str, **changes: Any) -> None:
 
 
 def note(directory: Path, sweep: str, **changes: Any) -> None:
-    """Do as `update_submission`, but ignore disk errors: only `sweep status` depends on it."""
+    """Like `update_submission`, but ignores disk errors, since only `sweep status` depends on
+    it.
+    """
     with contextlib.suppress(UserError):
         update_submission(directory, sweep, **changes)

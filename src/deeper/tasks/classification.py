@@ -1,4 +1,4 @@
-"""Classification: one class an example, by cross-entropy or a yes or no for each class."""
+"""Classification: one class per example, by cross-entropy or one sigmoid per class."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,19 +13,20 @@ from deeper.augment.pipeline import Normalise, augment, mixes
 from deeper.config.instantiate import build
 from deeper.tasks.task import Batch, Keys, Rows
 from deeper.train import losses
-from deeper.train.step import AUGMENT
 
-Predictions = Mapping[str, np.ndarray]  # as `Classification.predict` names them, every example's
+AUGMENT = 0  # purpose of a random key, see `deeper.train.step`
+
+Predictions = Mapping[str, np.ndarray]  # of all examples, see `Classification.predict`
 
 
 @dataclass(frozen=True)
 class Classification:
-    """Images, or features, and their classes.
+    """Classification of images or features.
 
     Attributes:
         operations: the augmentation.
-        normalise: stored inputs -> what the net takes.
-        example_loss: of each example, see `losses.loss_of`.
+        normalise: stored inputs -> inputs of the net.
+        example_loss: loss per example, see `losses.loss_of`.
     """
 
     operations: Sequence[Any]
@@ -37,58 +38,47 @@ class Classification:
     streams: Mapping[str, int] = field(default_factory=dict)
 
     def inputs(self, keys: Keys, rows: Rows, batch: Batch, train: bool) -> tuple[Any, Any, Rows]:
-        """Return augmented and normalised images, and labels or shares of the classes."""
-        images, targets = batch["image"], batch["label"]
-        if train:
-            images, targets = augment(self.operations, keys(AUGMENT), rows, images, targets)
+        """Return normalised images; in training augmented, with labels or shares of classes."""
+        if not train:
+            return self.normalise(batch["image"]), None, rows
+        images, targets = augment(
+            self.operations, keys(AUGMENT), rows, batch["image"], batch["label"]
+        )
         return self.normalise(images), targets, rows
 
     def loss(
         self, outputs: losses.Logits, targets: losses.Targets, progress: Float[Array, ""]
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """Return the mean loss in nats, and with it the error as a share."""
+        """Return the mean loss in nats, and the error as a share."""
         del progress
         loss = self.example_loss(outputs, targets).mean()
         return loss, {"loss": loss, "error": losses.wrong(outputs, targets).mean()}
 
     def predict(self, outputs: losses.Logits, batch: Batch) -> dict[str, Array]:
-        """Return what is kept of each answer.
+        """Return the predictions of each example.
 
         Returns:
             loss: cross-entropy in nats, without label smoothing. correct, correct_top5: 1.0 where
-            the class is the first answer, or among the first five. prediction: the first answer;
-            confidence: its probability. label: the true class.
+            the true class has the highest score, or is among the five highest. prediction: the
+            predicted class; confidence: its probability. label: the true class.
         """
-        label = batch["label"]
-        return {
-            "loss": losses.cross_entropy(outputs, label),
-            "correct": losses.in_top(outputs, label, 1),
-            "correct_top5": losses.in_top(outputs, label, 5),
-            "prediction": outputs.argmax(axis=-1).astype(jnp.int32),
-            "confidence": jax.nn.softmax(outputs).max(axis=-1),
-            "label": label,
-        }
+        return answers(outputs, batch["label"])
 
     def summarise(self, rows: Predictions) -> dict[str, float | int]:
-        """Return mean loss in nats, and errors in per cent.
+        """Return the mean loss in nats, and errors in per cent.
 
-        ``n_unanswered`` is there only where scores were NaN or infinite; the loss is NaN then.
+        ``n_unanswered`` is present only if scores were NaN or infinite; the loss is then NaN.
         """
-        unanswered = int((~answered(rows)).sum())
-        return {
-            "loss": float(np.mean(rows["loss"], dtype=np.float64)),
-            "error": percent_wrong(rows["correct"]),
-            "error_top5": percent_wrong(rows["correct_top5"]),
-        } | ({"n_unanswered": unanswered} if unanswered else {})
+        return errors(rows)
 
     def examples(
         self, batch: Batch, rows: Predictions, class_names: Sequence[str]
     ) -> dict[str, Any]:
-        """Return what a record keeps of a few examples, and the counts of all answers.
+        """Return a few examples with predictions, and the confusion matrix of all.
 
         Args:
             batch: the first examples of a split, as stored.
-            rows: every example's predictions.
+            rows: predictions of all examples.
             class_names: in the order of the labels.
         """
         n = len(batch["label"])
@@ -101,9 +91,13 @@ class Classification:
             "confusion": confusion(rows, len(class_names)),
         }
 
+    def details(self, rows: Predictions, class_names: Sequence[str]) -> dict[str, Any]:
+        """Return the calibration error in per cent, and by class the error and the examples."""
+        return details(rows, class_names)
+
 
 def classification(config: Any) -> Classification:
-    """Return the task that a run's config states (``task: classification``)."""
+    """Return the task of a run's config (``task: classification``)."""
     train, data = config.train, config.data
     return Classification(
         operations=tuple(build(operation) for operation in config.augment),
@@ -113,11 +107,33 @@ def classification(config: Any) -> Classification:
 
 
 def mixes_examples(task: Any) -> bool:
-    """Whether a task's augmentation mixes neighbours in a batch."""
+    """Return whether a task's augmentation mixes neighbours in a batch."""
     return mixes(getattr(task, "operations", ()))
 
 
+def answers(outputs: losses.Logits, label: Int32[Array, " batch"]) -> dict[str, Array]:
+    """Return what is kept of each answer, see `Classification.predict`."""
+    return {
+        "loss": losses.cross_entropy(outputs, label),
+        "correct": losses.in_top(outputs, label, 1),
+        "correct_top5": losses.in_top(outputs, label, 5),
+        "prediction": outputs.argmax(axis=-1).astype(jnp.int32),
+        "confidence": jax.nn.softmax(outputs).max(axis=-1),
+        "label": label,
+    }
+
+
 # --- numbers of every example's predictions ------------------------------------------------------
+
+
+def errors(rows: Predictions) -> dict[str, float | int]:
+    """Return mean loss and errors, see `Classification.summarise`."""
+    unanswered = int((~answered(rows)).sum())
+    return {
+        "loss": float(np.mean(rows["loss"], dtype=np.float64)),
+        "error": percent_wrong(rows["correct"]),
+        "error_top5": percent_wrong(rows["correct_top5"]),
+    } | ({"n_unanswered": unanswered} if unanswered else {})
 
 
 def percent_wrong(correct: Float32[np.ndarray, " n"]) -> float:
@@ -126,15 +142,15 @@ def percent_wrong(correct: Float32[np.ndarray, " n"]) -> float:
 
 
 def answered(rows: Predictions) -> Bool[np.ndarray, " n"]:
-    """Return where the net's scores are numbers: NaN and infinity are no answer, and wrong."""
+    """Return where the scores are finite; other predictions count as wrong."""
     return np.isfinite(rows["confidence"])
 
 
 def calibration_error(rows: Predictions, bins: int = 15) -> float | None:
-    """Return the expected calibration error in per cent; None if answers are no numbers.
+    """Return the expected calibration error in per cent; None if scores are not finite.
 
-    Guo et al. 2017 (arXiv:1706.04599), equation 3: the mean distance between confidence and share
-    of right answers, over bins of equal width, by their numbers of examples.
+    Guo et al. 2017 (arXiv:1706.04599), equation 3: the mean difference between confidence and
+    accuracy over bins of equal width, weighted by their numbers of examples.
     """
     if not answered(rows).all():
         return None
@@ -145,7 +161,7 @@ def calibration_error(rows: Predictions, bins: int = 15) -> float | None:
 
 
 def error_by_class(rows: Predictions, classes: int) -> list[float | None]:
-    """Return each class's error in per cent; None where it has no examples."""
+    """Return each class's error in per cent; None without examples."""
     counts = np.bincount(rows["label"], minlength=classes)
     right = np.bincount(rows["label"], rows["correct"], minlength=classes)
     return [
@@ -153,8 +169,24 @@ def error_by_class(rows: Predictions, classes: int) -> list[float | None]:
     ]
 
 
+def details(rows: Predictions, class_names: Sequence[str]) -> dict[str, Any]:
+    """Return what `deeper evaluate` tells besides: calibration, and each class's error.
+
+    Args:
+        rows: every example's predictions.
+        class_names: in the order of the labels.
+    """
+    counts = np.bincount(rows["label"], minlength=len(class_names)).tolist()
+    by_class = error_by_class(rows, len(class_names))
+    return {
+        "calibration_error": calibration_error(rows),
+        "error_by_class": dict(zip(class_names, by_class, strict=True)),
+        "n_by_class": dict(zip(class_names, counts, strict=True)),
+    }
+
+
 def confusion(rows: Predictions, classes: int) -> Int32[np.ndarray, "classes classes"]:
-    """Return counts of (true class, answer); what has no answer is left out."""
+    """Return counts of (true class, predicted class), without predictions that are not finite."""
     counts = np.zeros((classes, classes), np.int32)
     known = answered(rows)
     np.add.at(counts, (rows["label"][known], rows["prediction"][known]), 1)
@@ -164,7 +196,7 @@ def confusion(rows: Predictions, classes: int) -> Int32[np.ndarray, "classes cla
 def mean_over_views(
     logits_of: Callable[[Any], Any], views: Shaped[Array, "views batch height width channels"]
 ) -> Float[Array, "batch classes"]:
-    """Return the logarithm of the mean over views of the softmax, a view at a time.
+    """Return the logarithm of the mean softmax over views, computed one view at a time.
 
     Args:
         logits_of: images -> logits.

@@ -1,10 +1,10 @@
-"""Learning from unlabelled images: two views of each have to get the same answer.
+"""Consistency training: two views of an unlabelled image should get the same prediction.
 
-Unsupervised data augmentation (Xie et al. 2019, arXiv:1904.12848): the answer to a weakly augmented
-view, made sharper and held fixed, is the target for a strongly augmented one; only confident
-answers count; and labelled examples that the net is sure of already are left out for a while
-(training signal annealing). FixMatch (Sohn et al. 2020, arXiv:2001.07685) is the same with the
-class of the answer as the target.
+Unsupervised data augmentation (Xie et al. 2019, arXiv:1904.12848): the sharpened prediction for a
+weakly augmented view, without gradient, is the target for a strongly augmented one; only confident
+predictions count; and labelled examples that the net already predicts confidently are left out for
+a while (training signal annealing). FixMatch (Sohn et al. 2020, arXiv:2001.07685) uses the
+predicted class as the target.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ from deeper.errors import UserError
 from deeper.tasks.classification import Classification, classification
 from deeper.tasks.task import Batch, Keys, Rows
 from deeper.train import data_parallel, losses
-from deeper.train.step import STRONG, WEAK
 
-UNLABELLED = "unlabelled"  # the stream of images without labels
+WEAK, STRONG = 2, 3  # purposes of random keys, see `deeper.train.step`
+UNLABELLED = "unlabelled"  # name of the stream of unlabelled images
 
 Logits = Float[Array, "batch classes"]
 
@@ -34,9 +34,9 @@ class Consistency:
 
     Attributes:
         ratio: unlabelled images for each labelled one in a batch.
-        weight: of the unlabelled images' loss beside the labelled ones'.
-        temperature: the target is softmax(logits / temperature); below 1 it is sharper. Of no
-            meaning for hard targets.
+        weight: weight of the unlabelled images' loss; that of the labelled ones has weight 1.
+        temperature: the target is softmax(logits / temperature); below 1 it is sharper. Not used
+            for hard targets.
         confidence: an unlabelled image counts where the weak view's best class has at least this
             probability.
         target: soft, the weak view's probabilities (UDA), or hard, its best class (FixMatch).
@@ -76,7 +76,7 @@ class Consistency:
     def unlabelled_loss(
         self, weak: Logits, strong: Logits
     ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
-        """Return each image's loss, zero where the answer is not confident, and which counted."""
+        """Return each image's loss, zero for unconfident predictions, and which images counted."""
         weak = jax.lax.stop_gradient(weak)
         confident = (jax.nn.softmax(weak).max(axis=-1) >= self.confidence).astype(jnp.float32)
         if self.target == "hard":
@@ -88,7 +88,7 @@ class Consistency:
         return loss * confident, confident
 
     def threshold(self, progress: Float[Array, ""], classes: int) -> Float[Array, ""]:
-        """Return the probability up to which labelled examples count, at a share of the run."""
+        """Return the threshold of training signal annealing at a share of the run."""
         share = {
             "none": jnp.ones_like(progress),
             "linear": progress,
@@ -99,22 +99,22 @@ class Consistency:
 
 
 class Targets(NamedTuple):
-    """What a batch's outputs are held against: its labels, which say how many are labelled."""
+    """The targets of a batch: its labels, whose number is that of the labelled examples."""
 
     labels: Int[Array, " batch"]
 
 
 @dataclass(frozen=True)
 class ConsistencyTraining:
-    """Classification from few labels and many images without.
+    """Classification from labelled and unlabelled images.
 
     A training batch's ``unlabelled`` images are (B, ratio, H, W, C). All views go through the net
     together, labelled ones first, so that BatchNorm sees both kinds at once, as in UDA's code.
 
     Attributes:
-        labelled: what labelled images are to the net, and how answers are measured.
-        weak: augmentation of the view that gives the target.
-        strong: augmentation of the view that has to agree with it.
+        labelled: the task for labelled images and evaluation.
+        weak: augmentation of the view whose prediction is the target.
+        strong: augmentation of the view that is trained to agree with it.
         consistency: how unlabelled images enter the loss.
     """
 
@@ -125,7 +125,7 @@ class ConsistencyTraining:
     percent: tuple[str, ...] = ("error",)
 
     def __post_init__(self) -> None:
-        """Check that labels stay one class an image."""
+        """Check that each image keeps one class."""
         if mixes(self.labelled.operations):
             raise UserError(
                 "Mixup and CutMix cannot be had with train.consistency: labelled and unlabelled "
@@ -134,24 +134,26 @@ class ConsistencyTraining:
 
     @property
     def metric(self) -> str:
-        """The classes' metric."""
+        """The metric of `labelled`."""
         return self.labelled.metric
 
     @property
     def less_is_better(self) -> bool:
-        """As of the classes."""
+        """As in `labelled`."""
         return self.labelled.less_is_better
 
     @property
     def streams(self) -> Mapping[str, int]:
-        """Unlabelled images with each labelled one."""
+        """Unlabelled images per labelled one."""
         return {UNLABELLED: self.consistency.ratio}
 
     def inputs(self, keys: Keys, rows: Rows, batch: Batch, train: bool) -> tuple[Any, Any, Rows]:
-        """Return the labelled images, in training the two views behind them, and the labels."""
+        """Return the labelled images, followed in training by both views of the unlabelled ones,
+        and the labels.
+        """
         images, labels, _ = self.labelled.inputs(keys, rows, batch, train)
         if not train:
-            return images, Targets(labels), rows
+            return images, None, rows
         ratio = self.consistency.ratio
         without_label = batch[UNLABELLED]["image"]
         without_label = without_label.reshape(-1, *without_label.shape[2:])
@@ -174,8 +176,8 @@ class ConsistencyTraining:
         """Return the loss of both kinds of images.
 
         Metrics: loss in nats and error as a share, of the labelled images; the unlabelled images'
-        loss; the shares of unlabelled images that were confident and of labelled ones that were
-        learnt from.
+        loss; the shares of unlabelled images with confident predictions and of labelled ones that
+        counted.
         """
         labels, consistency = targets.labels, self.consistency
         ends = [len(labels), len(labels) * (1 + consistency.ratio)]
@@ -186,7 +188,8 @@ class ConsistencyTraining:
             sure = jnp.exp(-losses.cross_entropy(labelled, labels))
             limit = consistency.threshold(progress, outputs.shape[-1])
             keep = jax.lax.stop_gradient(sure <= limit).astype(jnp.float32)
-            # Over all devices, or the weight of an example would depend on its device; at least 1.
+            # Summed over all devices, so that the weight of an example does not depend on its
+            # device; at least 1.
             kept = jnp.maximum(
                 data_parallel.mean_over_devices(keep.sum()), 1.0 / data_parallel.devices()
             )
@@ -201,22 +204,26 @@ class ConsistencyTraining:
         }
 
     def predict(self, outputs: Logits, batch: Batch) -> dict[str, Array]:
-        """Return what classification keeps of each answer."""
+        """Return the predictions of `labelled`."""
         return self.labelled.predict(outputs, batch)
 
     def summarise(self, rows: Mapping[str, Any]) -> dict[str, float | int]:
-        """Return classification's numbers."""
+        """Return the metrics of `labelled`."""
         return self.labelled.summarise(rows)
+
+    def details(self, rows: Mapping[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
+        """Return classification's."""
+        return self.labelled.details(rows, class_names)
 
     def examples(
         self, batch: Batch, rows: Mapping[str, Any], class_names: Sequence[str]
     ) -> dict[str, Any]:
-        """Return what classification keeps of a few examples."""
+        """Return the examples of `labelled`."""
         return self.labelled.examples(batch, rows, class_names)
 
 
 def consistency_training(config: Any) -> ConsistencyTraining:
-    """Return the task that a run's config states (``task: consistency``)."""
+    """Return the task of a run's config (``task: consistency``)."""
     train = config.train
     views = {
         name: tuple(build(operation) for operation in getattr(train.views, name))

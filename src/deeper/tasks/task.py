@@ -1,8 +1,8 @@
-"""The contract between the training loop and what is learned.
+"""The protocol between the training loop and a task.
 
 A task is a value: an object with these attributes and pure functions, which need no base class. The
-loop, the step, evaluation, checkpoints, records and reports know nothing else of it, so that a task
-of a user's own (``task._target_`` in the config) trains, resumes and is reported like those here.
+loop, the step, evaluation, checkpoints, records and reports use nothing else of it, so that a
+user's own task (``task._target_`` in the config) trains, resumes and is reported like those here.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,20 +19,25 @@ Rows = Int[Array, " batch"]
 
 
 class Task(Protocol):
-    """What is learned, and how it is measured.
+    """Inputs, loss, predictions and metrics of a learning problem.
 
-    A task may have one more method, ``examples(batch, rows, class_names)``: what ``examples.npz``
-    keeps of the first test examples, see `Classification.examples`. Without it there is no such
-    file.
+    A task may have more methods:
+
+    - ``examples(batch, rows, class_names)``: the content of ``examples.npz`` for the first test
+      examples, see `Classification.examples`. Without it the file is not written.
+    - ``details(rows, class_names)``: name -> numbers, or numbers by class, that ``deeper
+      evaluate`` adds to those of `summarise`, see `Classification.details`.
+    - ``probabilities(outputs)``: the class probabilities of ``deeper predict``; by default the
+      softmax of the outputs.
     """
 
     @property
     def metric(self) -> str:
-        """The number that reports and the best checkpoint go by; `summarise` returns it."""
+        """The metric of reports and of the best checkpoint; `summarise` returns it."""
 
     @property
     def less_is_better(self) -> bool:
-        """Whether a smaller value of the metric is a better one."""
+        """Whether smaller values of the metric are better."""
 
     @property
     def percent(self) -> tuple[str, ...]:
@@ -44,13 +49,13 @@ class Task(Protocol):
 
     @property
     def streams(self) -> Mapping[str, int]:
-        """Further splits that a training batch holds examples of: name -> how many an example.
+        """Further splits with examples in a training batch: name -> number per example.
 
         ``batch[name]`` is a batch whose leaves are (B, how many, ...), in an order of its own.
         """
 
     def inputs(self, keys: Keys, rows: Rows, batch: Batch, train: bool) -> tuple[Any, Any, Rows]:
-        """Return what the net is given and what its outputs are held against.
+        """Return the inputs of the net and the targets of the loss.
 
         Args:
             keys: purpose -> random key of the step; a draw for example i folds in ``rows[i]``. A
@@ -58,7 +63,8 @@ class Task(Protocol):
             rows: the examples' rows in the step's global batch, the same on any number of devices
                 and under accumulation.
             batch: as stored.
-            train: with augmentation. Otherwise nothing is drawn, and targets are not looked at.
+            train: with augmentation. Otherwise nothing is random, and targets are not used: they
+                may be None, and a batch for inference has none.
 
         Returns:
             The model's inputs and the targets (pytrees), and a number of each input by which
@@ -69,10 +75,10 @@ class Task(Protocol):
     def loss(
         self, outputs: Any, targets: Any, progress: Float[Array, ""]
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """Return what is minimised, and the scalars to record, ``loss`` among them.
+        """Return the loss to minimise, and the scalars to record, including ``loss``.
 
         Args:
-            outputs: of the net in training, or of one of its auxiliary heads.
+            outputs: outputs of the net in training, or of one of its auxiliary heads.
             targets: from `inputs`.
             progress: share of the run's steps that are done, 0 to below 1.
 
@@ -82,11 +88,11 @@ class Task(Protocol):
         """
 
     def predict(self, outputs: Any, batch: Batch) -> dict[str, Array]:
-        """Return what is kept of each example in evaluation; leaves (B, ...), on the device."""
+        """Return the predictions of each example in evaluation; leaves (B, ...), on the device."""
 
     def summarise(self, rows: Mapping[str, ndarray]) -> dict[str, float | int]:
-        """Return a split's numbers, `metric` among them.
+        """Return the metrics of a split, including `metric`.
 
         Args:
-            rows: every example's predictions, (n, ...) in the split's order, on the host.
+            rows: predictions of all examples, (n, ...) in the split's order, on the host.
         """

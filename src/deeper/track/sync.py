@@ -19,7 +19,8 @@ RUN_SECONDS = 600.0  # timeout for the upload of one run
 
 
 def find_runs(root: Path) -> list[Path]:
-    """Return the run directories under a directory, or the directory itself if it is one.
+    """Return the run directories under a directory, or the directory itself if it is a run
+    directory.
 
     Args:
         root: directory of a run, of a study, or of all runs.
@@ -65,7 +66,7 @@ def sync(
         except UserError as error:
             warn(f"left out: {error}")
             if holder_of(path) is not None:
-                sent[path] = 0  # its own mirror sends the rows
+                sent[path] = 0  # the mirror of that process sends the rows
             continue
         try:
             rows = _send(path, mode, warn)

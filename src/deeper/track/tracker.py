@@ -49,12 +49,11 @@ class Tracker:
         """Flush the rows to disk."""
         self._directory.fsync()
 
-    def keep(self, examples: Mapping[str, Any]) -> None:
-        """Keep a few examples with what the net says of them, for W&B and for a look of one's own.
+    def write_examples(self, examples: Mapping[str, Any]) -> None:
+        """Write a few examples with the predictions of the net.
 
         Args:
-            examples: name -> array, kept in ``examples.npz``; what W&B shows of it says
-                `wandb_upload`.
+            examples: name -> array, written to ``examples.npz``; `wandb_upload` shows them at W&B.
         """
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **examples)

@@ -20,7 +20,7 @@ from typing import Any
 from deeper.track.wandb_switches import choose
 
 LOG = "wandb/mirror.log"
-NOT_SENT = "not sent: "  # begins the line of the process that says why nothing was sent
+NOT_SENT = "not sent: "  # prefix of the line in which the process reports why it sent nothing
 FINISH_SECONDS = 30.0  # timeout for the remaining rows at the end of a run
 
 
@@ -40,10 +40,11 @@ class Mirror:
         self._warn, self._warned = warn, False
         log = path / LOG
         log.parent.mkdir(exist_ok=True)
-        # WANDB_SERVICE is a service that W&B has started for this process; the mirror has its own.
+        # WANDB_SERVICE names the service that W&B has started for this process; the mirror starts
+        # its own.
         environment = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}
         if "WANDB_MODE" in environment:
-            environment["WANDB_MODE"] = environment["WANDB_MODE"].strip().lower()  # as W&B has it
+            environment["WANDB_MODE"] = environment["WANDB_MODE"].strip().lower()  # as W&B reads it
         with log.open("wb") as stream:
             self._log = log.open("rb")  # opened early: a user may remove wandb/ during the run
             self._process = subprocess.Popen(
@@ -115,7 +116,7 @@ class Mirror:
             return None
 
     def _warn_of_end(self) -> None:
-        """Warn with the reason for which the process has ended before the run."""
+        """Warn that the process has ended before the run, with the reason."""
         text, code = self._text(), self._process.returncode
         notice = re.findall(rf"^{NOT_SENT}(.*)$", text, re.M)
         if code == 0 and notice:
@@ -139,7 +140,7 @@ class Mirror:
 
 def _sentence(reason: str) -> str:
     return (
-        f"Weights & Biases failed ({reason[:200]}). The record is whole without it; `deeper sync` "
+        f"Weights & Biases failed ({reason[:200]}). The run directory is complete; `deeper sync` "
         "sends it later."
     )
 
@@ -153,7 +154,7 @@ def has_api_key() -> bool:
     for name in [chosen] if chosen else ["~/.netrc", "~/_netrc"]:
         try:
             return netrc.netrc(Path(name).expanduser()).authenticators(host) is not None
-        except (OSError, RuntimeError, netrc.NetrcParseError):  # RuntimeError: there is no home
+        except (OSError, RuntimeError, netrc.NetrcParseError):  # RuntimeError: no home directory
             continue
     return False
 

@@ -83,7 +83,7 @@ def _log(
         done: last word of the name of the W&B run.
         out: directory for W&B's own files.
         media: module wandb -> values to log.
-        lost: where the user finds the values if W&B fails, for the message.
+        lost: sentence part for the message if W&B fails: where else the values are.
         warn: called with a message if W&B fails or is turned off.
     """
     config = read_config(path) or {}
@@ -97,7 +97,7 @@ def _log(
 
         mode = allowed_mode(wandb, tracker["mode"])
         run = wandb.init(
-            mode=mode,  # type: ignore[arg-type] # a str that is one of them
+            mode=mode,  # type: ignore[arg-type] # one of the literals
             project=tracker["project"] or None,  # empty if WANDB_PROJECT is set to nothing
             entity=tracker["entity"] or None,
             dir=str(out),

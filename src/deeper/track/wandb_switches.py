@@ -1,4 +1,4 @@
-"""Decides whether a run is sent to Weights & Biases, from our setting and from W&B's own.
+"""Decides whether a run is sent to Weights & Biases, from ``tracker.mode`` and W&B's own settings.
 
 W&B's own settings are the environment (``WANDB_MODE``, ``WANDB_DISABLED``) and its settings files
 of the user and of the directory, which ``wandb offline`` and ``wandb disabled`` write. The
@@ -79,7 +79,7 @@ def stored_choice(settings: Any) -> Choice | None:
     files = settings.read_system_settings()
     stored: Mapping[str, str] = files.all()
     by = f"W&B's settings ({', '.join(map(str, files.sources))})"
-    if stored.get("disabled", "").strip().lower() not in _FALSE:  # of older versions of W&B
+    if stored.get("disabled", "").strip().lower() not in _FALSE:  # written by older versions of W&B
         return Choice("disabled", by)
     meaning = _MEANINGS.get(stored.get("mode", "").strip().lower())
     return None if meaning is None else Choice(meaning, by)

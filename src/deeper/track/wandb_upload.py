@@ -1,9 +1,9 @@
 """Sends the record of a run to Weights & Biases, during the run or afterwards.
 
-Row n of ``metrics.jsonl`` is step n of the W&B run. W&B stores each step once, and tells on
-resuming how many it has. Sending a record again therefore adds the missing rows and repeats none,
-also after a requeue, and if a run is both mirrored and synchronised. The x axis of the charts is
-the training step.
+Row n of ``metrics.jsonl`` is step n of the W&B run. W&B stores each step once, and reports on
+resuming how many steps it has. Sending a record again therefore adds the missing rows and repeats
+none. This also holds after a requeue, and for a run that is both mirrored and synchronised. The x
+axis of the charts is the training step.
 
 ``python -m deeper.track.wandb_upload DIRECTORY MODE`` follows a run until its standard input ends,
 and prints the number of rows sent, or the setting of W&B that turns it off.
@@ -25,13 +25,13 @@ from deeper.errors import UserError
 from deeper.platform_support import lock_file
 from deeper.record.atomic_files import read_json, to_json, write_whole
 from deeper.record.schema import CONFIG, EXAMPLES, RESULT, ROWS, read_config, read_rows
-from deeper.record.wandb_id import MARK, keep_id, run_id
+from deeper.record.wandb_id import MARK, run_id, write_id
 from deeper.track.wandb_process import NOT_SENT, has_api_key
 from deeper.track.wandb_switches import choose, stored_choice
 
 INIT_SECONDS = 15.0
 POLL_SECONDS = 1.0
-# Number of rows up to which W&B draws a table.
+# W&B draws tables of at most this many rows.
 LONGEST_TABLE = 10_000
 
 
@@ -56,11 +56,11 @@ def upload(path: Path, mode: str, ended: Callable[[], str | None]) -> str:
     with (path / "wandb" / "lock").open("w") as lock:
         with suppress(OSError):  # a file system without locks
             lock_file(lock.fileno(), wait=True)  # the mirror of an earlier process may be sending
-        run = _begin(wandb, path, mode)
+        run = _init_run(wandb, path, mode)
         first = run.starting_step
         number, offset, status = 0, 0, None
         while status is None:
-            status = ended()  # asked before reading, so that the last reading misses no row
+            status = ended()  # read the status before the rows, so that the last read misses no row
             for line, row in read_rows(path, offset):
                 offset += len(line)
                 if number >= first:
@@ -70,7 +70,7 @@ def upload(path: Path, mode: str, ended: Callable[[], str | None]) -> str:
         digest = _digest(path)
         result = read_json(path / RESULT)
         if result is not None:
-            _conclude(wandb, run, path, result, max(number, first))
+            _log_result(wandb, run, path, result, max(number, first))
         run.finish(exit_code=0 if status == "finished" else 1)
         write_whole(path / MARK, to_json({**(read_json(path / MARK) or {}), mode: digest}))
     return f"rows sent: {max(0, number - first)}"
@@ -95,7 +95,9 @@ def allowed_mode(wandb: Any, mode: str) -> str:
 
 
 def uploaded(path: Path, mode: str) -> bool:
-    """Return whether W&B, or its offline file, has the record in its present state."""
+    """Return whether the current record has already been sent to W&B, or written to its offline
+    file.
+    """
     return (read_json(path / MARK) or {}).get(mode) == _digest(path)
 
 
@@ -107,13 +109,13 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _begin(wandb: Any, path: Path, mode: str) -> Any:
+def _init_run(wandb: Any, path: Path, mode: str) -> Any:
     """Start or resume the W&B run of a run directory."""
     config = read_config(path)
     if config is None:
-        raise UserError(f"{path} has no {CONFIG}: it is no run directory.")
+        raise UserError(f"{path} has no {CONFIG}: it is not a run directory.")
     study = (config.get("study") or {}).get("name")
-    tracker, settings = config["tracker"], wandb.setup().settings  # of WANDB_NAME and others
+    tracker, settings = config["tracker"], wandb.setup().settings  # settings: WANDB_NAME and others
     tags = (study, config["label"], config["mode"]["name"], *(settings.run_tags or ()))
     run = wandb.init(
         mode=mode,
@@ -129,7 +131,7 @@ def _begin(wandb: Any, path: Path, mode: str) -> Any:
         settings=quiet_settings(wandb),
     )
     if os.environ.get("WANDB_SWEEP_ID"):  # the agent of a W&B sweep has chosen the id
-        keep_id(path, run.id)
+        write_id(path, run.id)
     run.define_metric("step", hidden=True)
     run.define_metric("*", step_metric="step")
     return run
@@ -142,7 +144,7 @@ def quiet_settings(wandb: Any) -> Any:
         quiet=True,
         console="off",
         init_timeout=INIT_SECONDS,
-        # The run directory records these itself.
+        # Already recorded in the run directory.
         disable_git=True,
         disable_code=True,
         x_disable_stats=True,
@@ -152,7 +154,7 @@ def quiet_settings(wandb: Any) -> Any:
     )
 
 
-def _conclude(wandb: Any, run: Any, path: Path, result: Mapping[str, Any], number: int) -> None:
+def _log_result(wandb: Any, run: Any, path: Path, result: Mapping[str, Any], number: int) -> None:
     """Log the final metrics, the example images and the confusion matrix.
 
     Args:
@@ -166,8 +168,8 @@ def _conclude(wandb: Any, run: Any, path: Path, result: Mapping[str, Any], numbe
     run.summary.update(plain | dict(result.get("metrics") or {}))
     if not (path / EXAMPLES).is_file():
         return
-    with np.load(path / EXAMPLES, allow_pickle=False) as stored:
-        examples = {name: stored[name] for name in stored.files}
+    with np.load(path / EXAMPLES, allow_pickle=False) as archive:
+        examples = {name: archive[name] for name in archive.files}
     names = [str(name) for name in examples["class_names"]]
     table = wandb.Table(columns=["image", "label", "prediction", "confidence"])
     for image, label, prediction, confidence in zip(
@@ -179,7 +181,7 @@ def _conclude(wandb: Any, run: Any, path: Path, result: Mapping[str, Any], numbe
     ):
         pixels = image[..., 0] if image.shape[-1] == 1 else image
         table.add_data(wandb.Image(pixels), names[label], names[prediction], float(confidence))
-    # As wandb.plot.confusion_matrix, which takes single predictions; here from counts.
+    # Like wandb.plot.confusion_matrix, which takes single predictions, but from counts.
     counts = examples["confusion"]
     cells = np.argwhere(counts if counts.size > LONGEST_TABLE else np.ones_like(counts))
     cells = cells[np.argsort(-counts[tuple(cells.T)], kind="stable")][:LONGEST_TABLE]
@@ -207,7 +209,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 # --- the process that follows a run -------------------------------------------------------------
 
 
-def _ended() -> str | None:
+def _wait_for_status() -> str | None:
     """Return the status that the run sends at its end, or ``killed`` if it ended without one."""
     ready, _, _ = select.select([sys.stdin], [], [], POLL_SECONDS)
     return (sys.stdin.read().strip() or "killed") if ready else None
@@ -218,4 +220,4 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Images are stored here until they are uploaded; W&B's default is the home directory.
     os.environ.setdefault("WANDB_DATA_DIR", str(Path(sys.argv[1]).absolute() / "wandb" / "data"))
-    print(f"\n{upload(Path(sys.argv[1]), sys.argv[2], _ended)}")
+    print(f"\n{upload(Path(sys.argv[1]), sys.argv[2], _wait_for_status)}")

@@ -25,9 +25,10 @@ from deeper.errors import UserError
 from deeper.train import data_parallel
 from deeper.train.state import State
 
-_ERROR = "validation_error"
+# What the best checkpoint has least of, see `Checkpoints.save`; the name on disk is the first one.
+_METRIC = "validation_error"
 _ITEM = "default"  # name under which Orbax saves an item without a name
-_UNKNOWN_ERROR = 1e9  # of a checkpoint without an evaluation, so that it is never the best
+_UNKNOWN = 1e9  # of a checkpoint without an evaluation, so that it is never the best
 
 
 class Checkpoints:
@@ -56,13 +57,13 @@ class Checkpoints:
             _Literal(self.directory),
             item_handlers=ocp.StandardCheckpointHandler(),  # without, it knows no shapes
             options=ocp.CheckpointManagerOptions(
-                best_fn=lambda metrics: metrics[_ERROR],
+                best_fn=lambda metrics: metrics[_METRIC],
                 best_mode="min",
                 preservation_policy=policies.AnyPreservationPolicy(
                     [
                         policies.LatestN(2),
                         policies.BestN(
-                            get_metric_fn=lambda metrics: metrics[_ERROR], reverse=True, n=1
+                            get_metric_fn=lambda metrics: metrics[_METRIC], reverse=True, n=1
                         ),
                         policies.CustomSteps(keep),
                     ]
@@ -76,13 +77,13 @@ class Checkpoints:
         """Steps of the checkpoints, oldest first."""
         return sorted(self._manager.all_steps())
 
-    def save(self, state: State, validation_error: float | None) -> None:
+    def save(self, state: State, to_minimise: float | None) -> None:
         """Start to write a checkpoint, which appears atomically at the end of the write.
 
         Args:
             state: the state, which is copied before this returns.
-            validation_error: the task's metric on the validation split, if it was measured at this
-                step; with the other sign where greater is better, so that less is better.
+            to_minimise: the task's metric on the validation split, if it was measured at this
+                step; with the other sign where greater is better.
 
         Raises:
             UserError: this write, or the one before it, failed, for example on a full disk.
@@ -90,11 +91,11 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        known = validation_error is not None and math.isfinite(validation_error)
-        error = validation_error if known else _UNKNOWN_ERROR
+        known = to_minimise is not None and math.isfinite(to_minimise)
+        value = to_minimise if known else _UNKNOWN
         with self._disk_errors():
             self._manager.save(
-                step, args=ocp.args.StandardSave(_as_dict(state)), metrics={_ERROR: error}
+                step, args=ocp.args.StandardSave(_as_dict(state)), metrics={_METRIC: value}
             )
 
     def restore(self, template: State, step: int | None = None) -> State:
@@ -123,9 +124,7 @@ class Checkpoints:
         """
         tree = {"step": np.zeros((), np.int32), **variables}
         with self._disk_errors():
-            self._manager.save(
-                0, args=ocp.args.StandardSave(tree), metrics={_ERROR: _UNKNOWN_ERROR}
-            )
+            self._manager.save(0, args=ocp.args.StandardSave(tree), metrics={_METRIC: _UNKNOWN})
             self._manager.wait_until_finished()
 
     def restore_last_good(self, template: State, warn: Callable[[str], None]) -> State | None:
@@ -234,8 +233,8 @@ class CheckpointReader:
     @property
     def best_step(self) -> int | None:
         """Step of the checkpoint that is best on the validation split; of equals, the latest."""
-        errors = {step: _error_of(self.directory / str(step)) for step in self.steps}
-        known = {s: e for s, e in errors.items() if e is not None and e < _UNKNOWN_ERROR}
+        values = {step: _metric_of(self.directory / str(step)) for step in self.steps}
+        known = {s: v for s, v in values.items() if v is not None and v < _UNKNOWN}
         return min(known, key=lambda step: (known[step], -step), default=None)
 
     def restore_variables(self, step: int) -> dict[str, Any]:
@@ -333,12 +332,12 @@ def _without_metrics(directory: Path) -> list[int]:
     """Return the steps of the complete checkpoints whose file of metrics cannot be read."""
     places = [file.parents[1] for file in directory.glob("*/metrics/metrics")]
     complete = [place for place in places if place.name.isdecimal()]
-    return sorted(int(place.name) for place in complete if _error_of(place) is None)
+    return sorted(int(place.name) for place in complete if _metric_of(place) is None)
 
 
-def _error_of(checkpoint: Path) -> float | None:
-    """Return the validation error with which a checkpoint was saved; None if it is unreadable."""
+def _metric_of(checkpoint: Path) -> float | None:
+    """Return what a checkpoint was saved with, less is better; None if it is unreadable."""
     try:
-        return float(json.loads((checkpoint / "metrics" / "metrics").read_bytes())[_ERROR])
+        return float(json.loads((checkpoint / "metrics" / "metrics").read_bytes())[_METRIC])
     except (OSError, ValueError, TypeError, KeyError):
         return None

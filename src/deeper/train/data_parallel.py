@@ -122,7 +122,7 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 
 def own_rows(mesh: Mesh, rows: int) -> slice:
-    """Return the rows that this process computes of a batch with ``rows`` rows."""
+    """Return the rows of a batch with ``rows`` rows that this process computes."""
     local = [i for i, d in enumerate(mesh.devices.flat) if d.process_index == jax.process_index()]
     share = rows // mesh.devices.size
     return slice(local[0] * share, (local[-1] + 1) * share)

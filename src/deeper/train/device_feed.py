@@ -22,7 +22,7 @@ from deeper.train import data_parallel
 HostBatch = Any  # a pytree of NumPy arrays (B, ...)
 
 
-OWN = "own"  # key of the numbers of the batch itself; other keys are those of its further streams
+OWN = "own"  # key of the main stream, the batch itself; the other keys name further streams
 
 
 class Resident:
@@ -34,7 +34,7 @@ class Resident:
             (B, examples per row) for each further stream. A pure function.
     """
 
-    batches_per_second: float | None = None  # the data are on the device: no rate is measured
+    batches_per_second: float | None = None  # not measured: the data are on the device
 
     def __init__(self, source: Any, numbers: Callable[[int], dict[str, Int32[np.ndarray, "..."]]]):
         self.source = source

@@ -1,7 +1,7 @@
-"""Exact evaluation: every example of a split once, padding masked, sums taken on the host.
+"""Exact evaluation: every example of a split once, padding masked, metrics computed on the host.
 
-The devices predict example by example; what is added up, and in which order, is the same on any
-number of devices.
+The devices return predictions per example; the host summarises them in the order of the split, so
+the metrics do not depend on the number of devices.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ Predictions = dict[str, np.ndarray]  # leaves (n, ...), in the split's order
 
 @dataclass(frozen=True)
 class Split:
-    """What is evaluated.
+    """A split to evaluate.
 
     Attributes:
         name: train, validation or test.
@@ -42,7 +42,7 @@ class Split:
 
 
 def predictions_of(model: nn.Module, task: "Task") -> Callable[[Any, Any], dict[str, jax.Array]]:
-    """Return (variables, stored batch) -> what the task keeps of each example."""
+    """Return a function from (variables, stored batch) to the task's predictions."""
 
     def predict(variables, batch):
         count = len(batch["mask"])
@@ -61,11 +61,11 @@ class Evaluator:
     """Compiled evaluation of a net on any split.
 
     Args:
-        predict: (variables, stored batch) -> what is kept of each example, see `predictions_of`.
+        predict: (variables, stored batch) -> predictions of each example, see `predictions_of`.
         mesh: the devices.
         form: see `data_parallel.parallelise`.
-        take: a feed's ``take``; every split that is evaluated has to use the same.
-        batches_per_call: how many batches one compiled call works off.
+        take: a feed's ``take``, which is the same for all evaluated splits.
+        batches_per_call: number of batches per compiled call.
     """
 
     def __init__(
@@ -81,19 +81,19 @@ class Evaluator:
                 batch = take(source, jax.tree.map(lambda leaf: leaf[number], feed))
                 return predict(variables, batch) | {"mask": batch["mask"]}
 
-            def body(number, kept):
+            def body(number, predictions):
                 new = one_batch(number)
-                return jax.tree.map(lambda all_, one: all_.at[number].set(one), kept, new)
+                return jax.tree.map(lambda all_, one: all_.at[number].set(one), predictions, new)
 
             capacity = len(jax.tree.leaves(feed)[0])
-            kept = jax.tree.map(
+            predictions = jax.tree.map(
                 lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype),
                 jax.eval_shape(lambda: one_batch(0)),
             )
-            kept = jax.lax.fori_loop(0, count, body, kept)
+            predictions = jax.lax.fori_loop(0, count, body, predictions)
             return jax.tree.map(
                 lambda leaf: jax.lax.all_gather(leaf, data_parallel.DATA_AXIS, axis=1, tiled=True),
-                kept,
+                predictions,
             )
 
         self._call = data_parallel.parallelise(many_batches, mesh, form, donate_first=False)
@@ -110,7 +110,7 @@ class Evaluator:
         Args:
             variables: params and batch_stats.
             split: what to evaluate.
-            progress: told of (batches done, batches in all).
+            progress: called with (batches done, total).
 
         Raises:
             RuntimeError: the feed did not deliver every example exactly once.
@@ -131,13 +131,13 @@ class Evaluator:
 
 
 def _flat(leaf: Any, count: int) -> np.ndarray:
-    """Return the first ``count`` batches' examples one after the other."""
+    """Return the examples of the first ``count`` batches, concatenated."""
     host = np.asarray(leaf)[:count]
     return host.reshape(-1, *host.shape[2:])
 
 
 def metrics_of(task: "Task", split: str, predictions: Predictions) -> dict[str, float | int]:
-    """Return a task's numbers of a split by names such as ``test/error``, and ``test/n_seen``.
+    """Return the metrics of a split by names such as ``test/error``, and ``test/n_seen``.
 
     Raises:
         UserError: the task's metric is not among them.

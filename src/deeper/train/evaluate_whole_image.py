@@ -26,7 +26,7 @@ from jaxtyping import Array, Float32, Int32, UInt8
 from deeper.train import data_parallel
 from deeper.train.evaluate import Predictions
 
-AT_ONCE = 4096  # images per call of the task's predict
+PREDICT_BATCH = 4096  # images per call of the task's predict
 Batches = Iterable[dict[str, np.ndarray]]
 Answer = Callable[[Any, Any, Any], Any]
 
@@ -92,8 +92,8 @@ class WholeEvaluator:
         assert total is not None
         total -= np.log(np.float32(len(scales)))
         parts = [
-            self._predict(total[a : a + AT_ONCE], {"label": labels[a : a + AT_ONCE]})
-            for a in range(0, len(labels), AT_ONCE)
+            self._predict(total[a : a + PREDICT_BATCH], {"label": labels[a : a + PREDICT_BATCH]})
+            for a in range(0, len(labels), PREDICT_BATCH)
         ]
         return {
             name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in parts[0]

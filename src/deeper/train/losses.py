@@ -82,7 +82,7 @@ def loss_of(name: str, smoothing: float, threshold: float | None) -> Loss:
         )
     if threshold is not None:
         raise UserError(
-            f"train.target_threshold={threshold}: only train.loss=binary_cross_entropy has one."
+            f"train.target_threshold={threshold}: it needs train.loss=binary_cross_entropy."
         )
     return partial(cross_entropy, smoothing=smoothing)
 

@@ -1,7 +1,7 @@
 """Phases of a run: which layers train in each, for how long, at which rate.
 
-A frozen layer keeps every bit: its parameters, its running statistics and the moving averages of
-both. Its forward pass is that of inference, and no gradient is computed for its parameters.
+A frozen layer does not change: its parameters, running statistics and the moving averages of both
+stay the same to the bit. It runs with train=False, and no gradient is computed for its parameters.
 """
 
 import inspect
@@ -15,17 +15,17 @@ import optax
 
 Tree = Any
 
-# How a layer is told that it infers: by an argument of its call, or, with stock Flax layers, by an
-# attribute of the same name.
+# Arguments of a layer's call that select inference; stock Flax layers have attributes of the same
+# names.
 INFERENCE = {"train": False, "use_running_average": True, "deterministic": True}
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of a run in which the same layers train.
+    """A part of a run in which the same layers train.
 
-    The optimizer's state begins anew with each phase, and its schedule counts from the phase's
-    first step.
+    Each phase starts with a new optimizer state, and its schedule counts from the first step of the
+    phase.
 
     Attributes:
         begins: its first step.
@@ -34,7 +34,7 @@ class Phase:
         learning_rate: the schedule inside it, for the record; of steps since ``begins``.
         multipliers: layer (first name in ``params``) -> factor of its updates; 0 freezes it. A
             layer that is not named trains at the full rate.
-        quiet: layers that run as in inference: the frozen ones, and dropout in front of them.
+        quiet: layers that run with train=False: the frozen ones, and dropout in front of them.
     """
 
     begins: int
@@ -45,20 +45,20 @@ class Phase:
     quiet: frozenset[str] = frozenset()
 
     def frozen(self, layer: str) -> bool:
-        """Tell whether a layer keeps its parameters."""
+        """Return whether a layer is frozen."""
         return self.multipliers.get(layer, 1.0) == 0.0
 
     def apply_of(self, model: nn.Module) -> Callable[..., Any]:
-        """Return the net's ``apply`` for training, its quiet layers as in inference.
+        """Return the net's ``apply`` for training, with quiet layers in inference mode.
 
-        Calls are intercepted, as a net passes one ``train`` to all of its layers.
+        Calls of layers are intercepted, since a net passes the same ``train`` to all of its layers.
         """
         if not self.quiet:
             return model.apply
 
         def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
             module = context.module
-            # The names of `quiet` are those of the net's own layers, not of layers inside them.
+            # `quiet` has names of top-level layers, not of layers inside them.
             is_layer = isinstance(module.parent, type(model)) and context.method_name == "__call__"
             if is_layer and module.name in self.quiet:
                 args, kwargs = _for_inference(module, args, kwargs)
@@ -75,7 +75,7 @@ class Phase:
         return apply
 
     def scaled(self, updates: Tree) -> Tree:
-        """Return the optimizer's updates, each layer's by its factor."""
+        """Return the optimizer's updates, multiplied by the factor of each layer."""
         if not self.multipliers:
             return updates
         return {
@@ -84,16 +84,16 @@ class Phase:
         }
 
     def keeping(self, new: Tree, old: Tree) -> Tree:
-        """Return a tree by layer, the frozen layers' leaves the old ones."""
+        """Return a tree by layer, with the old leaves for frozen layers."""
         if not self.multipliers:
             return new
         return {name: old[name] if self.frozen(name) else tree for name, tree in new.items()}
 
 
 def _for_inference(module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """Return the arguments of a layer's call that make it run as in inference.
+    """Return arguments that run a layer in inference mode.
 
-    A stock Flax layer that holds its mode as an attribute is changed; it lives for one trace.
+    A stock Flax layer with its mode as an attribute is modified; the instance exists for one trace.
     """
     bound = inspect.signature(type(module).__call__).bind(module, *args, **kwargs)
     for name, value in INFERENCE.items():

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 Metrics = dict[str, jax.Array]  # float32 scalars
 Step = Callable[[State, Any], tuple[State, Metrics]]
 
-# Purposes of random keys. A number, once given, is never given to anything else; those from 100 on
-# are for tasks of users' own.
-AUGMENT, DROPOUT, WEAK, STRONG = 0, 1, 2, 3
+# Purpose of a random key. A number, once given, is never given to anything else: 0, 2 and 3 are in
+# `deeper.tasks`, and those from 100 on are for tasks of users' own.
+DROPOUT = 1
 
 # Szegedy et al. 2014, section 5: the auxiliary heads' losses count 0.3 in training.
 AUXILIARY_WEIGHT = 0.3

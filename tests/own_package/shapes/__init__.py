@@ -1,1 +1,1 @@
-"""A user's package: a net, a data set and a task that deeper knows nothing of."""
+"""A user's package with a net, a data set and a task that are not part of deeper."""

@@ -1,4 +1,4 @@
-"""Signals in which several bumps may be at once."""
+"""Signals with several bumps of different widths."""
 
 import numpy as np
 

@@ -4,7 +4,7 @@ import flax.linen as nn
 
 
 class Net(nn.Module):
-    """Two convolutions, a mean over the length, and a score for each label."""
+    """Two convolutions, a mean over the length, and one score per label."""
 
     labels: int
     width: int

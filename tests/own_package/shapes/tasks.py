@@ -1,4 +1,4 @@
-"""Multi-label classification: each label by itself, measured by mean average precision."""
+"""Multi-label classification with one sigmoid per label, measured by mean average precision."""
 
 from dataclasses import dataclass, field
 
@@ -11,10 +11,10 @@ SHIFT = 100  # purpose of a random key
 
 @dataclass(frozen=True)
 class MultiLabel:
-    """Which of several things are there.
+    """Which of several classes are present.
 
     Attributes:
-        shift: places by which a signal is shifted in training, at most.
+        shift: largest shift of a signal in training, in positions.
     """
 
     shift: int
@@ -24,7 +24,7 @@ class MultiLabel:
     streams: dict[str, int] = field(default_factory=dict)
 
     def inputs(self, keys, rows, batch, train):
-        """Shift each signal by a number of places of its own."""
+        """Shift each signal by a random number of positions."""
         signals = batch["signal"]
         if train:
             each = jax.vmap(jax.random.fold_in, (None, 0))(keys(SHIFT), rows)
@@ -39,7 +39,7 @@ class MultiLabel:
         return loss, {"loss": loss, "wrong": ((outputs > 0) != (targets > 0)).mean()}
 
     def predict(self, outputs, batch):
-        """Keep every score and every label."""
+        """Return every score and every label."""
         return {"score": outputs, "present": batch["present"]}
 
     def summarise(self, rows):
@@ -53,7 +53,9 @@ class MultiLabel:
 
 
 def average_precision(score: np.ndarray, present: np.ndarray) -> float:
-    """Return the mean over the examples with a label of the precision at their rank."""
+    """Return the average precision: the mean precision at the ranks of the examples with the
+    label.
+    """
     order = np.argsort(-score, kind="stable")
     hits = present[order] > 0
     precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)

@@ -77,7 +77,7 @@ PHOTOGRAPHS: dict[str, dict[str, str]] = {
 
 LONGER = 500  # longer side of a crop in pixels, as in most of ImageNet's photographs
 SHORTER = (330, 400)  # range of the shorter side
-PORTRAIT = 0.25  # share of the crops that are higher than wide
+PORTRAIT = 0.25  # share of crops in portrait format
 FURTHEST = 4.0  # largest reduction: pixels of the photograph per pixel of a crop
 TRAIN_SHARE = 0.6  # of the photograph's longer side, from the left or the top
 # Wallpapers are softer than most photographs, so their files are smaller. They are sharpened, as

@@ -54,11 +54,11 @@ class Tree:
     """The photographs of a data set, before they are stored.
 
     Attributes:
-        splits: train and test (or validation); in a random order that is always the same.
-        class_names: folders' names, sorted.
+        splits: train and test (or validation), in a fixed random order.
+        class_names: names of the folders, sorted.
         papers: name -> content of files that go with the photographs, such as licences.
-        left_out: why -> what is in the tree and was passed over.
-        found: the splits with what cannot be read, where such files were left out.
+        left_out: reason -> files of the tree that were left out.
+        found: the splits before unreadable files were left out.
     """
 
     splits: dict[str, list[Photograph]]
@@ -151,7 +151,9 @@ def _classes(folder: Path, root: Path, left_out: LeftOut) -> dict[str, list[Phot
 
 
 def _leads_back(path: Path, root: Path) -> bool:
-    """Whether a link leads to a folder of its own tree, or around it: all would be there twice."""
+    """Return whether a link leads into its own tree, or to a parent, so that files would be found
+    twice.
+    """
     if not path.is_symlink() or not path.is_dir():
         return False
     target, whole = path.resolve(), root.resolve()
@@ -193,16 +195,16 @@ def checked(tree: Tree, on_bad: str, progress: Progress) -> Tree:
 
     splits = {}
     for split, photographs in tree.splits.items():
-        kept = []
+        readable = []
         with ThreadPoolExecutor(core_count()) as pool:
             checks = zip(photographs, pool.map(check, photographs), strict=True)
             for done, (photograph, (name, error)) in enumerate(checks, 1):
                 if error is None:
-                    kept.append(photograph)
+                    readable.append(photograph)
                 else:
                     bad[f"{split} {name}"] = error
                 progress(f"look at {split}", done, len(photographs))
-        splits[split] = kept
+        splits[split] = readable
     if not bad:
         return tree
     errors = sorted(bad.values())

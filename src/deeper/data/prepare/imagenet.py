@@ -82,21 +82,21 @@ _WHERE = (
 
 def _tree(folder: Path, left_out: LeftOut) -> list[Photograph]:
     """Return the photographs below a folder, without labels (-1)."""
-    found = []
-    for place, _, files in folder.walk():  # where a link to a folder counts as a file
+    paths = []
+    for place, _, files in folder.walk():  # os.walk lists a link to a folder as a file
         for path in (place / name for name in files):
             if path.suffix != ".JPEG" and path.is_dir():
                 left_out.setdefault("links to folders", []).append(str(path))
             elif _is_photograph(path, str(path), left_out):
-                found.append(path)
+                paths.append(path)
     return [
         Photograph(path, path.stat().st_size, str(path.relative_to(folder)), -1)
-        for path in sorted(found)
+        for path in sorted(paths)
     ]
 
 
 def _is_photograph(name: PurePath, told: str, left_out: LeftOut) -> bool:
-    """Whether a file is called as ImageNet's photographs are; if not, it is noted."""
+    """Return whether a file has a name of ImageNet's photographs; if not, record it as left out."""
     if is_hidden(name):
         why = "hidden"
     elif name.suffix != ".JPEG":
@@ -164,7 +164,9 @@ def _labelled(photographs: Sequence[Photograph], names: Sequence[str]) -> list[P
             validation = validation or _validation_classes()
             folder = validation.get(file, "")
         if folder not in label_of:
-            raise UserError(f"{photograph.name} in {photograph.path} is of none of the classes.")
+            raise UserError(
+                f"{photograph.name} in {photograph.path} belongs to none of the classes."
+            )
         labelled.append(replace(photograph, label=label_of[folder]))
     return labelled
 

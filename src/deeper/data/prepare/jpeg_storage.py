@@ -62,7 +62,7 @@ class Storage:
         return data
 
 
-AS_THEY_ARE = Storage()
+UNCHANGED = Storage()
 
 
 def _smaller(pixels: jpeg.Pixels, shorter_side: int, orientation: int) -> bytes:
@@ -99,11 +99,11 @@ def layout_of(directory: Path) -> str:
     return str(_recorded(directory)["layout"])
 
 
-def require_storage(directory: Path, name: str, wished: Storage) -> None:
+def require_storage(directory: Path, name: str, storage: Storage) -> None:
     """Raise a UserError if a prepared directory stores its photographs in another way."""
     recorded = _recorded(directory)
     differing = [
-        f"{key}={recorded[key]}" for key, value in asdict(wished).items() if recorded[key] != value
+        f"{key}={recorded[key]}" for key, value in asdict(storage).items() if recorded[key] != value
     ]
     if differing:
         raise UserError(
@@ -115,6 +115,6 @@ def require_storage(directory: Path, name: str, wished: Storage) -> None:
 def _recorded(directory: Path) -> dict[str, Any]:
     note = directory / NOTE
     recorded: dict[str, Any] = (
-        json.loads(note.read_text(encoding="utf-8")) if note.is_file() else asdict(AS_THEY_ARE)
+        json.loads(note.read_text(encoding="utf-8")) if note.is_file() else asdict(UNCHANGED)
     )
     return recorded

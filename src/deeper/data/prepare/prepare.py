@@ -17,7 +17,7 @@ from deeper.data.encoded_images import holds_photographs
 from deeper.data.prepare import idx_and_cifar, shard_writer
 from deeper.data.prepare.atomic_directory import Progress, exclusive, publish, scratch_directory
 from deeper.data.prepare.image_folder import Tree
-from deeper.data.prepare.jpeg_storage import AS_THEY_ARE, Storage, require_storage
+from deeper.data.prepare.jpeg_storage import UNCHANGED, Storage, require_storage
 from deeper.data.prepare.tfds_writer import build
 from deeper.errors import UserError
 
@@ -77,7 +77,7 @@ def prepare(
             target = data_dir / name / entry.version
             if target.exists():
                 raise UserError(
-                    f"{target} is there but is no prepared data set (it has no dataset_info.json): "
+                    f"{target} is not a prepared data set (it has no dataset_info.json): "
                     "move it away and prepare again."
                 )
             source = scratch
@@ -103,7 +103,7 @@ def prepare_photographs(
     data_dir: Path,
     read: Callable[[], Tree],
     channels: int,
-    storage: Storage = AS_THEY_ARE,
+    storage: Storage = UNCHANGED,
     progress: Progress = lambda what, done, total: None,
 ) -> Path:
     """Prepare a data set of photographs, unless it is already prepared.

@@ -130,7 +130,7 @@ def _name(info: Path, name: str) -> None:
 
 
 def _require_same(place: Path, tree: Tree, storage: Storage) -> None:
-    """Start afresh if what was begun here is of other photographs, or stored in another way."""
+    """Remove files of an interrupted call with other photographs or another storage."""
     signature = f"{storage} {signature_of(tree.splits)}"
     begun = place / SIGNATURE
     if begun.is_file() and begun.read_text(encoding="utf-8") == signature:
@@ -150,13 +150,13 @@ def signature_of(splits: Mapping[str, Sequence[Photograph]]) -> str:
 
 
 def is_of(directory: Path, tree: Tree) -> bool | None:
-    """Whether a prepared directory was written of these photographs; None if it does not say."""
+    """Return whether a prepared directory has these photographs; None if it is not recorded."""
     known = _source(directory).get("sha256")
     return None if known is None else bool(known == signature_of(tree.found or tree.splits))
 
 
 def noted_left_out(directory: Path) -> LeftOut:
-    """Return what was left out of a prepared directory, as far as it says so."""
+    """Return the recorded reason -> files that were left out of a prepared directory."""
     noted = _source(directory).get("left_out")
     return noted if isinstance(noted, dict) else {}
 

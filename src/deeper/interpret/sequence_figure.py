@@ -1,0 +1,68 @@
+"""Figures of sequences: how much each position counts."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from deeper.interpret.drawing import LOOK
+
+A_LINE = 64  # symbols
+COLOURS = mpl.colormaps["RdBu_r"]
+
+
+def sequence_figure(
+    heading: str,
+    maps: Sequence[Float[np.ndarray, " length"]],
+    titles: Sequence[str],
+    symbols: Sequence[Sequence[str]] | None,
+) -> Figure:
+    """Return a figure with a part for each sequence.
+
+    Symbols are written one after the other on a ground of the colour of their value: red speaks for
+    the class, blue against it. Without symbols the values are drawn as a line.
+
+    Args:
+        heading: of the figure.
+        maps: a value a position.
+        titles: of the sequences.
+        symbols: what stands at each position; None where there is nothing to write.
+    """
+    lines = [1 if symbols is None else max(1, -(-len(row) // A_LINE)) for row in symbols or maps]
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=(8.0, 0.5 + sum(0.45 + 0.25 * n for n in lines)))
+        FigureCanvasAgg(figure)
+        figure.suptitle(heading, x=0.01, ha="left", fontsize=11)
+        grid = figure.add_gridspec(
+            len(maps), 1, height_ratios=[n + 1 for n in lines], left=0.04, right=0.99,
+            top=1.0 - 0.45 / figure.get_figheight(), bottom=0.03, hspace=0.6,
+        )  # fmt: skip
+        for number, (values, title) in enumerate(zip(maps, titles, strict=True)):
+            axes = figure.add_subplot(grid[number, 0])
+            axes.set_title(title, fontsize=8, loc="left", pad=2)
+            if symbols is None:
+                axes.plot(values, linewidth=0.6, color="black")
+                axes.tick_params(labelsize=6)
+            else:
+                _write(axes, values, symbols[number])
+    return figure
+
+
+def _write(axes: Axes, values: np.ndarray, symbols: Sequence[str]) -> None:
+    """Write symbols line by line, on the colours of their values."""
+    lines = max(1, -(-len(symbols) // A_LINE))
+    colours = np.full((lines, A_LINE), np.nan)
+    colours.flat[: len(symbols)] = values[: len(symbols)]
+    most = max(float(np.abs(values).max()), 1e-12)
+    axes.imshow(colours, cmap=COLOURS, vmin=-most, vmax=most, aspect="auto", alpha=0.8)
+    for place, symbol in enumerate(symbols):
+        row, column = divmod(place, A_LINE)
+        axes.text(
+            column, row, symbol, fontsize=7, family="monospace", ha="center", va="center",
+            parse_math=False,
+        )  # fmt: skip
+    axes.axis("off")
