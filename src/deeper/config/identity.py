@@ -17,7 +17,7 @@ from deeper.errors import UserError
 CHANGES_NO_NUMBER = (
     "label", "choices", "runs", "tracker", "study", "mode", "recipe",
     "data.kind", "data.dir", "data.original_dir", "data.prepare",
-    "data.on_device", "data.workers", "data.processes",
+    "data.on_device", "data.workers", "data.processes", "train.profile",
 )  # fmt: skip
 SINGLE = "single"  # directory of runs without a study
 LAUNCHING = ("launch", "code", "jobs")  # keys of a sweep, not of a run
@@ -66,6 +66,11 @@ def changes_no_number(key: str) -> bool:
 def config_hash(config: Mapping[str, Any]) -> str:
     """Return a hash of 8 hex digits over all values that may change a run's numbers."""
     relevant = {key: value for key, value in config.items() if not changes_no_number(key)}
+    relevant["train"] = {
+        key: value
+        for key, value in config["train"].items()
+        if not changes_no_number(f"train.{key}")
+    }
     relevant["data"] = {
         key: value
         for key, value in config["data"].items()

@@ -86,11 +86,16 @@ class Program:
 
         Of an array that a fusion only takes a slice of, the whole counts.
         """
+        return sum(self.traffic_of.values())
+
+    @property
+    def traffic_of(self) -> dict[str, int]:
+        """Bytes that each kernel reads and writes, by its name."""
         results = {one.name: sum(a.nbytes for a in one.results) for one in self.step}
-        return sum(
-            results[one.name] + sum(results.get(name, 0) for name in one.operands)
+        return {
+            one.name: results[one.name] + sum(results.get(name, 0) for name in one.operands)
             for one in self._kernels
-        )
+        }
 
     @property
     def sorts(self) -> list[int]:
