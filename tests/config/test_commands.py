@@ -73,6 +73,11 @@ def test_a_wrong_value_is_told_before_any_work(command, mistake):
     assert WRONG[command] in mistake(*command.split())
 
 
+@pytest.mark.parametrize("key", ["data.name=1.5", "data.dir=1000000000000"])
+def test_a_number_for_a_name_is_taken_as_text(key, said):
+    assert "is not prepared" in said("doctor", key)
+
+
 def test_a_sweep_runs_its_good_arms_and_tells_of_the_bad_ones(tmp_path, monkeypatch):
     from deeper.cli import launching
 

@@ -22,6 +22,13 @@ def test_the_depth_counts_the_convolutions(depth):
     assert depth_of(found) >= depth + 3  # and the dense layers
 
 
+def test_what_fills_the_padding_of_a_convolution_is_no_layer_of_its_own():
+    rows = layers_of(vdcnn(9, 4, 70), TEXT)
+    names = [layer.name for layer in rows if layer.kind != "pool"]
+    assert len(names) == len(set(names))
+    assert all(layer.parameters for layer in rows if layer.kind == "conv")
+
+
 def test_parameters_are_those_of_the_layers():
     convolutions = 3 * (16 * 64 + 2 * 64 * 64)
     for before, width in ((64, 128), (128, 256), (256, 512)):

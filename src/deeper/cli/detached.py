@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deeper.cli import sweep_display
+from deeper.cli.local_sweep import run_here
 from deeper.display.terminal import open_console
 from deeper.record.lock import take_lock
 from deeper.sweep.local import detached_work
@@ -13,6 +13,6 @@ def run(folder: Path) -> int:
     work = detached_work(folder)
     lock = take_lock(Path(work.folder))
     try:
-        return sweep_display.run_here(work, open_console())
+        return run_here(work, open_console())
     finally:
         lock.release()

@@ -7,6 +7,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from deeper.cli.run_keys import data_section
 from deeper.config.compose import run_config
 from deeper.config.schema import RunConfig
 from deeper.data.dataset import prepared_directory
@@ -37,9 +38,10 @@ def run(config: DictConfig) -> int:
         table.add_row("devices", str(error))
         status = ExitCode.USER_ERROR
     table.add_row("xla flags", os.environ.get("XLA_FLAGS") or "none")
-    name, data_dir = config.data.name, Path(config.data.dir)
-    prepared = prepared_directory(name, data_dir)
-    table.add_row("data", str(prepared or f"{name} is not prepared: deeper prepare data={name}"))
+    data = data_section(config, classes=None)
+    prepared = prepared_directory(data.name, Path(data.dir or ""))
+    missing = f"{data.name} is not prepared: deeper prepare data={data.name}"
+    table.add_row("data", str(prepared or missing))
     table.add_row("wandb", _mirrored())
     free = shutil.disk_usage(Path(config.runs) if Path(config.runs).exists() else Path()).free
     table.add_row("disk", f"{free / 2**30:.0f} GiB free for {config.runs}")

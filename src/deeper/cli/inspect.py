@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from deeper.augment import contact_sheet
 from deeper.cli.output_files import check_file
 from deeper.config.compose import run_config
+from deeper.config.data_sections import word_for_example
 from deeper.config.schema import RunConfig
 from deeper.display.terminal import open_console, tables
 from deeper.errors import UserError
@@ -29,12 +30,7 @@ from deeper.run.dataset import open_splits
 from deeper.run.net_totals import compared_net, totals_of
 from deeper.study.tables import markdown
 
-COMMAND_KEYS = (
-    "format",
-    "compare",
-    "out",
-    "sheet",
-)  # not part of a run's config
+COMMAND_KEYS = ("format", "compare", "out", "sheet")  # not part of a run's config
 
 
 def run(config: DictConfig) -> None:
@@ -69,20 +65,26 @@ def run(config: DictConfig) -> None:
         short = [short_row_of(layer, totals["macs"]) for layer in layers]
         for table in tables(SHORT_HEADINGS, short, console.width, left=3, padding=1):
             console.print(table)
-        console.print(_sentence(totals, shape))
+        console.print(_sentence(totals, typed.data))
 
 
-def _sentence(totals: dict[str, Any], shape: tuple[int, ...]) -> str:
+def _sentence(totals: dict[str, Any], data: Any) -> str:
     memory = ", ".join(
         f"{size / 2**30:.2f} GiB in {dtype}" for dtype, size in totals["training_bytes"].items()
     )
+    (shape, _), word = data.example, word_for_example(data)
     return (
         f"\n{totals['label']} on {'x'.join(map(str, shape))}: {totals['depth']} layers with "
         f"weights, {totals['parameters']:,} parameters, {totals['macs'] / 1e9:.4f} GMAC, "
-        f"{totals['activation_bytes'] / 2**20:.1f} MiB of activations an image; its maps see "
-        f"{totals['receptive_field']} pixels.\nTraining at batch {totals['batch_size']}: {memory} "
-        "(parameters, gradients, optimizer, averages, activations)."
+        f"{totals['activation_bytes'] / 2**20:.1f} MiB of activations an {word}; its maps see "
+        f"{totals['receptive_field']} {_unit(word)}.\nTraining at batch {totals['batch_size']}: "
+        f"{memory} (parameters, gradients, optimizer, averages, activations)."
     )
+
+
+def _unit(word: str) -> str:
+    """Return the unit of receptive fields, for what an example is called."""
+    return "pixels" if word == "image" else "positions"
 
 
 def _sheet(config: RunConfig, count: int, path: str | None) -> None:
@@ -129,5 +131,6 @@ def _compare(config: DictConfig) -> None:
             console.print(table)
     if config.out is not None:
         out = Path(config.out)
-        depth_figure.draw(nets, out, image_size=int(config.data.image_shape[0]))
+        data = config_of_net.data
+        depth_figure.draw(nets, out, data.example[0][0], _unit(word_for_example(data)))
         print(f"-> {out}", file=sys.stderr)

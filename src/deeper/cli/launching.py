@@ -11,11 +11,13 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from deeper.cli import dry, sweep_display
+from deeper.cli import dry
+from deeper.cli.local_sweep import run_here
 from deeper.cli.main import explain
 from deeper.config.compose import directories_of, run_config
 from deeper.config.schema import RunConfig
 from deeper.config.verbs import read_keys, read_launcher
+from deeper.display.sweep_output import follow_slurm, print_claim
 from deeper.display.terminal import open_console
 from deeper.errors import ExitCode, UserError
 from deeper.sweep import launch, local
@@ -164,13 +166,13 @@ def start(
     console = open_console()
     if launcher == "slurm":
         taken = launch.submitted(arms, runs, settings, code, mistakes)
-        sweep_display.print_claim(taken, console)
-        return sweep_display.follow_slurm(taken, show, console, wait=how == "wait")
+        print_claim(taken, console)
+        return follow_slurm(taken, show, console, wait=how == "wait")
     if how == "detach":
         return _detach(arms, runs, settings, code, show, console, mistakes)
     with launch.claimed_runs(arms, runs, settings, code, mistakes) as taken:
-        sweep_display.print_claim(taken, console)
-        return sweep_display.run_here(launch.work_of(taken, settings["jobs"]), console)
+        print_claim(taken, console)
+        return run_here(launch.work_of(taken, settings["jobs"]), console)
 
 
 def _detach(
@@ -184,10 +186,10 @@ def _detach(
 ) -> int:
     taken, number = launch.detached(arms, runs, settings, code, mistakes)
     if number is None:
-        sweep_display.print_claim(taken, console)
-        return sweep_display.run_here(launch.work_of(taken, settings["jobs"]), console)
+        print_claim(taken, console)
+        return run_here(launch.work_of(taken, settings["jobs"]), console)
     log = taken.folder / local.LOG
     console.print(f"Process {number} is the launcher; its log: {log}", soft_wrap=True)
-    sweep_display.print_claim(taken, console)
+    print_claim(taken, console)
     console.print(f"How it goes: {show}", soft_wrap=True)
     return ExitCode.FINISHED

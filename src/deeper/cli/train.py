@@ -10,13 +10,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from deeper.cli import dry
 from deeper.cli.main import tell
 from deeper.cli.stop_signals import asking_to_stop
 from deeper.config.compose import run_config
 from deeper.config.data_sections import word_for_example
 from deeper.config.schema import RunConfig
 from deeper.display.banner import banner
+from deeper.display.cost_table import assumptions
 from deeper.display.run_display import RunDisplay
 from deeper.display.terminal import open_console
 from deeper.errors import ExitCode, UserError
@@ -144,7 +144,7 @@ def _dry(config: RunConfig, console: Console) -> int:
     console.print(banner(Start(config, cost.plan, mesh, 0)))
     hours = ", ".join(f"{value:.3g} (one {name})" for name, value in cost.hours.items())
     console.print(f"hours          {hours}")
-    console.print(dry.assumptions(config), style="dim")
+    console.print(assumptions(config), style="dim")
     return ExitCode.FINISHED
 
 

@@ -21,8 +21,8 @@ class Net:
         label: name in the figure.
         depth: layers with weights.
         parameters: trained values.
-        macs: multiply-accumulates per image.
-        field: receptive field of the last feature map, in pixels.
+        macs: multiply-accumulates per example.
+        field: receptive field of the last feature map, in pixels or positions.
     """
 
     family: str
@@ -33,18 +33,19 @@ class Net:
     field: int
 
 
-def draw(nets: Sequence[Net], out: Path, image_size: int) -> None:
+def draw(nets: Sequence[Net], out: Path, size: int, unit: str = "pixels") -> None:
     """Draw three panels.
 
     Args:
         nets: the nets to draw.
         out: a .png or .svg file.
-        image_size: pixels; a line in the panel of receptive fields.
+        size: height of an image or length of a sequence, a line in the panel of receptive fields.
+        unit: of the size.
     """
     panels = (
         ("parameters", [net.parameters / 1e6 for net in nets], "parameters (million)"),
         ("cost", [net.macs / 1e9 for net in nets], "multiply-accumulates (billion)"),
-        ("receptive field", [float(net.field) for net in nets], "receptive field (pixels)"),
+        ("receptive field", [float(net.field) for net in nets], f"receptive field ({unit})"),
     )
     families = list(dict.fromkeys(net.family for net in nets))
     with mpl.rc_context({**mpl.rcParamsDefault, **STYLE, "backend": "agg"}):
@@ -61,9 +62,9 @@ def draw(nets: Sequence[Net], out: Path, image_size: int) -> None:
                 colour = COLOURS[number % len(COLOURS)]
                 axes.plot(x, y, "o-", color=colour, label=family, markersize=5, linewidth=1.5)
             if title == "receptive field":
-                axes.axhline(image_size, color=SOFT, linewidth=0.8, linestyle=":")
+                axes.axhline(size, color=SOFT, linewidth=0.8, linestyle=":")
                 axes.annotate(
-                    "the image", (1.0, image_size), xycoords=("axes fraction", "data"),
+                    "the input", (1.0, size), xycoords=("axes fraction", "data"),
                     xytext=(-2, 3), textcoords="offset points", ha="right", color=SOFT, fontsize=8,
                 )  # fmt: skip
             axes.set(title=title, xlabel="depth (layers with weights)", ylabel=label, yscale="log")

@@ -142,7 +142,9 @@ class _Walk:
         if result is not None and module in self._not_met:
             if name == "gather" and operands[0] is None:  # rows of a table, by tokens
                 self._add(module, "embedding", equation, result)
-            elif jnp.issubdtype(equation.outvars[0].aval.dtype, jnp.inexact):
+            elif name != "select_n" and jnp.issubdtype(
+                equation.outvars[0].aval.dtype, jnp.inexact
+            ):  # a selection fills padding ahead of the layer itself
                 self._add(module, "norm", equation, result)
         return [result] * len(equation.outvars)
 

@@ -1,21 +1,16 @@
-"""Output of the launchers: claimed runs, progress bars, and the outcome."""
+"""Output of the launchers: claimed runs, the progress of jobs on Slurm, and the outcome."""
 
-import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
 
-from deeper.cli.stop_signals import asking_to_stop
 from deeper.display.status_table import summary, table
-from deeper.display.sweep_bars import SweepBars
 from deeper.errors import ExitCode, UserError
 from deeper.sweep.claim import Claim
-from deeper.sweep.local import Outcome, Sweep, Work
+from deeper.sweep.local import Outcome
 from deeper.sweep.status import FAILED_STATES, State, over, states_of
 
 POLL_SECONDS = 10.0
@@ -40,42 +35,8 @@ def print_claim(taken: Claim, console: Console) -> None:
         console.print(notice, style="yellow", soft_wrap=True)
 
 
-def run_here(work: Work, console: Console) -> ExitCode:
-    """Run a sweep in this process; return the exit status."""
-    with SweepBars(console) as display:
-        sweep = Sweep(work, display)
-        with _stopping(sweep, console):
-            outcome = sweep.run()
-    _print_outcome(outcome, console)
-    return outcome.status
-
-
-@contextmanager
-def _stopping(sweep: Sweep, console: Console) -> Iterator[None]:
-    """Stop the runs at checkpoints at the first signal, and kill them at the second.
-
-    A second SIGHUP is ignored, since a closed terminal sends two.
-    """
-    asked = False
-
-    def stop(number: int, frame: Any) -> None:
-        nonlocal asked
-        again, asked = asked, True
-        if again and number == signal.SIGHUP:
-            return
-        if not again:
-            console.print("Stopping after checkpoints; once more stops at once.")
-        sweep.stop(at_once=again)
-
-    previous = {number: signal.signal(number, stop) for number in asking_to_stop()}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _print_outcome(outcome: Outcome, console: Console) -> None:
+def print_outcome(outcome: Outcome, console: Console) -> None:
+    """Print which runs failed, and how to go on."""
     if outcome.unfinished:
         console.print(
             f"Stopped with {outcome.total - outcome.unfinished} of {outcome.total} runs done; the "
