@@ -41,7 +41,7 @@ class Case:
         name: name in the table.
         script: script that runs it: ours in our interpreter, others in theirs.
         layout: layout of the files, untouched or restart.
-        antialias: whether resizing is antialiased; None if nothing is resized.
+        antialias: whether resizing is antialiased, or by what; None if nothing is resized.
         arguments: arguments of the script after the directory of the files.
         goal: lowest acceptable ratio to tf.data on untouched files.
     """
@@ -49,7 +49,7 @@ class Case:
     name: str
     script: str
     layout: str
-    antialias: bool | None
+    antialias: bool | str | None
     arguments: tuple[str, ...] = ()
     goal: float | None = None
 
@@ -72,6 +72,9 @@ CASES = (
     Case("ours, threads", "deeper", "untouched", False, ("threads", "0"), 1.05),
     Case("ours, threads", "deeper", "restart", True, ("threads", "1")),
     Case("ours, threads", "deeper", "untouched", True, ("threads", "1")),
+    Case("ours, processes", "deeper", "untouched", "fast", ("processes", "fast")),
+    Case("ours, threads", "deeper", "untouched", "fast", ("threads", "fast"), 1.0),
+    Case("ours, threads", "deeper", "restart", "fast", ("threads", "fast")),
     Case(TF, "tf", "untouched", False),
     Case(TF, "tf", "restart", False),
     Case("Grain MapDataset, our decoder, threads", "grain", "untouched", False, ("threads",)),
@@ -210,7 +213,7 @@ def rows_of(results: list[dict]) -> list[tuple[str, ...]]:
             (
                 one["name"],
                 one["layout"],
-                "" if alone else "yes" if one["antialias"] else "no",
+                {None: "", False: "no", True: "yes", "fast": "fast"}[one["antialias"]],
                 f"{statistics.median(one['images_per_second']):,.0f}",
                 f"{ratio:.2f}",
                 "" if one["goal"] is None else f"{one['goal']:.2f}",

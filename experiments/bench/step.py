@@ -1,9 +1,10 @@
 """Compares our training step with PyTorch's: interleaved rounds, median of the ratios.
 
 All processes of a net exist at the same time and work in turn, so that changes of the machine's
-speed affect both sides. On a CPU PyTorch runs eagerly in two memory layouts; on a GPU in
-channels_last, eagerly and compiled with CUDA graphs, with convolutions tuned by cuDNN. With
-bfloat16 PyTorch uses autocast.
+speed affect both sides. On a CPU PyTorch runs eagerly in two memory layouts, and compiled by
+inductor in two modes; on a GPU in channels_last, eagerly and compiled with CUDA graphs, with
+convolutions tuned by cuDNN. With bfloat16 PyTorch uses autocast. On a CPU ours runs with and
+without XLA's calls of oneDNN (``onednn``), and with the plain formulations (``plain``).
 """
 
 import argparse
@@ -67,8 +68,9 @@ class Platform:
     theirs: tuple[str, ...]
 
 
+CPU_PEERS = ("channels_last", "contiguous", "inductor", "inductor max-autotune")
 PLATFORMS = {
-    "cpu": Platform(CPU_CASES, ("kernels", "plain"), ("channels_last", "contiguous")),
+    "cpu": Platform(CPU_CASES, ("kernels", "onednn", "plain"), CPU_PEERS),
     "gpu": Platform(GPU_CASES, ("kernels",), ("eager", "compiled")),
 }
 
@@ -181,7 +183,17 @@ def main() -> None:
 
 def cpu_table(results: list[dict]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return headings and rows of the comparison on a CPU."""
-    headings = ("net", "batch", "px", "PyTorch img/s", "ours img/s", "ratio", "goal", "without")
+    headings = (
+        "net",
+        "batch",
+        "px",
+        "PyTorch img/s",
+        "ours img/s",
+        "ratio",
+        "goal",
+        "oneDNN",
+        "without",
+    )
     return headings, [
         (
             r["net"],
@@ -191,6 +203,7 @@ def cpu_table(results: list[dict]) -> tuple[tuple[str, ...], list[tuple[str, ...
             f"{r['images_per_second']['kernels']:,.1f}",
             f"{r['ratio']['kernels']:.2f}",
             f"{r['goal']:.2f}",
+            f"{r['ratio']['onednn']:.2f}",
             f"{r['ratio']['plain']:.2f}",
         )
         for r in results

@@ -21,8 +21,10 @@ from deeper.data.encoded_images import View
 from deeper.data.epoch_order import batch_indices
 from deeper.data.host_batches import Workers, stream
 
+ANTIALIAS = {"0": False, "1": True, "fast": "fast"}
 
-def pipeline(directory: Path, processes: bool, antialias: bool) -> Iterator[np.ndarray]:
+
+def pipeline(directory: Path, processes: bool, antialias: Any) -> Iterator[np.ndarray]:
     """Open our pipeline as `deeper train` does."""
     view = View((SIZE, SIZE, 3), "inception", 256, antialias)
     train = open_dataset("photos", directory, view=view).splits["train"]
@@ -60,7 +62,7 @@ def limit(directory: Path) -> Iterator[np.ndarray]:
 
 def main() -> None:
     """Prepare the pipeline, then time batches on request."""
-    directory, form, antialias = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "1"
+    directory, form, antialias = Path(sys.argv[1]), sys.argv[2], ANTIALIAS[sys.argv[3]]
     opened: Any = partial(pipeline, directory, form == "processes", antialias)
     serve(simplejpeg.__version__, partial(limit, directory) if form == "limit" else opened)
 

@@ -3,12 +3,16 @@
 Run by step.py. With the CPU's formulations the steps run inside the compiled loop, as in training.
 """
 
+import os
 import sys
 import time
 
 from deeper.xla_flags import set_flags
 
 NAME, BATCH, SIZE, CHANNELS, DTYPE, FORM, _THREADS = sys.argv[1:]
+if FORM == "onednn":
+    FLAG = "--xla_cpu_experimental_onednn_custom_call=true"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAG}".strip()
 set_flags()
 
 import jax
@@ -42,7 +46,7 @@ NETS = {
 def main():
     """Time steps of one net until the input ends."""
     batch, size, channels = int(BATCH), int(SIZE), int(CHANNELS)
-    cpu_dispatch.use(FORM == "kernels")
+    cpu_dispatch.use(FORM != "plain")
     mesh = data_mesh(jax.devices()[:1])
     model = NETS[NAME]()
     schedule = optax.constant_schedule(1e-3)
@@ -68,7 +72,7 @@ def main():
 
     # Plain convolutions are 30 times slower inside a compiled loop, so they are timed outside of
     # it.
-    kernels = FORM == "kernels"
+    kernels = FORM != "plain"
     capacity = 200 if kernels else 1
     function = many_steps(step, feed.take) if kernels else one_step
     call = parallelise(function, mesh, "shard_map", donate_first=True)

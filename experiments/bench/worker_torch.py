@@ -96,8 +96,14 @@ NETS = {
 }
 
 
-# On a GPU: form -> torch.compile's mode, if it is compiled; this one uses CUDA graphs.
-COMPILED = {"eager": None, "compiled": "reduce-overhead"}
+# Form -> torch.compile's mode, if it is compiled. On a GPU this one uses CUDA graphs.
+ON_GPU = {"eager": None, "compiled": "reduce-overhead"}
+ON_CPU = {
+    "channels_last": None,
+    "contiguous": None,
+    "inductor": "default",
+    "inductor max-autotune": "max-autotune",
+}
 
 
 def main():
@@ -107,7 +113,8 @@ def main():
     torch.manual_seed(0)
     torch.set_num_threads(int(threads))
     torch.backends.cudnn.benchmark = True
-    device = "cuda" if form in COMPILED else "cpu"
+    device = "cuda" if form in ON_GPU else "cpu"
+    mode = (ON_GPU | ON_CPU)[form]
     model = NETS[name]().train().to(device)
     stored = torch.randint(0, 255, (2 * batch, channels, size, size), dtype=torch.uint8).to(device)
     labels = torch.randint(0, 10, (2 * batch,)).to(device)
@@ -122,8 +129,8 @@ def main():
         with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
             return F.cross_entropy(model(images.float().sub(73.0).div(90.0)), labels)
 
-    if COMPILED.get(form):
-        loss_of = torch.compile(loss_of, mode=COMPILED[form])
+    if mode:
+        loss_of = torch.compile(loss_of, mode=mode)
 
     def step(i):
         low = i % 2 * batch

@@ -21,6 +21,23 @@ FIRST_VERSION, END_VERSION = (0, 10, 2), (0, 13)
 # holds what it costs.
 GPU_FLAG = "--xla_gpu_deterministic_ops=true"
 
+# Records a whole step, with its convolutions, as one CUDA graph. XLA's default list lacks
+# CONVOLUTION, and can only be replaced as a whole. In jaxlib 0.12.
+GRAPH_FLAG = (
+    "--xla_gpu_enable_command_buffer="
+    "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,CONVOLUTION"
+)
+FIRST_WITH_GRAPHS = (0, 12)
+
+# With deterministic operations XLA does not autotune kernels, but reads the results of earlier
+# autotuning from a directory. This variable names one: a run with --xla_gpu_deterministic_ops=false
+# autotunes and writes its results there; any other run only reads them. Without the variable no run
+# uses the results of another. The compiled programs need a cache of their own too, since the keys
+# of JAX's compilation cache ignore the results of autotuning.
+TUNED = "DEEPER_TUNED"
+CHOICES_FLAG = "--xla_gpu_per_fusion_autotune_cache_dir="
+CHOICES_MODE_FLAG = "--xla_gpu_experimental_autotune_cache_mode=AUTOTUNE_CACHE_MODE_"
+
 GPU_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm60_plugin")
 
 
@@ -41,6 +58,12 @@ def set_flags(environ: MutableMapping[str, str] = os.environ) -> None:
             _add(CONVOLUTION_FLAG, environ)
     elif any(importlib.util.find_spec(name) for name in GPU_PLUGINS):
         _add(GPU_FLAG, environ)
+        if FIRST_WITH_GRAPHS <= _jaxlib_version() < END_VERSION:
+            _add(GRAPH_FLAG, environ)
+        if directory := environ.get(TUNED):
+            writes = GPU_FLAG not in environ["XLA_FLAGS"].split()
+            _add(f"{CHOICES_FLAG}{directory}/choices", environ)
+            _add(f"{CHOICES_MODE_FLAG}{'UPDATE' if writes else 'READ'}", environ)
 
 
 def _add(flag: str, environ: MutableMapping[str, str]) -> None:

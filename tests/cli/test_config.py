@@ -1,5 +1,6 @@
 """All configs in conf/ build; every mistake is reported in one sentence."""
 
+import importlib.metadata
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -350,10 +351,30 @@ def test_flags_for_xla_fit_the_device_and_keep_the_users(monkeypatch):
     assert flags(XLA_FLAGS=mine) == mine
     assert flags(JAX_PLATFORMS="tpu") == ""
     monkeypatch.setattr(xla_flags, "GPU_PLUGINS", ("json",))  # as if it were installed
-    assert flags() == flags(JAX_PLATFORMS="cuda") == gpu
+    graph = xla_flags.GRAPH_FLAG
+    assert flags() == flags(JAX_PLATFORMS="cuda") == f"{gpu} {graph}"
     assert flags(JAX_PLATFORMS="cpu") == cpu
     fast = "--xla_gpu_deterministic_ops=false"
-    assert flags(XLA_FLAGS=fast) == fast
+    assert flags(XLA_FLAGS=fast) == f"{fast} {graph}"
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.11.2")
+    assert flags() == gpu
+
+
+def test_choices_of_gpu_kernels_are_written_by_runs_that_are_not_repeatable_alone(monkeypatch):
+    from deeper import xla_flags
+
+    monkeypatch.setattr(xla_flags, "GPU_PLUGINS", ("json",))
+
+    def flags(**environ):
+        xla_flags.set_flags(environ)
+        return environ["XLA_FLAGS"].split()
+
+    mode = xla_flags.CHOICES_MODE_FLAG
+    directory = f"{xla_flags.CHOICES_FLAG}/tuned/choices"
+    assert {directory, f"{mode}READ"} < set(flags(DEEPER_TUNED="/tuned"))
+    fast = "--xla_gpu_deterministic_ops=false"
+    assert {directory, f"{mode}UPDATE"} < set(flags(DEEPER_TUNED="/tuned", XLA_FLAGS=fast))
+    assert not any("autotune" in flag for flag in flags())
 
 
 def test_project_and_entity_of_wandbs_environment_are_taken_unless_they_are_given(monkeypatch):

@@ -83,6 +83,13 @@ def test_a_compilation_cache_of_the_users_own_is_used(tmp_path, monkeypatch, own
         assert device.cache_directory() == tmp_path / "jax"
         patch.setenv("DEEPER_CACHE", str(tmp_path / "ours"))
         assert device.cache_directory() == tmp_path / "ours"
+        patch.setenv("DEEPER_TUNED", str(tmp_path / "tuned"))
+        assert device.cache_directory() == tmp_path / "tuned" / "programs"
+
+
+def test_no_run_sees_the_kernels_that_another_has_chosen():
+    device.open_cache()
+    assert jax.config.jax_persistent_cache_enable_xla_caches == "none"
 
 
 def test_a_damaged_entry_of_the_compilation_cache_is_replaced(tmp_path, monkeypatch, own_cache):

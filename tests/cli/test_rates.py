@@ -37,10 +37,11 @@ def test_the_slower_side_is_named_with_the_remedies_that_are_left(photographs, m
         ["data.workers=null,", "a"],
         ["deeper", "prepare"],
         ["data.processes=true", "(the"],
+        ["data.antialias=fast", "(pixels"],
         ["data.antialias=false", "(other"],
         ["more", "cores"],
     ]
-    assert "accuracy" in found[4]
+    assert "accuracy" in found[5]
     write_storage(Path(photographs.directory), _laid())
     done = lines(photographs, Rates(900, 2000), processes=True, antialias=False)
     assert done[1:] == ["  faster: more cores"]

@@ -49,6 +49,7 @@ WRONG = {
     "prepare data=folder data.name=x data.source=. data.fraction=2": "data.fraction=2",
     "prepare data=folder data.name=x data.source=/nowhere": "data.source=/nowhere",
     "doctor data.dir=": "data.dir=",
+    "doctor compile=h300": "compile=h300",
     "train runs=??? mode=dry": "runs is missing",
     "train schedule=[[1],[2]] mode=dry": "schedule=[[1],[2]]",
     "features run=run data=[1,2]": "data=[1,2]: this does not compose",

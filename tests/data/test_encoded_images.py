@@ -226,6 +226,27 @@ def test_an_inception_crop_is_cropped_then_resized():
         np.testing.assert_array_equal(cut(np.asarray(picture), crop, (64, 64)), expected)
 
 
+def test_fast_antialiasing_is_within_one_grey_level_of_pillows():
+    pytest.importorskip("cykooz_resizer", reason="needs the extra resizer, which .ci/run installs")
+    rng = np.random.default_rng(0)
+    equal = []
+    for number in range(200):
+        height, width, tall, wide = (*rng.integers(20, 400, 2), *rng.integers(8, 260, 2))
+        channels = (1, 3)[number % 2]
+        if number % 3:  # noise, and black beside white
+            pixels = rng.integers(0, 256, (height, width, channels), np.uint8)
+            pixels = pixels if number % 3 == 1 else np.where(pixels < 128, 0, 255).astype(np.uint8)
+        else:
+            pixels = np.asarray(photograph(int(height), int(width)))[..., :channels]
+        down, along = rng.uniform(4, height), rng.uniform(4, width)
+        top, left = rng.uniform(0, height - down), rng.uniform(0, width - along)
+        crop = Crop(top, left, down, along, bool(rng.integers(2)))
+        pillows, fast = (cut(pixels, crop, (tall, wide), how) for how in (True, "fast"))
+        assert np.abs(pillows.astype(int) - fast).max() <= 1, (pixels.shape, pillows.shape, crop)
+        equal.append(np.mean(pillows == fast))
+    assert np.mean(equal) > 0.8
+
+
 def test_without_antialiasing_four_pixels_make_one():
     pytest.importorskip("cv2", reason="needs the extra opencv, which .ci/run installs")
     ramp = np.arange(120, dtype=np.float64)

@@ -1,17 +1,20 @@
-"""``deeper doctor``: lists what this machine has and what is missing."""
+"""``deeper doctor``: lists what this machine has and what is missing, or compiles for others."""
 
 import os
 import shutil
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from deeper.cli.run_keys import data_section
+from deeper.config.compose import run_config
+from deeper.config.schema import RunConfig
 from deeper.data.dataset import prepared_directory
 from deeper.display.terminal import facts_table, open_console
 from deeper.errors import ExitCode, UserError
 from deeper.record.environment import environment
-from deeper.run import device
+from deeper.run import check, device
 from deeper.track.wandb_process import has_api_key
 from deeper.track.wandb_switches import choose, stored_choice
 
@@ -19,6 +22,8 @@ from deeper.track.wandb_switches import choose, stored_choice
 def run(config: DictConfig) -> int:
     """Print one line for each requirement of a run; return the exit status."""
     device.start_jax(cpu_kernels=True)
+    if config.compile is not None:
+        return _compile(run_config(config, HydraConfig.get(), ("compile",)), config.compile)
     facts = environment()
     table = facts_table()
     table.add_row("python", facts["python"])
@@ -46,6 +51,18 @@ def run(config: DictConfig) -> int:
     table.add_row("cache", str(device.cache_directory() or "none: this user has no home"))
     open_console().print(table)
     return status
+
+
+def _compile(config: RunConfig, name: str) -> int:
+    """Compile the training step for devices that are not present; return the exit status."""
+    from deeper.run.compile_for import compile_for, rows_of  # imports the nets
+
+    check.check(config)
+    found, table = compile_for(config, name), facts_table()
+    for row in rows_of(config, found):
+        table.add_row(*row)
+    open_console().print(table)
+    return ExitCode.FINISHED if found.fits else ExitCode.USER_ERROR
 
 
 def _mirrored() -> str:

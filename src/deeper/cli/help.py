@@ -168,13 +168,16 @@ VERBS = {
     ),
     "doctor": Verb(
         "doctor [data=NAME] [key=value ...]",
-        "List what this machine has (devices, versions, data, disk) and what is missing.",
+        "List what this machine has (devices, versions, data, disk) and what is missing. With "
+        "compile=h200 or v5e, compile a config's training step for devices that are not there, and "
+        "say whether it fits, what it starts and moves, and what it takes at least.",
         (
             "deeper doctor",
             "deeper doctor data=cifar10",
-            "deeper doctor runs=/scratch/runs",
+            "deeper doctor compile=h200 model=resnet model.depth=50 data=imagenet "
+            "train.batch_size=256 train.dtype=bfloat16",
         ),
-        ("data",),
+        ("model", "data"),
     ),
 }
 

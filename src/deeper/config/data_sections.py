@@ -55,7 +55,7 @@ class Photographs(ImagesOfOneSize):
         "how photographs are cropped in training"
     )
     shorter_side: int = setting("pixels, before the middle is evaluated", least=1)
-    antialias: bool = setting("in resizing")
+    antialias: bool | Literal["fast"] = setting("in resizing")
     workers: int | None = setting("that decode at a time", least=1)
     processes: bool | Literal["auto"] = setting("decode in processes, not threads")
     on_bad: Literal["raise", "skip"] = setting(

@@ -17,7 +17,7 @@ from deeper.errors import UserError
 CHANGES_NO_NUMBER = (
     "label", "choices", "runs", "tracker", "study", "mode", "recipe",
     "data.kind", "data.dir", "data.original_dir", "data.prepare",
-    "data.on_device", "data.workers", "data.processes",
+    "data.on_device", "data.workers", "data.processes", "train.profile",
 )  # fmt: skip
 # Keys that older configs lack, with the value that has the same meaning: it is left out of the
 # hash, so that those configs keep theirs.
@@ -72,7 +72,8 @@ def changes_no_number(key: str) -> bool:
 def config_hash(config: Mapping[str, Any]) -> str:
     """Return a hash of 8 hex digits over all values that may change a run's numbers."""
     relevant = {key: value for key, value in config.items() if not changes_no_number(key)}
-    for section, absent in ADDED.items():
+    for section in ("train", *ADDED):
+        absent = ADDED.get(section, {})
         relevant[section] = {
             key: value
             for key, value in config[section].items()

@@ -52,6 +52,9 @@ class Train:
     train_error_examples: int = setting("training examples evaluated at the end", least=1)
     consistency: Consistency | None = setting("how unlabelled images enter the loss")
     views: Views | None = setting("of unlabelled images")
+    profile: tuple[int, ...] | None = setting(
+        "first and last step to profile", least=1, length=2, default=None
+    )
 
 
 @dataclass(frozen=True)

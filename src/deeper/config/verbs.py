@@ -153,6 +153,7 @@ class Convolution:
 class Doctor:
     """``deeper doctor``."""
 
+    compile: Literal["h200", "v5e"] | None = setting("devices to compile the step for")
     runs: str = setting("where run directories go")
 
 

@@ -7,7 +7,7 @@ mirrored. `cut_into` resizes the content of the box to the input size of the net
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -201,7 +201,7 @@ def cut_into(
     pixels: Pixels,
     crop: Crop,
     box: Box,
-    antialias: bool,
+    antialias: bool | Literal["fast"],
     interpolation: str = "bilinear",
 ) -> None:
     """Resize the content of a crop into an array.
@@ -211,22 +211,26 @@ def cut_into(
         pixels: pixels of the photograph in ``box``.
         crop: the crop, in pixels of the photograph.
         box: the pixels that are read, from `Crop.box`.
-        antialias: widen the filter when shrinking (Pillow's filter, as in torchvision); otherwise
-            interpolate between four pixels (OpenCV's, in a seventh of the time).
-        interpolation: a name in `FILTERS`; without ``antialias`` bilinear alone.
+        antialias: widen the filter when shrinking: with True by Pillow's code, as in torchvision;
+            with "fast" by that of cykooz-resizer, whose results are within one grey level of
+            Pillow's; with False interpolate between four pixels, by OpenCV.
+        interpolation: a name in `FILTERS`; with ``antialias`` other than True bilinear alone.
     """
     out = image.shape[:2]
     top, left = (0.0, 0.0) if crop.crop_first else (crop.top - box.top, crop.left - box.left)
     bottom, right = top + crop.height, left + crop.width
     height, width = pixels.shape[:2]
+    within = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
+    if antialias == "fast":
+        found = _resized_fast(pixels, within, out)
+        if not crop.mirrored:
+            image[:] = found
+            return
+        for channel in range(image.shape[2]):  # a quarter of the time of all at once
+            image[..., channel] = found[:, ::-1, channel]
+        return
     if antialias:
         picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-        within = (
-            max(left, 0.0),
-            max(top, 0.0),
-            min(right, float(width)),
-            min(bottom, float(height)),
-        )
         picture = picture.resize(out[::-1], FILTERS[interpolation], box=within)
         if crop.mirrored:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -246,6 +250,41 @@ def cut_into(
         )
     if crop.mirrored:
         cv2.flip(image, 1, dst=image)
+
+
+def _resized_fast(
+    pixels: Pixels, within: tuple[float, float, float, float], out: tuple[int, int]
+) -> Pixels:
+    """Resize a box (left, top, right, bottom) by cykooz-resizer's bilinear convolution."""
+    fast = resizer()
+    (height, width, channels), (left, top, right, bottom) = pixels.shape, within
+    kind = fast.PixelType.U8 if channels == 1 else fast.PixelType.U8x3
+    result = fast.ImageData(out[1], out[0], kind)
+    options = fast.ResizeOptions(
+        resize_alg=fast.ResizeAlg.convolution(fast.FilterType.bilinear),
+        crop_box=fast.CropBox(left, top, right - left, bottom - top),
+        use_alpha=False,
+    )
+    # One for each call: two threads may not use one at a time.
+    fast.Resizer().resize(fast.ImageData(width, height, kind, pixels.tobytes()), result, options)
+    return np.frombuffer(result.get_buffer(), np.uint8).reshape(*out, channels)
+
+
+@lru_cache
+def resizer() -> Any:
+    """Return the module cykooz_resizer, an optional dependency.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import cykooz_resizer
+    except ImportError as error:
+        raise UserError(
+            "data.antialias=fast needs cykooz-resizer: run scripts/setup resizer, or "
+            "pip install cykooz-resizer."
+        ) from error
+    return cykooz_resizer
 
 
 @lru_cache

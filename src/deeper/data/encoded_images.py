@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -43,7 +43,7 @@ class View:
     image_shape: tuple[int, int, int]
     crop: str
     shorter_side: int
-    antialias: bool
+    antialias: bool | Literal["fast"]
     exif: bool = False
     interpolation: str = field(default="bilinear", repr=False)
 

@@ -1,6 +1,7 @@
-"""Formulations of convolution, BatchNorm and max pooling that XLA:CPU runs well.
+"""Formulations of convolution, BatchNorm and max pooling that XLA runs well.
 
-They are used where a program is lowered for the CPU, and `use(False)` turns them off there too. The
+Those of convolution are used where a program is lowered for the CPU, that of max pooling's gradient
+also for GPUs, and that of BatchNorm's on every platform; `use(False)` turns all of them off. The
 plain formulations have these faults on XLA:CPU, as measured:
 
 * Inside a loop a convolution is fast only if its dimension numbers are canonical (NHWC, HWIO) and
@@ -9,6 +10,12 @@ plain formulations have these faults on XLA:CPU, as measured:
   and chooses faster formulations for the shapes that have one.
 * BatchNorm and its rectifier, left to autodiff, pass over the map more often than they need to.
 * The gradient of max pooling is a scatter, which runs value by value.
+
+And on XLA:GPU, by the programs that it makes of the steps (`experiments/bench/README.md`):
+
+* With deterministic operations the scatter is a sort of all of the map's values: 120 kernels and
+  15 % of the memory traffic of ResNet-50's step, three quarters of GoogLeNet's.
+* BatchNorm, left to autodiff, writes a float32 map for its sums, and the rectifier's mask beside.
 
 Values and gradients equal the plain formulations' up to float32 rounding.
 """
@@ -44,6 +51,13 @@ def use(enabled: bool) -> None:
 def turned_off() -> Iterator[None]:
     """Trace without the CPU formulations: each convolution is one equation, whatever the batch."""
     with _enabled(False):
+        yield
+
+
+@contextmanager
+def turned_on() -> Iterator[None]:
+    """Trace with the formulations: what their gradients keep is what training keeps."""
+    with _enabled(True):
         yield
 
 
@@ -177,34 +191,53 @@ def _batch_norm(eps, relu, x, scale, bias):
 
 def _batch_norm_forward(eps, relu, x, scale, bias):
     y, mean, variance = _plain_batch_norm(x, scale, bias, eps=eps, relu=relu)
-    return (y, mean, variance), (x, scale, bias, mean, variance, y)
+    # The output tells the rectifier's mask; without one it is not kept.
+    return (y, mean, variance), (x, scale, bias, mean, variance, y if relu else None)
 
 
 def _batch_norm_backward(eps, relu, saved, cotangents):
-    def plain(x, scale, bias, mean, variance, y, dy):
-        def normalised(x, scale, bias):
-            return _plain_batch_norm(x, scale, bias, eps=eps, relu=relu)[0]
-
-        return jax.vjp(normalised, x, scale, bias)[1](dy)
-
-    return _choose(partial(_batch_norm_gradients, eps, relu), plain, *saved, cotangents[0])
+    cpu, other = (partial(batch_norm_gradients, eps, relu, keeps) for keeps in (True, False))
+    return _choose(cpu, other, *saved, cotangents[0])
 
 
-def _batch_norm_gradients(eps, relu, x, scale, bias, mean, variance, y, dy):
-    del bias
+def batch_norm_gradients(eps, relu, keeps_output, x, scale, bias, mean, variance, y, dy):
+    """Return the gradients with respect to x, scale and bias.
+
+    Args:
+        eps: added to the variance.
+        relu: whether the result was rectified.
+        keeps_output: tell from y where the rectifier passed, which is cheap on a CPU; otherwise
+            from x, which has to be read in any case.
+        x: the maps.
+        scale: gamma.
+        bias: beta.
+        mean: of the batch.
+        variance: of the batch.
+        y: the result; it may be None where it was not rectified.
+        dy: the gradient with respect to y.
+    """
     channels = x.shape[-1]
     flat, dy = (at_least_float32(v.reshape(-1, channels)) for v in (x, dy))
-    if relu:
-        dy = jnp.where(y.reshape(-1, channels) > 0, dy, 0.0)
+
+    def rectified(factor, offset):
+        if not relu:
+            return dy
+        seen = y.reshape(-1, channels) if keeps_output else flat * factor[None] + offset[None]
+        return jnp.where(seen > 0, dy, 0.0)
+
     inverse = lax.rsqrt(variance + eps)
-    d_bias = dy.sum(0)
-    d_scale = ((dy * flat).sum(0) - mean * d_bias) * inverse
+    factor = scale * inverse
+    line = factor, bias - mean * factor  # y = factor * x + offset, as `normalise` has it
+    dy_of_sums = rectified(*line)
+    d_bias = dy_of_sums.sum(0)
+    d_scale = ((dy_of_sums * flat).sum(0) - mean * d_bias) * inverse
+    # XLA would write the mask out for its second use: behind a barrier it is computed again.
+    dy_of_x = dy_of_sums if keeps_output else rectified(*lax.optimization_barrier(line))
     # dx = scale * inverse * (dy - (d_bias + (x - mean) * inverse * d_scale) / n), sorted by powers
     # of x, so that the map is read and written once.
-    factor = scale * inverse
     slope = -factor * d_scale * inverse / len(dy)
     offset = -factor * d_bias / len(dy) - slope * mean
-    dx = factor[None] * dy + slope[None] * flat + offset[None]
+    dx = factor[None] * dy_of_x + slope[None] * flat + offset[None]
     return dx.astype(x.dtype).reshape(x.shape), d_scale, d_bias
 
 
@@ -259,12 +292,13 @@ def _max_pool_forward(window, stride, padding, x):
 
 
 def _max_pool_backward(window, stride, padding, saved, dy):
-    def plain(x, y, dy):
+    def scattered(x, y, dy):
         del y
         return jax.vjp(partial(_plain_max_pool, window, stride, padding), x)[1](dy)[0]
 
-    cpu = partial(_max_pool_gradient, window, stride, padding)
-    return (_choose(cpu, plain, *saved, dy),)
+    # A TPU has an instruction for it: half of the gathering's memory traffic.
+    gathered = partial(_max_pool_gradient, window, stride, padding)
+    return (lax.platform_dependent(*saved, dy, tpu=scattered, default=gathered),)
 
 
 _max_pool.defvjp(_max_pool_forward, _max_pool_backward)

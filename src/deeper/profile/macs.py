@@ -25,7 +25,7 @@ class Summary:
         parameters: number of trained values.
         macs: multiply-accumulates of one example's forward pass, in convolutions and dense layers.
         residual_bytes: bytes of activations that one example's forward pass stores for the backward
-            pass.
+            pass, with the formulations of `deeper.kernels`.
     """
 
     parameters: int
@@ -63,10 +63,12 @@ def summarise(model: nn.Module, example: Example) -> Summary:
     rest = {name: tree for name, tree in variables.items() if name != "params"}
     # The difference leaves out what does not depend on the batch, such as kernels in another type.
     # One example would be degenerate for BatchNorm in the smallest nets; it may use the data axis.
-    traced = jax.make_jaxpr(residuals, axis_env=[(DATA_AXIS, 1)], return_shape=True)
-    two, three = (
-        _bytes(traced(variables["params"], rest, batch_of(example, count))[1]) for count in (2, 3)
-    )
+    traced = jax.make_jaxpr(residuals, axis_env=[(DATA_AXIS, 1)])
+    with cpu_dispatch.turned_on():
+        two, three = (
+            _kept_bytes(traced(variables["params"], rest, batch_of(example, count)).jaxpr)
+            for count in (2, 3)
+        )
     return Summary(
         parameters=parameter_count(variables["params"]),
         macs=macs_of(forward.jaxpr),
@@ -79,8 +81,18 @@ def parameter_count(params: Any) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
-def _bytes(tree: Any) -> int:
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+def _kept_bytes(program: core.Jaxpr) -> int:
+    """Return the bytes of a program's results, but for those that repeat one number."""
+    equations: list[Any] = program.eqns
+    results: list[Any] = program.outvars
+    repeated = {
+        variable
+        for equation in equations
+        if equation.primitive.name == "broadcast_in_dim" and not equation.invars[0].aval.shape
+        for variable in equation.outvars
+    }
+    kept = [v.aval for v in results if not isinstance(v, core.Literal) and v not in repeated]
+    return sum(math.prod(aval.shape) * aval.dtype.itemsize for aval in kept)
 
 
 def macs_of(jaxpr: core.Jaxpr) -> int:

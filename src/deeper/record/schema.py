@@ -14,6 +14,7 @@
                        or diverged; ``metrics`` has ``SPLIT/NAME`` for test, train and validation;
                        ``overrides``, ``steps``, ``parameters``, ``macs``, ``seconds``, ...
     submission.json    of a launcher: how the run was given to it; see `deeper.sweep.submission`
+    profile/           of ``train.profile``: summary.md, and a trace of JAX's profiler
     log.txt            of a launcher: what the run printed
     lock, lock.N       who holds the directory; see `deeper.record.lock`
     evaluation-*.json  of ``deeper evaluate``: the metrics by a protocol, with ``step``
@@ -40,6 +41,7 @@ DATA, NET, ROWS, RESULT = "data.json", "net.json", "metrics.jsonl", "result.json
 CHECKPOINTS, SUBMISSION, RUN_LOG = "checkpoints", "submission.json", "log.txt"
 EVALUATION = "evaluation-{}.json"  # by protocol
 RECORDS = (CONFIG, ENVIRONMENT, ROWS, RESULT)  # a directory with any of these is a run directory
+PROFILE = "profile"
 RUNS_PROTOCOL = "1crop"  # of the evaluation at the end of a run: each image once, in one view
 STATES = ("finished", "diverged", "unfinished", "damaged", "superseded")
 MISSING = object()

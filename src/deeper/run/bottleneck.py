@@ -47,6 +47,8 @@ def _remedies(config: RunConfig, images: object) -> Iterator[str]:
         yield "deeper prepare layout=restart into another data.dir (the same pixels, once)"
     if not workers_of(data).processes:
         yield "data.processes=true (the same pixels; memory, and a second at the start)"
+    if data.antialias is True:
+        yield "data.antialias=fast (pixels within one grey level; scripts/setup resizer)"
     if data.antialias:
         yield "data.antialias=false (other pixels, and so a slightly other accuracy)"
     yield "more cores"

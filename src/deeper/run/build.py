@@ -104,6 +104,7 @@ def make_plan(config: RunConfig, train_size: int, summary: Summary | None = None
         evaluate_every=period(train.evaluate_every),
         checkpoint_every=period(train.checkpoint_every),
         keep_at=tuple(train.keep_at),
+        profile=_profiled(train.profile, steps),
     )
     recipe = build(config.optimizer)
     peak = recipe.learning_rate * train.batch_size / 256
@@ -125,6 +126,23 @@ def make_plan(config: RunConfig, train_size: int, summary: Summary | None = None
         phases = transfer.phases_of(configs, stages, steps, make)
         last = transfer.last_layer(configs, config, stages, shapes_of(model, shape))
     return Plan(model, summary, settings, peak, phases, stages, last, train_size)
+
+
+def _profiled(wish: tuple[int, ...] | None, steps: int) -> tuple[int, int] | None:
+    """Return the first and last step to profile.
+
+    Raises:
+        UserError: the run has no such steps.
+    """
+    if wish is None:
+        return None
+    first, last = wish
+    if not 1 <= first <= last <= steps:
+        raise UserError(
+            f"train.profile={list(wish)}: the run has the steps 1 to {steps:,}; give the first and "
+            "the last step to profile."
+        )
+    return first, last
 
 
 def facts(config: RunConfig, plan: Plan) -> dict[str, Any]:

@@ -30,7 +30,6 @@ from deeper.config.schema import RunConfig
 from deeper.data.catalogue import CATALOGUE
 from deeper.data.dataset import known_size
 from deeper.errors import UserError
-from deeper.kernels import cpu_dispatch
 from deeper.profile.macs import Summary, summarise
 from deeper.run import build
 from deeper.run.build import Plan
@@ -74,7 +73,6 @@ def train_size(config: RunConfig) -> int:
     return size if data.limit is None else min(size, data.limit)
 
 
-@cpu_dispatch.turned_off()
 def cost_of(config: RunConfig, known: dict[str, Summary], devices: int = 1) -> Cost:
     """Compute the cost of a run.
 

@@ -54,7 +54,7 @@ def view_of(data: Any) -> View | None:
             f"data.shorter_side={data.shorter_side} is less than the {min(height, width)} pixels "
             f"of data.image_shape={list(data.image_shape)}: leave it out, or give more."
         )
-    if data.interpolation != "bilinear" and not data.antialias:
+    if data.interpolation != "bilinear" and data.antialias is not True:
         raise UserError(
             f"data.interpolation={data.interpolation} is for data.antialias=true; without, "
             "photographs are resized bilinearly."

@@ -16,6 +16,7 @@ from deeper.errors import UserError
 from deeper.kernels import cpu_dispatch
 from deeper.platform_support import core_count
 from deeper.train.data_parallel import data_mesh
+from deeper.xla_flags import TUNED
 
 # Settings that change every number; pinned to JAX's defaults.
 PINNED = {
@@ -46,6 +47,8 @@ def open_cache() -> None:
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    # Or a run that times its kernels would choose those of runs that are to be repeatable.
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     _turn_cache(on=True)
     _mend_when_jax_complains(cache)
 
@@ -54,8 +57,11 @@ def cache_directory() -> Path | None:
     """Return the directory of the compilation cache.
 
     It is ``$DEEPER_CACHE``, or JAX's own ``$JAX_COMPILATION_CACHE_DIR``, or in the user's cache
-    directory; None for a user without a home directory, as in containers.
+    directory; None for a user without a home directory, as in containers. With ``$DEEPER_TUNED``
+    (see `deeper.xla_flags`) it is a directory in there.
     """
+    if tuned := os.environ.get(TUNED):
+        return Path(tuned) / "programs"
     given = os.environ.get("DEEPER_CACHE") or os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if given:
         return Path(given)

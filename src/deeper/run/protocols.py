@@ -209,4 +209,5 @@ def _small(name: str, request: ProtocolRequest, data: Any) -> Protocol:
 
 
 def _resizing(data: Any) -> str:
-    return "antialiased" if data.antialias else "not antialiased"
+    how = {True: "antialiased", "fast": "antialiased by cykooz-resizer", False: "not antialiased"}
+    return how[data.antialias]

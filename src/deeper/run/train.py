@@ -29,6 +29,7 @@ from deeper.run.check import OTHER_DATA, check, check_same_data
 from deeper.run.cost import check_memory, training_bytes
 from deeper.run.dataset import Splits, in_result, open_splits, unreadable_in_words
 from deeper.run.initial_weights import Beginning, beginning, compare_preprocessing
+from deeper.run.step_profile import StepProfile
 from deeper.track.tracker import Tracker
 from deeper.train.checkpoint import Checkpoints
 from deeper.train.data_parallel import everywhere, from_first
@@ -242,6 +243,7 @@ def _train(
             tell_rates=lambda rates: display.says(
                 "\n".join(rate_lines(config, images, rates, on_cpu=on_cpu))
             ),
+            profiler=_profiler(directory, plan),
         )
         if outcome.status == "finished" and distributed.first():
             _keep_examples(experiment.task, splits, outcome, tracker)
@@ -254,6 +256,12 @@ def _train(
             checkpoints.close()  # closing waits for the other processes, and one may be gone
         tracker.finish(outcome.status if outcome else "failed")
     return outcome
+
+
+def _profiler(directory: RunDirectory, plan: build.Plan) -> StepProfile | None:
+    """Return the profiler of the first process."""
+    wish = plan.settings.profile
+    return StepProfile(directory.path, wish[0]) if wish and distributed.first() else None
 
 
 def _take_data(config: RunConfig, directory: RunDirectory, splits: Splits, *, begun: bool) -> None:

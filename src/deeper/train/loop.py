@@ -33,6 +33,16 @@ class Record(Protocol):
         """Make the rows so far survive a crash."""
 
 
+class Profiler(Protocol):
+    """Profiles steps; see `deeper.run.step_profile`."""
+
+    def start(self) -> None:
+        """Start, before the first of the steps."""
+
+    def stop(self, last: int, program: Callable[[], str | None]) -> None:
+        """Stop after step ``last``; ``program`` returns the compiled program's text, if any."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """The numbers of a run; all periods are in steps.
@@ -48,6 +58,7 @@ class Settings:
         evaluate_every: period of the evaluations on the validation split.
         checkpoint_every: period of the checkpoints.
         keep_at: steps that have a checkpoint besides.
+        profile: first and last step to profile, counted from 1, or None.
     """
 
     batch_size: int
@@ -60,6 +71,7 @@ class Settings:
     evaluate_every: int
     checkpoint_every: int
     keep_at: tuple[int, ...] = ()
+    profile: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -189,6 +201,7 @@ def train(
     watch: Callable[[Progress], None] = lambda progress: None,
     stop_asked: Callable[[], bool] = lambda: False,
     tell_rates: Callable[[Rates], None] = lambda rates: None,
+    profiler: Profiler | None = None,
 ) -> Outcome:
     """Train from a state to the end, or to where a stop is asked for.
 
@@ -201,16 +214,20 @@ def train(
         watch: told of progress at every call of the compiled loop.
         stop_asked: polled between calls; then a checkpoint is made and the loop returns.
         tell_rates: told once, at the second call, if the data are streamed.
+        profiler: profiles the steps of ``settings.profile``.
 
     Returns:
         The outcome. A diverged run keeps its last good checkpoint.
     """
     leg = _Leg(experiment, state, record, checkpoints, seconds_before, watch, tell_rates)
+    leg.profiler = profiler
     try:
         status = leg.run(stop_asked)
     except NotFiniteError as error:
         checkpoints.wait()
         return replace(leg.outcome("diverged", error.step), not_finite=error.what)
+    finally:
+        leg.end_profile()
     checkpoints.wait()
     return leg.outcome(status, leg.step)
 
@@ -240,6 +257,8 @@ class _Leg:
         self.finished_images = 0
         self.compile_seconds = 0.0
         self.rates: Rates | None = None
+        self.profiler: Profiler | None = None
+        self.profiling = False
         self.loss: float | None = None
         self.found_finite = self.step  # the last step at which the state was looked at
         self.pending: list[tuple[int, dict[str, jax.Array]]] = []  # (steps, metrics) since a row
@@ -278,7 +297,10 @@ class _Leg:
             periods.append(settings.evaluate_every)
         ahead = min(period - self.step % period for period in periods)
         ahead = min(ahead, self.experiment.phase_at(self.step).ends - self.step)
-        ahead = min([ahead, *(step - self.step for step in settings.keep_at if step > self.step)])
+        stops = [*settings.keep_at]
+        if settings.profile:
+            stops += [settings.profile[0] - 1, settings.profile[1]]
+        ahead = min([ahead, *(step - self.step for step in stops if step > self.step)])
         return min(self.step + min(ahead, settings.steps_per_call), settings.steps)
 
     def _advance(self) -> None:
@@ -292,6 +314,7 @@ class _Leg:
         count = self._next_event() - self.step
         inputs = feed.steps(self.step, count, self.settings.steps_per_call)
         called = self.state, feed.source, inputs, np.int32(count)
+        self._start_profile()
         if first_call or feed.batches_per_second is None or self.rates:
             self.state, metrics = self.call(*called)
         else:
@@ -308,8 +331,38 @@ class _Leg:
         self.pending.append((count, metrics))
         self.step += count
         self.trained_images += count * self.settings.batch_size
+        self._stop_profile(inputs)
         self.training_seconds += time.monotonic() - start
         self._report("training")
+
+    def _start_profile(self) -> None:
+        """Start the profiler before the first step to profile."""
+        profile = self.settings.profile
+        if self.profiler and profile and self.step == profile[0] - 1:
+            if self.pending:
+                jax.block_until_ready(self.pending[-1][1])
+            self.profiler.start()
+            self.profiling = True
+
+    def _stop_profile(self, inputs: Any) -> None:
+        """Stop the profiler after the last step to profile."""
+        if self.profiling and self.settings.profile and self.step == self.settings.profile[1]:
+            jax.block_until_ready(self.pending[-1][1])
+            self.end_profile(lambda: self._program(inputs))
+
+    def end_profile(self, program: Callable[[], str | None] = lambda: None) -> None:
+        """Stop the profiler where it is running; also where the steps did not come to their end."""
+        if self.profiler and self.profiling:
+            self.profiling = False
+            self.profiler.stop(self.step, program)
+
+    def _program(self, inputs: Any) -> str | None:
+        """Return the text of the compiled program; None if this form of it has none."""
+        lower = getattr(self.call, "lower", None)
+        if lower is None:
+            return None
+        called = self.state, self.experiment.feed.source, inputs, np.int32(0)
+        return str(lower(*called).compile().as_text())
 
     def _enter(self, phase: Phase) -> None:
         """Compile a phase; at its first step, with an empty memory for its optimizer."""
