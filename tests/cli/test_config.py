@@ -70,6 +70,7 @@ BESIDE = {
     "model=basset": "data=genomics_ood",
     "model=deepsea": "data=genomics_ood",
     "model=zeng": "data=motifs",
+    "study=depth_dna": "data=motifs",
     "data=splice": "model=deepbind",
     "data=motifs": "model=deepbind",
     "data=sequences": "model=deepbind",
