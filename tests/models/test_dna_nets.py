@@ -45,6 +45,17 @@ def test_depth_counts_the_convolutions(depth):
     assert sum(layer.kind == "conv" for layer in found) == depth
 
 
+def test_local_pooling_tells_where_a_motif_is_and_global_pooling_does_not():
+    inputs = np.zeros((2, 60, 4), np.float32)
+    inputs[0, 24:30] = inputs[1, 36:42] = np.eye(4)[[0, 1, 2, 3, 3, 0]]
+    for pool, differs in (("global", False), ("local", True)):
+        net = zeng(2, width=8, pool=pool)
+        first, second = net.apply(drawn(net, 60), inputs, train=False)
+        assert bool(np.abs(first - second).max() > 1e-4) == differs
+    with pytest.raises(UserError, match=r"model\.pool"):
+        zeng(2, pool="none")
+
+
 NETS = {
     "deepbind": lambda strands: deepbind(2, strands=strands, dropout=0.0),
     "basset": lambda strands: basset(2, scale=0.05, strands=strands, dropout=0.0),
