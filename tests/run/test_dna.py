@@ -3,9 +3,11 @@
 import shutil
 
 import numpy as np
+import pytest
 
 import deeper
 from deeper.config.identity import config_hash
+from deeper.errors import UserError
 
 OVERRIDES = (
     "data=sequences", "data.folder=sites", "data.length=20", "model=deepbind", "model.motifs=4",
@@ -53,6 +55,13 @@ def test_a_net_of_dna_trains_resumes_and_answers(tmp_path):
     assert found.maps.shape == (2, 20)
     assert [len(row) for row in found.symbols] == [20, 20]
     assert found.figure().axes[0].patches  # letters by height
+
+
+def test_a_number_of_classes_that_is_not_the_data_sets_is_refused(tmp_path):
+    config = config_of(tmp_path, "data.classes=3")
+    deeper.prepare(config)
+    with pytest.raises(UserError, match=r"data\.classes=3"):
+        deeper.train(config, progress=False)
 
 
 def test_where_sequences_lie_changes_no_hash(tmp_path):
