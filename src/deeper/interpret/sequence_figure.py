@@ -10,9 +10,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deeper.interpret.drawing import LOOK
+from deeper.interpret.sequence_logo import draw_attribution
 from deeper.plotting import ShownFigure
 
 A_LINE = 64  # symbols
+LETTERS_OF_DNA = frozenset("ACGTN")
 COLOURS = mpl.colormaps["RdBu_r"]
 
 
@@ -24,8 +26,9 @@ def sequence_figure(
 ) -> Figure:
     """Return a figure with a part for each sequence.
 
-    Symbols are written one after the other on a ground of the colour of their value: red speaks for
-    the class, blue against it. Without symbols the values are drawn as a line.
+    The letters of DNA are as high as their value, below zero upside down. Other symbols are written
+    one after the other on a ground of the colour of their value: red speaks for the class, blue
+    against it. Without symbols the values are drawn as a line.
 
     Args:
         heading: of the figure.
@@ -33,7 +36,10 @@ def sequence_figure(
         titles: of the sequences.
         symbols: what stands at each position; None where there is nothing to write.
     """
+    dna = symbols is not None and all(LETTERS_OF_DNA.issuperset(row) for row in symbols)
     lines = [1 if symbols is None else max(1, -(-len(row) // A_LINE)) for row in symbols or maps]
+    if dna:
+        lines = [3 for _ in lines]
     with mpl.rc_context(LOOK):
         figure = ShownFigure(figsize=(8.0, 0.5 + sum(0.45 + 0.25 * n for n in lines)))
         FigureCanvasAgg(figure)
@@ -48,6 +54,8 @@ def sequence_figure(
             if symbols is None:
                 axes.plot(values, linewidth=0.6, color="black")
                 axes.tick_params(labelsize=6)
+            elif dna:
+                draw_attribution(axes, values, symbols[number])
             else:
                 _write(axes, values, symbols[number])
     return figure

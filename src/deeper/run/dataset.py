@@ -160,6 +160,9 @@ def _own(data: OwnDataset) -> Dataset:
             f"data._target_={data.call['_target_']} returns {type(dataset).__name__}: it has to "
             "return a deeper.data.dataset.Dataset."
         )
+    known = len(dataset.class_names)
+    if data.classes is not None and known and known != data.classes:
+        raise UserError(f"data.classes={data.classes} but {data.name} has {known} classes.")
     return replace(dataset, name=data.name)
 
 

@@ -7,14 +7,13 @@ so that no snippet's translation is on the other side.
 
 import gzip
 import hashlib
-import io
-import lzma
 import re
-import tarfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from deeper.data.prepare.atomic_directory import Progress
+from deeper.data.prepare.debian_package import files_of
 from deeper.data.text import is_prepared, normalise, store
 from deeper.errors import UserError
 
@@ -132,32 +131,14 @@ def snippets_of_package(path: Path) -> dict[str, list[str]]:
     """
     pages: dict[str, list[str]] = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(_data_of_deb(path.read_bytes()))) as archive:
-            for member in archive:
-                place = PurePosixPath(member.name)
-                if member.isfile() and "man" in place.parts and place.suffix == ".gz":
-                    file = archive.extractfile(member)
-                    assert file is not None
-                    source = gzip.decompress(file.read()).decode("utf-8", errors="replace")
-                    pages[place.stem] = list(snippets(source))
-    except (OSError, EOFError, ValueError, lzma.LZMAError, tarfile.TarError) as error:
+        for name, content in files_of(path):
+            place = PurePosixPath(name)
+            if "man" in place.parts and place.suffix == ".gz":
+                source = gzip.decompress(content).decode("utf-8", errors="replace")
+                pages[place.stem] = list(snippets(source))
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} is no Debian package, or damaged: {error}.") from error
     return pages
-
-
-def _data_of_deb(content: bytes) -> bytes:
-    """Return the archive of a package's files, decompressed: a member of an ar archive."""
-    if not content.startswith(b"!<arch>\n"):
-        raise ValueError("it does not begin as one")
-    place = 8
-    while place + 60 <= len(content):
-        head = content[place : place + 60]
-        name, size = head[:16].decode("ascii").rstrip(" /"), int(head[48:58])
-        body = content[place + 60 : place + 60 + size]
-        if name == "data.tar.xz":
-            return lzma.decompress(body)
-        place += 60 + size + size % 2
-    raise ValueError("it has no data.tar.xz")
 
 
 # What roff writes with a backslash: fonts, sizes, hyphens, spaces and characters by name.
