@@ -63,14 +63,26 @@ CHOICES = [
 
 
 # Nets and data of sequences go together.
-BESIDE = {"model=vdcnn": "data=languages", "data=languages": "model=vdcnn"}
+BESIDE = {
+    "model=vdcnn": ["data=languages"],
+    "data=languages": ["model=vdcnn"],
+    "model=waveform": ["data=spoken_digits"],
+    "data=spoken_digits": ["model=waveform"],
+    "data=speech_commands": ["model=waveform"],
+    "data=sounds": ["model=waveform"],
+    "augment=sounds": ["data=spoken_digits", "model=waveform"],
+    "augment=specaugment": ["data=spoken_digits", "arm=log_mel"],
+    "arm=log_mel": ["data=spoken_digits"],
+}
 
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_builds_without_compiling(choice):
     # Somebody's own photographs, or sets that are as large as they were prepared.
-    own = choice in ("data=folder", "data=photos", "data=tfds", "study=transfer_imagenet")
-    beside = [BESIDE[choice]] if choice in BESIDE else []
+    own = choice in (
+        "data=folder", "data=photos", "data=tfds", "data=sounds", "study=transfer_imagenet"
+    )  # fmt: skip
+    beside = BESIDE.get(choice, [])
     config = configure(choice, *beside, *(["data.name=pets", "data.classes=3"] if own else []))
     size = (
         1000 if own else 25000 if beside else known_size(config.data.name, "train", Path("nowhere"))
