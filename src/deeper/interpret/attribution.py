@@ -33,7 +33,8 @@ METHODS = {
 }
 ON_MAPS = ("grad_cam", "grad_cam_plus_plus")  # the methods that weigh a layer's maps
 NOISE_SEED = 0  # of SmoothGrad
-OCCLUDED = 3  # positions of a sequence at a time
+OCCLUDED = 3  # positions of a sequence at a time, one position from one to the next, ...
+PLACES = 256  # ... up to so many positions; of longer sequences parts, which half overlap
 
 
 def compute(
@@ -76,9 +77,10 @@ def compute(
             return attribution_methods.grad_cam_plus_plus(net, images, classes, layer)
         case "occlusion":
             if images.ndim == 3:
-                side = min(OCCLUDED, images.shape[1])
+                stride = -(-images.shape[1] // PLACES)
+                side = min(OCCLUDED if stride == 1 else 2 * stride, images.shape[1])
                 by_place = attribution_methods.occlusion_of_sequences(
-                    net, images, classes, side=side, progress=progress
+                    net, images, classes, side=side, stride=stride, progress=progress
                 )
                 return by_place.max(axis=1, keepdims=True) - by_place
             side = max(1, min(images.shape[1:3]) // 4)

@@ -193,32 +193,37 @@ def occlusion_of_sequences(
     classes: Classes,
     *,
     side: int,
+    stride: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Float[Array, "batch length"]:
-    """Return the class's probability with zeros over a few positions around each in turn.
+) -> Float[Array, "batch places"]:
+    """Return the class's probability with zeros over a few positions around each place in turn.
 
     Args:
         net: the net.
         sequences: as the net takes them; zeros are no token, or silence.
         classes: whose probability.
         side: positions that are covered at a time.
-        progress: called with (positions done, positions).
+        stride: positions from the middle of one cover to that of the next. Each place is the middle
+            of as many positions, so that a map is enlarged to the sequence by repetition or
+            linearly, as a picture's.
+        progress: called with (places done, places).
     """
     length = sequences.shape[1]
-    places = jnp.arange(length)
+    positions = jnp.arange(length)
+    places = range(stride // 2, length, stride)
 
     @jax.jit
     def at(place):
         first = place - side // 2
-        covered = (places >= first) & (places < first + side)
+        covered = (positions >= first) & (positions < first + side)
         occluded = jnp.where(covered[None, :, None], 0.0, sequences)
         shares = jax.nn.softmax(net(occluded, [LOGITS])[LOGITS])
         return jnp.take_along_axis(shares, classes[:, None], axis=1)[:, 0]
 
     found = []
-    for place in range(length):
+    for number, place in enumerate(places, 1):
         found.append(at(place))
-        progress(place + 1, length)
+        progress(number, len(places))
     return jnp.stack(found, axis=1)
 
 
