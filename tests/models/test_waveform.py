@@ -30,7 +30,7 @@ def test_a_waveform_net_has_the_published_number_of_parameters(depth, residual):
 
 
 def test_the_maps_have_the_lengths_of_the_table():
-    net = waveform(18, 10, width=4)
+    net = waveform(18, 10, width_multiplier=1 / 16)
     variables = shapes_of(net, (32000, 1))
     _, state = jax.eval_shape(
         lambda v, x: net.apply(v, x, train=False, mutable=["intermediates"]),
@@ -45,3 +45,5 @@ def test_the_maps_have_the_lengths_of_the_table():
 def test_a_waveform_net_that_is_not_there_is_refused(depth, residual):
     with pytest.raises(UserError, match=r"model\."):
         waveform(depth, 10, residual=residual)
+    with pytest.raises(UserError, match=r"model\."):
+        waveform(18, 10, width_multiplier=0)

@@ -9,7 +9,7 @@ from tests.data.sound_files import tree
 
 OVERRIDES = (
     "data=sounds", "data.name=tones", "data.classes=2", "data.length=400", "data.kept=800",
-    "model=waveform", "model.depth=18", "model.width=4", "train.batch_size=8", "train.steps=6",
+    "model=waveform", "model.depth=18", "model.width_multiplier=0.06", "train.batch_size=8", "train.steps=6",
     "train.steps_per_call=2", "train.log_every=2", "tracker.mode=disabled",
 )  # fmt: skip
 

@@ -84,7 +84,7 @@ def waveform(
     classes: int,
     *,
     residual: bool = False,
-    width: int | None = None,
+    width_multiplier: float = 1.0,
     batch_norm_axis: str | None = None,
     dtype: str = "float32",
 ) -> WaveformNet:
@@ -95,8 +95,7 @@ def waveform(
         classes: outputs.
         residual: with a shortcut around each two convolutions, at depths of 18 and 34; M34-res is
             the paper's.
-        width: channels of the first stage, the paper's by default; each has twice as many as the
-            one before.
+        width_multiplier: channels of each stage as a share of the paper's.
         batch_norm_axis: "data" shares BatchNorm's statistics over the devices.
         dtype: of the computation, float32 or bfloat16.
 
@@ -124,5 +123,8 @@ def waveform(
         batch_norm_axis=batch_norm_axis,
         dtype=jnp.dtype(dtype),
     )
-    widths = tuple((width or first) * 2**number for number in range(len(stages)))
+    narrowest = round(first * width_multiplier)
+    if narrowest < 1:
+        raise UserError(f"model.width_multiplier={width_multiplier:g} leaves no channels.")
+    widths = tuple(narrowest * 2**number for number in range(len(stages)))
     return WaveformNet(stages, widths, classes, block)
