@@ -9,9 +9,10 @@ from tests.data.sound_files import tree
 
 OVERRIDES = (
     "data=sounds", "data.name=tones", "data.classes=2", "data.length=400", "data.kept=800",
-    "model=waveform", "model.depth=18", "model.width_multiplier=0.06", "train.batch_size=8", "train.steps=6",
-    "train.steps_per_call=2", "train.log_every=2", "tracker.mode=disabled",
+    "train.batch_size=8", "train.steps=6", "train.steps_per_call=2", "train.log_every=2",
+    "tracker.mode=disabled",
 )  # fmt: skip
+WAVEFORM = ("model=waveform", "model.depth=18", "model.width_multiplier=0.06")
 
 
 def config_of(tmp_path, *more):
@@ -22,7 +23,7 @@ def config_of(tmp_path, *more):
 
 def test_a_net_of_sounds_trains_resumes_and_answers(tmp_path):
     files = tree(tmp_path / "files", 20)
-    config = config_of(tmp_path, "data.validation=8")
+    config = config_of(tmp_path, *WAVEFORM, "data.validation=8")
     deeper.prepare(config)
     run = deeper.train(config, progress=False)
     polls = iter(range(100))
