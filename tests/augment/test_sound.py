@@ -10,6 +10,8 @@ import pytest
 from deeper.augment import sound
 from deeper.augment.pipeline import augment
 from deeper.errors import UserError
+from deeper.tasks import sequence
+from deeper.train import losses
 
 GOLDEN = Path(__file__).parents[2] / "experiments" / "speech" / "log_mel.npz"
 KEYS = jax.vmap(jax.random.key)(jnp.arange(64))
@@ -126,3 +128,19 @@ def test_an_augmented_sound_does_not_depend_on_the_others(operation):
 def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(UserError):
         wrong()
+
+
+def test_specaugment_masks_what_the_net_takes_in_training_alone():
+    to_picture = sound.LogMel(length=1000, rate=8000, window=256, hop=128, mels=40)
+    mask = sound.SpecAugment(2, 20, 0, 1)
+    task = sequence.SequenceClassification(
+        "sound", (sound.TimeShift(0), mask), to_picture, losses.loss_of("cross_entropy", 0.0, None)
+    )
+    batch = {"sound": sounds(), "label": jnp.arange(3)}
+    trained, evaluated = (
+        task.inputs(lambda purpose: jax.random.key(purpose), jnp.arange(3), batch, train)[0]
+        for train in (True, False)
+    )
+    np.testing.assert_array_equal(evaluated, to_picture(batch["sound"]))
+    masked = np.asarray(trained != evaluated)
+    assert masked.any() and not np.asarray(trained)[masked].any()
