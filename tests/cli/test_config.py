@@ -65,25 +65,38 @@ CHOICES = [
 
 # Nets and data of sequences go together.
 BESIDE = {
-    "model=vdcnn": "data=languages",
-    "data=languages": "model=vdcnn",
-    "model=deepbind": "data=motifs",
-    "model=basset": "data=genomics_ood",
-    "model=deepsea": "data=genomics_ood",
-    "model=zeng": "data=motifs",
-    "study=depth_dna": "data=motifs",
-    "data=splice": "model=deepbind",
-    "data=motifs": "model=deepbind",
-    "data=sequences": "model=deepbind",
-    "data=genomics_ood": "model=deepbind",
+    "model=vdcnn": ["data=languages"],
+    "data=languages": ["model=vdcnn"],
+    "model=deepbind": ["data=motifs"],
+    "model=basset": ["data=genomics_ood"],
+    "model=deepsea": ["data=genomics_ood"],
+    "model=zeng": ["data=motifs"],
+    "study=depth_dna": ["data=motifs"],
+    "data=splice": ["model=deepbind"],
+    "data=motifs": ["model=deepbind"],
+    "data=sequences": ["model=deepbind"],
+    "data=genomics_ood": ["model=deepbind"],
+    "model=waveform": ["data=spoken_digits"],
+    "data=spoken_digits": ["model=waveform"],
+    "data=speech_commands": ["model=waveform"],
+    "data=sounds": ["model=waveform"],
+    "augment=sounds": ["data=spoken_digits", "model=waveform"],
+    "augment=specaugment": ["data=spoken_digits", "arm=log_mel"],
+    "arm=log_mel": ["data=spoken_digits"],
+    "study=depth_speech": ["arm=m18"],
+    **{
+        f"arm={net}": ["data=spoken_digits"] for net in ("m3", "m5", "m11", "m18", "m34", "m34_res")
+    },
 }
 
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_builds_without_compiling(choice):
     # Somebody's own photographs, or sets that are as large as they were prepared.
-    own = choice in ("data=folder", "data=photos", "data=tfds", "study=transfer_imagenet")
-    beside = [BESIDE[choice]] if choice in BESIDE else []
+    own = choice in (
+        "data=folder", "data=photos", "data=tfds", "data=sounds", "study=transfer_imagenet"
+    )  # fmt: skip
+    beside = BESIDE.get(choice, [])
     config = configure(choice, *beside, *(["data.name=pets", "data.classes=3"] if own else []))
     size = (
         1000 if own else 25000 if beside else known_size(config.data.name, "train", Path("nowhere"))

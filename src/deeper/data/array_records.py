@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from deeper.errors import UserError
 
@@ -205,22 +206,57 @@ def fields(record: bytes) -> dict[str, bytes | int]:
     """
     values_by_name: dict[str, bytes | int] = {}
     try:
-        for _, features in _parts(record):
-            for _, entry in _parts(features):
-                name, feature = (part for _, part in _parts(entry))
-                for kind, values in _parts(feature):
-                    first = next(_parts(values), None)
-                    if first is not None:
-                        value = first[1]
-                        if kind == 3 and not isinstance(value, int):  # packed numbers
-                            value = _number(value, 0)[0]
-                        if isinstance(value, int) and value >= 1 << 63:
-                            value -= 1 << 64  # two's complement, as of -1
-                        plain = value if isinstance(value, int) else bytes(value)
-                        values_by_name[bytes(name).decode()] = plain
+        for name, kind, values in _features(record):
+            first = next(_parts(values), None)
+            if first is not None:
+                value = first[1]
+                if kind == 3 and not isinstance(value, int):  # packed numbers
+                    value = _number(value, 0)[0]
+                if isinstance(value, int) and value >= 1 << 63:
+                    value -= 1 << 64  # two's complement, as of -1
+                values_by_name[name] = value if isinstance(value, int) else bytes(value)
     except (IndexError, TypeError, UnicodeDecodeError) as error:
         raise ValueError("the record is damaged") from error
     return values_by_name
+
+
+def integers(record: bytes, name: str) -> Int64[np.ndarray, " values"]:
+    """Return all values of a field of a serialised Example that holds integers, such as samples.
+
+    Raises:
+        ValueError: the record is not an Example, or has no such field.
+    """
+    try:
+        for found, kind, values in _features(record):
+            if found == name and kind == 3:
+                parts = [value for _, value in _parts(values)]
+                packed = [_varints(value) for value in parts if not isinstance(value, int)]
+                single = np.array([v for v in parts if isinstance(v, int)], np.uint64)
+                return np.concatenate([*packed, single.view(np.int64)])
+    except (IndexError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError("the record is damaged") from error
+    raise ValueError(f"the record has no integers {name}")
+
+
+def _varints(packed: Any) -> Int64[np.ndarray, " values"]:
+    """Decode numbers of seven bits a byte, the lowest first; the last byte of each is below 128."""
+    read = np.frombuffer(packed, np.uint8)
+    last = np.flatnonzero(read < 128)
+    if not len(last) or last[-1] != len(read) - 1:
+        raise IndexError
+    first = np.concatenate([[0], last[:-1] + 1])
+    place = np.arange(len(read)) - np.repeat(first, last - first + 1)
+    shifted = (read & 127).astype(np.uint64) << (7 * place).astype(np.uint64)
+    return np.add.reduceat(shifted, first).view(np.int64)
+
+
+def _features(record: bytes) -> Iterator[tuple[str, int, Any]]:
+    """Yield (name, kind, message of the values) of an Example's fields; 3 is a list of integers."""
+    for _, features in _parts(record):
+        for _, entry in _parts(features):
+            name, feature = (part for _, part in _parts(entry))
+            for kind, values in _parts(feature):
+                yield bytes(name).decode(), kind, values
 
 
 def _parts(message: Any) -> Iterator[tuple[int, Any]]:

@@ -1,5 +1,6 @@
 """Finds a user's image files, and preprocesses them for a net."""
 
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -21,8 +22,10 @@ SUFFIXES = (
 LeftOut = dict[str, list[str]]  # reason -> paths of the files that are left out
 
 
-def pictures_below(folder: Path, root: Path, left_out: LeftOut) -> list[Path]:
-    """Return the image files in a folder and its subfolders, sorted by path.
+def pictures_below(
+    folder: Path, root: Path, left_out: LeftOut, suffixes: Sequence[str] = SUFFIXES
+) -> list[Path]:
+    """Return the image files, or others, in a folder and its subfolders, sorted by path.
 
     Links to files are followed. Links to folders are not, since they may form a cycle.
 
@@ -30,6 +33,7 @@ def pictures_below(folder: Path, root: Path, left_out: LeftOut) -> list[Path]:
         folder: where to look.
         root: directory that the paths in ``left_out`` are relative to.
         left_out: everything that is left out is added to it, with the reason.
+        suffixes: of the files that are meant.
     """
     pictures = []
     try:
@@ -44,10 +48,10 @@ def pictures_below(folder: Path, root: Path, left_out: LeftOut) -> list[Path]:
             if path.is_symlink():
                 _leave_out(path, "links to folders", root, left_out)
             else:
-                pictures += pictures_below(path, root, left_out)
+                pictures += pictures_below(path, root, left_out, suffixes)
         elif not path.exists():
             _leave_out(path, "broken links", root, left_out)
-        elif path.suffix.lower() not in SUFFIXES:
+        elif path.suffix.lower() not in suffixes:
             _leave_out(path, path.suffix.lower() or "without a suffix", root, left_out)
         elif path.is_file():
             pictures.append(path)

@@ -45,6 +45,7 @@ ON_GRID = (*ON_MAPS, "occlusion")  # the methods whose heat is on a coarser grid
 LEAST_SIDE = 7  # places along each axis of the maps that `ON_MAPS` weigh by default
 NOISE_SEED = 0  # of SmoothGrad
 OCCLUDED = 3  # positions of a sequence at a time, at least; and a hundredth of all
+PLACES = 256  # of a sequence at which it is occluded, at most
 
 
 def choose(given: str | Sequence[str] | None, known: Sequence[str], key: str) -> list[str]:
@@ -158,8 +159,11 @@ def compute(
             return Values(attribution_methods.grad_cam_plus_plus(net, inputs, classes, layer))
         case "occlusion":
             space = inputs.shape[1:-1]
-            side = max(OCCLUDED, space[0] // 100) if len(space) == 1 else max(1, min(space) // 4)
-            stride = max(1, side // 4)
+            if len(space) == 1:
+                side, stride = max(OCCLUDED, space[0] // 100), -(-space[0] // PLACES)
+            else:
+                side = max(1, min(space) // 4)
+                stride = max(1, side // 4)
             probability = attribution_methods.occlusion(
                 net, inputs, classes, side=side, stride=stride, progress=progress
             )

@@ -22,6 +22,7 @@ from deeper.tasks.task import Batch, Keys, Rows
 from deeper.train import losses
 
 LABEL = "label"
+ON_FEATURES = 1 << 16  # folded into the key of operations on features; those on stored count from 0
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class SequenceClassification:
 
     Attributes:
         column: of the sequences.
-        operations: the augmentation, on sequences as stored.
+        operations: the augmentation, on sequences as stored; those with a true attribute
+            ``on_features`` after the features, on what the net takes.
         features: stored sequences -> what the net takes.
         example_loss: of each example, see `losses.loss_of`.
     """
@@ -48,7 +50,7 @@ class SequenceClassification:
         """Return augmented sequences as the net takes them, and labels or shares of the classes."""
         sequences, targets = batch[self.column], batch.get(LABEL)
         if train:
-            sequences, targets = _augmented(self.operations, keys, rows, sequences, targets)
+            return *_augmented(self, keys, rows, sequences, targets), rows
         return self.features(sequences), targets, rows
 
     def loss(
@@ -91,7 +93,8 @@ class MultiLabelSequences:
 
     Attributes:
         column: of the sequences.
-        operations: the augmentation, on sequences as stored.
+        operations: the augmentation, on sequences as stored; those with a true attribute
+            ``on_features`` after the features, on what the net takes.
         features: stored sequences -> what the net takes.
     """
 
@@ -107,7 +110,7 @@ class MultiLabelSequences:
         """Return augmented sequences as the net takes them, and which labels are there."""
         sequences, targets = batch[self.column], batch.get(LABEL)
         if train:
-            sequences, targets = _augmented(self.operations, keys, rows, sequences, targets)
+            return *_augmented(self, keys, rows, sequences, targets), rows
         return self.features(sequences), targets, rows
 
     def loss(
@@ -158,14 +161,24 @@ class MultiLabelSequences:
 
 
 def _augmented(
-    operations: Sequence[Any], keys: Keys, rows: Rows, sequences: Any, targets: Any
+    task: "SequenceClassification | MultiLabelSequences",
+    keys: Keys,
+    rows: Rows,
+    sequences: Any,
+    targets: Any,
 ) -> tuple[Any, Any]:
+    """Return what the net takes, augmented as stored and then as features, and the targets."""
+    operations = [op for op in task.operations if not getattr(op, "on_features", False)]
     if mixes(operations) and (sequences.ndim == 2 or targets.ndim == 2):
         raise UserError(
             "Mixup and CutMix mix values and classes: neither tokens nor several labels can be "
             "mixed. Choose another augment=NAME."
         )
-    return augment(operations, keys(AUGMENT), rows, sequences, targets)
+    sequences, targets = augment(operations, keys(AUGMENT), rows, sequences, targets)
+    on_features = [op for op in task.operations if getattr(op, "on_features", False)]
+    key = jax.random.fold_in(keys(AUGMENT), ON_FEATURES)
+    features, _ = augment(on_features, key, rows, task.features(sequences), targets)
+    return features, targets
 
 
 def sequence_classification(

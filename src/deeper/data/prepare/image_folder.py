@@ -50,6 +50,22 @@ class Photograph:
 
 
 @dataclass(frozen=True)
+class FileKind:
+    """What a tree of class folders holds.
+
+    Attributes:
+        name: of one file, for messages.
+        suffixes: of the files, in lower case.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+
+
+PHOTOGRAPHS = FileKind("photograph", SUFFIXES)
+
+
+@dataclass(frozen=True)
 class Tree:
     """The photographs of a data set, before they are stored.
 
@@ -68,12 +84,13 @@ class Tree:
     found: dict[str, list[Photograph]] | None = None
 
 
-def read_tree(source: Path, fraction: float) -> Tree:
+def read_tree(source: Path, fraction: float, kind: FileKind = PHOTOGRAPHS) -> Tree:
     """Find the photographs of a tree: train/CLASS/FILE and val/CLASS/FILE, or CLASS/FILE.
 
     Args:
         source: root of the tree.
         fraction: share of each class that becomes the test split, if the tree has none.
+        kind: of the files: photographs, or others that lie in such a tree.
 
     Raises:
         UserError: there are fewer than two classes, a class has no photographs, or the classes of
@@ -89,7 +106,7 @@ def read_tree(source: Path, fraction: float) -> Tree:
             raise UserError(
                 f"data.fraction={fraction}: give a share of each class between 0 and 1."
             )
-        return _divided(_classes(source, source, left_out), fraction, left_out)
+        return _divided(_classes(source, source, left_out, kind), fraction, left_out, kind)
     tests = [path for path in folders if path.name.lower() in TEST_NAMES]
     if len(trains) != 1 or len(tests) != 1:
         others = ", ".join(path.name for path in trains[1:] + tests) or "none"
@@ -102,8 +119,8 @@ def read_tree(source: Path, fraction: float) -> Tree:
         if path not in (train, tests[0]):
             left_out.setdefault(f"beside {train.name}/", []).append(path.name)
     parts = {
-        "train": _classes(train, source, left_out),
-        "test": _classes(tests[0], source, left_out),
+        "train": _classes(train, source, left_out, kind),
+        "test": _classes(tests[0], source, left_out, kind),
     }
     differ = sorted(set(parts["train"]) ^ set(parts["test"]))
     if differ:
@@ -121,7 +138,9 @@ def read_tree(source: Path, fraction: float) -> Tree:
     )
 
 
-def _classes(folder: Path, root: Path, left_out: LeftOut) -> dict[str, list[Photograph]]:
+def _classes(
+    folder: Path, root: Path, left_out: LeftOut, kind: FileKind
+) -> dict[str, list[Photograph]]:
     """Return class -> its photographs, sorted by path."""
     entries = sorted(folder.iterdir())
     back = {path.name for path in entries if _leads_back(path, root)}
@@ -137,10 +156,12 @@ def _classes(folder: Path, root: Path, left_out: LeftOut) -> dict[str, list[Phot
             left_out.setdefault(why, []).append(str(path.relative_to(root)))
     classes = {}
     for label, name in enumerate(names):
-        files = pictures_below(folder / name, root, left_out)
+        files = pictures_below(folder / name, root, left_out, kind.suffixes)
         if not files:
             more = f" {describe_left_out(left_out)}." if left_out else ""
-            raise UserError(f"{folder / name} has no photograph ({' '.join(SUFFIXES)}).{more}")
+            raise UserError(
+                f"{folder / name} has no {kind.name} ({' '.join(kind.suffixes)}).{more}"
+            )
         classes[as_text(name)] = [
             Photograph(path, path.stat().st_size, as_text(str(path.relative_to(folder))), label)
             for path in files
@@ -228,7 +249,9 @@ def checked(tree: Tree, on_bad: str, progress: Progress) -> Tree:
     return replace(tree, splits=splits, left_out=left_out, found=tree.splits)
 
 
-def _divided(classes: dict[str, list[Photograph]], fraction: float, left_out: LeftOut) -> Tree:
+def _divided(
+    classes: dict[str, list[Photograph]], fraction: float, left_out: LeftOut, kind: FileKind
+) -> Tree:
     """Divide each class at random into a training and a test part."""
     train: list[Photograph] = []
     test: list[Photograph] = []
@@ -236,7 +259,7 @@ def _divided(classes: dict[str, list[Photograph]], fraction: float, left_out: Le
         drawn = shuffled(photographs)
         held = max(1, round(fraction * len(drawn)))
         if held == len(drawn):
-            raise UserError(f"The class {name} has {len(drawn)} photographs: too few to divide.")
+            raise UserError(f"The class {name} has {len(drawn)} {kind.name}s: too few to divide.")
         test, train = test + drawn[:held], train + drawn[held:]
     splits = {"train": shuffled(train), "test": shuffled(test)}
     return Tree(splits, tuple(classes), left_out=left_out)
