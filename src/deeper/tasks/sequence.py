@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from deeper.augment import crops_and_colour, policies, policy_base, timm_randaugment
+from deeper.augment.mixing import CutMix, OneOf
 from deeper.augment.pipeline import augment, mixes
 from deeper.config.instantiate import build
 from deeper.errors import UserError
@@ -23,6 +25,10 @@ from deeper.train import losses
 from deeper.train.step import AUGMENT
 
 LABEL = "label"
+# Modules of operations on images, some of which would change sequences, too, but wrongly.
+OF_IMAGES = frozenset(
+    one.__name__ for one in (crops_and_colour, policies, policy_base, timm_randaugment)
+)
 
 
 @dataclass(frozen=True)
@@ -161,6 +167,12 @@ class MultiLabelSequences:
 def _augmented(
     operations: Sequence[Any], keys: Keys, rows: Rows, sequences: Any, targets: Any
 ) -> tuple[Any, Any]:
+    for operation in operations:
+        if type(operation).__module__ in OF_IMAGES or isinstance(operation, CutMix | OneOf):
+            raise UserError(
+                f"{type(operation).__name__} is an operation on images, and these are sequences: "
+                "choose another augment=NAME."
+            )
     if mixes(operations) and (sequences.ndim == 2 or targets.ndim == 2):
         raise UserError(
             "Mixup and CutMix mix values and classes: neither tokens nor several labels can be "
