@@ -63,13 +63,30 @@ CHOICES = [
 
 
 # Nets and data of sequences go together.
-BESIDE = {"model=vdcnn": "data=languages", "data=languages": "model=vdcnn"}
+BESIDE = {
+    "model=vdcnn": "data=languages",
+    "data=languages": "model=vdcnn",
+    "model=textcnn": "data=snippets",
+    "data=snippets": "model=textcnn",
+    "data=imdb_reviews": "model=textcnn",
+    "data=texts": "model=vdcnn",
+    "data=texts_words": "model=textcnn",
+    "model=charcnn": "data=ag_news_subset",
+    "data=ag_news_subset": "model=charcnn",
+}
 
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_builds_without_compiling(choice):
     # Somebody's own photographs, or sets that are as large as they were prepared.
-    own = choice in ("data=folder", "data=photos", "data=tfds", "study=transfer_imagenet")
+    own = choice in (
+        "data=texts",
+        "data=texts_words",
+        "data=folder",
+        "data=photos",
+        "data=tfds",
+        "study=transfer_imagenet",
+    )
     beside = [BESIDE[choice]] if choice in BESIDE else []
     config = configure(choice, *beside, *(["data.name=pets", "data.classes=3"] if own else []))
     size = (

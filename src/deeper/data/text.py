@@ -9,7 +9,7 @@ they are opened, so that one prepared data set serves any net.
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from deeper.errors import UserError
 COLUMN, LABEL = "text", "label"
 CLASSES = "classes.json"
 PADDING, UNKNOWN, FIRST = 0, 1, 2  # numbers of tokens; characters begin at FIRST
+BROUGHT = ("languages", "snippets")  # data sets that are prepared by their name alone
 SHOWN = 40  # characters of a text that stand for it
 
 Texts = Mapping[str, Sequence[tuple[str, int]]]  # split -> (text, number of its class)
@@ -90,6 +91,25 @@ def load(directory: Path, command: str) -> tuple[dict[str, list[tuple[str, int]]
     return splits, names
 
 
+def load_for_training(dir: str, folder: str) -> tuple[dict[str, list[tuple[str, int]]], list[str]]:
+    """Return what `load` does, of a data set that a run is trained on.
+
+    Args:
+        dir: where prepared data sets are.
+        folder: of the data set in it.
+
+    Raises:
+        UserError: it is not prepared, or has no training texts.
+    """
+    command = f"deeper prepare data={folder}"
+    if folder not in BROUGHT:
+        command = f"deeper prepare data=texts data.name={folder} data.prepare.source=FILE"
+    splits, names = load(Path(dir) / folder, command)
+    if not splits.get("train"):
+        raise UserError(f"{folder} in {Path(dir).absolute()} has no training texts.")
+    return splits, names
+
+
 @dataclass(frozen=True)
 class CharacterReader:
     """Reads texts character by character.
@@ -110,14 +130,7 @@ class CharacterReader:
 
     def __call__(self, given: Sequence[Given]) -> Read:
         """Read texts; of a file every line that is not empty is one, of a directory every file."""
-        texts, left_out = _texts_of(given)
-        known = [text for text in texts if normalise(text, lower=False)]
-        left_out += ["A text is empty."] * (len(texts) - len(known))
-        if not known:
-            raise UserError("\n".join(["There is no text to read.", *left_out]))
-        tokens, changed = self.tokens(known)
-        names = tuple(text if len(text) <= SHOWN else f"{text[:SHOWN]}..." for text in known)
-        return Read({COLUMN: tokens}, names, tuple(left_out), changed)
+        return read_texts(given, self.tokens)
 
     def tokens(self, texts: Sequence[str]) -> tuple[Int32[np.ndarray, "n length"], dict[str, int]]:
         """Return the texts as tokens, and how many of them were changed in which way."""
@@ -168,6 +181,29 @@ def _texts_of(given: Sequence[Given]) -> tuple[list[str], list[str]]:
     return texts, left_out
 
 
+Tokens = Callable[[Sequence[str]], tuple[Int32[np.ndarray, "n length"], dict[str, int]]]
+
+
+def read_texts(given: Sequence[Given], tokens: Tokens) -> Read:
+    """Read texts and files of texts; texts of white space alone are left out.
+
+    Args:
+        given: see `CharacterReader.__call__`.
+        tokens: texts -> tokens, and how many texts were changed in which way.
+
+    Raises:
+        UserError: there is no text.
+    """
+    texts, left_out = _texts_of(given)
+    known = [text for text in texts if normalise(text, lower=False)]
+    left_out += ["A text is empty."] * (len(texts) - len(known))
+    if not known:
+        raise UserError("\n".join(["There is no text to read.", *left_out]))
+    rows, changed = tokens(known)
+    names = tuple(text if len(text) <= SHOWN else f"{text[:SHOWN]}..." for text in known)
+    return Read({COLUMN: rows}, names, tuple(left_out), changed)
+
+
 def alphabet_of(texts: Sequence[str], *, least: int, lower: bool) -> str:
     """Return the characters that occur so many times in some texts, the most frequent first."""
     counts: Counter[str] = Counter()
@@ -202,9 +238,7 @@ def characters(
     Raises:
         UserError: it is not prepared, or has no training texts.
     """
-    splits, names = load(Path(dir) / folder, f"deeper prepare data={folder}")
-    if not splits.get("train"):
-        raise UserError(f"{folder} in {Path(dir).absolute()} has no training texts.")
+    splits, names = load_for_training(dir, folder)
     if characters is None:
         alphabet = alphabet_of([text for text, _ in splits["train"]], least=least, lower=lower)
     else:

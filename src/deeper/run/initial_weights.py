@@ -16,6 +16,7 @@ from deeper.config.instantiate import targets_in
 from deeper.config.schema import RunConfig
 from deeper.errors import UserError
 from deeper.models.initializers import initialise
+from deeper.models.layers import EMBEDDING_TABLE
 from deeper.run import build, preprocessing
 from deeper.run.dataset import require_images
 from deeper.run.load import config_of, open_stored
@@ -40,13 +41,23 @@ class Beginning:
     left_out: list[str]
 
 
-def beginning(config: RunConfig, plan: build.Plan) -> Beginning:
-    """Return a net's first values, drawn or from ``init_from``.
+def beginning(
+    config: RunConfig, plan: build.Plan, token_vectors: np.ndarray | None = None
+) -> Beginning:
+    """Return a net's first values, drawn, of the data set's token vectors, or from ``init_from``.
+
+    Args:
+        config: the run's.
+        plan: of the run.
+        token_vectors: see `deeper.data.dataset.Dataset`.
 
     Raises:
-        UserError: layers differ that are neither the last one nor cut off; all are named.
+        UserError: layers differ that are neither the last one nor cut off; all are named. Or the
+            net has no table for the token vectors.
     """
     fresh = initialise(plan.model, config.seed, build.example_of(config))
+    if token_vectors is not None:
+        fresh = _with_vectors(fresh, token_vectors)
     if config.init_from is None:
         return Beginning(fresh, None, [], [])
     assert plan.stages is not None
@@ -79,6 +90,28 @@ def beginning(config: RunConfig, plan: build.Plan) -> Beginning:
             f"or of another shape:\n  {layers}"
         )
     return Beginning(variables, source, sorted(set(new)), sorted(set(left)))
+
+
+def _with_vectors(fresh: dict[str, Any], vectors: np.ndarray) -> dict[str, Any]:
+    """Return variables whose tables of tokens are vectors; rows of NaN stay as they are."""
+    tables = []
+
+    def filled(path: Any, leaf: Any) -> Any:
+        if path[-1].key != EMBEDDING_TABLE:
+            return leaf
+        tables.append(leaf.shape)
+        if leaf.shape != vectors.shape:
+            return leaf
+        return np.where(np.isnan(vectors), np.asarray(leaf), vectors).astype(np.float32)
+
+    variables: dict[str, Any] = jax.tree.map_with_path(filled, fresh)
+    if vectors.shape not in tables:
+        there = "has none" if not tables else f"has {' and '.join(map(str, sorted(set(tables))))}"
+        raise UserError(
+            f"The data set's token vectors are of shape {vectors.shape}, and the net {there}: "
+            f"say model.features={vectors.shape[1]} if the net has such a value."
+        )
+    return variables
 
 
 def source_of(config: RunConfig) -> Path | None:

@@ -85,10 +85,15 @@ def prepare_data(
 
 
 def _prepare_own(data: OwnDataset, progress: Progress) -> Prepared:
-    """Call what a data set of the user's own is prepared by; it returns where the data set is."""
+    """Call what a data set of the user's own is prepared by.
+
+    It returns the data set's directory, or that and sentences for the user.
+    """
     if data.prepare is None:
         raise UserError(f"{data.name} is what its function returns: nothing to prepare.")
-    return Prepared(Path(build(data.prepare, progress=progress)))
+    made = build(data.prepare, progress=progress)
+    path, sentences = made if isinstance(made, tuple) else (made, ())
+    return Prepared(Path(path), sentences=tuple(sentences))
 
 
 def _prepare_tree(data: Any, channels: int, storage: Storage, progress: Progress) -> Prepared:

@@ -192,7 +192,7 @@ def _train(
         display.says(sentence)
     plan = build.make_plan(config, len(splits.train))
     check_memory(config, plan.summary, list(mesh.devices.flat))
-    begin = beginning(config, plan)
+    begin = beginning(config, plan, splits.dataset.token_vectors)
     if plan.last_layer is None or distributed.count() > 1:
         experiment = build.assemble(config, plan, splits, mesh)
     else:
