@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32
@@ -20,6 +21,8 @@ from deeper.data.dataset import Dataset, Split
 from deeper.data.prepare.atomic_directory import Progress, publish, scratch_directory
 from deeper.data.reader import Given, Read
 from deeper.errors import UserError
+from deeper.record.atomic_files import read_json
+from deeper.record.schema import DATA
 
 COLUMN, LABEL = "text", "label"
 CLASSES = "classes.json"
@@ -91,6 +94,24 @@ def load(directory: Path, command: str) -> tuple[dict[str, list[tuple[str, int]]
     return splits, names
 
 
+def recorded(run: Path, name: str) -> Any:
+    """Return an argument of the reader that a run has recorded.
+
+    Args:
+        run: its directory.
+        name: of the argument.
+
+    Raises:
+        UserError: there is no such run, or its texts are read in another way.
+    """
+    reader = (read_json(run / DATA) or {}).get("reader") or {}
+    if name not in reader:
+        raise UserError(
+            f"data.vocabulary={run} is no directory of a run whose texts are read by {name}."
+        )
+    return reader[name]
+
+
 def load_for_training(dir: str, folder: str) -> tuple[dict[str, list[tuple[str, int]]], list[str]]:
     """Return what `load` does, of a data set that a run is trained on.
 
@@ -148,6 +169,15 @@ class CharacterReader:
             "with characters that the net does not know": unknown,
         }
         return rows, {words: count for words, count in told.items() if count}
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """What the tokens from `FIRST` on stand for."""
+        return tuple(self.characters)
+
+    def text(self, tokens: Int32[np.ndarray, " length"]) -> str:
+        """Return a text as the net reads it."""
+        return "".join(self.symbols(tokens))
 
     def symbols(self, tokens: Int32[np.ndarray, " length"]) -> list[str]:
         """Return what stands at each position of a text, up to its padding."""
@@ -221,6 +251,7 @@ def characters(
     least: int = 1,
     lower: bool = False,
     characters: str | None = None,
+    vocabulary: str | None = None,
 ) -> Dataset:
     """Return a prepared data set of texts, read character by character.
 
@@ -234,12 +265,16 @@ def characters(
         least: times that a character has to occur in the training texts to be in the alphabet.
         lower: make letters lower case.
         characters: the alphabet; by default the most frequent ones of the training texts.
+        vocabulary: the directory of a run whose alphabet is taken, so that its net can be given
+            these texts.
 
     Raises:
-        UserError: it is not prepared, or has no training texts.
+        UserError: it is not prepared, has no training texts, or there is no such run.
     """
     splits, names = load_for_training(dir, folder)
-    if characters is None:
+    if vocabulary is not None:
+        alphabet = recorded(Path(vocabulary), "characters")
+    elif characters is None:
         alphabet = alphabet_of([text for text, _ in splits["train"]], least=least, lower=lower)
     else:
         alphabet = characters

@@ -5,7 +5,6 @@ takes lower case. His letters are ASCII's; here every letter counts, so that wor
 languages are not cut at an accent.
 """
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -26,6 +25,7 @@ from deeper.data.text import (
     load_for_training,
     normalise,
     read_texts,
+    recorded,
 )
 from deeper.errors import UserError
 
@@ -80,6 +80,15 @@ class WordReader:
         }
         return rows, {phrase: count for phrase, count in counts.items() if count}
 
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """What the tokens from `FIRST` on stand for."""
+        return tuple(self.words)
+
+    def text(self, tokens: Int32[np.ndarray, " length"]) -> str:
+        """Return a text as the net reads it."""
+        return " ".join(self.symbols(tokens))
+
     def symbols(self, tokens: Int32[np.ndarray, " length"]) -> list[str]:
         """Return what stands at each position of a text, up to its padding."""
         known = {PADDING: "", UNKNOWN: "\N{REPLACEMENT CHARACTER}"}
@@ -100,6 +109,7 @@ def words(
     tokens: int,
     least: int = 1,
     vectors: str | None = None,
+    vocabulary: str | None = None,
 ) -> Dataset:
     """Return a prepared data set of texts, read word by word.
 
@@ -114,14 +124,19 @@ def words(
         least: times that a word has to occur in the training texts to be in the vocabulary.
         vectors: a file of vectors that the net begins with, see `read_vectors`: its path, or its
             place in ``dir``.
+        vocabulary: the directory of a run whose words are taken, so that its net can be given
+            these texts.
 
     Raises:
         UserError: it is not prepared, has no training texts, or the vectors cannot be read.
     """
     splits, names = load_for_training(dir, folder)
-    vocabulary = vocabulary_of([text for text, _ in splits["train"]], least=least)
-    vocabulary = vocabulary[: tokens - FIRST]
-    reader = WordReader(vocabulary, length)
+    if vocabulary is None:
+        known = vocabulary_of([text for text, _ in splits["train"]], least=least)
+    else:
+        known = recorded(Path(vocabulary), "words")
+    known = known[: tokens - FIRST]
+    reader = WordReader(known, length)
     parts = {}
     for split, examples in splits.items():
         rows, _ = reader.tokens([text for text, _ in examples])
@@ -133,15 +148,14 @@ def words(
         tuple(names),
         reader={
             "_target_": "deeper.data.words.WordReader",
-            "words": vocabulary,
+            "words": known,
             "length": length,
         },
     )
     if vectors is None:
         return dataset
-    table = table_of(read_vectors(Path(dir) / vectors, vocabulary), vocabulary, tokens)
-    content = hashlib.sha256(dataset.fingerprint.encode() + table.tobytes()).hexdigest()
-    return replace(dataset, fingerprint=content, token_vectors=table)
+    table = table_of(read_vectors(Path(dir) / vectors, known), known, tokens)
+    return replace(dataset, token_vectors=table)
 
 
 def read_vectors(

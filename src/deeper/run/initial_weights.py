@@ -14,10 +14,12 @@ import numpy as np
 from deeper.config import instantiate
 from deeper.config.instantiate import targets_in
 from deeper.config.schema import RunConfig
+from deeper.data.dataset import Dataset
 from deeper.errors import UserError
 from deeper.models.initializers import initialise
 from deeper.models.layers import EMBEDDING_TABLE
 from deeper.run import build, preprocessing
+from deeper.run.data_record import require_same_vocabulary
 from deeper.run.dataset import require_images
 from deeper.run.load import config_of, open_stored
 from deeper.weights import torchvision, weight_files
@@ -41,28 +43,29 @@ class Beginning:
     left_out: list[str]
 
 
-def beginning(
-    config: RunConfig, plan: build.Plan, token_vectors: np.ndarray | None = None
-) -> Beginning:
+def beginning(config: RunConfig, plan: build.Plan, dataset: Dataset) -> Beginning:
     """Return a net's first values, drawn, of the data set's token vectors, or from ``init_from``.
 
     Args:
         config: the run's.
         plan: of the run.
-        token_vectors: see `deeper.data.dataset.Dataset`.
+        dataset: that it is trained on, which may have token vectors.
 
     Raises:
         UserError: layers differ that are neither the last one nor cut off; all are named. Or the
-            net has no table for the token vectors.
+            net has no table for the token vectors, or the source's tokens stand for something else.
     """
     fresh = initialise(plan.model, config.seed, build.example_of(config))
-    if token_vectors is not None:
-        fresh = _with_vectors(fresh, token_vectors)
+    if dataset.token_vectors is not None:
+        fresh = _with_vectors(fresh, dataset.token_vectors)
     if config.init_from is None:
         return Beginning(fresh, None, [], [])
     assert plan.stages is not None
     head = plan.stages.head
     source, given = _given(config)
+    run = source_of(config)
+    if run is not None:
+        require_same_vocabulary(run, dataset, "init_from")
     known = {jax.tree_util.keystr(p): leaf for p, leaf in jax.tree.leaves_with_path(given)}
     new: list[str] = []
     wrong: list[str] = []

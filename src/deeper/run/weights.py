@@ -9,13 +9,13 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 
+from deeper.config.data_sections import OwnDataset
 from deeper.config.schema import RunConfig
 from deeper.errors import UserError
 from deeper.record.atomic_files import to_json
 from deeper.record.schema import DATA
-from deeper.run import build, device, load, preprocessing
+from deeper.run import build, data_record, device, load, preprocessing
 from deeper.run.class_names import class_names
-from deeper.run.dataset import require_images
 from deeper.run.initial_weights import imported
 from deeper.train.checkpoint import Checkpoints
 from deeper.weights import export, torchvision, weight_files
@@ -98,34 +98,48 @@ def export_weights(
         checkpoint: last, best or a step.
 
     Raises:
-        UserError: there is no such checkpoint, the format does not have this net, or the run's
-            data are a user's own.
+        UserError: there is no such checkpoint, or the format does not have this net.
     """
     if out.suffix not in SUFFIXES:
         raise UserError(f"out={out}: give a file named {', '.join(SUFFIXES)}.")
     of_run = load.open_stored(path, checkpoint, "run")
-    require_images(of_run.config.data, "deeper weights")
-    shape = of_run.config.data.image_shape
-    metadata = export.Metadata(
-        label=str(of_run.config.label),
-        image_shape=shape,
-        mean=tuple(of_run.config.data.mean),
-        std=tuple(of_run.config.data.std),
-        classes=tuple(class_names(path, of_run.config)),
-        step=of_run.step,
-    )
+    metadata = _metadata(path, of_run)
     variables = _numpy(of_run.variables)
     if out.suffix == ".safetensors":
-        if names == "torchvision":
-            arrays = torchvision.revert(variables, of_run.model, shape)
+        if names == "torchvision" and isinstance(metadata, export.Metadata):
+            arrays = torchvision.revert(variables, of_run.model, metadata.image_shape)
+        elif names == "torchvision":
+            raise UserError(
+                f"{path} is of a net that torchvision has not: say names=deeper for its arrays by "
+                "their own names."
+            )
         else:
             arrays = export.flat(variables)
-        weight_files.write(out, arrays, metadata.as_strings() | {"names": names})
+        weight_files.write(out, arrays, export.as_strings(metadata) | {"names": names})
     elif out.suffix == ".stablehlo":
         export.stablehlo(of_run.model, variables, metadata, out)
     else:
         export.onnx(of_run.model, variables, metadata, out)
     return of_run.step
+
+
+def _metadata(path: Path, of_run: load.Stored) -> export.Metadata | export.ExampleMetadata:
+    config = of_run.config
+    classes = tuple(class_names(path, config))
+    if isinstance(config.data, OwnDataset):
+        shape, dtype = config.data.example
+        reader = (data_record.read_record(path) or {}).get("reader")
+        return export.ExampleMetadata(
+            str(config.label), shape, dtype, reader, classes, step=of_run.step
+        )
+    return export.Metadata(
+        label=str(config.label),
+        image_shape=config.data.image_shape,
+        mean=tuple(config.data.mean),
+        std=tuple(config.data.std),
+        classes=classes,
+        step=of_run.step,
+    )
 
 
 def _numpy(tree: Any) -> Any:

@@ -83,6 +83,14 @@ class SequenceClassification:
             return numbers
         return numbers | ranking(rows["score"][:, None], rows["label"][:, None])
 
+    def examples(
+        self, batch: Batch, rows: Predictions, class_names: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return what `Classification.examples` does, with ``inputs`` in place of ``images``."""
+        return {"inputs": batch[self.column]} | classification.shown(
+            rows, len(batch[LABEL]), class_names
+        )
+
     def details(self, rows: Predictions, class_names: Sequence[str]) -> dict[str, Any]:
         """Return the calibration error in per cent, and by class the error and the examples."""
         return classification.details(rows, class_names)
