@@ -13,6 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from deeper.cli.main import tell
 from deeper.config import instantiate
 from deeper.config.compose import configure, register_resolvers
+from deeper.config.data_sections import OwnDataset
 from deeper.config.identity import config_hash, run_directory
 from deeper.config.schema import RunConfig
 from deeper.config.yaml_files import conf_directory
@@ -80,18 +81,14 @@ BESIDE = {
 def test_every_choice_composes_and_builds_without_compiling(choice):
     # Somebody's own photographs, or sets that are as large as they were prepared.
     own = choice in (
-        "data=texts",
-        "data=texts_words",
-        "data=folder",
-        "data=photos",
-        "data=tfds",
+        "data=texts", "data=texts_words", "data=folder", "data=photos", "data=tfds",
         "study=transfer_imagenet",
-    )
+    )  # fmt: skip
     beside = [BESIDE[choice]] if choice in BESIDE else []
     config = configure(choice, *beside, *(["data.name=pets", "data.classes=3"] if own else []))
-    size = (
-        1000 if own else 25000 if beside else known_size(config.data.name, "train", Path("nowhere"))
-    )
+    size = 25000
+    if not isinstance(config.data, OwnDataset):
+        size = 1000 if own else known_size(config.data.name, "train", Path("nowhere"))
     size -= config.data.validation
     plan = build.make_plan(config, size)
     assert plan.summary.parameters > 10_000
