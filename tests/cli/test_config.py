@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from deeper.cli.main import tell
 from deeper.config import instantiate
 from deeper.config.compose import configure, register_resolvers
+from deeper.config.data_sections import OwnDataset
 from deeper.config.identity import config_hash, run_directory
 from deeper.config.schema import RunConfig
 from deeper.config.yaml_files import conf_directory
@@ -67,6 +68,13 @@ CHOICES = [
 BESIDE = {
     "model=vdcnn": ["data=languages"],
     "data=languages": ["model=vdcnn"],
+    "model=textcnn": ["data=snippets"],
+    "data=snippets": ["model=textcnn"],
+    "data=imdb_reviews": ["model=textcnn"],
+    "data=texts": ["model=vdcnn"],
+    "data=texts_words": ["model=textcnn"],
+    "model=charcnn": ["data=ag_news_subset"],
+    "data=ag_news_subset": ["model=charcnn"],
     "model=deepbind": ["data=motifs"],
     "model=basset": ["data=genomics_ood"],
     "model=deepsea": ["data=genomics_ood"],
@@ -94,13 +102,14 @@ BESIDE = {
 def test_every_choice_composes_and_builds_without_compiling(choice):
     # Somebody's own photographs, or sets that are as large as they were prepared.
     own = choice in (
-        "data=folder", "data=photos", "data=tfds", "data=sounds", "study=transfer_imagenet"
+        "data=texts", "data=texts_words", "data=sounds", "data=folder", "data=photos", "data=tfds",
+        "study=transfer_imagenet",
     )  # fmt: skip
     beside = BESIDE.get(choice, [])
     config = configure(choice, *beside, *(["data.name=pets", "data.classes=3"] if own else []))
-    size = (
-        1000 if own else 25000 if beside else known_size(config.data.name, "train", Path("nowhere"))
-    )
+    size = 25000
+    if not isinstance(config.data, OwnDataset):
+        size = 1000 if own else known_size(config.data.name, "train", Path("nowhere"))
     size -= config.data.validation
     plan = build.make_plan(config, size)
     assert plan.summary.parameters > 1_000  # DeepBind has 2,162

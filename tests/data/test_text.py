@@ -62,7 +62,7 @@ def test_the_alphabet_has_the_most_frequent_characters_of_the_training_texts(tmp
     assert data.reader["characters"] == "ab"
     np.testing.assert_array_equal(data.splits["train"].columns["text"], [[2, 2, 3], [2, 3, 1]])
     assert data.class_names == ("no", "yes")
-    with pytest.raises(UserError, match="deeper prepare data=other"):
+    with pytest.raises(UserError, match=r"data\.name=other"):
         text.characters(str(tmp_path), "other", length=3, tokens=4)
 
 

@@ -236,9 +236,10 @@ def check_sections(values: Mapping[str, Any]) -> None:
     """
     given = {key: value for key, value in values.items() if value != "???"}
     data = given.pop("data", None)
+    if isinstance(data, Mapping):
+        data = {key: value for key, value in data.items() if value != "???"}
     if isinstance(data, Mapping) and TARGET not in data:
-        known = {key: value for key, value in data.items() if value != "???"}
-        read_open(kind_of(data), known, "data")
+        read_open(kind_of(data), data, "data")
     elif "data" in values:
         read_open(RunConfig, {"data": data}, "")
     read_open(RunConfig, given, "")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Float32, Int32
 
 from deeper.data.array_cache import cached_arrays
 from deeper.data.array_records import split_lengths
@@ -113,6 +113,8 @@ class Dataset:
         image_shape: (height, width, channels) of images; empty without images.
         unused: split -> why it is not read: it has no labels, or no run uses it.
         reader: the call that makes its `deeper.data.reader.Reader`; None where there is none.
+        token_vectors: float32 (tokens, features), what the net's `deeper.models.layers.Embedding`
+            of tokens begins with; rows of NaN are drawn. None where all are drawn.
     """
 
     name: str
@@ -122,6 +124,7 @@ class Dataset:
     image_shape: tuple[int, ...] = ()
     unused: dict[str, str] = field(default_factory=dict)
     reader: Mapping[str, Any] | None = None
+    token_vectors: Float32[np.ndarray, "tokens features"] | None = None
 
     def __post_init__(self) -> None:
         """Compute the fingerprint, if it is not given."""

@@ -33,7 +33,16 @@ class Read:
 
 
 class Reader(Protocol):
-    """Reads examples that a user gives."""
+    """Reads examples that a user gives.
+
+    A reader may have more:
+
+    - ``symbols(row)``: what stands at each position of an example, for figures of attribution.
+    - ``text(row)``: an example as a text, for tables of examples.
+    - ``rate``: of sounds, samples a second, for tables of examples.
+    - ``vocabulary``: what each number of a token stands for. A net is only given tokens of the
+      vocabulary that it was trained with.
+    """
 
     def __call__(self, given: Sequence[Given]) -> Read:
         """Read examples.

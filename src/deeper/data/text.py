@@ -9,9 +9,10 @@ they are opened, so that one prepared data set serves any net.
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32
@@ -20,10 +21,13 @@ from deeper.data.dataset import Dataset, Split
 from deeper.data.prepare.atomic_directory import Progress, publish, scratch_directory
 from deeper.data.reader import Given, Read
 from deeper.errors import UserError
+from deeper.record.atomic_files import read_json
+from deeper.record.schema import DATA
 
 COLUMN, LABEL = "text", "label"
 CLASSES = "classes.json"
 PADDING, UNKNOWN, FIRST = 0, 1, 2  # numbers of tokens; characters begin at FIRST
+BROUGHT = ("languages", "snippets")  # data sets that are prepared by their name alone
 SHOWN = 40  # characters of a text that stand for it
 
 Texts = Mapping[str, Sequence[tuple[str, int]]]  # split -> (text, number of its class)
@@ -90,6 +94,43 @@ def load(directory: Path, command: str) -> tuple[dict[str, list[tuple[str, int]]
     return splits, names
 
 
+def recorded(run: Path, name: str) -> Any:
+    """Return an argument of the reader that a run has recorded.
+
+    Args:
+        run: its directory.
+        name: of the argument.
+
+    Raises:
+        UserError: there is no such run, or its texts are read in another way.
+    """
+    reader = (read_json(run / DATA) or {}).get("reader") or {}
+    if name not in reader:
+        raise UserError(
+            f"data.vocabulary={run} is no directory of a run whose texts are read by {name}."
+        )
+    return reader[name]
+
+
+def load_for_training(dir: str, folder: str) -> tuple[dict[str, list[tuple[str, int]]], list[str]]:
+    """Return what `load` does, of a data set that a run is trained on.
+
+    Args:
+        dir: where prepared data sets are.
+        folder: of the data set in it.
+
+    Raises:
+        UserError: it is not prepared, or has no training texts.
+    """
+    command = f"deeper prepare data={folder}"
+    if folder not in BROUGHT:
+        command = f"deeper prepare data=texts data.name={folder} data.prepare.source=FILE"
+    splits, names = load(Path(dir) / folder, command)
+    if not splits.get("train"):
+        raise UserError(f"{folder} in {Path(dir).absolute()} has no training texts.")
+    return splits, names
+
+
 @dataclass(frozen=True)
 class CharacterReader:
     """Reads texts character by character.
@@ -110,14 +151,7 @@ class CharacterReader:
 
     def __call__(self, given: Sequence[Given]) -> Read:
         """Read texts; of a file every line that is not empty is one, of a directory every file."""
-        texts, left_out = _texts_of(given)
-        known = [text for text in texts if normalise(text, lower=False)]
-        left_out += ["A text is empty."] * (len(texts) - len(known))
-        if not known:
-            raise UserError("\n".join(["There is no text to read.", *left_out]))
-        tokens, changed = self.tokens(known)
-        names = tuple(text if len(text) <= SHOWN else f"{text[:SHOWN]}..." for text in known)
-        return Read({COLUMN: tokens}, names, tuple(left_out), changed)
+        return read_texts(given, self.tokens)
 
     def tokens(self, texts: Sequence[str]) -> tuple[Int32[np.ndarray, "n length"], dict[str, int]]:
         """Return the texts as tokens, and how many of them were changed in which way."""
@@ -135,6 +169,15 @@ class CharacterReader:
             "with characters that the net does not know": unknown,
         }
         return rows, {words: count for words, count in told.items() if count}
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """What the tokens from `FIRST` on stand for."""
+        return tuple(self.characters)
+
+    def text(self, tokens: Int32[np.ndarray, " length"]) -> str:
+        """Return a text as the net reads it."""
+        return "".join(self.symbols(tokens))
 
     def symbols(self, tokens: Int32[np.ndarray, " length"]) -> list[str]:
         """Return what stands at each position of a text, up to its padding."""
@@ -168,6 +211,29 @@ def _texts_of(given: Sequence[Given]) -> tuple[list[str], list[str]]:
     return texts, left_out
 
 
+Tokens = Callable[[Sequence[str]], tuple[Int32[np.ndarray, "n length"], dict[str, int]]]
+
+
+def read_texts(given: Sequence[Given], tokens: Tokens) -> Read:
+    """Read texts and files of texts; texts of white space alone are left out.
+
+    Args:
+        given: see `CharacterReader.__call__`.
+        tokens: texts -> tokens, and how many texts were changed in which way.
+
+    Raises:
+        UserError: there is no text.
+    """
+    texts, left_out = _texts_of(given)
+    known = [text for text in texts if normalise(text, lower=False)]
+    left_out += ["A text is empty."] * (len(texts) - len(known))
+    if not known:
+        raise UserError("\n".join(["There is no text to read.", *left_out]))
+    rows, changed = tokens(known)
+    names = tuple(text if len(text) <= SHOWN else f"{text[:SHOWN]}..." for text in known)
+    return Read({COLUMN: rows}, names, tuple(left_out), changed)
+
+
 def alphabet_of(texts: Sequence[str], *, least: int, lower: bool) -> str:
     """Return the characters that occur so many times in some texts, the most frequent first."""
     counts: Counter[str] = Counter()
@@ -185,6 +251,7 @@ def characters(
     least: int = 1,
     lower: bool = False,
     characters: str | None = None,
+    vocabulary: str | None = None,
 ) -> Dataset:
     """Return a prepared data set of texts, read character by character.
 
@@ -198,14 +265,16 @@ def characters(
         least: times that a character has to occur in the training texts to be in the alphabet.
         lower: make letters lower case.
         characters: the alphabet; by default the most frequent ones of the training texts.
+        vocabulary: the directory of a run whose alphabet is taken, so that its net can be given
+            these texts.
 
     Raises:
-        UserError: it is not prepared, or has no training texts.
+        UserError: it is not prepared, has no training texts, or there is no such run.
     """
-    splits, names = load(Path(dir) / folder, f"deeper prepare data={folder}")
-    if not splits.get("train"):
-        raise UserError(f"{folder} in {Path(dir).absolute()} has no training texts.")
-    if characters is None:
+    splits, names = load_for_training(dir, folder)
+    if vocabulary is not None:
+        alphabet = recorded(Path(vocabulary), "characters")
+    elif characters is None:
         alphabet = alphabet_of([text for text, _ in splits["train"]], least=least, lower=lower)
     else:
         alphabet = characters

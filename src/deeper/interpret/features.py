@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -101,7 +101,7 @@ def channel_means(outputs: Float[Array, "batch ... channels"]) -> Float[Array, "
 def extract(
     apply: Apply,
     variables: Any,
-    images: Stored,
+    images: Stored | Mapping[str, Stored],
     normalise: Callable[[Any], Any],
     *,
     batch_size: int,
@@ -113,7 +113,7 @@ def extract(
     Args:
         apply: from `inputs_of` or `outputs_of`.
         variables: params and batch_stats, on the devices to which ``place`` moves the examples.
-        images: examples as stored.
+        images: examples as stored; or columns of them, name -> values.
         normalise: stored examples -> inputs of the net.
         batch_size: examples at a time.
         place: puts a batch on the devices.
@@ -125,14 +125,17 @@ def extract(
         outputs = channel_means(apply(variables, normalise(batch)))
         return outputs.reshape(len(outputs), -1).astype(jnp.float32)
 
-    parts = []
-    for first in range(0, len(images), batch_size):
-        batch = np.asarray(images[first : first + batch_size])
-        rows = len(batch)
-        if rows < batch_size:
-            batch = np.concatenate([batch, np.repeat(batch[:1], batch_size - rows, axis=0)])
-        parts.append(np.asarray(features(variables, place(batch)))[:rows])
-        progress(min(first + batch_size, len(images)))
+    def filled(part: Any) -> np.ndarray:
+        """Return a part of batch_size examples; the first is repeated to fill it up."""
+        rows = np.asarray(part)
+        return np.concatenate([rows, np.repeat(rows[:1], batch_size - len(rows), axis=0)])
+
+    parts, count = [], len(jax.tree.leaves(images)[0])
+    for first in range(0, count, batch_size):
+        end = min(first + batch_size, count)
+        batch = jax.tree.map(lambda column, a=first, b=end: filled(column[a:b]), images)
+        parts.append(np.asarray(features(variables, jax.tree.map(place, batch)))[: end - first])
+        progress(end)
     return np.concatenate(parts)
 
 

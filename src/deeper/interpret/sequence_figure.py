@@ -1,6 +1,7 @@
 """Figures of sequences: how much each position counts."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -26,9 +27,9 @@ def sequence_figure(
 ) -> Figure:
     """Return a figure with a part for each sequence.
 
-    The letters of DNA are as high as their value, below zero upside down. Other symbols are written
-    one after the other on a ground of the colour of their value: red speaks for the class, blue
-    against it. Without symbols the values are drawn as a line.
+    The letters of DNA are as high as their value, below zero upside down. Other symbols, characters
+    or words, are written one after the other on a ground of the colour of their value: red speaks
+    for the class, blue against it. Without symbols the values are drawn as a line.
 
     Args:
         heading: of the figure.
@@ -37,9 +38,10 @@ def sequence_figure(
         symbols: what stands at each position; None where there is nothing to write.
     """
     dna = symbols is not None and all(LETTERS_OF_DNA.issuperset(row) for row in symbols)
-    lines = [1 if symbols is None else max(1, -(-len(row) // A_LINE)) for row in symbols or maps]
-    if dna:
-        lines = [3 for _ in lines]
+    if symbols is None:
+        lines = [1 for _ in maps]
+    else:
+        lines = [3 if dna else _places(row)[-1][0] + 1 for row in symbols]
     with mpl.rc_context(LOOK):
         figure = ShownFigure(figsize=(8.0, 0.5 + sum(0.45 + 0.25 * n for n in lines)))
         FigureCanvasAgg(figure)
@@ -61,17 +63,30 @@ def sequence_figure(
     return figure
 
 
+def _places(symbols: Sequence[Any]) -> list[tuple[int, int, int]]:
+    """Return line, first column and columns of each symbol; words have a column between them."""
+    words = any(len(symbol) > 1 for symbol in symbols)
+    places, line, column = [], 0, 0
+    for symbol in symbols:
+        wide = min(len(symbol), A_LINE) if words else 1
+        if column + wide > A_LINE:
+            line, column = line + 1, 0
+        places.append((line, column, wide))
+        column += wide + words
+    return places or [(0, 0, 0)]
+
+
 def _write(axes: Axes, values: np.ndarray, symbols: Sequence[str]) -> None:
     """Write symbols line by line, on the colours of their values."""
-    lines = max(1, -(-len(symbols) // A_LINE))
-    colours = np.full((lines, A_LINE), np.nan)
-    colours.flat[: len(symbols)] = values[: len(symbols)]
+    places = _places(symbols)
+    colours = np.full((places[-1][0] + 1, A_LINE), np.nan)
+    for value, (line, column, wide) in zip(values, places, strict=False):
+        colours[line, column : column + wide] = value
     most = max(float(np.abs(values).max()), 1e-12)
     axes.imshow(colours, cmap=COLOURS, vmin=-most, vmax=most, aspect="auto", alpha=0.8)
-    for place, symbol in enumerate(symbols):
-        row, column = divmod(place, A_LINE)
+    for symbol, (line, column, wide) in zip(symbols, places, strict=False):
         axes.text(
-            column, row, symbol, fontsize=7, family="monospace", ha="center", va="center",
-            parse_math=False,
+            column + (wide - 1) / 2, line, symbol,
+            fontsize=7, family="monospace", ha="center", va="center", parse_math=False,
         )  # fmt: skip
     axes.axis("off")

@@ -27,6 +27,7 @@ from deeper.models.initializers import ONES, ZEROS, FanInUniform, HeNormal, Norm
 Maps = Float[Array, "batch *places channels"]  # places: height and width, or length
 Vectors = Float[Array, "batch features"]
 DATA_AXIS = "data"
+EMBEDDING_TABLE = "table"  # of `Embedding`, among its variables
 
 
 class Conv(nn.Module):
@@ -174,12 +175,14 @@ class Embedding(nn.Module):
         tokens: that there are, padding counted.
         features: of a vector.
         rule: of the table's first values; the standard normal by default, as PyTorch.
+        trained: whether the table is a parameter; otherwise it stays as the run begins with it.
         dtype: of the computation.
     """
 
     tokens: int
     features: int
     rule: Rule = Normal(1.0)
+    trained: bool = True
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -189,7 +192,12 @@ class Embedding(nn.Module):
         Args:
             x: tokens (batch, length), integers; or one-hot rows (batch, length, tokens), floats.
         """
-        table = self.param("table", by(self.rule), (self.tokens, self.features)).astype(self.dtype)
+        shape = (self.tokens, self.features)
+        if self.trained:
+            table = self.param(EMBEDDING_TABLE, by(self.rule), shape).astype(self.dtype)
+        else:  # no parameter, which weight decay would change
+            table = self.variable("batch_stats", EMBEDDING_TABLE, by(self.rule), None, shape).value
+            table = table.astype(self.dtype)
         if not jnp.issubdtype(x.dtype, jnp.integer):
             if x.ndim != 3 or x.shape[-1] != self.tokens:
                 raise UserError(
@@ -370,6 +378,11 @@ def global_avg_pool(x: Maps) -> Vectors:
     if size is None:
         return at_least_float32(x).mean(tuple(range(1, x.ndim - 1)))
     return valid_region.mean_of_valid(at_least_float32(x), *size)
+
+
+def global_max_pool(x: Maps) -> Vectors:
+    """Largest value of each map, over all axes but the first and last."""
+    return valid_region.fill_padding(x, -jnp.inf).max(tuple(range(1, x.ndim - 1)))
 
 
 def local_response_norm(x: Maps, size: int, k: float, alpha: float, beta: float) -> Maps:

@@ -6,9 +6,12 @@ of the run directory's name. Directories of older versions have no such file unt
 continued.
 """
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from deeper.config.data_sections import OwnDataset
 from deeper.config.instantiate import build, require_trusted
@@ -46,7 +49,12 @@ def record_of(config: RunConfig, splits: Splits) -> dict[str, Any]:
         "class_names": list(dataset.class_names),
     }
     if isinstance(data, OwnDataset):
-        return record | ({} if dataset.reader is None else {"reader": plain(dataset.reader)})
+        if dataset.reader is not None:
+            record["reader"] = plain(dataset.reader)
+        if dataset.token_vectors is not None:
+            content = np.ascontiguousarray(dataset.token_vectors).tobytes()
+            record["token_vectors"] = hashlib.sha256(content).hexdigest()
+        return record
     directory = prepared_directory(data.name, Path(data.dir))
     assert directory is not None
     section = config.plain()["data"]
@@ -82,6 +90,25 @@ def reader_of(path: Path) -> Reader | None:
     return build(record["reader"])
 
 
+def require_same_vocabulary(path: Path, dataset: Dataset, key: str) -> None:
+    """Raise a UserError if a data set's tokens are not those that a run's net was trained with.
+
+    Readers without a vocabulary are not compared.
+
+    Args:
+        path: the run directory.
+        dataset: whose examples the net is to be given.
+        key: of the command that asks for it, for the message.
+    """
+    theirs = getattr(reader_of(path), "vocabulary", None)
+    ours = None if dataset.reader is None else build(dataset.reader)
+    if theirs is not None and theirs != getattr(ours, "vocabulary", None):
+        raise UserError(
+            f"{key}={path}: its net's tokens stand for other characters or words than those of "
+            f"{dataset.name} do. Say data.vocabulary={path}, so that they are read alike."
+        )
+
+
 def differences(record: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
     """Return a description of the differences between present data and a record.
 
@@ -96,6 +123,9 @@ def differences(record: Mapping[str, Any], present: Mapping[str, Any]) -> list[s
     if "class_names" in record and record["class_names"] != list(present["class_names"]):
         then, now = (_listed(each["class_names"]) for each in (record, present))
         out.append(f"the classes are {now}, and were {then}")
+    vectors = [each.get("token_vectors") for each in (record, present)]
+    if None not in vectors and vectors[0] != vectors[1]:
+        out.append("the vectors of tokens that the net begins with are others")
     for part in ("splits", "preprocessing"):
         before, after = record.get(part) or {}, present.get(part) or {}
         out += [

@@ -78,8 +78,9 @@ def require_images(data: Any, what: str) -> None:
     """
     if isinstance(data, OwnDataset):
         raise UserError(
-            f"{what} is for images that deeper normalises itself, and {data.name} is a data set of "
-            "your own: in Python, deeper.load(run).net() gives the net and its variables."
+            f"{what} is for images, which {data.name} has not. In Python, deeper.load(run) gives "
+            "the run: its .attribute(METHOD, EXAMPLES).figure() shows what an answer depends on, "
+            "and .net() is the net with its variables."
         )
 
 

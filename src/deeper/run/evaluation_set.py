@@ -88,8 +88,10 @@ def _of_other_data(
     path: Path, config: RunConfig, shown: Any, split: str, other: Any, progress: Progress
 ) -> EvaluationSet:
     """Open a split of another data set, with the preprocessing of the run's data."""
+    if isinstance(shown, OwnDataset) and isinstance(other, OwnDataset):
+        return _of_other_own_data(path, config, split, other, progress)
     if isinstance(shown, OwnDataset) or isinstance(other, OwnDataset):
-        raise UserError("Other data can be evaluated for images that deeper opens alone.")
+        raise UserError(f"{other.name} is of another kind than {shown.name}, the run's own data.")
     view = view_of(shown)
     root, name = Path(other.dir), str(other.name)
     directory = prepared_directory(name, root)
@@ -114,6 +116,30 @@ def _of_other_data(
     parts, unreadable = leave_out_unreadable(other, {split: part}, progress)
     subset = known if len(known) < len(names) else None
     return EvaluationSet(parts[split], name, names, unreadable.get(split, ()), subset)
+
+
+def _of_other_own_data(
+    path: Path, config: RunConfig, split: str, other: OwnDataset, progress: Progress
+) -> EvaluationSet:
+    """Open a split of another data set that a ``_target_`` returns."""
+    if other.example != config.data.example:
+        raise UserError(
+            f"The net is given {list(other.input_shape)} {other.input_dtype} by {other.name}, and "
+            f"takes {list(config.data.input_shape)} {config.data.input_dtype}."
+        )
+    dataset = open_data(other, progress)
+    data_record.require_same_vocabulary(path, dataset, "run")
+    if split not in dataset.splits:
+        raise UserError(
+            f"split={split} is not there; {other.name} has {', '.join(dataset.splits)}."
+        )
+    names, part = _names_of_net(path, config), dataset.splits[split]
+    if part.labels.ndim == 1:
+        numbers = numbers_by_name(dataset.class_names, names, other.name)
+        part = part.with_columns(label=numbers[part.labels])
+    elif dataset.class_names != names:
+        raise UserError(f"The labels of {other.name} are not those of the run's data.")
+    return EvaluationSet(part.select(slice(other.limit)), other.name, names, ())
 
 
 def _names_of_net(path: Path, config: RunConfig) -> tuple[str, ...]:

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from deeper.config.data_sections import OwnDataset
 from deeper.errors import UserError
-from deeper.run import load, net_record
-from deeper.run.dataset import require_images
+from deeper.run import data_record, load, net_record
 from deeper.weights import export, torchvision, weight_files
 from deeper.weights.torchvision_names import as_timm
 
@@ -30,20 +30,27 @@ def export_weights(
         checkpoint: last, best or a step.
 
     Raises:
-        UserError: there is no such checkpoint, the format does not have this net, or the run's
-            data are a user's own.
+        UserError: there is no such checkpoint, or the format does not have this net.
     """
     if out.suffix not in SUFFIXES:
         raise UserError(f"out={out}: give a file named {', '.join(SUFFIXES)}.")
     if names not in NAMES:
         raise UserError(f"names={names}: of what is exported, choose {', '.join(NAMES)}.")
     of_run = load.open_stored(path, checkpoint, "run")
-    require_images(of_run.config.data, "deeper weights")
-    record = net_record.read(path, of_run.config)
-    metadata = metadata_of(of_run, record)
+    data, record = of_run.config.data, net_record.read(path, of_run.config)
+    metadata: export.Metadata | export.ExampleMetadata
+    if isinstance(data, OwnDataset):
+        metadata = _metadata_of_examples(path, of_run, record)
+    else:
+        metadata = metadata_of(of_run, record)
     if out.suffix == ".safetensors":
+        if names != "deeper" and isinstance(data, OwnDataset):
+            raise UserError(
+                f"{path} is of a net that torchvision has not: say names=deeper for its arrays by "
+                "their own names."
+            )
         arrays = arrays_of(of_run, names)
-        weight_files.write(out, arrays, metadata.as_strings() | {"names": names})
+        weight_files.write(out, arrays, export.as_strings(metadata) | {"names": names})
     elif out.suffix == ".stablehlo":
         export.stablehlo(of_run.model, _numpy(of_run.variables), metadata, out)
     else:
@@ -51,8 +58,18 @@ def export_weights(
     return of_run.step
 
 
+def _metadata_of_examples(
+    path: Path, of_run: load.Stored, record: net_record.NetRecord
+) -> export.ExampleMetadata:
+    """Return what a file says of a net of other examples than images."""
+    shape, dtype = of_run.config.data.example
+    reader = (data_record.read_record(path) or {}).get("reader")
+    classes = tuple(record.class_names)
+    return export.ExampleMetadata(record.label, shape, dtype, reader, classes, of_run.step)
+
+
 def metadata_of(of_run: load.Stored, record: net_record.NetRecord) -> export.Metadata:
-    """Return what a file says of the net in it."""
+    """Return what a file says of a net of images."""
     data = of_run.config.data
     shown = record.preprocessing
     return export.Metadata(

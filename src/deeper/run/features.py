@@ -1,22 +1,25 @@
 """Computes a layer's features of a data set, for probes and for export."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, Int32
 
 from deeper.augment.pipeline import Normalise
+from deeper.config.data_sections import OwnDataset
 from deeper.config.schema import RunConfig
 from deeper.errors import UserError
 from deeper.interpret.features import extract, inputs_of, outputs_of
 from deeper.profile.stages import stages_of
 from deeper.progress import Progress, quiet
 from deeper.run import build, data_record, device, load, net_record
-from deeper.run.dataset import open_splits, require_images
+from deeper.run.dataset import open_splits
 from deeper.train.data_parallel import replicate
+from deeper.train.evaluate import no_keys
 
 
 @dataclass(frozen=True)
@@ -89,17 +92,20 @@ def features_of_run(
 
     Raises:
         UserError: the layer does not exist, the images do not fit, the features are not finite, or
-            the data set is a user's own.
+            the other data's tokens are not the net's.
     """
     weights = load.open_stored(path, checkpoint, "run", data_dir)
     config = weights.config
-    require_images(config.data, "deeper features")
     device.start_jax(config.train.cpu_kernels)
     # Other data are normalised like the images that the net was trained on.
-    normalise = Normalise(tuple(config.data.mean), tuple(config.data.std))
-    plain = config.plain()
+    normalise, plain = _inputs_of_net(config), config.plain()
+    own = isinstance(config.data, OwnDataset)
     if other is not None:
-        if list(other["image_shape"]) != list(config.data.image_shape):
+        if ("_target_" in other) != own:
+            raise UserError(
+                f"data={other['name']} is of another kind than {config.data.name}, the run's own."
+            )
+        if not own and list(other["image_shape"]) != list(config.data.image_shape):
             raise UserError(
                 f"data={other['name']} has images of {list(other['image_shape'])}, the run was "
                 f"trained on {list(config.data.image_shape)}."
@@ -112,6 +118,7 @@ def features_of_run(
         splits = data_record.open_own_splits(path, shown, progress)
     else:
         splits = open_splits(shown, progress)
+        data_record.require_same_vocabulary(path, splits.dataset, "run")
     model = weights.model
     if layer is None:
         head = stages_of(model, build.example_of(config)).head
@@ -133,7 +140,12 @@ def features_of_run(
             progress(f"features of {part}", done, total)
 
         values[part] = extract(
-            apply, variables, split.images, normalise, batch_size=batch_size, progress=tell
+            apply,
+            variables,
+            split.columns if own else split.images,
+            normalise,
+            batch_size=batch_size,
+            progress=tell,
         )
     if not all(np.isfinite(array).all() for array in values.values()):
         raise UserError(f"{name} of {path}, step {weights.step}, says NaN or infinity of images.")
@@ -147,3 +159,18 @@ def features_of_run(
         np.asarray(splits.test.labels),
         splits.dataset.class_names,
     )
+
+
+def _inputs_of_net(config: RunConfig) -> Callable[[Any], Any]:
+    """Return stored examples -> the net's inputs: of images, or of the columns of a batch."""
+    if not isinstance(config.data, OwnDataset):
+        return Normalise(tuple(config.data.mean), tuple(config.data.std))
+    task = build.task_of(config)
+
+    def inputs(columns: Any) -> Any:
+        count = len(next(iter(columns.values())))
+        batch = columns | {"mask": jnp.ones(count, bool)}
+        taken, *_ = task.inputs(no_keys, jnp.arange(count), batch, train=False)
+        return taken
+
+    return inputs

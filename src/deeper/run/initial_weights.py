@@ -14,10 +14,13 @@ import numpy as np
 from deeper.config import instantiate
 from deeper.config.instantiate import targets_in
 from deeper.config.schema import RunConfig
+from deeper.data.dataset import Dataset
 from deeper.errors import UserError
 from deeper.models.googlenet import GoogLeNet
 from deeper.models.initializers import initialise
+from deeper.models.layers import EMBEDDING_TABLE
 from deeper.run import build, net_record, preprocessing
+from deeper.run.data_record import require_same_vocabulary
 from deeper.run.dataset import require_images
 from deeper.run.load import config_of, open_stored
 from deeper.weights import state_dicts, torchvision, weight_files
@@ -41,18 +44,29 @@ class Beginning:
     left_out: list[str]
 
 
-def beginning(config: RunConfig, plan: build.Plan) -> Beginning:
-    """Return a net's first values, drawn or from ``init_from``.
+def beginning(config: RunConfig, plan: build.Plan, dataset: Dataset) -> Beginning:
+    """Return a net's first values, drawn, of the data set's token vectors, or from ``init_from``.
+
+    Args:
+        config: the run's.
+        plan: of the run.
+        dataset: that it is trained on, which may have token vectors.
 
     Raises:
-        UserError: layers differ that are neither the last one nor cut off; all are named.
+        UserError: layers differ that are neither the last one nor cut off; all are named. Or the
+            net has no table for the token vectors, or the source's tokens stand for something else.
     """
     fresh = initialise(plan.model, config.seed, build.example_of(config))
+    if dataset.token_vectors is not None:
+        fresh = _with_vectors(fresh, dataset.token_vectors)
     if config.init_from is None:
         return Beginning(fresh, None, [], [])
     assert plan.stages is not None
     head = plan.stages.head
     source, given, untrained = _given(config)
+    run = source_of(config)
+    if run is not None:
+        require_same_vocabulary(run, dataset, "init_from")
     known = {jax.tree_util.keystr(p): leaf for p, leaf in jax.tree.leaves_with_path(given)}
     new = list(untrained)
     wrong: list[str] = []
@@ -80,6 +94,28 @@ def beginning(config: RunConfig, plan: build.Plan) -> Beginning:
             f"or of another shape:\n  {layers}"
         )
     return Beginning(variables, source, sorted(set(new)), sorted(set(left)))
+
+
+def _with_vectors(fresh: dict[str, Any], vectors: np.ndarray) -> dict[str, Any]:
+    """Return variables whose tables of tokens are vectors; rows of NaN stay as they are."""
+    tables = []
+
+    def filled(path: Any, leaf: Any) -> Any:
+        if path[-1].key != EMBEDDING_TABLE:
+            return leaf
+        tables.append(leaf.shape)
+        if leaf.shape != vectors.shape:
+            return leaf
+        return np.where(np.isnan(vectors), np.asarray(leaf), vectors).astype(np.float32)
+
+    variables: dict[str, Any] = jax.tree.map_with_path(filled, fresh)
+    if vectors.shape not in tables:
+        there = "has none" if not tables else f"has {' and '.join(map(str, sorted(set(tables))))}"
+        raise UserError(
+            f"The data set's token vectors are of shape {vectors.shape}, and the net {there}: "
+            f"say model.features={vectors.shape[1]} if the net has such a value."
+        )
+    return variables
 
 
 def source_of(config: RunConfig) -> Path | None:

@@ -25,7 +25,7 @@ from deeper.run.export import arrays_of, metadata_of
 from deeper.run.net_record import NetRecord
 from deeper.study.compare import compare
 from deeper.study.curves import mean_curve
-from deeper.weights import timm_config, torchvision, weight_files
+from deeper.weights import export, timm_config, torchvision, weight_files
 from deeper.weights.architectures import architecture_of
 
 WEIGHTS, CARD, CURVE = weight_files.IN_REPOSITORIES[0], "README.md", "curve.png"
@@ -71,7 +71,7 @@ def write_card(
     name, by_timm = _architecture(of_run, record)
     names = "timm" if by_timm else "torchvision" if name else "deeper"
     out.mkdir(parents=True, exist_ok=True)
-    metadata = metadata_of(of_run, record).as_strings() | {"names": names}
+    metadata = export.as_strings(metadata_of(of_run, record)) | {"names": names}
     weight_files.write(out / WEIGHTS, arrays_of(of_run, names), metadata)
     name = name or record.label
     channels = record.preprocessing["image_shape"][2]

@@ -19,6 +19,7 @@ from deeper.progress import Progress, quiet
 from deeper.run import build, data_record, device, load, net_record
 from deeper.run.class_names import class_names
 from deeper.run.dataset import evaluation_view
+from deeper.train.evaluate import no_keys
 
 LISTED = 5
 SHOWN = 20  # pictures, in a line each
@@ -180,7 +181,7 @@ def predict_given(
     def answer(variables: Any, columns: Any) -> Any:
         count = len(next(iter(columns.values())))
         batch = {"label": jnp.zeros(count, jnp.int32), "mask": jnp.ones(count, bool)} | columns
-        inputs, *_ = task.inputs(_no_keys, jnp.arange(count), batch, train=False)
+        inputs, *_ = task.inputs(no_keys, jnp.arange(count), batch, train=False)
         outputs: Any = stored.model.apply(variables, inputs, train=False)
         return outputs, probabilities(outputs)
 
@@ -204,10 +205,6 @@ def predict_given(
         read.left_out,
         changed=read.changed,
     )
-
-
-def _no_keys(purpose: int) -> Any:
-    raise AssertionError(f"nothing is drawn here, but key {purpose} was asked for")
 
 
 def _answers(

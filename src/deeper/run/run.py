@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, UInt8
 
 from deeper.config.schema import RunConfig
 from deeper.data.image_files import read_picture
-from deeper.data.reader import Given
+from deeper.data.reader import Given, Reader
 from deeper.errors import UserError
 from deeper.profile.stages import stages_of
 from deeper.progress import Progress, quiet
@@ -23,6 +23,7 @@ from deeper.run.dataset import evaluation_view
 from deeper.run.evaluate import evaluate_run
 from deeper.run.predict import Predictions, predict_files, predict_given, predict_images
 from deeper.run.protocols import ProtocolRequest
+from deeper.train.evaluate import no_keys
 
 if TYPE_CHECKING:
     from deeper.interpret.attribution import Attribution
@@ -44,10 +45,10 @@ class Net:
         class_names: class names in the order of the outputs.
     """
 
-    def __init__(self, stored: load.Stored, names: tuple[str, ...]):
+    def __init__(self, stored: load.Stored, names: tuple[str, ...], reader: Reader | None = None):
         self.model, self.variables = stored.model, stored.variables
         self.step, self.config, self.class_names = stored.step, stored.config, names
-        self._task = build.task_of(stored.config)
+        self._task, self.reader = build.task_of(stored.config), reader
 
     def __call__(self, examples: Any) -> Float[Array, "n outputs"]:
         """Return the net's outputs.
@@ -55,12 +56,21 @@ class Net:
         Args:
             examples: images uint8 (n, H, W, C) as stored, normalised here; or a batch of the run's
                 task, name -> values (n, ...). Columns that inference does not use may hold any
-                values.
+                values. To a net whose run has a reader: texts (str) or files (Path), too, one or
+                several, each of which has to be readable.
 
         Raises:
-            UserError: the task needs a missing column.
+            UserError: the task needs a missing column, or a text or file cannot be read.
         """
-        columns = examples if isinstance(examples, dict) else {"image": jnp.asarray(examples)}
+        if isinstance(examples, dict):
+            columns: Mapping[str, Any] = examples
+        elif self.reader is not None and not hasattr(examples, "shape"):
+            read = self.reader(_given(examples))
+            if read.left_out:
+                raise UserError("\n".join(read.left_out))
+            columns = read.columns
+        else:
+            columns = {"image": jnp.asarray(examples)}
         outputs: Any = self.model.apply(self.variables, self.inputs(columns), train=False)
         return outputs
 
@@ -76,7 +86,7 @@ class Net:
     def _inputs(self, batch: dict[str, Any], count: int) -> Any:
         """Return the net's inputs for a batch of the task."""
         try:
-            inputs, *_ = self._task.inputs(_no_keys, jnp.arange(count), batch, train=False)
+            inputs, *_ = self._task.inputs(no_keys, jnp.arange(count), batch, train=False)
         except KeyError as missing:
             raise UserError(
                 f"The run's task asks for a column {missing}, which is not there: give all of its "
@@ -105,10 +115,6 @@ class Net:
 
     def __repr__(self) -> str:
         return f"Net({self.config.label}, step {self.step})"
-
-
-def _no_keys(purpose: int) -> Any:
-    raise AssertionError(f"nothing is drawn here, but key {purpose} was asked for")
 
 
 class Run:
@@ -173,7 +179,8 @@ class Run:
         Args:
             checkpoint: last, best (by the task's metric on the validation split) or a step.
         """
-        return Net(load.open_stored(self.path, checkpoint, "run"), self.class_names)
+        stored = load.open_stored(self.path, checkpoint, "run")
+        return Net(stored, self.class_names, data_record.reader_of(self.path))
 
     def evaluate(
         self,

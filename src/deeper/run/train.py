@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from deeper.config.calls import package_of
 from deeper.config.identity import config_hash, run_directory
+from deeper.config.instantiate import build as instantiated
 from deeper.config.instantiate import targets_in
 from deeper.config.schema import RunConfig
 from deeper.errors import ReportedElsewhereError, UserError
@@ -193,7 +194,7 @@ def _train(
         display.says(sentence)
     plan = build.make_plan(config, len(splits.train))
     check_memory(config, plan.summary, list(mesh.devices.flat))
-    begin = beginning(config, plan)
+    begin = beginning(config, plan, splits.dataset)
     if plan.last_layer is None or distributed.count() > 1:
         experiment = build.assemble(config, plan, splits, mesh)
     else:
@@ -325,4 +326,14 @@ def _keep_examples(task: Any, splits: Splits, outcome: Outcome, tracker: Tracker
         return
     first = splits.test.select(slice(EXAMPLES_SHOWN))
     batch = {name: np.asarray(column[:]) for name, column in first.columns.items()}
-    tracker.write_examples(show(batch, outcome.predictions["test"], splits.dataset.class_names))
+    examples = show(batch, outcome.predictions["test"], splits.dataset.class_names)
+    if splits.dataset.reader is not None and "inputs" in examples:
+        examples |= _as_given(examples["inputs"], instantiated(splits.dataset.reader))
+    tracker.write_examples(examples)
+
+
+def _as_given(inputs: np.ndarray, reader: Any) -> dict[str, Any]:
+    """Return examples as a person reads or hears them, as far as their reader knows."""
+    if hasattr(reader, "text"):
+        return {"texts": np.array([reader.text(row) for row in inputs])}
+    return {"rate": reader.rate} if hasattr(reader, "rate") else {}

@@ -81,15 +81,7 @@ class Classification:
             rows: predictions of all examples.
             class_names: in the order of the labels.
         """
-        n = len(batch["label"])
-        return {
-            "images": batch["image"],
-            "labels": rows["label"][:n],
-            "predictions": rows["prediction"][:n],
-            "confidences": rows["confidence"][:n],
-            "class_names": tuple(class_names),
-            "confusion": confusion(rows, len(class_names)),
-        }
+        return {"images": batch["image"]} | shown(rows, len(batch["label"]), class_names)
 
     def details(self, rows: Predictions, class_names: Sequence[str]) -> dict[str, Any]:
         """Return the calibration error in per cent, and by class the error and the examples."""
@@ -104,6 +96,23 @@ def classification(config: Any) -> Classification:
         normalise=Normalise(tuple(data.mean), tuple(data.std)),
         example_loss=losses.loss_of(train.loss, train.label_smoothing, train.target_threshold),
     )
+
+
+def shown(rows: Predictions, count: int, class_names: Sequence[str]) -> dict[str, Any]:
+    """Return the predictions of the first examples, and the confusion matrix of all.
+
+    Args:
+        rows: predictions of all examples.
+        count: of examples that are shown.
+        class_names: in the order of the labels.
+    """
+    return {
+        "labels": rows["label"][:count],
+        "predictions": rows["prediction"][:count],
+        "confidences": rows["confidence"][:count],
+        "class_names": tuple(class_names),
+        "confusion": confusion(rows, len(class_names)),
+    }
 
 
 def mixes_examples(task: Any) -> bool:

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from deeper.augment import crops_and_colour, policies, policy_base, timm_randaugment
+from deeper.augment.mixing import CutMix, OneOf
 from deeper.augment.pipeline import augment, mixes
 from deeper.config.instantiate import build
 from deeper.errors import UserError
@@ -23,6 +25,10 @@ from deeper.train import losses
 
 LABEL = "label"
 ON_FEATURES = 1 << 16  # folded into the key of operations on features; those on stored count from 0
+# Modules of operations on images, some of which would change sequences, too, but wrongly.
+OF_IMAGES = frozenset(
+    one.__name__ for one in (crops_and_colour, policies, policy_base, timm_randaugment)
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,14 @@ class SequenceClassification:
         if "score" not in rows:
             return numbers
         return numbers | ranking(rows["score"][:, None], rows["label"][:, None])
+
+    def examples(
+        self, batch: Batch, rows: Predictions, class_names: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return what `Classification.examples` does, with ``inputs`` in place of ``images``."""
+        return {"inputs": batch[self.column]} | classification.shown(
+            rows, len(batch[LABEL]), class_names
+        )
 
     def details(self, rows: Predictions, class_names: Sequence[str]) -> dict[str, Any]:
         """Return the calibration error in per cent, and by class the error and the examples."""
@@ -168,6 +182,12 @@ def _augmented(
     targets: Any,
 ) -> tuple[Any, Any]:
     """Return what the net takes, augmented as stored and then as features, and the targets."""
+    for operation in task.operations:
+        if type(operation).__module__ in OF_IMAGES or isinstance(operation, CutMix | OneOf):
+            raise UserError(
+                f"{type(operation).__name__} is an operation on images, and these are sequences: "
+                "choose another augment=NAME."
+            )
     operations = [op for op in task.operations if not getattr(op, "on_features", False)]
     if mixes(operations) and (sequences.ndim == 2 or targets.ndim == 2):
         raise UserError(

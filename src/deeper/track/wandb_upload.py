@@ -171,16 +171,16 @@ def _log_result(wandb: Any, run: Any, path: Path, result: Mapping[str, Any], num
     with np.load(path / EXAMPLES, allow_pickle=False) as archive:
         examples = {name: archive[name] for name in archive.files}
     names = [str(name) for name in examples["class_names"]]
-    table = wandb.Table(columns=["image", "label", "prediction", "confidence"])
-    for image, label, prediction, confidence in zip(
-        examples["images"],
+    kind, shown = _shown(wandb, examples)
+    table = wandb.Table(columns=[kind, "label", "prediction", "confidence"])
+    for example, label, prediction, confidence in zip(
+        shown,
         examples["labels"],
         examples["predictions"],
         examples["confidences"],
         strict=True,
     ):
-        pixels = image[..., 0] if image.shape[-1] == 1 else image
-        table.add_data(wandb.Image(pixels), names[label], names[prediction], float(confidence))
+        table.add_data(example, names[label], names[prediction], float(confidence))
     # Like wandb.plot.confusion_matrix, which takes single predictions, but from counts.
     counts = examples["confusion"]
     cells = np.argwhere(counts if counts.size > LONGEST_TABLE else np.ones_like(counts))
@@ -195,6 +195,20 @@ def _log_result(wandb: Any, run: Any, path: Path, result: Mapping[str, Any], num
         string_fields={"title": "Confusion matrix of the test split"},
     )
     run.log({"examples": table, "confusion": confusion}, step=number, commit=True)
+
+
+def _shown(wandb: Any, examples: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    """Return what examples are, and each as W&B shows it: an image, a text, a sound or numbers."""
+    if "images" in examples:
+        images = examples["images"]
+        pixels = [image[..., 0] if image.shape[-1] == 1 else image for image in images]
+        return "image", [wandb.Image(one) for one in pixels]
+    if "texts" in examples:
+        return "text", [str(text) for text in examples["texts"]]
+    if "rate" in examples:
+        rate = int(examples["rate"])
+        return "sound", [wandb.Audio(one, sample_rate=rate) for one in examples["inputs"]]
+    return "example", [str(one.tolist()) for one in examples["inputs"]]
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

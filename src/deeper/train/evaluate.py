@@ -46,14 +46,14 @@ def predictions_of(model: nn.Module, task: "Task") -> Callable[[Any, Any], dict[
 
     def predict(variables, batch):
         count = len(batch["mask"])
-        inputs, *_ = task.inputs(_no_keys, jnp.arange(count), batch, train=False)
+        inputs, *_ = task.inputs(no_keys, jnp.arange(count), batch, train=False)
         outputs = model.apply(variables, inputs, train=False)
         return task.predict(outputs, batch)
 
     return predict
 
 
-def _no_keys(purpose: int) -> Any:
+def no_keys(purpose: int) -> Any:
     raise AssertionError(f"evaluation draws nothing, but was asked for key {purpose}")
 
 

@@ -1,7 +1,8 @@
 """Export of nets to files that other programs can run: StableHLO and ONNX.
 
 The exported function takes images as stored, uint8 (batch, height, width, channels) for any batch
-size, and returns logits, float32 (batch, classes). It includes the normalisation.
+size, and returns logits, float32 (batch, classes). It includes the normalisation. Of a net of
+sequences it takes what the net takes; the metadata's reader says how texts or files become that.
 """
 
 import json
@@ -58,12 +59,54 @@ class Metadata:
     licence: str | None = None
     architecture: Mapping[str, Any] | None = None
 
-    def as_strings(self) -> dict[str, str]:
-        """Return all attributes as strings; those that are not strings are encoded as JSON."""
-        return {
-            name: value if isinstance(value, str) else json.dumps(value)
-            for name, value in asdict(self).items()
-        }
+    @property
+    def example(self) -> jax.ShapeDtypeStruct:
+        """Shape and type of what the exported function takes of one example."""
+        return jax.ShapeDtypeStruct(self.image_shape, jnp.uint8)
+
+    def inputs(self, images: Any) -> Any:
+        """Return what the net takes."""
+        mean, std = (np.array(v, np.float32).reshape(1, 1, 1, -1) for v in (self.mean, self.std))
+        return (images.astype(jnp.float32) / 255.0 - mean) / std
+
+
+@dataclass(frozen=True)
+class ExampleMetadata:
+    """The metadata of an exported net of other examples than images.
+
+    Attributes:
+        label: label of the run.
+        input_shape: of one example, as the net takes it.
+        input_dtype: of it.
+        reader: the call that makes it of texts or files, see `deeper.data.reader`; None if there
+            is none.
+        classes: names of the classes, in the order of the logits.
+        step: training step of the checkpoint.
+    """
+
+    label: str
+    input_shape: tuple[int, ...]
+    input_dtype: str
+    reader: Mapping[str, Any] | None
+    classes: tuple[str, ...]
+    step: int
+
+    @property
+    def example(self) -> jax.ShapeDtypeStruct:
+        """Shape and type of what the exported function takes of one example."""
+        return jax.ShapeDtypeStruct(self.input_shape, jnp.dtype(self.input_dtype))
+
+    def inputs(self, examples: Any) -> Any:
+        """Return what the net takes: the examples as they are."""
+        return examples
+
+
+def as_strings(metadata: Metadata | ExampleMetadata) -> dict[str, str]:
+    """Return all attributes as strings; those that are not strings are encoded as JSON."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in asdict(metadata).items()
+    }
 
 
 def flat(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -86,7 +129,9 @@ def unflattened(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return variables
 
 
-def stablehlo(model: nn.Module, variables: Any, metadata: Metadata, out: Path) -> None:
+def stablehlo(
+    model: nn.Module, variables: Any, metadata: Metadata | ExampleMetadata, out: Path
+) -> None:
     """Write a serialised `jax.export.Exported` for CPU, CUDA and TPU, and its metadata.
 
     ``jax.export.deserialize(bytes).call(images)`` runs it.
@@ -98,7 +143,7 @@ def stablehlo(model: nn.Module, variables: Any, metadata: Metadata, out: Path) -
         out: path of the file.
     """
     (batch,) = jax.export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *metadata.image_shape), jnp.uint8)
+    images = jax.ShapeDtypeStruct((batch, *metadata.example.shape), metadata.example.dtype)
     with cpu_dispatch.turned_off():
         function = jax.jit(_inference(model, variables, metadata))
         exported = jax.export.export(function, platforms=PLATFORMS)(images)
@@ -109,7 +154,7 @@ def stablehlo(model: nn.Module, variables: Any, metadata: Metadata, out: Path) -
     )
 
 
-def onnx(model: nn.Module, variables: Any, metadata: Metadata, out: Path) -> None:
+def onnx(model: nn.Module, variables: Any, metadata: Metadata | ExampleMetadata, out: Path) -> None:
     """Write an ONNX file with its metadata, after comparing its logits in onnxruntime with ours.
 
     Args:
@@ -129,13 +174,13 @@ def onnx(model: nn.Module, variables: Any, metadata: Metadata, out: Path) -> Non
     except ImportError as error:
         raise UserError(f"out={out} needs the extra onnx: run scripts/setup onnx.") from error
     inference = _inference(model, variables, metadata)
-    images = np.random.default_rng(0).integers(0, 256, (2, *metadata.image_shape)).astype(np.uint8)
+    images = _examples(metadata.example)
     # jax2onnx 0.17 ignores the padding of max pooling.
     with cpu_dispatch.turned_off(), cpu_dispatch.joined_padding():
         expected = np.asarray(jax.jit(inference)(images))
         converted = jax2onnx.to_onnx(
             inference,
-            [jax.ShapeDtypeStruct(("batch", *metadata.image_shape), jnp.uint8)],
+            [jax.ShapeDtypeStruct(("batch", *images.shape[1:]), images.dtype)],
             model_name=metadata.label,
         )
     session = onnxruntime.InferenceSession(converted.SerializeToString())
@@ -147,20 +192,24 @@ def onnx(model: nn.Module, variables: Any, metadata: Metadata, out: Path) -> Non
             f"{off:.1e} of the largest, and {out} was not written. Take .stablehlo, which is JAX's "
             "own and takes every net."
         )
-    for name, value in metadata.as_strings().items():
+    for name, value in as_strings(metadata).items():
         converted.metadata_props.add(key=name, value=value)
     out.parent.mkdir(parents=True, exist_ok=True)
     onnx_library.save_model(converted, out)
 
 
-def _inference(model: nn.Module, variables: Any, metadata: Metadata):
-    mean, std = (
-        np.array(v, np.float32).reshape(1, 1, 1, -1) for v in (metadata.mean, metadata.std)
-    )
+def _examples(example: jax.ShapeDtypeStruct) -> np.ndarray:
+    """Return two examples to compare logits of: whole numbers up to 255, or normal values."""
+    rng, shape = np.random.default_rng(0), (2, *example.shape)
+    if jnp.issubdtype(example.dtype, jnp.integer):
+        most = 256 if example.dtype == jnp.uint8 else 2  # tokens: that every net knows
+        return rng.integers(0, most, shape).astype(example.dtype)
+    return rng.standard_normal(shape).astype(example.dtype)
 
+
+def _inference(model: nn.Module, variables: Any, metadata: Metadata | ExampleMetadata):
     def inference(images):
-        x = (images.astype(jnp.float32) / 255.0 - mean) / std
-        logits: Any = model.apply(variables, x, train=False)
+        logits: Any = model.apply(variables, metadata.inputs(images), train=False)
         return logits.astype(jnp.float32)
 
     return inference

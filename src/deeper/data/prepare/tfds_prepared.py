@@ -19,6 +19,30 @@ def find_prepared(name: str, data_dir: Path) -> Path:
         UserError: it is missing, has another file format, or is not an image classification data
             set; the message says how to get or convert it.
     """
+    directory = find_array_records(name, data_dir)
+    top = json.loads((directory / "features.json").read_text(encoding="utf-8")).get(
+        "featuresDict", {}
+    )
+    features = top.get("features", {})
+    if "image" not in features.get("image", {}) or "classLabel" not in features.get("label", {}):
+        raise UserError(
+            f"{name} is no image classification: its features are {', '.join(features) or 'none'}; "
+            "an image and a label are needed."
+        )
+    return directory
+
+
+def find_array_records(name: str, data_dir: Path) -> Path:
+    """Return the directory of a data set that TFDS has prepared as array_record.
+
+    Args:
+        name: name in TFDS, followed by a slash and the config if it has any.
+        data_dir: TFDS's data_dir.
+
+    Raises:
+        UserError: it is missing, or has another file format; the message says how to get or convert
+            it.
+    """
     directory = prepared_directory(name, data_dir)
     if directory is None:
         configs = sorted(
@@ -42,14 +66,5 @@ def find_prepared(name: str, data_dir: Path) -> Path:
             f"convert_format --dataset_version_dir={directory.absolute()} "
             f"--out_file_format=array_record --out_dir=DIRECTORY/{directory.relative_to(data_dir)}"
             "; and say data.dir=DIRECTORY."
-        )
-    top = json.loads((directory / "features.json").read_text(encoding="utf-8")).get(
-        "featuresDict", {}
-    )
-    features = top.get("features", {})
-    if "image" not in features.get("image", {}) or "classLabel" not in features.get("label", {}):
-        raise UserError(
-            f"{name} is no image classification: its features are {', '.join(features) or 'none'}; "
-            "an image and a label are needed."
         )
     return directory
