@@ -88,7 +88,10 @@ def beginning(config: RunConfig, plan: build.Plan, dataset: Dataset) -> Beginnin
     if config.transfer.truncate_at is None:
         wrong, left = wrong + left, []
     if wrong:
-        layers = "\n  ".join(sorted(set(wrong)))
+        differ = sorted(set(wrong))
+        layers = "\n  ".join(differ[: torchvision.LISTED])
+        if len(differ) > torchvision.LISTED:
+            layers += f"\n  and {len(differ) - torchvision.LISTED} more"
         raise UserError(
             f"init_from={config.init_from} is of another net. These layers are missing on one side "
             f"or of another shape:\n  {layers}"
