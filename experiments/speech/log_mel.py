@@ -5,7 +5,6 @@
 
 from pathlib import Path
 
-import librosa
 import numpy as np
 
 RATE, WINDOW, HOP, MELS = 8000, 256, 128, 40
@@ -13,6 +12,8 @@ RATE, WINDOW, HOP, MELS = 8000, 256, 128, 40
 
 def main():
     """Write a sweep, noise and a click, and their spectrograms."""
+    import librosa
+
     rng = np.random.default_rng(0)
     times = np.arange(RATE) / RATE
     sweep = np.sin(2 * np.pi * (100 + 1800 * times) * times)

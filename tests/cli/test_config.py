@@ -286,7 +286,7 @@ MISTAKES = {
     "an unknown verb": (("trian",), "Did you mean train?"),
     "an unknown model": (
         ("train", "model=resnett"),
-        "model=resnett: there is no such file; model has alexnet, googlenet, lenet5",
+        "model=resnett: there is no such file; model has alexnet, basset",
     ),
     "an unknown group": (("train", "modle=resnet"), "There is no key modle. Did you mean"),
     "a task that is nowhere": (("train", "task=regression"), "--config-dir"),

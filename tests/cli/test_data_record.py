@@ -126,9 +126,9 @@ def test_other_data_are_asked_about_by_name_although_the_runs_own_are_gone(
 
 
 def test_predictions_have_the_runs_own_class_names(run, said, tmp_path):
-    record = json.loads((run / "data.json").read_text())
     names = [f"hue {i}" for i in range(10)]
-    (run / "data.json").write_text(json.dumps(record | {"class_names": names}))
+    for file in (run / "data.json", run / "net.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"class_names": names}))
     Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "black.png")
     message = said("predict", f"weights={run}", "images=black.png", "data.dir=anywhere")
     assert "hue " in message

@@ -90,11 +90,13 @@ def test_what_is_the_users_own_trains_resumes_sweeps_and_is_reported(deeper, pyt
     page = tmp_path / "runs" / "width_signals-full" / "report.html"
     assert "Wider nets find more" in page.read_text(encoding="utf-8")
 
-    # What needs images of ours says so.
-    for verb in (("see",), ("features",), ("weights", "out=net.safetensors")):
-        assert "data set of your own" in deeper(
-            *verb, f"run={runs[0]}", status=2, DEEPER_TRUST="shapes"
-        )
+    # What needs images, labels or torchvision's names says so.
+    for verb, said in (
+        (("see",), "is for images, which signals has not"),
+        (("features",), "a column label, which signals has not"),
+        (("weights", "out=net.safetensors"), "names=deeper"),
+    ):
+        assert said in deeper(*verb, f"run={runs[0]}", status=2, DEEPER_TRUST="shapes")
     asked = f"import deeper; deeper.load({str(runs[0])!r}, trust=['shapes']).net()([[0.0]])"
     assert "UserError: The run's task asks for a column 'signal'" in python(asked, status=1)
 

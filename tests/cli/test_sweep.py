@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deeper.cli import launching, sweep, sweep_display
+from deeper.cli import launching, sweep
+from deeper.cli.local_sweep import run_here
 from deeper.config.compose import configure, run_config
 from deeper.config.identity import config_hash, run_directory
 from deeper.display.status_table import duration, summary, table
@@ -124,7 +125,7 @@ def test_an_arm_that_cannot_be_run_is_told_before_the_first_begins(tmp_path, mon
     overrides = [["model=resnet", f"model.depth={depth}", f"runs={tmp_path}"] for depth in (8, 9)]
     both = arms_of([configure("model.form=cifar", *words) for words in overrides], overrides)
     told = []
-    monkeypatch.setattr(sweep_display, "run_here", lambda *_: told.append(capsys.readouterr().out))
+    monkeypatch.setattr(launching, "run_here", lambda *_: told.append(capsys.readouterr().out))
     mistakes = [("seed=x", "give a whole number")]
     launching.start(both, tmp_path, "local", {"jobs": 1}, CODE, "wait", "", mistakes)
     assert "seed=x" in told[0]
@@ -306,7 +307,7 @@ def launched(tmp_path, monkeypatch):
         monkeypatch.setattr(local, "start_trainer", start_trainer)
         directories = [str(directory) for directory in runs_in(study)]
         work = local.Work(str(tmp_path / ".sweep" / "live"), 2, 0, [], directories, 2, None)
-        return sweep_display.run_here(work, open_console()), runs_in(study)
+        return run_here(work, open_console()), runs_in(study)
 
     return run
 

@@ -13,7 +13,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import deeper
-from deeper.cli import sweep_display, train
+from deeper.cli import train
+from deeper.cli.local_sweep import run_here
 from deeper.config.identity import config_hash
 from deeper.config.schema import RunConfig
 from deeper.display.run_display import bar
@@ -58,7 +59,7 @@ def test_an_arms_last_words_are_no_markup_and_cost_no_other_arm(tmp_path, monkey
     folder = tmp_path / "runs" / ".sweep" / "live"
     folder.mkdir(parents=True)
     work = local.Work(str(folder), 2, 0, [], directories, 1, None)
-    assert sweep_display.run_here(work, open_console()) == ExitCode.FAILED
+    assert run_here(work, open_console()) == ExitCode.FAILED
     assert capfd.readouterr().out.count("unmatched [/b] in [v2] :smile:") == 4
     for directory in directories:
         assert read_submission(Path(directory)).ended["code"] == 1

@@ -90,9 +90,7 @@ def test_a_sweep_runs_its_good_arms_and_tells_of_the_bad_ones(tmp_path, monkeypa
 
     words = [["model=lenet5", f"seed={seed}", f"runs={tmp_path}"] for seed in (1, "abc")]
     taken = []
-    monkeypatch.setattr(
-        launching.sweep_display, "run_here", lambda work, console: taken.append(work) or 1
-    )
+    monkeypatch.setattr(launching, "run_here", lambda work, console: taken.append(work) or 1)
     configs = [compose_train(*overrides) for overrides in words]
     assert launching.run_sweep(configs, words, "local", {"jobs": None}) == 1
     [work] = taken
@@ -105,9 +103,7 @@ def test_an_arm_that_does_not_compose_stops_no_other(tmp_path, said, monkeypatch
     from deeper.cli import launching
 
     given = []
-    monkeypatch.setattr(
-        launching.sweep_display, "run_here", lambda work, console: given.append(work) or 1
-    )
+    monkeypatch.setattr(launching, "run_here", lambda work, console: given.append(work) or 1)
     command = ("train", "-m", "model=lenet5,nonsense", "seed=1", f"runs={tmp_path}", "code=tree")
     said(*command, status=1)
     [work] = given

@@ -17,8 +17,8 @@ from deeper.errors import UserError
 from deeper.run.data_record import differences, read_record, record_of
 from deeper.run.dataset import open_splits
 from deeper.run.evaluate import evaluate_run
+from deeper.run.export import export_weights
 from deeper.run.features import features_of_run
-from deeper.run.weights import export_weights
 from tests.data.test_text import PACKAGES
 from tests.data.text_files import WORDS, packages
 

@@ -103,7 +103,7 @@ def test_the_chart_of_ensembles_is_a_figure_of_its_own(families):
     report = make_report(families)
     assert set(report.figures) == {"error", "curves", "macs", "bars"}
     page = report.page.read_text()
-    words = ("Measured beside published", "The revolution of depth", "not to be compared")
+    words = ("Measured beside published", "The revolution of depth", "cannot be compared")
     assert all(word in page for word in words)
     axes = bars_figure({"dataset": "imagenet", "protocol": "test ensemble"}).axes[0]
     assert [bar.get_height() for bar in axes.patches] == [28.2, 25.8, 16.4, 11.7, 7.3, 6.7, 3.57]

@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from deeper.config.compose import configure
+from deeper.data.dataset import Dataset
 from deeper.errors import UserError
 from deeper.models.alexnet import alexnet
 from deeper.models.googlenet import googlenet
@@ -286,7 +287,7 @@ NET = (
 def begun(source, *words):
     """What a run begins with that begins from some weights."""
     config = configure("data=imagenet", f"init_from={source}", "train.epochs=1", *NET, *words)
-    return beginning(config, make_plan(config, 1000))
+    return beginning(config, make_plan(config, 1000), Dataset("none", {}))
 
 
 def test_a_run_begins_from_a_wrapped_file_and_says_which_layers_are_new(tmp_path):

@@ -37,7 +37,8 @@ def sequence_figure(
         titles: of the sequences.
         symbols: what stands at each position; None where there is nothing to write.
     """
-    dna = symbols is not None and all(LETTERS_OF_DNA.issuperset(row) for row in symbols)
+    written = {symbol for row in symbols or () for symbol in row}
+    dna = bool(written) and written <= LETTERS_OF_DNA
     if symbols is None:
         lines = [1 for _ in maps]
     else:

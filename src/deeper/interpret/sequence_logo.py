@@ -42,7 +42,7 @@ def draw_attribution(
             draw_letter(axes, letter, place, 0.0, float(value))
     axes.axhline(0.0, color="black", linewidth=0.5)
     shown = values[: len(symbols)]
-    low, high = min(0.0, float(shown.min())), max(0.0, float(shown.max()))
+    low, high = float(shown.min(initial=0.0)), float(shown.max(initial=0.0))
     axes.set_ylim(1.05 * low, 1.05 * high if high > low else 1.0)
     axes.set_xlim(-0.5, max(1, len(symbols)) - 0.5)
     axes.tick_params(labelsize=6)

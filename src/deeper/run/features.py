@@ -119,6 +119,11 @@ def features_of_run(
     else:
         splits = open_splits(shown, progress)
         data_record.require_same_vocabulary(path, splits.dataset, "run")
+    if any("label" not in split.columns for split in (splits.train, splits.test)):
+        raise UserError(
+            f"deeper features tells classes apart by a column label, which {shown.data.name} has "
+            "not. In Python, deeper.load(run).net() is the net with its variables."
+        )
     model = weights.model
     if layer is None:
         head = stages_of(model, build.example_of(config)).head
