@@ -1,5 +1,6 @@
 """Faults of sweeps on a cluster; the numbers are always those of the undisturbed run."""
 
+import contextlib
 import json
 import os
 import pty
@@ -97,7 +98,14 @@ def test_a_job_preempted_twice(sweep, undisturbed, low):
     assert "deeper sweep status" in slurm.output(*command)
     assert "0 to do, 1 with another launcher" in slurm.output(*command)
     sweep.trains()
+    # A net that computes for long: a fast machine would end the run before Slurm preempts it.
+    [trainer] = sweep.trainers(sweep.run).values()
+    os.kill(trainer, signal.SIGSTOP)
     urgent = slurm.submit("-p", "urgent", "-c", "4", "--wrap", "sleep 600")
+    [log] = slurm.directory.glob("runs/.sweep/*/*_log.err")
+    wait_for(lambda: "USR2" in log.read_text(), "the signal", slurm)
+    with contextlib.suppress(ProcessLookupError):  # Slurm may have continued and ended it
+        os.kill(trainer, signal.SIGCONT)
     wait_for(lambda: sweep.status() == {"lenet5 s0": "requeued"}, "a requeue", slurm)
     shown = slurm.output("deeper", "sweep", "status")
     assert "requeue 1" in shown
