@@ -160,6 +160,17 @@ def test_a_shorter_side_below_the_nets_size_is_found_without_data(mistake):
     assert "data.shorter_side=200" in mistake("train", *own)
 
 
+@pytest.mark.parametrize(
+    ("kept", "classes"), [("[0,1,10]", 3), ("[0,1,1]", 3), ("[]", 1), ("[0,1,2]", 10)]
+)
+def test_classes_that_cannot_be_kept_are_found_without_data(mistake, tmp_path, kept, classes):
+    given = (f"data.keep_classes={kept}", f"data.classes={classes}", f"data.dir={tmp_path}")
+    with pytest.raises(UserError, match=r"data\.(keep_classes|classes)="):
+        check(configure(*given))
+    said = mistake("train", "mode=dry", *given)
+    assert "data.keep_classes" in said
+
+
 def test_the_banner_says_what_share_of_a_photograph_is_seen():
     view = View((224, 224, 3), "inception", 256, antialias=True)
     assert "77%" in seen_of(view)

@@ -293,3 +293,12 @@ def test_the_command_repeats_what_all_runs_were_given(tmp_path):
     # What is published names no directory of the machine.
     published = collection.command(places=False)
     assert published == "deeper train -m study=depth_test mode=quick train.epochs=2"
+
+
+def test_what_is_published_names_what_was_given_of_the_study_and_no_directory(tmp_path):
+    given = "study.source=/my/source.safetensors study.plan.full.steps=60 train.batch_size=28"
+    for seed in (0, 1):
+        write_net(tmp_path, True, 8, seed, 10.0, overrides=given)
+    assert collect(tmp_path).command(places=False).split()[5:] == [
+        "study.source=source.safetensors", "study.plan.full.steps=60", "train.batch_size=28",
+    ]  # fmt: skip

@@ -85,6 +85,25 @@ def test_nets_without_an_order_are_rows_with_the_best_on_top(tmp_path):
     assert set(make_figures(collection, tmp_path / "figures")) == {"error", "curves", "macs"}
 
 
+def test_a_single_x_gives_each_line_a_row_for_test_and_training_error(tmp_path):
+    for seed in range(5):
+        write_net(tmp_path, True, 20, seed, 10.0 + seed)
+        write_net(tmp_path, False, 20, seed, 12.0 + 0.1 * seed)
+    test, train = error_figure(collect(tmp_path)).axes
+    assert [label.get_text() for label in test.get_yticklabels()] == ["plain", "residual"]
+    # No text but the means stands among the points: rows are named at the axis.
+    assert [text.get_text() for text in test.texts] == ["12.20", "12.00"]
+    assert [text.get_text() for text in train.texts] == ["10.70", "10.50"]
+
+
+def test_with_a_single_x_the_macs_figure_names_each_point_by_its_line(tmp_path):
+    for seed in range(2):
+        write_net(tmp_path, True, 20, seed, 10.0 + seed)
+        write_net(tmp_path, False, 20, seed, 12.0 + seed)
+    figure = macs_figure(collect(tmp_path))
+    assert sorted(text.get_text() for text in figure.axes[0].texts) == ["plain", "residual"]
+
+
 def test_curves_are_means_over_seeds_at_common_epochs(tmp_path):
     for seed in (0, 1):
         write_net(tmp_path, True, 8, seed, 10.0 + seed)

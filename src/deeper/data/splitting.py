@@ -4,6 +4,7 @@ Every subset is a function of the data set and of the arguments alone, and each 
 share of every class as far as possible.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -87,13 +88,9 @@ def only_classes(dataset: Dataset, classes: tuple[int, ...]) -> Dataset:
     Raises:
         UserError: a class is unknown or repeated, or there is none.
     """
-    known = range(len(dataset.class_names))
-    if len(set(classes)) != len(classes) or not classes or any(c not in known for c in classes):
-        raise UserError(
-            f"data.keep_classes={list(classes)}: give numbers from 0 to {len(known) - 1}, each "
-            "once."
-        )
-    new_label = np.full(len(known), -1, np.int32)
+    known = len(dataset.class_names)
+    require_classes(classes, known)
+    new_label = np.full(known, -1, np.int32)
     new_label[list(classes)] = np.arange(len(classes))
 
     def keep(split: Split) -> Split:
@@ -105,6 +102,14 @@ def only_classes(dataset: Dataset, classes: tuple[int, ...]) -> Dataset:
         splits={name: keep(split) for name, split in dataset.splits.items()},
         class_names=tuple(dataset.class_names[c] for c in classes),
     )
+
+
+def require_classes(classes: Sequence[int], known: int) -> None:
+    """Raise a UserError unless these are numbers of some of the known classes, each once."""
+    if len({*classes} & {*range(known)}) != len(classes) or not classes:
+        raise UserError(
+            f"data.keep_classes={list(classes)}: give numbers from 0 to {known - 1}, each once."
+        )
 
 
 def first_of_draw(split: Split, n: int, draw: int) -> Split:

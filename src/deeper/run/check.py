@@ -7,7 +7,7 @@ from deeper.config.schema import RunConfig
 from deeper.errors import UserError
 from deeper.profile.stages import stages_of
 from deeper.run import build, data_record, transfer
-from deeper.run.dataset import view_of
+from deeper.run.dataset import check_kept_classes, view_of
 from deeper.run.initial_weights import source_of
 from deeper.train import losses
 
@@ -20,6 +20,7 @@ def check(config: RunConfig) -> None:
     train = config.train
     losses.loss_of(train.loss, train.label_smoothing, train.target_threshold)
     view_of(config.data)
+    check_kept_classes(config.data)
     if isinstance(config.data, OwnDataset) and config.task is None:
         raise UserError(
             f"{config.data.name} is a data set of your own: say which task its columns are for, "

@@ -27,13 +27,12 @@ import psutil
 from deeper.config.data_sections import ImageFolder, OwnDataset
 from deeper.config.instantiate import build as construct
 from deeper.config.schema import RunConfig
-from deeper.data.catalogue import CATALOGUE
 from deeper.data.dataset import known_size
 from deeper.errors import UserError
 from deeper.profile.macs import Summary, summarise
 from deeper.run import build
 from deeper.run.build import Plan
-from deeper.run.dataset import open_splits, view_of
+from deeper.run.dataset import check_kept_classes, open_splits, view_of, whole_classes
 
 GIB = 2**30
 PASSES = 3  # forward, and the gradients by activations and by parameters
@@ -67,8 +66,8 @@ def train_size(config: RunConfig) -> int:
         return data.examples
     in_folder = isinstance(data, ImageFolder)
     size = known_size(data.name, "train", Path(data.dir), own=in_folder)
-    if data.keep_classes is not None and data.name in CATALOGUE and not in_folder:
-        size = size * len(data.keep_classes) // CATALOGUE[data.name].classes
+    if data.keep_classes is not None and (classes := whole_classes(data)):
+        size = size * len(data.keep_classes) // classes
     size -= data.validation
     return size if data.limit is None else min(size, data.limit)
 
@@ -82,6 +81,7 @@ def cost_of(config: RunConfig, known: dict[str, Summary], devices: int = 1) -> C
         devices: that share a step's examples.
     """
     view_of(config.data)  # a dry run reports mistakes too
+    check_kept_classes(config.data)
     values = config.plain()
     key = json.dumps([values["model"], config.data.example, config.transfer.truncate_at])
     if key not in known:

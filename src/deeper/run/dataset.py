@@ -7,9 +7,11 @@ from typing import Any
 from deeper.config.data_sections import ImageFolder, OwnDataset, Tfds
 from deeper.config.instantiate import build
 from deeper.config.schema import RunConfig
-from deeper.data.dataset import Dataset, Split, open_dataset
+from deeper.data.array_records import class_names
+from deeper.data.catalogue import CATALOGUE
+from deeper.data.dataset import Dataset, Split, open_dataset, prepared_directory
 from deeper.data.encoded_images import MIDDLE, Photographs, View
-from deeper.data.splitting import first_of_draw, fold_of, hold_out, only_classes
+from deeper.data.splitting import first_of_draw, fold_of, hold_out, only_classes, require_classes
 from deeper.data.unreadable import without_unreadable
 from deeper.errors import UserError
 from deeper.progress import Progress, quiet
@@ -117,6 +119,27 @@ def evaluation_view(data: Any, crop: float | None = None, exif: str | None = Non
     return replace(view, shorter_side=max(least, round(least / crop)))
 
 
+def check_kept_classes(data: Any) -> None:
+    """Raise a UserError for a mistake in ``data.keep_classes``, as far as it shows without data."""
+    if isinstance(data, OwnDataset) or data.keep_classes is None:
+        return
+    known = whole_classes(data)
+    if known is not None:
+        require_classes(data.keep_classes, known)
+    _require_count(data, len(data.keep_classes))
+
+
+def whole_classes(data: Any) -> int | None:
+    """Return the number of classes of a data set before some are kept; None if it is unknown.
+
+    It is known of published data sets, and of those that are prepared.
+    """
+    if data.name in CATALOGUE and not is_own_folder(data):
+        return CATALOGUE[data.name].classes
+    directory = prepared_directory(data.name, Path(data.dir))
+    return None if directory is None else len(class_names(directory))
+
+
 def is_own_folder(data: Any) -> bool:
     """Return whether the data are a user's folder (data=folder) rather than a known data set."""
     return isinstance(data, ImageFolder)
@@ -144,13 +167,16 @@ def open_data(data: Any, progress: Progress = quiet) -> Dataset:
         )
     if data.keep_classes is not None:
         dataset = only_classes(dataset, tuple(data.keep_classes))
-    if len(dataset.class_names) != data.classes:
+    _require_count(data, len(dataset.class_names))
+    return dataset
+
+
+def _require_count(data: Any, classes: int) -> None:
+    if classes != data.classes:
         raise UserError(
-            f"data.classes={data.classes} but {data.name} in {data.dir} has "
-            f"{len(dataset.class_names)} classes"
+            f"data.classes={data.classes} but {data.name} in {data.dir} has {classes} classes"
             + (" with data.keep_classes." if data.keep_classes is not None else ".")
         )
-    return dataset
 
 
 def _own(data: OwnDataset) -> Dataset:

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +69,25 @@ def lines_of(collection: Collection) -> dict[str, list[RunRecord]]:
 
 
 def error_figure(collection: Collection) -> Figure | None:
-    """Draw test and training error against x, one line per group; nets without an order have one
-    row each.
+    """Draw test and training error against x, one line per group.
+
+    Nets without an order have a row each, of the test error; with a single x there is nothing to
+    draw a line through, and each group has a row.
     """
-    if collection.study.x == "label":
-        return _rows_figure(collection)
+    study = collection.study
+    if study.x == "label":
+        return _rows_figure(by_arm(collection), {study.metric: study.metric_label})
+    lines = lines_of(collection)
+    single = _single_x(collection)
+    if single is not None:
+        groups = {name or runs[0].arm: runs for name, runs in lines.items()}
+        metrics_of_rows = {study.metric: study.metric_label, "train/error": "training error (%)"}
+        title = f"{study.x_label or study.x}: {single:,g}"
+        return _rows_figure(groups, metrics_of_rows, title)
     figure = Figure(figsize=(8.4, 3.7), layout="constrained")
     FigureCanvasAgg(figure)
     panels = list(figure.subplots(1, 2, sharey=True))
     metrics = ((collection.study.metric, collection.study.metric_label), ("train/error", ""))
-    lines = lines_of(collection)
     series = [
         {name: _points(runs, collection.study.x, metric) for name, runs in lines.items()}
         for metric, _ in metrics
@@ -174,41 +183,72 @@ def _interval(axes: Axes, at: float, mean: Mean, colour: str, across: bool = Fal
         axes.plot(*((where, at) if across else (at, where)), mark, zorder=2, **style)
 
 
-def _rows_figure(collection: Collection) -> Figure:
-    """Draw the error of nets without an order: one row per net, the best on top."""
-    metric = collection.study.metric
-    groups = {
-        arm: [run.number(metric) or 0.0 for run in runs] for arm, runs in by_arm(collection).items()
+def _single_x(collection: Collection) -> float | None:
+    """Return the one x that all finished runs have; None if there are several, or none."""
+    values = {run.number(collection.study.x) for run in collection.finished} - {None}
+    return values.pop() if len(values) == 1 else None
+
+
+def _rows_figure(
+    groups: Mapping[str, Sequence[RunRecord]], metrics: Mapping[str, str], title: str = ""
+) -> Figure:
+    """Draw a row for each group of runs, the best on top.
+
+    Args:
+        groups: name of the row -> runs, one per seed.
+        metrics: metric -> label of its panel's axis; the first one orders the rows, and others have
+            a panel where there are such numbers.
+        title: of the figure.
+    """
+    first, *others = metrics
+    values = {
+        metric: {
+            name: [value for run in runs if (value := run.number(metric)) is not None]
+            for name, runs in groups.items()
+        }
+        for metric in metrics
     }
-    order = sorted(groups, key=lambda arm: -mean_of(groups[arm]).mean)
-    figure = Figure(figsize=(7.2, 1.1 + 0.42 * len(order)), layout="constrained")
+    order = sorted(groups, key=lambda name: -mean_of(values[first][name]).mean)
+    shown = [first, *(metric for metric in others if any(values[metric].values()))]
+    size = (7.2 if len(shown) == 1 else 8.4, 1.1 + 0.42 * len(order) + 0.3 * bool(title))
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.set_xlim(*_limits([value for values in groups.values() for value in values]))
-    for y, arm in enumerate(order):
-        mean = mean_of(groups[arm])
-        _interval(axes, y, mean, COLOURS[0], across=True)
-        axes.plot(groups[arm], [y] * mean.n, "o", **baseline.run_style(mean, COLOURS[0]))
-        mark, size = ("o", 7) if mean.half_width is not None or mean.n == 1 else ("|", 14)
-        edge = {"mec": "white", "mew": 1.0} if mark == "o" else {"mew": 1.8}
-        axes.plot(mean.mean, y, mark, color=COLOURS[0], ms=size, zorder=4, **edge)
-        axes.annotate(
-            f"{mean.mean:.2f}", (mean.mean, y), (0, 7), textcoords="offset points", ha="center",
-            fontsize=9, color=INK,
-        )  # fmt: skip
-    axes.set_yticks(range(len(order)), order)
-    axes.tick_params(axis="y", length=0, labelcolor=INK)
-    axes.spines["left"].set_visible(False)
-    axes.grid(visible=True, axis="x")
-    axes.set_ylim(-0.6, len(order) - 0.35)
-    axes.set_xlabel(collection.study.metric_label)
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for axes, metric in zip(panels, shown, strict=True):
+        axes.set_xlim(*_limits([value for row in values[metric].values() for value in row]))
+        for y, name in enumerate(order):
+            if values[metric][name]:
+                _draw_row(axes, y, values[metric][name])
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.spines["left"].set_visible(False)
+        axes.grid(visible=True, axis="x")
+        axes.set_xlabel(metrics[metric])
+    panels[0].set_yticks(range(len(order)), order)
+    panels[0].set_ylim(-0.6, len(order) - 0.35)
+    if title:
+        panels[0].set_title(title)
     return figure
+
+
+def _draw_row(axes: Axes, y: int, values: list[float]) -> None:
+    """Draw the runs of a row, with their mean and its interval."""
+    mean = mean_of(values)
+    _interval(axes, y, mean, COLOURS[0], across=True)
+    axes.plot(values, [y] * mean.n, "o", **baseline.run_style(mean, COLOURS[0]))
+    mark, size = ("o", 7) if mean.half_width is not None or mean.n == 1 else ("|", 14)
+    edge = {"mec": "white", "mew": 1.0} if mark == "o" else {"mew": 1.8}
+    axes.plot(mean.mean, y, mark, color=COLOURS[0], ms=size, zorder=4, **edge)
+    axes.annotate(
+        f"{mean.mean:.2f}", (mean.mean, y), (0, 7), textcoords="offset points", ha="center",
+        fontsize=9, color=INK,
+    )  # fmt: skip
 
 
 def macs_figure(collection: Collection) -> Figure | None:
     """Draw the error against the multiply-accumulates of one image's forward pass."""
     study = collection.study
-    ordered = study.x != "label"
+    single = study.x != "label" and _single_x(collection) is not None
+    ordered = study.x != "label" and not single
     figure = Figure(figsize=(7.2, 3.7), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -222,9 +262,9 @@ def macs_figure(collection: Collection) -> Figure | None:
         axes.plot(xs, ys, "o-" if ordered else "o", color=colour, ms=6, mec="white", mew=1.0)
         for macs, x, y in zip(points, xs, ys, strict=True):
             run = next(run for run in runs if run.number("macs") == macs)
-            text = f"{run.number(study.x):g}" if ordered else run.arm
-            labelled.append((x, y, text, colour))
-        if xs and name:
+            of_point = f"{run.number(study.x):g}" if ordered else run.arm
+            labelled.append((x, y, name or of_point if single else of_point, colour))
+        if xs and name and not single:  # else its points have the name
             ends.append((xs[-1], ys[-1], name, colour))
     if not labelled:
         return None

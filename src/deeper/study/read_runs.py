@@ -66,7 +66,8 @@ class Collection:
 
         Args:
             *verb: verb to use instead of ``train -m``.
-            places: include overrides that change no number, such as directories of this machine.
+            places: include overrides that change no number, such as directories of this machine,
+                and the directories of files.
         """
         chosen = [nested(run.config, "choices.study") for run in self.runs]
         name = next((name for name in chosen if name), self.study.name)
@@ -87,8 +88,11 @@ class Collection:
             [(key, value)] = of_overrides([word]).items()
             if (key, value) not in common or key in elsewhere:
                 continue
-            if changes_no_number(key) and not places:
-                continue
+            if not places:
+                # A definition changes no number by itself, but what is typed of it sets others.
+                if changes_no_number(key) and not key.startswith("study."):
+                    continue
+                word = _without_directory(word, key, value)
             words.append(word)
         return words
 
@@ -147,6 +151,11 @@ def collect(
         raise UserError(_nothing(directory, study.name, mode, runs, config_directories))
     runs.sort(key=lambda r: (STATES.index(r.status), r.depth, r.arm, r.seed or 0, r.path))
     return collection
+
+
+def _without_directory(word: str, key: str, value: str) -> str:
+    """Return an override with the name alone of a file that has its place on this machine."""
+    return override(key, Path(value).name) if Path(value).is_absolute() else word
 
 
 def _run_directories(directory: Path) -> list[Path]:
