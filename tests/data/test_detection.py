@@ -112,7 +112,7 @@ def test_the_fitted_size_is_the_largest_that_keeps_the_shape():
         [300, 300],
     ]
     # torchvision: the shorter side becomes 800, unless the longer one would then exceed 1333.
-    assert Canvas(1333, 1333, shorter_side=800).fitted(sizes).tolist() == [
+    assert Canvas(1344, 1344, shorter_side=800, longer_side=1333).fitted(sizes).tolist() == [
         [800, 1067],
         [1067, 800],
         [333, 1333],

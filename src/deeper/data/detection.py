@@ -160,22 +160,27 @@ class Canvas:
     Attributes:
         height: of the array.
         width: of the array.
-        shorter_side: that a photograph is resized to, if it then fits into the array, else to what
-            fits (as Ren et al. 2015: 600 in 1000, torchvision: 800 in 1333); None: to what fits.
+        shorter_side: that a photograph is resized to, unless it then exceeds the array or
+            ``longer_side`` (Ren et al. 2015: 600 and 1000, torchvision: 800 and 1333); None: to
+            what does not.
+        longer_side: at most; None: what the array has room for.
         antialias: see `crops.cut_into`.
     """
 
     height: int
     width: int
     shorter_side: int | None = None
+    longer_side: int | None = None
     antialias: bool | Literal["fast"] = True
 
     def __post_init__(self) -> None:
         """Check the values."""
         if min(self.height, self.width) < 1:
             raise UserError(f"data.canvas=[{self.height},{self.width}]: give two positive numbers.")
-        if self.shorter_side is not None and self.shorter_side < 1:
-            raise UserError(f"data.shorter_side={self.shorter_side}: give at least 1 pixel.")
+        for key in ("shorter_side", "longer_side"):
+            side = getattr(self, key)
+            if side is not None and side < 1:
+                raise UserError(f"data.{key}={side}: give at least 1 pixel.")
 
     def fitted(self, sizes: Int32[np.ndarray, "n 2"]) -> Int32[np.ndarray, "n 2"]:
         """Return the heights and widths to which photographs of these sizes are resized."""
@@ -183,6 +188,8 @@ class Canvas:
         scale = (room / sizes).min(axis=1)
         if self.shorter_side is not None:
             scale = np.minimum(scale, self.shorter_side / sizes.min(axis=1))
+        if self.longer_side is not None:
+            scale = np.minimum(scale, self.longer_side / sizes.max(axis=1))
         return np.clip(np.rint(sizes * scale[:, None]), 1, room).astype(np.int32)
 
     def show_into(self, image: Any, data: bytes, name: str) -> tuple[int, int]:
@@ -295,6 +302,7 @@ def detection(
     canvas: Sequence[int],
     most_boxes: int,
     shorter_side: int | None = None,
+    longer_side: int | None = None,
     antialias: bool | Literal["fast"] = True,
     splits: Mapping[str, Sequence[str]] | None = None,
     memory: bool | Literal["auto"] = "auto",
@@ -319,6 +327,7 @@ def detection(
         canvas: height and width.
         most_boxes: M.
         shorter_side: see `Canvas`.
+        longer_side: see `Canvas`.
         antialias: see `crops.cut_into`.
         splits: split of a run -> stored splits that it consists of; by default those of the same
             names.
@@ -338,7 +347,7 @@ def detection(
             "the same data=..., or say data.dir=DIRECTORY."
         )
     height, width = canvas
-    shown = Canvas(height, width, shorter_side, antialias)
+    shown = Canvas(height, width, shorter_side, longer_side, antialias)
     classes = read_classes(directory)
     parts = _parts(directory, splits)
     stored = sorted({one for some in parts.values() for one in some})
@@ -369,6 +378,7 @@ def detection(
             "_target_": "deeper.data.detection.PhotographReader",
             "canvas": [shown.height, shown.width],
             "shorter_side": shorter_side,
+            "longer_side": longer_side,
             "antialias": antialias,
         },
     )
@@ -532,11 +542,13 @@ class PhotographReader:
     Attributes:
         canvas: height and width.
         shorter_side: see `Canvas`.
+        longer_side: see `Canvas`.
         antialias: see `crops.cut_into`.
     """
 
     canvas: tuple[int, int]
     shorter_side: int | None
+    longer_side: int | None
     antialias: bool | Literal["fast"]
 
     def __post_init__(self) -> None:
@@ -552,7 +564,7 @@ class PhotographReader:
                 left_out.append(f"{one!r} is no file: this net is asked about photographs.")
             else:
                 files += pictures_below(one, one, {}) if one.is_dir() else [one]
-        canvas = Canvas(*self.canvas, self.shorter_side, self.antialias)
+        canvas = Canvas(*self.canvas, self.shorter_side, self.longer_side, self.antialias)
         images, sizes, names = [], [], []
         for path in files:
             image = np.empty((canvas.height, canvas.width, 3), np.uint8)

@@ -111,7 +111,7 @@ class AveragePrecision:
         known = np.flatnonzero(self.counts)
 
         def named(values: np.ndarray) -> dict[str, float | int]:
-            return {class_names[k]: values[k].item() for k in known}
+            return {class_names[k]: values[k].item() for k in known.tolist()}
 
         every = [_mean(self.precision[:, :, k, 0]) for k in range(len(self.counts))]
         at_50 = [_mean(self.precision[0, :, k, 0]) for k in range(len(self.counts))]

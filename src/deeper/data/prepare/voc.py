@@ -99,13 +99,8 @@ def _names(root: Path, chosen: str | None) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}, the names of {chosen}, cannot be read: {error}.") from error
     names = [line.split()[0] for line in lines if line.strip()]
-    twice = (
-        sorted({one for one in names if names.count(one) > 1})
-        if len(set(names)) < len(names)
-        else []
-    )
-    if twice:
-        raise UserError(f"{path} names {twice[0]} twice.")
+    if len(set(names)) < len(names):
+        raise UserError(f"{path} names a photograph twice.")
     return names
 
 
