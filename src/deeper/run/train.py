@@ -71,6 +71,7 @@ class Start:
             "epochs": settings.steps * settings.batch_size / plan.train_size,
             "peak_learning_rate": plan.peak_rate,
             "memory_estimate_bytes": memory,
+            "arm_hash": config_hash({**self.config.plain(), "seed": None}),  # of all its seeds
             "first_step": self.step,
             "first_example": self.step * settings.batch_size,
         }

@@ -5,8 +5,9 @@ resuming how many steps it has. Sending a record again therefore adds the missin
 none. This also holds after a requeue, and for a run that is both mirrored and synchronised. The x
 axis of the charts is the training step.
 
-``python -m deeper.track.wandb_upload DIRECTORY MODE`` follows a run until its standard input ends,
-and prints the number of rows sent, or the setting of W&B that turns it off.
+``python -m deeper.track.wandb_upload DIRECTORY MODE [PROCESS]`` follows a run until its standard
+input ends, and prints the number of rows sent, or the setting of W&B that turns it off. PROCESS is
+the id of the process that is training.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,24 +25,27 @@ import numpy as np
 from deeper.errors import UserError
 from deeper.platform_support import lock_file
 from deeper.record.atomic_files import read_json, to_json, write_whole
-from deeper.record.schema import CONFIG, EXAMPLES, RESULT, ROWS, read_config, read_rows
-from deeper.record.wandb_id import MARK, run_id, write_id
+from deeper.record.schema import ENVIRONMENT, EXAMPLES, RESULT, ROWS, read_rows
+from deeper.record.wandb_id import MARK
 from deeper.track.wandb_process import NOT_SENT, has_api_key
+from deeper.track.wandb_run import command_of, start_run
 from deeper.track.wandb_switches import choose, stored_choice
 
-INIT_SECONDS = 15.0
 POLL_SECONDS = 1.0
 # W&B draws tables of at most this many rows.
 LONGEST_TABLE = 10_000
 
 
-def upload(path: Path, mode: str, ended: Callable[[], str | None]) -> str:
+def upload(
+    path: Path, mode: str, ended: Callable[[], str | None], trainer: int | None = None
+) -> str:
     """Send the rows of a run that W&B does not have; may raise any error of W&B.
 
     Args:
         path: the run directory.
         mode: online, offline, or auto; see `allowed_mode`.
         ended: waits a moment and returns the status of the run, or None while it is running.
+        trainer: id of the process that is training; None if training has ended.
 
     Returns:
         A line for `Mirror`: the number of rows sent, or the reason why none was.
@@ -56,7 +60,7 @@ def upload(path: Path, mode: str, ended: Callable[[], str | None]) -> str:
     with (path / "wandb" / "lock").open("w") as lock:
         with suppress(OSError):  # a file system without locks
             lock_file(lock.fileno(), wait=True)  # the mirror of an earlier process may be sending
-        run = _init_run(wandb, path, mode)
+        run = start_run(wandb, path, mode, trainer)
         first = run.starting_step
         number, offset, status = 0, 0, None
         while status is None:
@@ -107,51 +111,6 @@ def _digest(path: Path) -> str:
         if (path / name).is_file():
             digest.update((path / name).read_bytes())
     return digest.hexdigest()
-
-
-def _init_run(wandb: Any, path: Path, mode: str) -> Any:
-    """Start or resume the W&B run of a run directory."""
-    config = read_config(path)
-    if config is None:
-        raise UserError(f"{path} has no {CONFIG}: it is not a run directory.")
-    study = (config.get("study") or {}).get("name")
-    tracker, settings = config["tracker"], wandb.setup().settings  # settings: WANDB_NAME and others
-    tags = (study, config["label"], config["mode"]["name"], *(settings.run_tags or ()))
-    run = wandb.init(
-        mode=mode,
-        project=tracker["project"] or None,  # empty if WANDB_PROJECT is set to nothing
-        entity=tracker["entity"] or None,
-        dir=str(path),
-        id=run_id(path),
-        name=settings.run_name or f"{config['label']}-s{config['seed']}",
-        group=study or settings.run_group,
-        tags=list(dict.fromkeys(tag for tag in tags if tag)),
-        resume="allow",
-        config=dict(flat(config)),
-        settings=quiet_settings(wandb),
-    )
-    if os.environ.get("WANDB_SWEEP_ID"):  # the agent of a W&B sweep has chosen the id
-        write_id(path, run.id)
-    run.define_metric("step", hidden=True)
-    run.define_metric("*", step_metric="step")
-    return run
-
-
-def quiet_settings(wandb: Any) -> Any:
-    """Return settings with which W&B prints nothing and records nothing about the machine."""
-    return wandb.Settings(
-        silent=True,
-        quiet=True,
-        console="off",
-        init_timeout=INIT_SECONDS,
-        # Already recorded in the run directory.
-        disable_git=True,
-        disable_code=True,
-        x_disable_stats=True,
-        x_disable_meta=True,
-        x_disable_machine_info=True,
-        x_save_requirements=False,
-    )
 
 
 def _log_result(wandb: Any, run: Any, path: Path, result: Mapping[str, Any], number: int) -> None:
@@ -211,15 +170,6 @@ def _shown(wandb: Any, examples: Mapping[str, Any]) -> tuple[str, list[Any]]:
     return "example", [str(one.tolist()) for one in examples["inputs"]]
 
 
-def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted key, value) of a nested mapping."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 # --- the process that follows a run -------------------------------------------------------------
 
 
@@ -234,4 +184,8 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Images are stored here until they are uploaded; W&B's default is the home directory.
     os.environ.setdefault("WANDB_DATA_DIR", str(Path(sys.argv[1]).absolute() / "wandb" / "data"))
-    print(f"\n{upload(Path(sys.argv[1]), sys.argv[2], _wait_for_status)}")
+    directory, mode, *trainer = sys.argv[1:]
+    # W&B records the command of its process.
+    sys.argv = command_of(read_json(Path(directory) / ENVIRONMENT) or {})
+    followed = int(trainer[0]) if trainer else None
+    print(f"\n{upload(Path(directory), mode, _wait_for_status, followed)}")
