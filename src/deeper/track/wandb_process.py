@@ -93,19 +93,20 @@ class Mirror:
         if self._process.poll() is not None:
             self._warn_of_end()
 
-    def finish(self, status: str, seconds: float | None = None) -> int | None:
+    def finish(self, status: str, seconds: float | None = None, reason: str = "") -> int | None:
         """Wait until the remaining rows are sent, and end the process.
 
         Args:
             status: status of the run: finished, interrupted, diverged or failed.
             seconds: timeout, after which the process is killed; `FINISH_SECONDS` by default.
+            reason: the error of a run that failed.
 
         Returns:
             Number of rows sent; None if W&B failed or was turned off.
         """
         seconds = FINISH_SECONDS if seconds is None else seconds
         try:
-            self._process.communicate(status.encode(), timeout=seconds)
+            self._process.communicate(f"{status}\n{reason}".encode(), timeout=seconds)
         except subprocess.TimeoutExpired:
             self._warn_once(_sentence(f"no answer for {seconds:.0f} s"))
         finally:

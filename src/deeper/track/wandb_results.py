@@ -11,9 +11,10 @@ from typing import Any
 from deeper.errors import UserError
 from deeper.record.schema import read_config
 from deeper.record.wandb_id import run_id
+from deeper.track.wandb_media import LONGEST_TABLE
 from deeper.track.wandb_run import arm_and_group, quiet_settings
 from deeper.track.wandb_switches import choose
-from deeper.track.wandb_upload import LONGEST_TABLE, allowed_mode
+from deeper.track.wandb_upload import allowed_mode
 
 Warn = Callable[[str], None]
 

@@ -15,25 +15,23 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from deeper.errors import UserError
 from deeper.platform_support import lock_file
 from deeper.record.atomic_files import read_json, to_json, write_whole
-from deeper.record.schema import ENVIRONMENT, EXAMPLES, RESULT, ROWS, read_rows
+from deeper.record.schema import ENVIRONMENT, RESULT, ROWS, read_config, read_rows
 from deeper.record.wandb_id import MARK
+from deeper.track.wandb_media import media_of_row, result_media
 from deeper.track.wandb_process import NOT_SENT, has_api_key
 from deeper.track.wandb_run import command_of, start_run
 from deeper.track.wandb_switches import choose, stored_choice
 
 POLL_SECONDS = 1.0
-# W&B draws tables of at most this many rows.
-LONGEST_TABLE = 10_000
+LONGEST_REASON = 1000  # characters of an error in an alert
 
 
 def upload(
@@ -44,7 +42,8 @@ def upload(
     Args:
         path: the run directory.
         mode: online, offline, or auto; see `allowed_mode`.
-        ended: waits a moment and returns the status of the run, or None while it is running.
+        ended: waits a moment and returns the status of the run, followed by a line with the error
+            of a run that failed, or None while it is running.
         trainer: id of the process that is training; None if training has ended.
 
     Returns:
@@ -61,20 +60,28 @@ def upload(
         with suppress(OSError):  # a file system without locks
             lock_file(lock.fileno(), wait=True)  # the mirror of an earlier process may be sending
         run = start_run(wandb, path, mode, trainer)
+        options = (read_config(path) or {}).get("tracker") or {}
         first = run.starting_step
-        number, offset, status = 0, 0, None
-        while status is None:
-            status = ended()  # read the status before the rows, so that the last read misses no row
+        number, offset, end = 0, 0, None
+        while end is None:
+            end = ended()  # read the status before the rows, so that the last read misses no row
             for line, row in read_rows(path, offset):
                 offset += len(line)
                 if number >= first:
                     values = {key: value for key, value in row.items() if value is not None}
-                    run.log(values, step=number, commit=True)
+                    run.log(values | media_of_row(wandb, path, row), step=number, commit=True)
                 number += 1
+        status, _, reason = end.partition("\n")
         digest = _digest(path)
         result = read_json(path / RESULT)
         if result is not None:
-            _log_result(wandb, run, path, result, max(number, first))
+            plain = {k: v for k, v in result.items() if k != "metrics" and v is not None}
+            run.summary.update(plain | dict(result.get("metrics") or {}))
+            media = result_media(wandb, path)
+            if media:
+                run.log(media, step=max(number, first), commit=True)
+        if trainer is not None and options.get("alerts", True):
+            _alert(wandb, run, path, status, reason)
         run.finish(exit_code=0 if status == "finished" else 1)
         write_whole(path / MARK, to_json({**(read_json(path / MARK) or {}), mode: digest}))
     return f"rows sent: {max(0, number - first)}"
@@ -113,68 +120,27 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _log_result(wandb: Any, run: Any, path: Path, result: Mapping[str, Any], number: int) -> None:
-    """Log the final metrics, the example images and the confusion matrix.
-
-    Args:
-        wandb: the module.
-        run: the W&B run.
-        path: the run directory.
-        result: content of ``result.json``.
-        number: the W&B step after the last row.
-    """
-    plain = {k: v for k, v in result.items() if k != "metrics" and v is not None}
-    run.summary.update(plain | dict(result.get("metrics") or {}))
-    if not (path / EXAMPLES).is_file():
+def _alert(wandb: Any, run: Any, path: Path, status: str, reason: str) -> None:
+    """Send an alert if a run diverged, failed or was killed."""
+    if status == "diverged":
+        reason = (read_json(path / RESULT) or {}).get("reason") or reason
+    elif status == "killed":
+        reason = "its process ended without a word, as by a kill or for want of memory"
+    elif not reason:
         return
-    with np.load(path / EXAMPLES, allow_pickle=False) as archive:
-        examples = {name: archive[name] for name in archive.files}
-    names = [str(name) for name in examples["class_names"]]
-    kind, shown = _shown(wandb, examples)
-    table = wandb.Table(columns=[kind, "label", "prediction", "confidence"])
-    for example, label, prediction, confidence in zip(
-        shown,
-        examples["labels"],
-        examples["predictions"],
-        examples["confidences"],
-        strict=True,
-    ):
-        table.add_data(example, names[label], names[prediction], float(confidence))
-    # Like wandb.plot.confusion_matrix, which takes single predictions, but from counts.
-    counts = examples["confusion"]
-    cells = np.argwhere(counts if counts.size > LONGEST_TABLE else np.ones_like(counts))
-    cells = cells[np.argsort(-counts[tuple(cells.T)], kind="stable")][:LONGEST_TABLE]
-    confusion = wandb.plot_table(
-        data_table=wandb.Table(
-            columns=["Actual", "Predicted", "nPredictions"],
-            data=[[names[a], names[p], int(counts[a, p])] for a, p in cells],
-        ),
-        vega_spec_name="wandb/confusion_matrix/v1",
-        fields={name: name for name in ("Actual", "Predicted", "nPredictions")},
-        string_fields={"title": "Confusion matrix of the test split"},
+    said = "failed" if status == "killed" else status
+    run.alert(
+        title=f"{run.name} {said}",
+        text=f"{reason[:LONGEST_REASON]} ({path.absolute()})",
+        level=wandb.AlertLevel.ERROR,
     )
-    run.log({"examples": table, "confusion": confusion}, step=number, commit=True)
-
-
-def _shown(wandb: Any, examples: Mapping[str, Any]) -> tuple[str, list[Any]]:
-    """Return what examples are, and each as W&B shows it: an image, a text, a sound or numbers."""
-    if "images" in examples:
-        images = examples["images"]
-        pixels = [image[..., 0] if image.shape[-1] == 1 else image for image in images]
-        return "image", [wandb.Image(one) for one in pixels]
-    if "texts" in examples:
-        return "text", [str(text) for text in examples["texts"]]
-    if "rate" in examples:
-        rate = int(examples["rate"])
-        return "sound", [wandb.Audio(one, sample_rate=rate) for one in examples["inputs"]]
-    return "example", [str(one.tolist()) for one in examples["inputs"]]
 
 
 # --- the process that follows a run -------------------------------------------------------------
 
 
 def _wait_for_status() -> str | None:
-    """Return the status that the run sends at its end, or ``killed`` if it ended without one."""
+    """Return what the run sends at its end, or ``killed`` if it ended without a word."""
     ready, _, _ = select.select([sys.stdin], [], [], POLL_SECONDS)
     return (sys.stdin.read().strip() or "killed") if ready else None
 
