@@ -72,7 +72,7 @@ def test_syncing_again_sends_nothing_twice(path, online):
     assert sync([path], warn=said.append) == {path: 20}
     assert [r["step"] for r in online.rows(run_id(path))] == list(range(1, 21))
     assert online.runs[run_id(path)]["summary"]["test/error"] == 13.5
-    assert online.runs[run_id(path)]["variables"]["groupName"] == "depth_fashion"
+    assert online.runs[run_id(path)]["variables"]["groupName"] == "depth_fashion/resnet20"
 
     before = online.requests
     assert sync([path], warn=said.append) == {path: 0}

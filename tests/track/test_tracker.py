@@ -30,7 +30,8 @@ def fail(place):
 fail("import")
 def Settings(**k): return None
 class setup:
-    run_name = run_group = run_tags = None
+    run_name = run_group = run_tags = run_job_type = disable_git = disable_code = None
+    x_disable_stats = x_disable_machine_info = False
     sources = ()
     settings = property(lambda self: self)
     read_system_settings = lambda self: self
@@ -105,7 +106,8 @@ def test_offline_mirror_holds_rows_config_summary_and_tables_and_prints_nothing(
     records = offline_records(path)
     run = next(r.run for r in records if r.WhichOneof("record_type") == "run")
     assert run.run_id == run_id(path)
-    assert run.run_group == "depth_fashion"
+    assert run.run_group == "depth_fashion/resnet20"
+    assert run.job_type == "train"
     assert set(run.tags) == {"depth_fashion", "resnet20", "quick"}
     assert {u.key: u.value_json for u in run.config.update}["model.depth"] == "20"
     metrics = [r.metric for r in records if r.WhichOneof("record_type") == "metric"]
@@ -258,7 +260,7 @@ def test_a_study_is_the_group_whatever_the_environment_says(path, online, monkey
     monkeypatch.setenv("WANDB_RUN_GROUP", "together")
     record(path, config_of("auto"), pytest.fail, shown=False)
     [run] = online.runs.values()
-    assert run["variables"]["groupName"] == "depth_fashion"
+    assert run["variables"]["groupName"] == "depth_fashion/resnet20"
 
 
 def test_wandb_folder_that_is_removed_costs_a_warning_at_most(path, no_account):

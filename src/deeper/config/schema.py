@@ -85,6 +85,11 @@ class Tracker:
     mode: Literal["auto", "online", "offline", "disabled"] = setting("of Weights & Biases")
     project: str = setting("of Weights & Biases")
     entity: str | None = setting("user or team of Weights & Biases")
+    alerts: bool = setting("of a run that diverged or failed", default=True)
+    checkpoints: bool = setting("the best and the last become an artifact", default=False)
+    predictions: int = setting("validation examples shown at each evaluation", least=0, default=0)
+    histograms: bool = setting("of weights and gradients at each evaluation", default=False)
+    tensorboard: bool = setting("write a TensorBoard event file too", default=False)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@
                        ``run`` has steps, batch size and cost; ``earlier`` the starts before
     metrics.jsonl      every logged number: one JSON object with its ``step`` a line
     examples.npz       a few images with predictions, and the confusion matrix
+    predictions/       of ``tracker.predictions``: STEP.npz, the first validation examples with the
+                       predictions at an evaluation; histograms/ of ``tracker.histograms`` likewise
+    tensorboard/       of ``tracker.tensorboard``: an event file, made of the other files
     checkpoints/       a directory for each step that is kept
     result.json        the last to be written: the run has come to its end. ``status`` is finished
                        or diverged; ``metrics`` has ``SPLIT/NAME`` for test, train and validation;
@@ -40,6 +43,7 @@ CONFIG, ENVIRONMENT, EXAMPLES = "config.yaml", "environment.json", "examples.npz
 DATA, NET, ROWS, RESULT = "data.json", "net.json", "metrics.jsonl", "result.json"
 CHECKPOINTS, SUBMISSION, RUN_LOG = "checkpoints", "submission.json", "log.txt"
 EVALUATION = "evaluation-{}.json"  # by protocol
+PREDICTIONS, HISTOGRAMS = "predictions/{}.npz", "histograms/{}.npz"  # by step
 RECORDS = (CONFIG, ENVIRONMENT, ROWS, RESULT)  # a directory with any of these is a run directory
 PROFILE = "profile"
 RUNS_PROTOCOL = "1crop"  # of the evaluation at the end of a run: each image once, in one view

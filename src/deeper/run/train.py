@@ -9,12 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from jax.sharding import Mesh
 
 from deeper.config.calls import package_of
 from deeper.config.identity import config_hash, run_directory
-from deeper.config.instantiate import build as instantiated
 from deeper.config.instantiate import targets_in
 from deeper.config.schema import RunConfig
 from deeper.errors import ReportedElsewhereError, UserError
@@ -29,7 +27,9 @@ from deeper.run.cached_features import featured
 from deeper.run.check import OTHER_DATA, check, check_same_data
 from deeper.run.cost import check_memory, training_bytes
 from deeper.run.dataset import Splits, in_result, open_splits, unreadable_in_words
+from deeper.run.examples import batch_of_first, with_predictions
 from deeper.run.initial_weights import Beginning, beginning, compare_preprocessing
+from deeper.run.observer import observer_of
 from deeper.run.step_profile import StepProfile
 from deeper.track.tracker import Tracker
 from deeper.train.checkpoint import Checkpoints
@@ -71,6 +71,7 @@ class Start:
             "epochs": settings.steps * settings.batch_size / plan.train_size,
             "peak_learning_rate": plan.peak_rate,
             "memory_estimate_bytes": memory,
+            "arm_hash": config_hash({**self.config.plain(), "seed": None}),  # of all its seeds
             "first_step": self.step,
             "first_example": self.step * settings.batch_size,
         }
@@ -230,7 +231,7 @@ def _train(
         tracker = Tracker.start(directory, config.plain(), display.says)
     else:
         tracker = Tracker(directory, None)
-    outcome, on_cpu = None, mesh.devices.flat[0].platform == "cpu"
+    outcome, failure, on_cpu = None, "", mesh.devices.flat[0].platform == "cpu"
     images = next(iter(splits.train.columns.values()))
     try:
         outcome = train(
@@ -245,17 +246,21 @@ def _train(
                 "\n".join(rate_lines(config, images, rates, on_cpu=on_cpu))
             ),
             profiler=_profiler(directory, plan),
+            observer=observer_of(config, experiment.task, splits, tracker, display.says),
         )
         if outcome.status == "finished" and distributed.first():
             _keep_examples(experiment.task, splits, outcome, tracker)
         if outcome.status != "interrupted":
             directory.write(NET, to_json(_net_record(config, splits).plain(), indent=2))
             directory.write_result(_result(config, plan, splits, outcome) | record)
+    except Exception as error:
+        failure = f"{type(error).__name__}: {error}"
+        raise
     finally:
         experiment.close()
         if outcome or distributed.count() == 1:
             checkpoints.close()  # closing waits for the other processes, and one may be gone
-        tracker.finish(outcome.status if outcome else "failed")
+        tracker.finish("failed" if failure or not outcome else outcome.status, failure)
     return outcome
 
 
@@ -321,19 +326,9 @@ def _net_record(config: RunConfig, splits: Splits) -> net_record.NetRecord:
 
 def _keep_examples(task: Any, splits: Splits, outcome: Outcome, tracker: Tracker) -> None:
     """Write the first test examples with the net's predictions, if the task supports it."""
-    show = getattr(task, "examples", None)
-    if show is None:
-        return
-    first = splits.test.select(slice(EXAMPLES_SHOWN))
-    batch = {name: np.asarray(column[:]) for name, column in first.columns.items()}
-    examples = show(batch, outcome.predictions["test"], splits.dataset.class_names)
-    if splits.dataset.reader is not None and "inputs" in examples:
-        examples |= _as_given(examples["inputs"], instantiated(splits.dataset.reader))
-    tracker.write_examples(examples)
-
-
-def _as_given(inputs: np.ndarray, reader: Any) -> dict[str, Any]:
-    """Return examples as a person reads or hears them, as far as their reader knows."""
-    if hasattr(reader, "text"):
-        return {"texts": np.array([reader.text(row) for row in inputs])}
-    return {"rate": reader.rate} if hasattr(reader, "rate") else {}
+    if hasattr(task, "examples"):
+        batch, predictions = (
+            batch_of_first(splits.test, EXAMPLES_SHOWN),
+            outcome.predictions["test"],
+        )
+        tracker.write_examples(with_predictions(task, batch, predictions, splits.dataset))

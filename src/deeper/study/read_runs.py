@@ -10,6 +10,7 @@ from typing import Any
 from deeper.config.command_line import command, override
 from deeper.config.identity import LAUNCHING, changes_no_number
 from deeper.errors import UserError
+from deeper.record.arm_names import IN_LABEL, arm_name, arm_of
 from deeper.record.atomic_files import read_json
 from deeper.record.schema import (
     CONFIG,
@@ -25,7 +26,6 @@ from deeper.record.values import of_overrides, spelled
 from deeper.study.checks import check_names
 from deeper.study.definition import Study
 
-IN_LABEL = ("model", "model.depth")  # keys of arms that are part of a run's label
 LEFT_OPEN = "???"  # value of a definition that was given on the command line of the runs
 
 
@@ -141,8 +141,7 @@ def collect(
     for run in runs:
         if run.status == "finished" and run.number(study.metric) is None:
             run.status, run.note = "damaged", f"{RESULT} has no number {study.metric}"
-        rest = [key for key in study.arms if key not in IN_LABEL]
-        run.arm = _arm_name(run.label, {key: run.setting(key) for key in rest})
+        run.arm = arm_of(run, study.arms)
     _supersede(runs)
     collection = Collection(
         directory, study, mode, runs, missing_runs(study, runs), config_directories
@@ -202,12 +201,6 @@ def _nothing(
     )
 
 
-def _arm_name(label: str, rest: Mapping[str, Any]) -> str:
-    # A setting equal to the label (arm=resnet18) is not repeated.
-    settings = [f"{k}={spelled(v)}" for k, v in rest.items() if v is not None and v != label]
-    return " ".join([label, *settings])
-
-
 def missing_runs(study: Study, runs: Sequence[RunRecord]) -> list[tuple[str, int]]:
     """Return the arms and seeds that have no run directory."""
 
@@ -219,7 +212,7 @@ def missing_runs(study: Study, runs: Sequence[RunRecord]) -> list[tuple[str, int
         if not any(run.seed == seed and stands_for(run, arm) for run in runs if run.config):
             label = f"{arm.get('model', '')}{arm.get('model.depth', '')}"
             rest = {key: spelled(value) for key, value in arm.items() if key not in IN_LABEL}
-            missing.append((_arm_name(label, rest).strip(), seed))
+            missing.append((arm_name(label, rest).strip(), seed))
     return missing
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from deeper.record.run_directory import RunDirectory
-from deeper.record.schema import EXAMPLES
+from deeper.record.atomic_files import disk_errors
+from deeper.record.run_directory import ReadOnlyRunDirectory, RunDirectory
+from deeper.record.schema import EXAMPLES, HISTOGRAMS, PREDICTIONS
 from deeper.track.wandb_process import Mirror
 
 
@@ -39,6 +40,11 @@ class Tracker:
         """
         return cls(directory, Mirror.start(directory.path, config["tracker"], warn))
 
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes the record; of several, the first one does."""
+        return not isinstance(self._directory, ReadOnlyRunDirectory)
+
     def log(self, row: Mapping[str, Any]) -> None:
         """Append a row to ``metrics.jsonl``."""
         self._directory.log(row)
@@ -55,15 +61,42 @@ class Tracker:
         Args:
             examples: name -> array, written to ``examples.npz``; `wandb_upload` shows them at W&B.
         """
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **examples)
-        self._directory.write(EXAMPLES, buffer.getvalue())
+        self._write(EXAMPLES, examples)
 
-    def finish(self, status: str) -> None:
+    def write_predictions(self, step: int, examples: Mapping[str, Any]) -> None:
+        """Write the predictions of the net for a few validation examples.
+
+        Call it before logging the row of the evaluation, with which the mirrors send them.
+
+        Args:
+            step: of the evaluation.
+            examples: as in `write_examples`.
+        """
+        self._write(PREDICTIONS.format(step), examples)
+
+    def write_histograms(self, step: int, histograms: Mapping[str, np.ndarray]) -> None:
+        """Write histograms of the weights and gradients; call it as `write_predictions`.
+
+        Args:
+            step: of the evaluation.
+            histograms: names (n,), counts (n, bins) and edges (n, bins + 1).
+        """
+        self._write(HISTOGRAMS.format(step), histograms)
+
+    def _write(self, name: str, arrays: Mapping[str, Any]) -> None:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        file = self._directory.path / name
+        with disk_errors(file.parent):
+            file.parent.mkdir(exist_ok=True)
+        self._directory.write(name, buffer.getvalue())
+
+    def finish(self, status: str, reason: str = "") -> None:
         """Wait for a limited time until the mirror has sent the remaining rows.
 
         Args:
             status: finished, interrupted, diverged or failed.
+            reason: the error of a run that failed, for an alert.
         """
         if self._mirror:
-            self._mirror.finish(status)
+            self._mirror.finish(status, reason=reason)

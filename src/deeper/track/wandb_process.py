@@ -31,12 +31,15 @@ class Mirror:
         path: the run directory; its name is the id of the W&B run.
         mode: online, offline, or auto, for which W&B's settings and API key decide.
         warn: called with a message, once, if W&B fails or is turned off.
+        trainer: id of the process that is training; None if training has ended.
 
     Raises:
         OSError: the process cannot be started.
     """
 
-    def __init__(self, path: Path, mode: str, warn: Callable[[str], None]):
+    def __init__(
+        self, path: Path, mode: str, warn: Callable[[str], None], trainer: int | None = None
+    ):
         self._warn, self._warned = warn, False
         log = path / LOG
         log.parent.mkdir(exist_ok=True)
@@ -48,7 +51,10 @@ class Mirror:
         with log.open("wb") as stream:
             self._log = log.open("rb")  # opened early: a user may remove wandb/ during the run
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "deeper.track.wandb_upload", str(path), mode],
+                [
+                    *(sys.executable, "-P", "-m", "deeper.track.wandb_upload", str(path), mode),
+                    *([] if trainer is None else [str(trainer)]),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=stream,
                 stderr=stream,
@@ -77,7 +83,7 @@ class Mirror:
                 warn(choice.notice())
             return None
         try:
-            return cls(path, settings["mode"], warn)
+            return cls(path, settings["mode"], warn, trainer=os.getpid())
         except OSError as error:
             warn(_sentence(str(error)))
             return None
@@ -87,19 +93,20 @@ class Mirror:
         if self._process.poll() is not None:
             self._warn_of_end()
 
-    def finish(self, status: str, seconds: float | None = None) -> int | None:
+    def finish(self, status: str, seconds: float | None = None, reason: str = "") -> int | None:
         """Wait until the remaining rows are sent, and end the process.
 
         Args:
             status: status of the run: finished, interrupted, diverged or failed.
             seconds: timeout, after which the process is killed; `FINISH_SECONDS` by default.
+            reason: the error of a run that failed.
 
         Returns:
             Number of rows sent; None if W&B failed or was turned off.
         """
         seconds = FINISH_SECONDS if seconds is None else seconds
         try:
-            self._process.communicate(status.encode(), timeout=seconds)
+            self._process.communicate(f"{status}\n{reason}".encode(), timeout=seconds)
         except subprocess.TimeoutExpired:
             self._warn_once(_sentence(f"no answer for {seconds:.0f} s"))
         finally:

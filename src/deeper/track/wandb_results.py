@@ -11,8 +11,10 @@ from typing import Any
 from deeper.errors import UserError
 from deeper.record.schema import read_config
 from deeper.record.wandb_id import run_id
+from deeper.track.wandb_media import LONGEST_TABLE
+from deeper.track.wandb_run import arm_and_group, quiet_settings
 from deeper.track.wandb_switches import choose
-from deeper.track.wandb_upload import LONGEST_TABLE, allowed_mode, quiet_settings
+from deeper.track.wandb_upload import allowed_mode
 
 Warn = Callable[[str], None]
 
@@ -103,7 +105,7 @@ def _log(
             dir=str(out),
             id=f"{run_id(path)}-{job}"[-128:],
             name=f"{config['label']}-s{config['seed']}, {done}",
-            group=(config.get("study") or {}).get("name"),
+            group=arm_and_group(path, config)[1],
             job_type=job,
             resume="allow",
             settings=quiet_settings(wandb),

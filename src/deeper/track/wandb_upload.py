@@ -5,8 +5,9 @@ resuming how many steps it has. Sending a record again therefore adds the missin
 none. This also holds after a requeue, and for a run that is both mirrored and synchronised. The x
 axis of the charts is the training step.
 
-``python -m deeper.track.wandb_upload DIRECTORY MODE`` follows a run until its standard input ends,
-and prints the number of rows sent, or the setting of W&B that turns it off.
+``python -m deeper.track.wandb_upload DIRECTORY MODE [PROCESS]`` follows a run until its standard
+input ends, and prints the number of rows sent, or the setting of W&B that turns it off. PROCESS is
+the id of the process that is training.
 """
 
 import hashlib
@@ -14,34 +15,36 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from deeper.errors import UserError
 from deeper.platform_support import lock_file
 from deeper.record.atomic_files import read_json, to_json, write_whole
-from deeper.record.schema import CONFIG, EXAMPLES, RESULT, ROWS, read_config, read_rows
-from deeper.record.wandb_id import MARK, run_id, write_id
+from deeper.record.schema import ENVIRONMENT, RESULT, ROWS, read_config, read_rows
+from deeper.record.wandb_id import MARK
+from deeper.track.wandb_media import media_of_row, result_media
 from deeper.track.wandb_process import NOT_SENT, has_api_key
+from deeper.track.wandb_run import command_of, start_run
 from deeper.track.wandb_switches import choose, stored_choice
 
-INIT_SECONDS = 15.0
 POLL_SECONDS = 1.0
-# W&B draws tables of at most this many rows.
-LONGEST_TABLE = 10_000
+LONGEST_REASON = 1000  # characters of an error in an alert
 
 
-def upload(path: Path, mode: str, ended: Callable[[], str | None]) -> str:
+def upload(
+    path: Path, mode: str, ended: Callable[[], str | None], trainer: int | None = None
+) -> str:
     """Send the rows of a run that W&B does not have; may raise any error of W&B.
 
     Args:
         path: the run directory.
         mode: online, offline, or auto; see `allowed_mode`.
-        ended: waits a moment and returns the status of the run, or None while it is running.
+        ended: waits a moment and returns the status of the run, followed by a line with the error
+            of a run that failed, or None while it is running.
+        trainer: id of the process that is training; None if training has ended.
 
     Returns:
         A line for `Mirror`: the number of rows sent, or the reason why none was.
@@ -56,21 +59,29 @@ def upload(path: Path, mode: str, ended: Callable[[], str | None]) -> str:
     with (path / "wandb" / "lock").open("w") as lock:
         with suppress(OSError):  # a file system without locks
             lock_file(lock.fileno(), wait=True)  # the mirror of an earlier process may be sending
-        run = _init_run(wandb, path, mode)
+        run = start_run(wandb, path, mode, trainer)
+        options = (read_config(path) or {}).get("tracker") or {}
         first = run.starting_step
-        number, offset, status = 0, 0, None
-        while status is None:
-            status = ended()  # read the status before the rows, so that the last read misses no row
+        number, offset, end = 0, 0, None
+        while end is None:
+            end = ended()  # read the status before the rows, so that the last read misses no row
             for line, row in read_rows(path, offset):
                 offset += len(line)
                 if number >= first:
                     values = {key: value for key, value in row.items() if value is not None}
-                    run.log(values, step=number, commit=True)
+                    run.log(values | media_of_row(wandb, path, row), step=number, commit=True)
                 number += 1
+        status, _, reason = end.partition("\n")
         digest = _digest(path)
         result = read_json(path / RESULT)
         if result is not None:
-            _log_result(wandb, run, path, result, max(number, first))
+            plain = {k: v for k, v in result.items() if k != "metrics" and v is not None}
+            run.summary.update(plain | dict(result.get("metrics") or {}))
+            media = result_media(wandb, path)
+            if media:
+                run.log(media, step=max(number, first), commit=True)
+        if trainer is not None and options.get("alerts", True):
+            _alert(wandb, run, path, status, reason)
         run.finish(exit_code=0 if status == "finished" else 1)
         write_whole(path / MARK, to_json({**(read_json(path / MARK) or {}), mode: digest}))
     return f"rows sent: {max(0, number - first)}"
@@ -109,122 +120,27 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _init_run(wandb: Any, path: Path, mode: str) -> Any:
-    """Start or resume the W&B run of a run directory."""
-    config = read_config(path)
-    if config is None:
-        raise UserError(f"{path} has no {CONFIG}: it is not a run directory.")
-    study = (config.get("study") or {}).get("name")
-    tracker, settings = config["tracker"], wandb.setup().settings  # settings: WANDB_NAME and others
-    tags = (study, config["label"], config["mode"]["name"], *(settings.run_tags or ()))
-    run = wandb.init(
-        mode=mode,
-        project=tracker["project"] or None,  # empty if WANDB_PROJECT is set to nothing
-        entity=tracker["entity"] or None,
-        dir=str(path),
-        id=run_id(path),
-        name=settings.run_name or f"{config['label']}-s{config['seed']}",
-        group=study or settings.run_group,
-        tags=list(dict.fromkeys(tag for tag in tags if tag)),
-        resume="allow",
-        config=dict(flat(config)),
-        settings=quiet_settings(wandb),
-    )
-    if os.environ.get("WANDB_SWEEP_ID"):  # the agent of a W&B sweep has chosen the id
-        write_id(path, run.id)
-    run.define_metric("step", hidden=True)
-    run.define_metric("*", step_metric="step")
-    return run
-
-
-def quiet_settings(wandb: Any) -> Any:
-    """Return settings with which W&B prints nothing and records nothing about the machine."""
-    return wandb.Settings(
-        silent=True,
-        quiet=True,
-        console="off",
-        init_timeout=INIT_SECONDS,
-        # Already recorded in the run directory.
-        disable_git=True,
-        disable_code=True,
-        x_disable_stats=True,
-        x_disable_meta=True,
-        x_disable_machine_info=True,
-        x_save_requirements=False,
-    )
-
-
-def _log_result(wandb: Any, run: Any, path: Path, result: Mapping[str, Any], number: int) -> None:
-    """Log the final metrics, the example images and the confusion matrix.
-
-    Args:
-        wandb: the module.
-        run: the W&B run.
-        path: the run directory.
-        result: content of ``result.json``.
-        number: the W&B step after the last row.
-    """
-    plain = {k: v for k, v in result.items() if k != "metrics" and v is not None}
-    run.summary.update(plain | dict(result.get("metrics") or {}))
-    if not (path / EXAMPLES).is_file():
+def _alert(wandb: Any, run: Any, path: Path, status: str, reason: str) -> None:
+    """Send an alert if a run diverged, failed or was killed."""
+    if status == "diverged":
+        reason = (read_json(path / RESULT) or {}).get("reason") or reason
+    elif status == "killed":
+        reason = "its process ended without a word, as by a kill or for want of memory"
+    elif not reason:
         return
-    with np.load(path / EXAMPLES, allow_pickle=False) as archive:
-        examples = {name: archive[name] for name in archive.files}
-    names = [str(name) for name in examples["class_names"]]
-    kind, shown = _shown(wandb, examples)
-    table = wandb.Table(columns=[kind, "label", "prediction", "confidence"])
-    for example, label, prediction, confidence in zip(
-        shown,
-        examples["labels"],
-        examples["predictions"],
-        examples["confidences"],
-        strict=True,
-    ):
-        table.add_data(example, names[label], names[prediction], float(confidence))
-    # Like wandb.plot.confusion_matrix, which takes single predictions, but from counts.
-    counts = examples["confusion"]
-    cells = np.argwhere(counts if counts.size > LONGEST_TABLE else np.ones_like(counts))
-    cells = cells[np.argsort(-counts[tuple(cells.T)], kind="stable")][:LONGEST_TABLE]
-    confusion = wandb.plot_table(
-        data_table=wandb.Table(
-            columns=["Actual", "Predicted", "nPredictions"],
-            data=[[names[a], names[p], int(counts[a, p])] for a, p in cells],
-        ),
-        vega_spec_name="wandb/confusion_matrix/v1",
-        fields={name: name for name in ("Actual", "Predicted", "nPredictions")},
-        string_fields={"title": "Confusion matrix of the test split"},
+    said = "failed" if status == "killed" else status
+    run.alert(
+        title=f"{run.name} {said}",
+        text=f"{reason[:LONGEST_REASON]} ({path.absolute()})",
+        level=wandb.AlertLevel.ERROR,
     )
-    run.log({"examples": table, "confusion": confusion}, step=number, commit=True)
-
-
-def _shown(wandb: Any, examples: Mapping[str, Any]) -> tuple[str, list[Any]]:
-    """Return what examples are, and each as W&B shows it: an image, a text, a sound or numbers."""
-    if "images" in examples:
-        images = examples["images"]
-        pixels = [image[..., 0] if image.shape[-1] == 1 else image for image in images]
-        return "image", [wandb.Image(one) for one in pixels]
-    if "texts" in examples:
-        return "text", [str(text) for text in examples["texts"]]
-    if "rate" in examples:
-        rate = int(examples["rate"])
-        return "sound", [wandb.Audio(one, sample_rate=rate) for one in examples["inputs"]]
-    return "example", [str(one.tolist()) for one in examples["inputs"]]
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted key, value) of a nested mapping."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 # --- the process that follows a run -------------------------------------------------------------
 
 
 def _wait_for_status() -> str | None:
-    """Return the status that the run sends at its end, or ``killed`` if it ended without one."""
+    """Return what the run sends at its end, or ``killed`` if it ended without a word."""
     ready, _, _ = select.select([sys.stdin], [], [], POLL_SECONDS)
     return (sys.stdin.read().strip() or "killed") if ready else None
 
@@ -234,4 +150,8 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Images are stored here until they are uploaded; W&B's default is the home directory.
     os.environ.setdefault("WANDB_DATA_DIR", str(Path(sys.argv[1]).absolute() / "wandb" / "data"))
-    print(f"\n{upload(Path(sys.argv[1]), sys.argv[2], _wait_for_status)}")
+    directory, mode, *trainer = sys.argv[1:]
+    # W&B records the command of its process.
+    sys.argv = command_of(read_json(Path(directory) / ENVIRONMENT) or {})
+    followed = int(trainer[0]) if trainer else None
+    print(f"\n{upload(Path(directory), mode, _wait_for_status, followed)}")

@@ -14,9 +14,10 @@ from deeper.train import data_parallel
 from deeper.train.checkpoint import Checkpoints, all_finite
 from deeper.train.device_feed import Feed
 from deeper.train.evaluate import Evaluator, Predictions, Split, metrics_of, predictions_of
+from deeper.train.gradients import gradients_by, without_update
 from deeper.train.phases import Phase
 from deeper.train.state import State, initial_memory
-from deeper.train.step import make_step, many_steps
+from deeper.train.step import Step, make_step, many_steps
 from deeper.train.throughput import Rates, timed
 
 if TYPE_CHECKING:
@@ -41,6 +42,22 @@ class Profiler(Protocol):
 
     def stop(self, last: int, program: Callable[[], str | None]) -> None:
         """Stop after step ``last``; ``program`` returns the compiled program's text, if any."""
+
+
+class Observer(Protocol):
+    """Looks at a run at each evaluation on the validation split; see `deeper.run.observer`."""
+
+    def evaluated(
+        self, step: int, params: Any, predictions: Predictions, gradients: Callable[[], Any]
+    ) -> None:
+        """Look at the run, before the row of the evaluation is logged.
+
+        Args:
+            step: steps done.
+            params: the parameters, on the devices.
+            predictions: of every validation example.
+            gradients: computes the gradients of the last batch with these parameters.
+        """
 
 
 @dataclass(frozen=True)
@@ -117,8 +134,17 @@ class Experiment:
 
     def compiled_steps(self, phase: Phase) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
         """Return the function of (state, source, feed, count) that the loop calls in a phase."""
+        many = many_steps(self._step(phase), self.feed.take)
+        return data_parallel.parallelise(many, self.mesh, self.settings.parallel, donate_first=True)
+
+    def compiled_gradients(self, phase: Phase) -> Callable[..., Any]:
+        """Return the function of (state, source, feed, number) that `gradients_by` describes."""
+        one = gradients_by(self._step(without_update(phase)), self.feed.take)
+        return data_parallel.parallelise(one, self.mesh, self.settings.parallel, donate_first=False)
+
+    def _step(self, phase: Phase) -> Step:
         settings = self.settings
-        step = make_step(
+        return make_step(
             self.model,
             phase,
             self.task,
@@ -126,8 +152,6 @@ class Experiment:
             accumulate=settings.accumulate,
             ema_decay=settings.ema_decay,
         )
-        many = many_steps(step, self.feed.take)
-        return data_parallel.parallelise(many, self.mesh, settings.parallel, donate_first=True)
 
 
 @dataclass(frozen=True)
@@ -202,6 +226,7 @@ def train(
     stop_asked: Callable[[], bool] = lambda: False,
     tell_rates: Callable[[Rates], None] = lambda rates: None,
     profiler: Profiler | None = None,
+    observer: Observer | None = None,
 ) -> Outcome:
     """Train from a state to the end, or to where a stop is asked for.
 
@@ -215,12 +240,13 @@ def train(
         stop_asked: polled between calls; then a checkpoint is made and the loop returns.
         tell_rates: told once, at the second call, if the data are streamed.
         profiler: profiles the steps of ``settings.profile``.
+        observer: looks at the run at each evaluation.
 
     Returns:
         The outcome. A diverged run keeps its last good checkpoint.
     """
     leg = _Leg(experiment, state, record, checkpoints, seconds_before, watch, tell_rates)
-    leg.profiler = profiler
+    leg.profiler, leg.observer = profiler, observer
     try:
         status = leg.run(stop_asked)
     except NotFiniteError as error:
@@ -259,6 +285,9 @@ class _Leg:
         self.rates: Rates | None = None
         self.profiler: Profiler | None = None
         self.profiling = False
+        self.observer: Observer | None = None
+        self.last_inputs: tuple[Any, int] | None = None  # of an observed run: feed, number of steps
+        self.gradients: tuple[Phase, Callable[..., Any]] | None = None  # compiled for a phase
         self.loss: float | None = None
         self.found_finite = self.step  # the last step at which the state was looked at
         self.pending: list[tuple[int, dict[str, jax.Array]]] = []  # (steps, metrics) since a row
@@ -329,6 +358,8 @@ class _Leg:
             jax.block_until_ready(self.pending[-1][1])
             self.finished_images = self.trained_images
         self.pending.append((count, metrics))
+        if self.observer is not None:
+            self.last_inputs = inputs, count
         self.step += count
         self.trained_images += count * self.settings.batch_size
         self._stop_profile(inputs)
@@ -401,10 +432,22 @@ class _Leg:
     def _validate(self, split: Split) -> float:
         """Return how bad the split's metric is: less is better, whichever way the task counts."""
         metrics = self._evaluate(split, "validating")
+        if self.observer is not None:
+            predictions = self.predictions[split.name]
+            self.observer.evaluated(self.step, self.state.params, predictions, self._gradients)
         self._row(metrics)
         task = self.experiment.task
         value = float(metrics[f"{split.name}/{task.metric}"])
         return value if task.less_is_better else -value
+
+    def _gradients(self) -> Any:
+        """Return the gradients of the last batch with the present parameters."""
+        assert self.phase is not None and self.last_inputs is not None
+        if self.gradients is None or self.gradients[0] is not self.phase:
+            self.gradients = self.phase, self.experiment.compiled_gradients(self.phase)
+        inputs, count = self.last_inputs
+        state = self.state.replace(opt_state=(), ema=None)
+        return self.gradients[1](state, self.experiment.feed.source, inputs, np.int32(count - 1))
 
     def _evaluate(self, split: Split, phase: str) -> dict[str, float | int]:
         self._report(phase)

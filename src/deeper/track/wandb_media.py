@@ -1,0 +1,120 @@
+"""Tables, pictures and histograms of a run directory, as W&B shows them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deeper.record.schema import EXAMPLES, HISTOGRAMS, PREDICTIONS
+
+# W&B draws tables of at most this many rows.
+LONGEST_TABLE = 10_000
+
+
+def media_of_row(wandb: Any, path: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is logged with a row: after an evaluation, predictions and histograms, if any.
+
+    Args:
+        wandb: the module.
+        path: the run directory.
+        row: of ``metrics.jsonl``.
+    """
+    if not is_evaluation(row):
+        return {}
+    media = {}
+    examples = read_arrays(path / PREDICTIONS.format(row["step"]))
+    if examples is not None:
+        media["predictions"] = _pictures(wandb, examples)
+    histograms = read_arrays(path / HISTOGRAMS.format(row["step"]))
+    if histograms is not None:
+        parts = (histograms[name] for name in ("names", "counts", "edges"))
+        for name, counts, edges in zip(*parts, strict=True):
+            media[str(name)] = wandb.Histogram(np_histogram=(counts, edges))
+    return media
+
+
+def is_evaluation(row: Mapping[str, Any]) -> bool:
+    """Return whether a row is of an evaluation on the validation split."""
+    return any(key.startswith("validation/") for key in row)
+
+
+def read_arrays(file: Path) -> dict[str, np.ndarray] | None:
+    """Return the arrays of an .npz file; None if there is none."""
+    if not file.is_file():
+        return None
+    with np.load(file, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def result_media(wandb: Any, path: Path) -> dict[str, Any]:
+    """Return the examples of the test split, and the confusion matrix; empty if there are none."""
+    examples = read_arrays(path / EXAMPLES)
+    if examples is None:
+        return {}
+    names = [str(name) for name in examples["class_names"]]
+    # Like wandb.plot.confusion_matrix, which takes single predictions, but from counts.
+    counts = examples["confusion"]
+    cells = np.argwhere(counts if counts.size > LONGEST_TABLE else np.ones_like(counts))
+    cells = cells[np.argsort(-counts[tuple(cells.T)], kind="stable")][:LONGEST_TABLE]
+    confusion = wandb.plot_table(
+        data_table=wandb.Table(
+            columns=["Actual", "Predicted", "nPredictions"],
+            data=[[names[a], names[p], int(counts[a, p])] for a, p in cells],
+        ),
+        vega_spec_name="wandb/confusion_matrix/v1",
+        fields={name: name for name in ("Actual", "Predicted", "nPredictions")},
+        string_fields={"title": "Confusion matrix of the test split"},
+    )
+    return {"examples": _table(wandb, examples), "confusion": confusion}
+
+
+def answers(examples: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """Return the label, the prediction and its confidence of each example."""
+    names = [str(name) for name in examples["class_names"]]
+    parts = (examples[name] for name in ("labels", "predictions", "confidences"))
+    return [(names[a], names[p], float(c)) for a, p, c in zip(*parts, strict=True)]
+
+
+def captions(examples: Mapping[str, Any]) -> list[str]:
+    """Return each example's label and the net's answer in words."""
+    return [
+        f"{label}, {confidence:.0%} sure" if label == prediction
+        else f"{label}, taken for {prediction}, {confidence:.0%} sure"
+        for label, prediction, confidence in answers(examples)
+    ]  # fmt: skip
+
+
+def pixels(images: np.ndarray) -> list[np.ndarray]:
+    """Return images (n, H, W, C), those with one channel as (H, W)."""
+    return [image[..., 0] if image.shape[-1] == 1 else image for image in images]
+
+
+def _pictures(wandb: Any, examples: Mapping[str, Any]) -> Any:
+    """Return images with captions, which W&B shows by step; a table of what are no images."""
+    if "images" not in examples:
+        return _table(wandb, examples)
+    return [
+        wandb.Image(image, caption=caption)
+        for image, caption in zip(pixels(examples["images"]), captions(examples), strict=True)
+    ]
+
+
+def _table(wandb: Any, examples: Mapping[str, Any]) -> Any:
+    kind, shown = _shown(wandb, examples)
+    table = wandb.Table(columns=[kind, "label", "prediction", "confidence"])
+    for example, answer in zip(shown, answers(examples), strict=True):
+        table.add_data(example, *answer)
+    return table
+
+
+def _shown(wandb: Any, examples: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    """Return what examples are, and each as W&B shows it: an image, a text, a sound or numbers."""
+    if "images" in examples:
+        return "image", [wandb.Image(one) for one in pixels(examples["images"])]
+    if "texts" in examples:
+        return "text", [str(text) for text in examples["texts"]]
+    if "rate" in examples:
+        rate = int(examples["rate"])
+        return "sound", [wandb.Audio(one, sample_rate=rate) for one in examples["inputs"]]
+    return "example", [str(one.tolist()) for one in examples["inputs"]]
