@@ -64,6 +64,10 @@ class ModelArguments:
     pre_activation: bool = setting("He et al. 2016")
     bottleneck: bool | None = setting("three convolutions a block, with blocks")
     zero_init_last: bool = setting("each block's last scale begins at zero")
+    squeeze: int | None = setting("reduction of squeeze-and-excitation, 16 in the paper", least=1)
+    stochastic_depth: float = setting(
+        "share of the last block's branches left out in training", least=0, below=1
+    )
     scan: bool = setting("one compiled loop over alike blocks")
     remat: bool = setting("recompute activations in the backward pass")
     dtype: Literal["float32", "bfloat16"] = setting("of the computation")

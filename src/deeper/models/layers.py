@@ -9,6 +9,7 @@ computes in.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -226,10 +227,23 @@ class Dropout(nn.Module):
         """Return x, in training with values dropped."""
         if not train or self.rate == 0.0:
             return x
-        key = self.make_rng(rows.BY_ROW if self.has_rng(rows.BY_ROW) else "dropout")
-        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(_rows_of(x.shape[0]))
-        keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1.0 - self.rate, x.shape[1:]))(keys)
+        shape = x.shape[1:]
+        keep = random_by_row(
+            self, x.shape[0], lambda key: jax.random.bernoulli(key, 1.0 - self.rate, shape)
+        )
         return jnp.where(keep, x / (1.0 - self.rate), 0).astype(x.dtype)
+
+
+def random_by_row(module: nn.Module, count: int, draw: Callable[[Array], Array]) -> Array:
+    """Return a draw for each example, a function of its row in the global batch.
+
+    Args:
+        module: that draws, in training; its path is part of the seed.
+        count: examples.
+        draw: key -> what is drawn for one example.
+    """
+    key = module.make_rng(rows.BY_ROW if module.has_rng(rows.BY_ROW) else "dropout")
+    return jax.vmap(lambda row: draw(jax.random.fold_in(key, row)))(_rows_of(count))
 
 
 def _rows_of(count: int) -> Any:

@@ -2,7 +2,9 @@
 
 He et al. 2015 (arXiv:1512.03385), figure 5: two 3x3 convolutions, or a bottleneck of 1x1, 3x3 and
 1x1. He et al. 2016 (arXiv:1603.05027), figure 1b: BatchNorm and rectifier come before each
-convolution. A plain net has the same layers and no shortcuts.
+convolution. A plain net has the same layers and no shortcuts. Options of a block's branch are
+squeeze-and-excitation at its end (see `squeeze_excitation`) and stochastic depth, which scales the
+branch by an example's factor (see `stochastic_depth`).
 """
 
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ import jax.numpy as jnp
 
 from deeper.models.initializers import ONES, ZEROS
 from deeper.models.layers import BatchNorm, Conv, Maps, avg_pool
+from deeper.models.squeeze_excitation import SqueezeExcitation, squeezed_channels
+from deeper.models.stochastic_depth import Factors, StochasticDepth, scaled
 
 Kind = Literal["basic", "bottleneck"]
 EXPANSION = 4  # a bottleneck's last convolution has so many times the channels of its stage
@@ -37,6 +41,8 @@ class BlockConfig:
         zero_init_last: blocks begin as the identity (Goyal et al. 2017, section 5.1).
         batch_norm_axis: see `layers.BatchNorm`.
         dtype: of the computation.
+        squeeze: channels of a branch over those between the layers of its squeeze-and-excitation;
+            None for none.
     """
 
     kind: Kind
@@ -49,6 +55,7 @@ class BlockConfig:
     zero_init_last: bool
     batch_norm_axis: str | None
     dtype: Any
+    squeeze: int | None = None
 
     @property
     def convolutions(self) -> int:
@@ -78,6 +85,12 @@ class BlockConfig:
             relu=not self.residual, axis=self.batch_norm_axis, scale_rule=rule, name=name
         )
 
+    def branch(self, y: Maps, factors: Factors | None) -> Maps:
+        """Return the end of a residual block's branch; called within the block's ``__call__``."""
+        if self.squeeze is not None:
+            y = SqueezeExcitation(squeezed_channels(y.shape[-1], self.squeeze), name="se")(y)
+        return scaled(y, factors)
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions.
@@ -95,7 +108,7 @@ class BasicBlock(nn.Module):
     first: bool
 
     @nn.compact
-    def __call__(self, x: Maps, train: bool) -> Maps:
+    def __call__(self, x: Maps, train: bool, factors: Factors | None = None) -> Maps:
         """Return maps of ``width`` channels."""
         c = self.config
         y = c.conv("conv1", self.width, 3, self.stride)(x)
@@ -104,7 +117,7 @@ class BasicBlock(nn.Module):
         y = c.last_norm("bn2")(y, train)
         if not c.residual:
             return y
-        return nn.relu(y + _shortcut(c, x, self.width, self.stride, train))
+        return nn.relu(c.branch(y, factors) + _shortcut(c, x, self.width, self.stride, train))
 
 
 class Bottleneck(nn.Module):
@@ -123,7 +136,7 @@ class Bottleneck(nn.Module):
     first: bool
 
     @nn.compact
-    def __call__(self, x: Maps, train: bool) -> Maps:
+    def __call__(self, x: Maps, train: bool, factors: Factors | None = None) -> Maps:
         """Return maps of ``width`` times `EXPANSION` channels."""
         c, channels, inner = (
             self.config,
@@ -139,7 +152,7 @@ class Bottleneck(nn.Module):
         y = c.last_norm("bn3")(y, train)
         if not c.residual:
             return y
-        return nn.relu(y + _shortcut(c, x, channels, self.stride, train))
+        return nn.relu(c.branch(y, factors) + _shortcut(c, x, channels, self.stride, train))
 
 
 class PreActBasicBlock(nn.Module):
@@ -159,7 +172,7 @@ class PreActBasicBlock(nn.Module):
     first: bool
 
     @nn.compact
-    def __call__(self, x: Maps, train: bool) -> Maps:
+    def __call__(self, x: Maps, train: bool, factors: Factors | None = None) -> Maps:
         """Return maps of ``width`` channels."""
         c = self.config
         activated = c.norm("bn1")(x, train)
@@ -169,7 +182,7 @@ class PreActBasicBlock(nn.Module):
         if not c.residual:
             return y
         start = _pre_activation_start(c, x, activated, self.width, self.stride, self.first)
-        return y + _shortcut(c, start, self.width, self.stride, train)
+        return c.branch(y, factors) + _shortcut(c, start, self.width, self.stride, train)
 
 
 class PreActBottleneck(nn.Module):
@@ -188,7 +201,7 @@ class PreActBottleneck(nn.Module):
     first: bool
 
     @nn.compact
-    def __call__(self, x: Maps, train: bool) -> Maps:
+    def __call__(self, x: Maps, train: bool, factors: Factors | None = None) -> Maps:
         """Return maps of ``width`` times `EXPANSION` channels."""
         c, channels, inner = (
             self.config,
@@ -205,7 +218,7 @@ class PreActBottleneck(nn.Module):
         if not c.residual:
             return y
         start = _pre_activation_start(c, x, activated, channels, self.stride, self.first)
-        return y + _shortcut(c, start, channels, self.stride, train)
+        return c.branch(y, factors) + _shortcut(c, start, channels, self.stride, train)
 
 
 BLOCKS: dict[tuple[str, bool], Any] = {  # by kind and pre-activation
@@ -262,6 +275,7 @@ class Stage(nn.Module):
         scan: run the blocks after the first, which are alike, in one compiled loop, so that
             compile time does not grow with depth. The parameters' tree stays the same.
         remat: compute a block's activations again in the backward pass instead of keeping them.
+        drop_rates: of stochastic depth, of each block; empty for none.
     """
 
     config: BlockConfig
@@ -271,22 +285,40 @@ class Stage(nn.Module):
     first: bool
     scan: bool
     remat: bool
+    drop_rates: tuple[float, ...] = ()
 
     @nn.compact
     def __call__(self, x: Maps, train: bool) -> Maps:
         """Return the maps after the last block."""
+        factors = self._factors(len(x), train)
         block = BLOCKS[self.config.kind, self.config.pre_activation]
         make: Any = nn.remat(block, static_argnums=(2,)) if self.remat else block
-        x = make(self.config, self.width, self.stride, self.first, name="block1")(x, train)
+        first = make(self.config, self.width, self.stride, self.first, name="block1")
+        x = first(x, train, factors[0])
         alike = [f"block{i}" for i in range(2, self.blocks + 1)]
         attributes = (self.config, self.width, 1, False)
         if self.scan and len(alike) > 1 and not self.is_initializing():
-            return self._scanned(x, train, alike, block(*attributes, parent=None))
-        for name in alike:
-            x = make(*attributes, name=name)(x, train)
+            return self._scanned(x, train, alike, block(*attributes, parent=None), factors[1:])
+        for name, of_block in zip(alike, factors[1:], strict=True):
+            x = make(*attributes, name=name)(x, train, of_block)
         return x
 
-    def _scanned(self, x: Maps, train: bool, names: list[str], block: nn.Module) -> Maps:
+    def _factors(self, batch: int, train: bool) -> list[Factors | None]:
+        """Return the factors of each block's branch."""
+        rates = self.drop_rates if train else ()
+        if not any(rates):
+            return [None] * self.blocks
+        drawn = (StochasticDepth(rate, name=f"drop{i}") for i, rate in enumerate(rates, 1))
+        return [drop(batch, train) for drop in drawn]
+
+    def _scanned(
+        self,
+        x: Maps,
+        train: bool,
+        names: list[str],
+        block: nn.Module,
+        factors: list[Factors | None],
+    ) -> Maps:
         """Stack the blocks' variables, scan over them, and unstack the statistics they update."""
         stacked = {
             collection: jax.tree.map(
@@ -295,13 +327,20 @@ class Stage(nn.Module):
             for collection in ("params", "batch_stats")
         }
 
-        def body(x: Maps, variables: Any) -> Any:
+        given = [one for one in factors if one is not None]  # all of them, or none
+        dropped = jnp.stack(given) if given else None
+
+        def body(x: Maps, of_block: Any) -> Any:
+            variables, factors = of_block
             if not train:
                 return block.apply(variables, x, train=False), ()
-            x, updated = block.apply(variables, x, train=True, mutable=["batch_stats"])
+            x, updated = block.apply(
+                variables, x, train=True, factors=factors, mutable=["batch_stats"]
+            )
             return x, updated["batch_stats"]
 
-        x, updated = jax.lax.scan(jax.checkpoint(body) if self.remat else body, x, stacked)
+        of_blocks = (stacked, dropped)
+        x, updated = jax.lax.scan(jax.checkpoint(body) if self.remat else body, x, of_blocks)
         if train and self.is_mutable_collection("batch_stats"):
             for i, name in enumerate(names):
                 statistics = jax.tree.map(lambda leaf, i=i: leaf[i], updated)

@@ -4,8 +4,11 @@ He et al. 2015, "Deep residual learning for image recognition" (arXiv:1512.03385
 ImageNet form, section 4.2 the CIFAR form of 6n+2 layers; a plain net is the same layers without
 the shortcuts. He et al. 2016, "Identity mappings in deep residual networks" (arXiv:1603.05027), is
 the pre-activation order. ResNet-D (He et al. 2018, "Bag of tricks", arXiv:1812.01187, figure 2) has
-``stem=deep`` and ``shortcut=D``. Names and padding follow torchvision, and timm for ResNet-D.
+``stem=deep`` and ``shortcut=D``. SE-ResNet (Hu et al. 2017, arXiv:1709.01507) has ``squeeze=16``.
+Names and padding follow torchvision, and timm for ResNet-D and SE-ResNet.
 """
+
+from itertools import islice
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -15,6 +18,7 @@ from deeper.errors import UserError
 from deeper.models import layers
 from deeper.models.layers import BatchNorm, Conv, Dense, Maps
 from deeper.models.residual_blocks import BlockConfig, Kind, Stage
+from deeper.models.stochastic_depth import require_rate, rising
 
 # He et al. 2015, table 1: depth -> (kind of block, blocks a stage).
 DEPTHS: dict[int, tuple[Kind, tuple[int, ...]]] = {
@@ -42,6 +46,7 @@ class ResNet(nn.Module):
         block: of all blocks.
         classes: outputs.
         scan, remat: see `residual_blocks.Stage`.
+        stochastic_depth: rate of the last block, see `stochastic_depth.rising`.
     """
 
     stages: tuple[int, ...]
@@ -51,6 +56,7 @@ class ResNet(nn.Module):
     classes: int
     scan: bool
     remat: bool
+    stochastic_depth: float = 0.0
 
     @nn.compact
     def __call__(self, images: Maps, *, train: bool) -> Float[Array, "batch classes"]:
@@ -67,11 +73,19 @@ class ResNet(nn.Module):
             x = BatchNorm(relu=True, axis=axis, name="bn1")(x, train)
         if self.stem == "imagenet" or self.stem in DEEP_STEMS:
             x = layers.max_pool(x, 3, 2, padding=1)
+        rates = iter(rising(self.stochastic_depth, sum(self.stages)))
         for i, (blocks, width) in enumerate(zip(self.stages, self.widths, strict=True), 1):
             first = i == 1
-            stride = 1 if first else 2
             stage = Stage(
-                self.block, blocks, width, stride, first, self.scan, self.remat, name=f"stage{i}"
+                self.block,
+                blocks,
+                width,
+                1 if first else 2,
+                first,
+                self.scan,
+                self.remat,
+                tuple(islice(rates, blocks)),
+                name=f"stage{i}",
             )
             x = stage(x, train)
             self.sow("intermediates", f"stage{i}_out", x)
@@ -96,6 +110,8 @@ def resnet(
     groups: int = 1,
     width_per_group: int = 64,
     zero_init_last: bool = False,
+    squeeze: int | None = None,
+    stochastic_depth: float = 0.0,
     batch_norm_axis: str | None = None,
     scan: bool = False,
     remat: bool = False,
@@ -123,6 +139,10 @@ def resnet(
         groups: of a bottleneck's 3x3 (ResNeXt, Xie et al. 2016).
         width_per_group: of a bottleneck's 3x3, at 64 channels (128 is the wide ResNet-50-2).
         zero_init_last: begin each residual block as the identity.
+        squeeze: squeeze-and-excitation at the end of each branch: the paper's reduction r, which is
+            16 there; None for none.
+        stochastic_depth: share of the last block's branches that are left out in training (Huang et
+            al. 2016); it rises linearly from block to block.
         batch_norm_axis: "data" shares BatchNorm's statistics over the devices.
         scan: run the blocks of a stage that are alike in one compiled loop.
         remat: recompute activations in the backward pass.
@@ -140,6 +160,12 @@ def resnet(
         if value not in known:
             choices = ", ".join(str(k) for k in known if k is not None)
             raise UserError(f"model.{name}={value} is unknown; choose one of {choices}.")
+    require_rate(stochastic_depth)
+    if not residual and (squeeze is not None or stochastic_depth):
+        raise UserError(
+            f"model.squeeze={squeeze} and model.stochastic_depth={stochastic_depth} are for the "
+            "branches of residual nets, and a plain net has none: leave them out."
+        )
     if form == "auto":
         form = "imagenet" if depth in DEPTHS or (blocks and len(blocks) == 4) else "cifar"
     kind, stages = _blocks_of(depth, form, blocks, bottleneck)
@@ -166,10 +192,12 @@ def resnet(
             zero_init_last=zero_init_last,
             batch_norm_axis=batch_norm_axis,
             dtype=jnp.dtype(dtype),
+            squeeze=squeeze,
         ),
         classes=classes,
         scan=scan,
         remat=remat,
+        stochastic_depth=stochastic_depth,
     )
 
 
