@@ -1,6 +1,7 @@
 """Figures: content, separated labels, stable bytes."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,6 +60,25 @@ def test_the_curves_of_few_seeds_show_each_run(tmp_path):
         collection = collect(tmp_path)
         counts.append(len(curves_figure(collection, lines_of(collection), COLOURS).axes[0].lines))
     assert counts == [2, 4, 5, 6, 2]  # the means of training and validation, and each run's
+
+
+def test_a_validation_error_measured_only_at_the_end_is_a_point_in_the_curves(tmp_path):
+    for seed in range(5):
+        write_net(tmp_path, True, 8, seed, 10.0 + 0.1 * seed)
+    collection = collect(tmp_path)
+    last = [
+        replace(
+            run,
+            rows=[
+                {key: value for key, value in row.items() if not key.startswith("validation/")}
+                for row in run.rows[:-1]
+            ]
+            + [run.rows[-1] | {"validation/error": 10.0}],
+        )
+        for run in collection.finished
+    ]
+    axes = curves_figure(collection, {"residual": last}, COLOURS).axes[0]
+    assert [line.get_marker() for line in axes.lines if len(line.get_xdata()) == 1] == ["o"]
 
 
 def test_no_label_of_the_macs_figure_lies_on_another(report):

@@ -53,7 +53,9 @@ def curves_figure(
             for metric, style in (("train/error", TRAINING), ("validation/error", VALIDATION)):
                 epochs, means = mean_curve(same, metric)
                 if len(epochs):
-                    axes.plot(epochs, means, color=colours[value], **style)
+                    # A single value has no line to be seen by.
+                    marker = "o" if len(epochs) == 1 else ""
+                    axes.plot(epochs, means, marker=marker, color=colours[value], **style)
                     late += list(means[len(means) // 4 :])
                     lowest.append(float(means.min()))
                     starts.append(epochs[0])
