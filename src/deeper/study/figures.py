@@ -254,7 +254,7 @@ def macs_figure(collection: Collection) -> Figure | None:
     axes = figure.subplots()
     axes.set_xscale("log")
     axes.set_ylabel(study.metric_label)
-    axes.set_xlabel("million multiply-accumulates an image (forward pass)")
+    axes.set_xlabel("million multiply-accumulates an example (forward pass)")
     labelled, ends = [], []
     for colour, (name, runs) in _coloured(lines_of(collection)):
         points = _points(runs, "macs", study.metric)
