@@ -26,6 +26,7 @@ from deeper.run import build, input_pipeline
 from deeper.run.check import check
 from deeper.run.cost import cost_of
 from deeper.run.dataset import Splits, view_of
+from deeper.sweep.planned import check_study
 
 CONF = Path("conf")
 
@@ -116,6 +117,7 @@ def test_every_choice_composes_and_builds_without_compiling(choice):
     assert plan.summary.macs > 100_000
     assert plan.settings.steps > 0
     build.operations_of(config)
+    check_study([config])  # of a study: the keys that its figure and tests name are there
     if config.train.consistency is not None:
         instantiate.build(config.train.consistency)
         for view in (config.train.views.weak, config.train.views.strong):
