@@ -190,11 +190,17 @@ def test_a_record_from_before_the_key_exif_has_the_hash_of_exif_ignore():
     assert view_of(RunConfig.of(turned).data).exif
 
 
-def test_the_depth_study_has_twenty_arms_the_longest_first():
-    params = compose_train("study=depth_fashion").hydra.sweeper.params
-    assert params["model.depth"] == "44,32,20,14,8"
-    assert params["seed"] == "2,3"
+@pytest.mark.parametrize(
+    ("mode", "depths", "seeds", "epochs"),
+    [("quick", "44,32,20,14,8", "2,3", 1), ("full", "56,44,32,20,14,8", "4,5,6,7,8", 5)],
+)
+def test_the_arms_of_the_depth_study_have_the_longest_first(mode, depths, seeds, epochs):
+    config = compose_train("study=depth_fashion", f"mode={mode}")
+    params = config.hydra.sweeper.params
+    assert params["model.depth"] == depths
+    assert params["seed"] == seeds
     assert params["model"] == "plain,resnet"
+    assert config.train.epochs == epochs
 
 
 EPOCHS = {  # recipe -> epochs, their learning rates as the paper (or its replication) states them
