@@ -13,15 +13,16 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture
-def site(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
     """The package as an installer unpacks its wheel."""
-    code = f"import hatchling.build as b; print(b.build_wheel({str(tmp_path)!r}))"
+    place = tmp_path_factory.mktemp("wheel")
+    code = f"import hatchling.build as b; print(b.build_wheel({str(place)!r}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    with zipfile.ZipFile(tmp_path / done.stdout.split()[-1]) as wheel:
-        wheel.extractall(tmp_path / "site")
-    return tmp_path / "site"
+    with zipfile.ZipFile(place / done.stdout.split()[-1]) as wheel:
+        wheel.extractall(place / "site")
+    return place / "site"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the kernel's own packages

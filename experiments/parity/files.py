@@ -101,11 +101,11 @@ def _keep(part: str, found: tuple[list[dict[str, Any]], dict[str, str]], write: 
         return
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     key = "file" if part == "imports" else "net"
-    new = {row[key]: row for row in rows}
-    before = {row[key]: row for row in results.get(part, {}).get("rows", [])}
+    new = {row[key]: row | {"versions": versions} for row in rows}
+    before = {row[key]: row for row in results.get(part, [])}
     order = list(FILES if part == "imports" else timm_config.NETS)
     merged = sorted((before | new).values(), key=lambda row: order.index(row[key]))
-    results[part] = {"rows": merged, "versions": versions}
+    results[part] = merged
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     insert_between_markers(HERE / "README.md", "files", _table(results))
 
@@ -219,7 +219,7 @@ def _table(results: dict[str, Any]) -> str:
                 f"{row['error']:.1e}" if "error" in row else "",
                 row["said"],
             )
-            for row in results["imports"]["rows"]
+            for row in results["imports"]
         ]
         heads = ("file", "result", "classes", "logits off by", "said")
         parts += [markdown(heads, rows), _told(results["imports"])]
@@ -227,14 +227,19 @@ def _table(results: dict[str, Any]) -> str:
         heads = ("timm's net", "imported: logits off by", "exported and loaded by timm: off by")
         rows = [
             (row["net"], f"{row['error']:.1e}", f"{row['export']:.1e}")
-            for row in results["exports"]["rows"]
+            for row in results["exports"]
         ]
         parts += [markdown(heads, rows), _told(results["exports"])]
     return "\n\n".join(parts)
 
 
-def _told(part: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in part["versions"].items()) + "."
+def _told(rows: list[dict[str, Any]]) -> str:
+    """Return the versions that rows were measured with, of each program all there were."""
+    known: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for name, version in row["versions"].items():
+            known.setdefault(name, {})[version] = None
+    return ", ".join(f"{name} {' and '.join(all_of)}" for name, all_of in known.items()) + "."
 
 
 if __name__ == "__main__":

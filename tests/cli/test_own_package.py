@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+from deeper.config.compose import configure
 from deeper.errors import UserError
 from deeper.train.evaluate import metrics_of
 
@@ -115,6 +116,15 @@ def test_a_mistake_in_what_is_the_users_own_is_said_before_anything_is_written(d
         "train", *own, "task=multilabel", "+task.shft=1", status=2
     )
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "asks"), [("augment=cutout", "augment"), ("train=uda", "train")]
+)
+def test_what_asks_for_a_value_that_the_data_have_not_is_named(chosen, asks):
+    words = ("model=signalnet", "data=signals", "task=multilabel", "augment=none")
+    with pytest.raises(UserError, match=rf"^{asks} .*data\.padding.*{asks}=NAME"):
+        configure(*words, chosen, directories=[CONF])
 
 
 def test_a_task_without_its_metric_is_told_so():

@@ -1,11 +1,14 @@
 """Mistakes in a command are reported in one sentence, before any work."""
 
 import os
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 import yaml
 
-from deeper.config.compose import configure
+from deeper.config.compose import composed, configure, configure_sweep
 from deeper.config.identity import config_hash
 from deeper.config.instantiate import trust_in_children
 from deeper.errors import UserError
@@ -146,3 +149,42 @@ def test_a_run_directory_from_elsewhere_runs_nothing_of_its_own(tmp_path, monkey
 def test_a_net_of_sequences_on_images_is_refused_in_a_sentence():
     with pytest.raises(UserError, match=r"data\.tokens.*data=languages"):
         configure("model=vdcnn", "data=mnist")
+
+
+def commands_of(page):
+    """Return the commands of deeper in a page's blocks, with the page's own variables filled in."""
+    known, commands = {"$PWD": "/here"}, []
+    for block in re.findall(r"^```\n(.*?)^```", page, flags=re.S | re.M):
+        for line in block.splitlines():
+            for name in sorted(known, key=len, reverse=True):
+                line = line.replace(name, known[name])
+            if given := re.fullmatch(r'([A-Z]+)="(.*)"', line):
+                known[f"${given[1]}"] = given[2]
+            elif line.startswith("deeper "):
+                commands.append(shlex.split(line)[1:])
+    return commands
+
+
+def test_the_ten_commands_of_the_transfer_lab_are_what_the_verbs_take():
+    page = (Path(__file__).parents[2] / "experiments/transfer/README.md").read_text("utf-8")
+    lab = commands_of(page[page.index("## From a file of weights") :])
+    verbs = [verb for verb, *_ in lab]
+    assert sorted(verbs) == sorted(
+        [
+            "weights",
+            "predict",
+            "prepare",
+            "features",
+            *2 * ["train"],
+            "predict",
+            *2 * ["see"],
+            "train",
+        ]
+    )
+    for verb, *words in lab:
+        if words[0] == "-m":
+            assert len(configure_sweep(*words[1:])) == 20
+        elif verb == "train":
+            configure(*words)
+        else:
+            composed(verb, words)

@@ -15,6 +15,7 @@ from deeper.interpret import (
     activation_maximisation,
     attribution_methods,
     comparisons,
+    drawing,
     figures,
 )
 from deeper.interpret.activation_maximisation import maximise
@@ -159,6 +160,18 @@ def test_a_row_is_an_image_and_a_class(subject, tmp_path):
         assert (saved["gradient/maps"][0] != saved["gradient/maps"][1]).any()
         assert saved["grad_cam/values"].shape == (4, 8, 8)
         assert saved["grad_cam/maps"].shape == (4, 16, 16)
+
+
+def test_heat_lies_over_the_photograph():
+    picture = np.zeros((4, 4, 3), np.float32)
+    picture[:, 2:] = 1.0
+    heat = np.zeros((4, 4), np.float32)
+    heat[2:] = 1.0
+    shown = drawing.overlaid(picture, heat)
+    for rows in (slice(0, 2), slice(2, 4)):  # the picture shows under little and under much heat
+        np.testing.assert_allclose(shown[rows, 2:] - shown[rows, :2], 1 - drawing.OVERLAY)
+    assert (shown[3, 0] - shown[0, 0]).max() > 0.4  # and the heat on dark and on bright places
+    np.testing.assert_allclose(shown[3, 0] - shown[0, 0], shown[3, 3] - shown[0, 3], atol=1e-6)
 
 
 def test_mistakes_are_told(subject):

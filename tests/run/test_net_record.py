@@ -25,6 +25,7 @@ from deeper.run.dataset import view_of
 from deeper.run.evaluate import evaluate_run
 from deeper.run.export import export_weights
 from deeper.run.run import Run
+from deeper.run.subject import subject_of
 from deeper.run.weights import import_weights
 from deeper.weights.torchvision import state_dict_shapes
 from deeper.weights.weight_files import metadata_of
@@ -106,6 +107,17 @@ def test_predict_shows_a_picture_as_evaluate_does(imported, photographs, tmp_pat
     shown = [Run(imported).net().preprocess(one.path)[0] for one in photographs]
     by_pixels = {image.tobytes() for image in shown}
     assert {image.tobytes() for image in evaluated.images[:]} == by_pixels
+
+
+def test_see_explains_the_crop_that_predict_answers_on(imported, photographs):
+    folder = photographs[0].path.parent
+    subject = subject_of(imported, "run", images=folder)
+    net = Run(imported).net()
+    for name, explained in zip(subject.names, subject.images, strict=True):
+        np.testing.assert_array_equal(explained, net.preprocess(folder / name)[0])
+    data = Run(imported).config.data
+    normalised = (subject.images[:1] / np.float32(255) - data.mean) / np.array(data.std)
+    np.testing.assert_allclose(subject.normalise(subject.images[:1]), normalised, atol=1e-5)
 
 
 def test_what_a_net_carries_goes_with_it_when_it_is_exported_and_imported_again(imported, tmp_path):

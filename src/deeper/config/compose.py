@@ -143,9 +143,17 @@ def hydras_words(error: BaseException) -> str:
         own = OWN_TASK if group == "task" else ""
         return f"{group}={name}: there is no such file; {group} has {known}.{own}"
     if no_value := re.search(r"Interpolation key '([^']+)' not found", text):
+        asking = re.search(r"full_key: (\w+)", str(error))
+        section = asking[1] if asking else "A section"
+        takes = f"{section} takes {no_value[1]}, which is not there: "
+        if section in ("model", "task"):
+            return (
+                f"{takes}a net of sequences needs a data set of sequences, such as model=vdcnn "
+                "data=languages."
+            )
         return (
-            f"{no_value[1]} is asked for and is not there: a net of sequences needs a data set of "
-            "sequences, such as model=vdcnn data=languages."
+            f"{takes}it is for other data. Choose another {section}=NAME, or write a file of "
+            f"{section}/ in your --config-dir with the value itself in its place."
         )
     if no_key := re.search(r"Could not override '([^']+)'", text):
         return f"There is no key {no_key[1]}.{OWN_TASK if no_key[1] == 'task' else ''}"

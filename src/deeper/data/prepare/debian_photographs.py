@@ -138,9 +138,9 @@ def _find(source: Path, packages: Sequence[str]) -> dict[str, Path]:
             if not files[name].is_file():
                 raise UserError(
                     f"{files[name]} of the Debian package {package} is missing. As root: "
-                    f"apt-get install {' '.join(packages)}. Or without: mkdir photographs; cd "
-                    f"photographs; apt-get download {' '.join(packages)}; for deb in *.deb; do "
-                    'dpkg-deb -x "$deb" .; done; and say data.source=photographs.'
+                    f"apt-get install {' '.join(packages)}. Or without: mkdir debian; cd "
+                    f"debian; apt-get download {' '.join(packages)}; for deb in *.deb; do "
+                    'dpkg-deb -x "$deb" .; done; and say data.source=debian.'
                 )
     return files
 
