@@ -81,13 +81,16 @@ def upload(
             media = result_media(wandb, path)
             if media:
                 run.log(media, step=max(number, first), commit=True)
+        wanted = bool(options.get("checkpoints"))
         # Those of a run that goes on are sent later: whoever stopped it may not wait for that.
-        if options.get("checkpoints") and (trainer is None or status in ("finished", "diverged")):
+        later = wanted and trainer is not None and status not in ("finished", "diverged")
+        if wanted and not later:
             log_checkpoints(wandb, run, path, config)
         if trainer is not None and options.get("alerts", True):
             _alert(wandb, run, path, status, reason)
         run.finish(exit_code=0 if status == "finished" else 1)
-        write_whole(path / MARK, to_json({**(read_json(path / MARK) or {}), mode: digest}))
+        if not later:
+            write_whole(path / MARK, to_json({**(read_json(path / MARK) or {}), mode: digest}))
     return f"rows sent: {max(0, number - first)}"
 
 
