@@ -27,7 +27,7 @@ with RunDirectory.open(sys.argv[1], config, "0123abcd") as directory:
     for step in range(300):
         tracker.log(row(step))
     time.sleep(2)  # let W&B take some of them
-    os.killpg(tracker._mirror._process.pid, signal.SIGKILL)
+    os.killpg(tracker._mirrors[0]._process.pid, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 

@@ -7,6 +7,9 @@ import threading
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
+
+from tests.track.artifact_store import ArtifactStore
 
 
 class Server(ThreadingHTTPServer):
@@ -16,6 +19,9 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.runs: dict[str, dict] = {}
         self.requests = 0
+        self.alerts: list[dict] = []
+        self.reports: dict[str, dict] = {}  # by id
+        self.artifacts = ArtifactStore(self.url)
 
     @property
     def url(self) -> str:
@@ -56,6 +62,11 @@ class Handler(BaseHTTPRequestHandler):
             request = json.loads(body)
             answer = {"data": self.graphql(request["query"], request.get("variables") or {})}
         content = json.dumps(answer).encode()
+        if self.path.startswith("/stored/"):
+            name = unquote(self.path.removeprefix("/stored/"))
+            if self.command == "PUT":
+                self.server.artifacts.files[name] = body
+            content = self.server.artifacts.files[name]
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
@@ -81,6 +92,35 @@ class Handler(BaseHTTPRequestHandler):
                 for name in variables["files"]
             ]
             return {"createRunFiles": {"runID": "r", "uploadHeaders": [], "files": files}}
+        if "upsertView" in query:
+            number = variables["id"] or f"report{len(self.server.reports)}"
+            self.server.reports[number] = variables
+            place = {"id": "p", "name": "deeper", "entityName": "someone"}
+            view = {
+                **{"id": number, "type": "runs", "name": number, "project": place},
+                **{name: variables[name] for name in ("displayName", "description", "spec")},
+                "updatedAt": "2026-01-01T00:00:00",
+            }
+            return {"upsertView": {"view": view, "inserted": not variables["id"]}}
+        if "ProjectInternalId" in query:
+            return {"project": {"id": "p", "internalId": "p"}}
+        if "GetProjects" in query:
+            node = {"__typename": "Project", "id": "p", "name": "deeper", "entityName": "someone"}
+            node |= {"createdAt": "2026-01-01T00:00:00", "isBenchmark": False, "user": None}
+            page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+            return {"models": {"pageInfo": page, "edges": [{"node": node}]}}
+        if "NotifyScriptableRunAlert" in query:
+            self.server.alerts.append(variables)
+            return {"notifyScriptableRunAlert": {"success": True}}
+        about_artifacts = self.server.artifacts.graphql(query, variables)
+        if about_artifacts is not None:
+            return about_artifacts
+        if "query Viewer" in query or "GetDefaultEntity" in query:
+            teams = {"edges": [{"node": {"name": "someone"}}]}
+            return {
+                "viewer": {"id": "u", "entity": "someone", "username": "someone", "teams": teams,
+                           "email": "someone@lab.org", "flags": "{}"}
+            }  # fmt: skip
         return {}
 
     @staticmethod

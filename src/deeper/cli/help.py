@@ -43,7 +43,7 @@ VERBS = {
             "deeper train -m model=lenet5,vgg,resnet seed=0,1,2",
             "deeper train -m study=depth_fashion mode=quick",
         ),
-        (*TRAINING, "train", "study"),
+        (*TRAINING, "train", "tracker", "study"),
     ),
     "sweep": Verb(
         "sweep status|resume|cancel study=NAME [key=value ...]",
@@ -64,7 +64,7 @@ VERBS = {
         (
             "deeper report study=depth_fashion",
             "deeper report study=depth_fashion mode=quick",
-            "deeper report study=depth_fashion mode=full runs=/scratch/runs",
+            "deeper report study=depth_fashion mode=full runs=/scratch/runs wandb=true",
         ),
         ("study", "mode"),
     ),

@@ -12,6 +12,7 @@ from deeper.config.compose import directories_of, set_also, stated
 from deeper.config.identity import study_directory
 from deeper.display.terminal import open_console, tables
 from deeper.errors import UserError
+from deeper.run.study_at_wandb import publish_report
 from deeper.study.read_runs import LEFT_OPEN, words_of_all
 from deeper.study.report import Report, make_report, update_readme
 from deeper.study.tables import headings, spread_words, summary_rows
@@ -46,6 +47,8 @@ def write_and_show(
     if config.readme is not None:
         update_readme(report, Path(config.readme))
         console.print(f"Brought up to date: {config.readme}", soft_wrap=True)
+    if config.wandb:
+        console.print(f"Weights & Biases: {publish_report(report)}", soft_wrap=True)
     console.print(str(report.page), soft_wrap=True)
 
 

@@ -37,6 +37,7 @@ class Report:
 
     runs: str = setting("where run directories are")
     readme: str | None = setting("a README whose generated parts are brought up to date")
+    wandb: bool = setting("write it at Weights & Biases too")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from deeper.profile.stages import stages_of
 from deeper.run import build, data_record, transfer
 from deeper.run.dataset import check_kept_classes, view_of
 from deeper.run.initial_weights import source_of
+from deeper.track.tensorboard_events import require_writer
 from deeper.train import losses
 
 # Advice for a run directory that holds a run on other data.
@@ -32,6 +33,8 @@ def check(config: RunConfig) -> None:
     if config.transfer.phases:
         transfer.phase_configs(config, stages_of(model, build.example_of(config)))
     source_of(config)
+    if config.tracker.tensorboard:
+        require_writer()
 
 
 def check_same_data(directory: Path, config: RunConfig) -> None:

@@ -3,6 +3,7 @@
 import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from deeper.run import build, net_record, preprocessing
 from deeper.run.data_record import require_same_vocabulary
 from deeper.run.dataset import require_images
 from deeper.run.load import config_of, open_stored
+from deeper.track import wandb_artifacts
 from deeper.weights import state_dicts, torchvision, weight_files
 from deeper.weights.torchvision_names import HIDDEN, LAST
 
@@ -125,11 +127,13 @@ def source_of(config: RunConfig) -> Path | None:
     """Return the run directory that ``init_from`` names; None for a file of weights, or nothing.
 
     Raises:
-        UserError: there is none, or there are several.
+        UserError: there is none, there are several, or W&B has no such artifact.
     """
     source = config.init_from
     if source is None or weight_files.is_file(source):
         return None
+    if wandb_artifacts.is_artifact(source):
+        return _artifact(source)
     place = Path(source)
     matches = [place]
     if "*" in place.name and not place.exists():  # of a pattern's signs, * alone is one here
@@ -143,6 +147,18 @@ def source_of(config: RunConfig) -> Path | None:
             f"{matches[1].name}: name one."
         )
     return matches[0]
+
+
+@cache  # an alias means one version for as long as this process is there
+def _artifact(source: str) -> Path:
+    return wandb_artifacts.fetched(source, "init_from")
+
+
+def named_source(config: RunConfig) -> str | None:
+    """Return ``init_from`` for the record; of an artifact at W&B its version, not its alias."""
+    if config.init_from is None or not wandb_artifacts.is_artifact(config.init_from):
+        return config.init_from
+    return wandb_artifacts.version_of(_artifact(config.init_from))
 
 
 def compare_preprocessing(config: RunConfig, overrides: Sequence[str] | None) -> str | None:
@@ -177,7 +193,7 @@ def _given(config: RunConfig) -> tuple[str, dict[str, Any], Sequence[str]]:
         own = set(targets_in(config.plain()))
         stored = open_stored(path, "last", "init_from", own=own)
         untrained = net_record.read(path, stored.config).new_layers
-        return str(path), stored.variables, untrained
+        return wandb_artifacts.version_of(path) or str(path), stored.variables, untrained
     assert config.init_from is not None
     require_images(config.data, f"init_from={config.init_from}")
     model, shape = instantiate.build(config.model), tuple(config.data.image_shape)

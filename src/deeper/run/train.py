@@ -17,10 +17,10 @@ from deeper.config.instantiate import targets_in
 from deeper.config.schema import RunConfig
 from deeper.errors import ReportedElsewhereError, UserError
 from deeper.progress import quiet
-from deeper.record.atomic_files import to_json
+from deeper.record.atomic_files import read_json, to_json
 from deeper.record.environment import environment
 from deeper.record.run_directory import ReadOnlyRunDirectory, RunDirectory
-from deeper.record.schema import DATA, NET
+from deeper.record.schema import DATA, ENVIRONMENT, NET
 from deeper.run import build, data_record, device, distributed, net_record
 from deeper.run.bottleneck import rate_lines
 from deeper.run.cached_features import featured
@@ -28,7 +28,7 @@ from deeper.run.check import OTHER_DATA, check, check_same_data
 from deeper.run.cost import check_memory, training_bytes
 from deeper.run.dataset import Splits, in_result, open_splits, unreadable_in_words
 from deeper.run.examples import batch_of_first, with_predictions
-from deeper.run.initial_weights import Beginning, beginning, compare_preprocessing
+from deeper.run.initial_weights import Beginning, beginning, compare_preprocessing, named_source
 from deeper.run.observer import observer_of
 from deeper.run.step_profile import StepProfile
 from deeper.track.tracker import Tracker
@@ -224,13 +224,14 @@ def _train(
             )
     for notice in build.notices(config):
         display.says(notice)
+    source = _source(config, directory, begun=start.step > 0)
     directory.write_environment(
-        environment() | device.facts(mesh) | record | {"run": start.facts()}
+        environment() | device.facts(mesh) | record | {"init_from": source, "run": start.facts()}
     )
     if distributed.first():
         tracker = Tracker.start(directory, config.plain(), display.says)
     else:
-        tracker = Tracker(directory, None)
+        tracker = Tracker(directory)
     outcome, failure, on_cpu = None, "", mesh.devices.flat[0].platform == "cpu"
     images = next(iter(splits.train.columns.values()))
     try:
@@ -251,7 +252,8 @@ def _train(
         if outcome.status == "finished" and distributed.first():
             _keep_examples(experiment.task, splits, outcome, tracker)
         if outcome.status != "interrupted":
-            directory.write(NET, to_json(_net_record(config, splits).plain(), indent=2))
+            net = _net_record(config, splits, source)
+            directory.write(NET, to_json(net.plain(), indent=2))
             directory.write_result(_result(config, plan, splits, outcome) | record)
     except Exception as error:
         failure = f"{type(error).__name__}: {error}"
@@ -314,13 +316,19 @@ def _result(
     return result
 
 
-def _net_record(config: RunConfig, splits: Splits) -> net_record.NetRecord:
-    """Return what a trained net carries."""
+def _source(config: RunConfig, directory: RunDirectory, *, begun: bool) -> str | None:
+    """Return what the run began with; at W&B, an alias may mean another version by now."""
+    before = read_json(directory.path / ENVIRONMENT) or {}
+    return before["init_from"] if begun and "init_from" in before else named_source(config)
+
+
+def _net_record(config: RunConfig, splits: Splits, source: str | None) -> net_record.NetRecord:
+    """Return what a trained net carries; ``source`` is what it began with."""
     return net_record.record_of(
         config,
         splits.dataset.class_names,
         revision=environment()["git_commit"],
-        init_from=config.init_from,
+        init_from=source,
     )
 
 

@@ -16,6 +16,7 @@ from deeper.config.compose import configure_sweep
 from deeper.config.schema import RunConfig
 from deeper.errors import UserError
 from deeper.record.schema import CONFIG, RunRecord, read_run
+from deeper.run.study_at_wandb import publish_report
 from deeper.study.report import Report, make_report
 from deeper.sweep.claim import Arm, arms_of
 from deeper.sweep.code_snapshot import freeze
@@ -99,15 +100,21 @@ class Study:
             raise UserError(f"{outcome.unfinished} of {len(self.arms)} runs were stopped.")
         return self
 
-    def report(self) -> Report:
+    def report(self, wandb: bool = False) -> Report:
         """Write results.csv, figures/ and report.html into the study's directory, as ``deeper
         report`` does.
 
+        Args:
+            wandb: write it as a report at Weights & Biases too.
+
         Raises:
-            UserError: no run is finished.
+            UserError: no run is finished, or W&B does not take the report.
         """
         definition = self.arms[0].config.plain()["study"]
-        return make_report(self.directory, definition, self.mode, self.config_directories)
+        report = make_report(self.directory, definition, self.mode, self.config_directories)
+        if wandb:
+            publish_report(report)
+        return report
 
 
 def study(name: str, *overrides: str, directories: Sequence[Path | str] = ()) -> Study:

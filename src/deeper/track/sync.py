@@ -11,7 +11,7 @@ from deeper.errors import UserError
 from deeper.record.atomic_files import read_json
 from deeper.record.lock import holder_of, take_lock
 from deeper.record.schema import CONFIG, RESULT
-from deeper.track.wandb_process import Mirror, has_api_key
+from deeper.track.wandb_process import WANDB, Mirror, has_api_key
 from deeper.track.wandb_switches import choose
 from deeper.track.wandb_upload import uploaded
 
@@ -89,4 +89,5 @@ def _send(path: Path, mode: str, warn: Callable[[str], None]) -> int | None:
         warn(f"{path / RESULT} cannot be read: nothing of its run was sent.")
         return None
     status = (result or {}).get("status", "interrupted")
-    return Mirror(path, mode, lambda text: warn(f"{path}: {text}")).finish(status, RUN_SECONDS)
+    mirror = Mirror(WANDB, path, [mode], lambda text: warn(f"{path}: {text}"))
+    return mirror.finish(status, RUN_SECONDS)

@@ -1,4 +1,6 @@
-"""Logs a run: writes rows to the run directory, which a separate process mirrors to W&B."""
+"""Logs a run: writes rows to the run directory, which separate processes mirror to W&B and
+TensorBoard.
+"""
 
 import io
 from collections.abc import Callable, Mapping
@@ -13,32 +15,36 @@ from deeper.track.wandb_process import Mirror
 
 
 class Tracker:
-    """Logs one run. Writing to the run directory must succeed; the mirror at W&B may fail.
+    """Logs one run. Writing to the run directory must succeed; the mirrors may fail.
 
     Args:
         directory: the run directory.
-        mirror: the process that sends its rows to W&B, or None.
+        *mirrors: the processes that send its rows to W&B and TensorBoard.
     """
 
-    def __init__(self, directory: RunDirectory, mirror: Mirror | None):
-        self._directory, self._mirror = directory, mirror
+    def __init__(self, directory: RunDirectory, *mirrors: Mirror):
+        self._directory, self._mirrors = directory, mirrors
 
     @classmethod
     def start(
         cls, directory: RunDirectory, config: Mapping[str, Any], warn: Callable[[str], None]
     ) -> "Tracker":
-        """Start the tracker, with the mirror that the ``tracker`` section of the config asks for.
+        """Start the tracker, with the mirrors that the ``tracker`` section of the config asks for.
 
         Args:
             directory: the run directory, without rows after the checkpoint that the run continues
                 from; see `RunDirectory.truncate_after`.
             config: config of the run.
-            warn: called with a message, once, if W&B fails.
+            warn: called with a message, once, if a mirror fails.
 
         Raises:
             UserError: ``tracker.mode`` is unknown.
         """
-        return cls(directory, Mirror.start(directory.path, config["tracker"], warn))
+        started = (
+            Mirror.start(directory.path, config["tracker"], warn),
+            Mirror.start_events(directory.path, config["tracker"], warn),
+        )
+        return cls(directory, *(mirror for mirror in started if mirror))
 
     @property
     def writes(self) -> bool:
@@ -48,8 +54,8 @@ class Tracker:
     def log(self, row: Mapping[str, Any]) -> None:
         """Append a row to ``metrics.jsonl``."""
         self._directory.log(row)
-        if self._mirror:
-            self._mirror.check()
+        for mirror in self._mirrors:
+            mirror.check()
 
     def fsync(self) -> None:
         """Flush the rows to disk."""
@@ -92,11 +98,11 @@ class Tracker:
         self._directory.write(name, buffer.getvalue())
 
     def finish(self, status: str, reason: str = "") -> None:
-        """Wait for a limited time until the mirror has sent the remaining rows.
+        """Wait for a limited time until the mirrors have sent the remaining rows.
 
         Args:
             status: finished, interrupted, diverged or failed.
             reason: the error of a run that failed, for an alert.
         """
-        if self._mirror:
-            self._mirror.finish(status, reason=reason)
+        for mirror in self._mirrors:
+            mirror.finish(status, reason=reason)

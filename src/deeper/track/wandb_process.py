@@ -1,9 +1,9 @@
-"""The process that mirrors a run directory to Weights & Biases.
+"""The processes that mirror a run directory, to Weights & Biases and to TensorBoard.
 
 W&B runs in a process of its own, which reads the run directory as it grows (see `wandb_upload`), so
 that W&B can neither stop a run nor delay it: the process waits for the network, its output goes to
 a file, and it is killed if it hangs at the end. If the run itself is killed, the process still
-sends the rows that were recorded.
+sends the rows that were recorded. TensorBoard's event file is written likewise.
 """
 
 import configparser
@@ -13,35 +13,71 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deeper.record.schema import TENSORBOARD
 from deeper.track.wandb_switches import choose
 
-LOG = "wandb/mirror.log"
 NOT_SENT = "not sent: "  # prefix of the line in which the process reports why it sent nothing
 FINISH_SECONDS = 30.0  # timeout for the remaining rows at the end of a run
+CHECKPOINT_SECONDS = 900.0  # where checkpoints are sent, too
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Where a mirror sends a run.
+
+    Attributes:
+        module: of the process; its arguments are the run directory and others.
+        log: file in the run directory for the output of the process.
+        name: for messages.
+        later: how what was not sent is sent, for messages.
+    """
+
+    module: str
+    log: str
+    name: str
+    later: str
+
+
+WANDB = Kind(
+    "deeper.track.wandb_upload",
+    "wandb/mirror.log",
+    "Weights & Biases",
+    "`deeper sync` sends it later",
+)
+EVENTS = Kind(
+    "deeper.track.tensorboard_events",
+    f"{TENSORBOARD}/mirror.log",
+    "TensorBoard's event file",
+    "the next start of an unfinished run writes the file anew",
+)
 
 
 class Mirror:
     """The mirror of one run.
 
     Args:
-        path: the run directory; its name is the id of the W&B run.
-        mode: online, offline, or auto, for which W&B's settings and API key decide.
-        warn: called with a message, once, if W&B fails or is turned off.
-        trainer: id of the process that is training; None if training has ended.
+        kind: where it is sent.
+        path: the run directory.
+        arguments: of the process; for W&B the mode (online, offline, or auto, for which W&B's
+            settings and API key decide) and, while a run is trained, the id of its process.
+        warn: called with a message, once, if the mirror fails or is turned off.
 
     Raises:
         OSError: the process cannot be started.
     """
 
     def __init__(
-        self, path: Path, mode: str, warn: Callable[[str], None], trainer: int | None = None
+        self, kind: Kind, path: Path, arguments: Sequence[str], warn: Callable[[str], None]
     ):
+        self._kind = kind
         self._warn, self._warned = warn, False
-        log = path / LOG
+        self.patience: float | None = None  # seconds at the end; `FINISH_SECONDS` by default
+        log = path / kind.log
         log.parent.mkdir(exist_ok=True)
         # WANDB_SERVICE names the service that W&B has started for this process; the mirror starts
         # its own.
@@ -51,10 +87,7 @@ class Mirror:
         with log.open("wb") as stream:
             self._log = log.open("rb")  # opened early: a user may remove wandb/ during the run
             self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-P", "-m", "deeper.track.wandb_upload", str(path), mode),
-                    *([] if trainer is None else [str(trainer)]),
-                ],
+                [sys.executable, "-P", "-m", kind.module, str(path), *arguments],
                 stdin=subprocess.PIPE,
                 stdout=stream,
                 stderr=stream,
@@ -83,9 +116,31 @@ class Mirror:
                 warn(choice.notice())
             return None
         try:
-            return cls(path, settings["mode"], warn, trainer=os.getpid())
+            mirror = cls(WANDB, path, [settings["mode"], str(os.getpid())], warn)
         except OSError as error:
-            warn(_sentence(str(error)))
+            warn(_sentence(WANDB, str(error)))
+            return None
+        if settings.get("checkpoints"):
+            mirror.patience = CHECKPOINT_SECONDS
+        return mirror
+
+    @classmethod
+    def start_events(
+        cls, path: Path, settings: Mapping[str, Any], warn: Callable[[str], None]
+    ) -> "Mirror | None":
+        """Start TensorBoard's event file of a run directory; None if the config has none.
+
+        Args:
+            path: the run directory.
+            settings: the ``tracker`` section of the config, of which ``tensorboard`` is used.
+            warn: called with a message, once, if it fails.
+        """
+        if not settings.get("tensorboard"):
+            return None
+        try:
+            return cls(EVENTS, path, [], warn)
+        except OSError as error:
+            warn(_sentence(EVENTS, str(error)))
             return None
 
     def check(self) -> None:
@@ -98,17 +153,17 @@ class Mirror:
 
         Args:
             status: status of the run: finished, interrupted, diverged or failed.
-            seconds: timeout, after which the process is killed; `FINISH_SECONDS` by default.
+            seconds: timeout, after which the process is killed; by default `patience`.
             reason: the error of a run that failed.
 
         Returns:
             Number of rows sent; None if W&B failed or was turned off.
         """
-        seconds = FINISH_SECONDS if seconds is None else seconds
+        seconds = seconds or self.patience or FINISH_SECONDS
         try:
             self._process.communicate(f"{status}\n{reason}".encode(), timeout=seconds)
         except subprocess.TimeoutExpired:
-            self._warn_once(_sentence(f"no answer for {seconds:.0f} s"))
+            self._warn_once(_sentence(self._kind, f"no answer for {seconds:.0f} s"))
         finally:
             if self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -131,7 +186,10 @@ class Mirror:
             return
         lines = [line.strip() for line in text.split("\n") if line.strip()]
         self._warn_once(
-            _sentence(lines[-1] if code and lines else f"it ended too early, with status {code}")
+            _sentence(
+                self._kind,
+                lines[-1] if code and lines else f"it ended too early, with status {code}",
+            )
         )
 
     def _warn_once(self, text: str) -> None:
@@ -145,18 +203,15 @@ class Mirror:
         return self._log.read().decode(errors="replace")
 
 
-def _sentence(reason: str) -> str:
-    return (
-        f"Weights & Biases failed ({reason[:200]}). The run directory is complete; `deeper sync` "
-        "sends it later."
-    )
+def _sentence(kind: Kind, reason: str) -> str:
+    return f"{kind.name} failed ({reason[:200]}). The run directory is complete; {kind.later}."
 
 
 def has_api_key() -> bool:
     """Return whether W&B has an API key, in the environment or from its login (offline check)."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    host = _base_url().split("//")[-1].split("/")[0].split(":")[0]
+    host = base_url().split("//")[-1].split("/")[0].split(":")[0]
     chosen = os.environ.get("NETRC")
     for name in [chosen] if chosen else ["~/.netrc", "~/_netrc"]:
         try:
@@ -166,7 +221,7 @@ def has_api_key() -> bool:
     return False
 
 
-def _base_url() -> str:
+def base_url() -> str:
     """Return the address of the W&B server: a private one if it is set, or the public one."""
     directory = os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb")
     settings = configparser.ConfigParser(interpolation=None)

@@ -12,8 +12,6 @@ the id of the process that is training.
 
 import hashlib
 import os
-import select
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,12 +23,13 @@ from deeper.platform_support import lock_file
 from deeper.record.atomic_files import read_json, to_json, write_whole
 from deeper.record.schema import ENVIRONMENT, RESULT, ROWS, read_config, read_rows
 from deeper.record.wandb_id import MARK
+from deeper.track.following import deaf_to_batch_systems, wait_for_status
+from deeper.track.wandb_artifacts import log_checkpoints, note_source
 from deeper.track.wandb_media import media_of_row, result_media
 from deeper.track.wandb_process import NOT_SENT, has_api_key
 from deeper.track.wandb_run import command_of, start_run
 from deeper.track.wandb_switches import choose, stored_choice
 
-POLL_SECONDS = 1.0
 LONGEST_REASON = 1000  # characters of an error in an alert
 
 
@@ -60,7 +59,9 @@ def upload(
         with suppress(OSError):  # a file system without locks
             lock_file(lock.fileno(), wait=True)  # the mirror of an earlier process may be sending
         run = start_run(wandb, path, mode, trainer)
-        options = (read_config(path) or {}).get("tracker") or {}
+        config = read_config(path) or {}
+        options = config.get("tracker") or {}
+        note_source(run, path, mode)
         first = run.starting_step
         number, offset, end = 0, 0, None
         while end is None:
@@ -80,10 +81,16 @@ def upload(
             media = result_media(wandb, path)
             if media:
                 run.log(media, step=max(number, first), commit=True)
+        wanted = bool(options.get("checkpoints"))
+        # Those of a run that goes on are sent later: whoever stopped it may not wait for that.
+        later = wanted and trainer is not None and status not in ("finished", "diverged")
+        if wanted and not later:
+            log_checkpoints(wandb, run, path, config)
         if trainer is not None and options.get("alerts", True):
             _alert(wandb, run, path, status, reason)
         run.finish(exit_code=0 if status == "finished" else 1)
-        write_whole(path / MARK, to_json({**(read_json(path / MARK) or {}), mode: digest}))
+        if not later:
+            write_whole(path / MARK, to_json({**(read_json(path / MARK) or {}), mode: digest}))
     return f"rows sent: {max(0, number - first)}"
 
 
@@ -136,22 +143,12 @@ def _alert(wandb: Any, run: Any, path: Path, status: str, reason: str) -> None:
     )
 
 
-# --- the process that follows a run -------------------------------------------------------------
-
-
-def _wait_for_status() -> str | None:
-    """Return what the run sends at its end, or ``killed`` if it ended without a word."""
-    ready, _, _ = select.select([sys.stdin], [], [], POLL_SECONDS)
-    return (sys.stdin.read().strip() or "killed") if ready else None
-
-
 if __name__ == "__main__":
-    # A batch system sends SIGTERM to all processes of a job; the mirror ends with its run.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    deaf_to_batch_systems()
     # Images are stored here until they are uploaded; W&B's default is the home directory.
     os.environ.setdefault("WANDB_DATA_DIR", str(Path(sys.argv[1]).absolute() / "wandb" / "data"))
     directory, mode, *trainer = sys.argv[1:]
     # W&B records the command of its process.
     sys.argv = command_of(read_json(Path(directory) / ENVIRONMENT) or {})
     followed = int(trainer[0]) if trainer else None
-    print(f"\n{upload(Path(directory), mode, _wait_for_status, followed)}")
+    print(f"\n{upload(Path(directory), mode, wait_for_status, followed)}")

@@ -6,7 +6,6 @@ others use `CheckpointReader`, which changes nothing on disk and may read while 
 """
 
 import glob
-import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -22,13 +21,11 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from deeper.errors import UserError
+from deeper.record.checkpoint_files import METRIC, UNKNOWN, best_step_in, metric_of, steps_in
 from deeper.train import data_parallel
 from deeper.train.state import State
 
-# What the best checkpoint has least of, see `Checkpoints.save`; the name on disk is the first one.
-_METRIC = "validation_error"
 _ITEM = "default"  # name under which Orbax saves an item without a name
-_UNKNOWN = 1e9  # of a checkpoint without an evaluation, so that it is never the best
 
 
 class Checkpoints:
@@ -57,13 +54,13 @@ class Checkpoints:
             _Literal(self.directory),
             item_handlers=ocp.StandardCheckpointHandler(),  # without, it knows no shapes
             options=ocp.CheckpointManagerOptions(
-                best_fn=lambda metrics: metrics[_METRIC],
+                best_fn=lambda metrics: metrics[METRIC],
                 best_mode="min",
                 preservation_policy=policies.AnyPreservationPolicy(
                     [
                         policies.LatestN(2),
                         policies.BestN(
-                            get_metric_fn=lambda metrics: metrics[_METRIC], reverse=True, n=1
+                            get_metric_fn=lambda metrics: metrics[METRIC], reverse=True, n=1
                         ),
                         policies.CustomSteps(keep),
                     ]
@@ -92,10 +89,10 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         known = to_minimise is not None and math.isfinite(to_minimise)
-        value = to_minimise if known else _UNKNOWN
+        value = to_minimise if known else UNKNOWN
         with self._disk_errors():
             self._manager.save(
-                step, args=ocp.args.StandardSave(_as_dict(state)), metrics={_METRIC: value}
+                step, args=ocp.args.StandardSave(_as_dict(state)), metrics={METRIC: value}
             )
 
     def restore(self, template: State, step: int | None = None) -> State:
@@ -124,7 +121,7 @@ class Checkpoints:
         """
         tree = {"step": np.zeros((), np.int32), **variables}
         with self._disk_errors():
-            self._manager.save(0, args=ocp.args.StandardSave(tree), metrics={_METRIC: _UNKNOWN})
+            self._manager.save(0, args=ocp.args.StandardSave(tree), metrics={METRIC: UNKNOWN})
             self._manager.wait_until_finished()
 
     def restore_last_good(self, template: State, warn: Callable[[str], None]) -> State | None:
@@ -227,15 +224,12 @@ class CheckpointReader:
     @property
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, oldest first."""
-        # A checkpoint has a longer, temporary name until it is complete.
-        return sorted(int(p.name) for p in self.directory.glob("*/") if p.name.isdecimal())
+        return steps_in(self.directory)
 
     @property
     def best_step(self) -> int | None:
         """Step of the checkpoint that is best on the validation split; of equals, the latest."""
-        values = {step: _metric_of(self.directory / str(step)) for step in self.steps}
-        known = {s: v for s, v in values.items() if v is not None and v < _UNKNOWN}
-        return min(known, key=lambda step: (known[step], -step), default=None)
+        return best_step_in(self.directory)
 
     def restore_variables(self, step: int) -> dict[str, Any]:
         """Read the variables that evaluation uses.
@@ -332,12 +326,4 @@ def _without_metrics(directory: Path) -> list[int]:
     """Return the steps of the complete checkpoints whose file of metrics cannot be read."""
     places = [file.parents[1] for file in directory.glob("*/metrics/metrics")]
     complete = [place for place in places if place.name.isdecimal()]
-    return sorted(int(place.name) for place in complete if _metric_of(place) is None)
-
-
-def _metric_of(checkpoint: Path) -> float | None:
-    """Return what a checkpoint was saved with, less is better; None if it is unreadable."""
-    try:
-        return float(json.loads((checkpoint / "metrics" / "metrics").read_bytes())[_METRIC])
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
+    return sorted(int(place.name) for place in complete if metric_of(place) is None)
