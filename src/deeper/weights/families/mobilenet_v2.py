@@ -38,7 +38,7 @@ def names(model: MobileNetV2) -> dict[str, str]:
 
 def _blocks() -> list[tuple[str, str, bool]]:
     """Return our name, torchvision's name, and whether it expands, for each block."""
-    blocks = []
+    blocks: list[tuple[str, str, bool]] = []
     for stage, row in enumerate(ROWS, 1):
         for number in range(1, row.blocks + 1):
             blocks.append(
