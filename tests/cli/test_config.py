@@ -49,6 +49,15 @@ NETS = {
     **{f"vgg{depth}": "simonyan2014" for depth in (11, 13, 16, 19)},
     **{f"resnet{depth}": "he2015" for depth in (18, 34, 50, 101, 152)},
     **{f"plain{depth}": "he2015" for depth in (18, 34)},
+    **{f"densenet{depth}": "huang2017" for depth in (121, 169, 201)},
+    **{
+        f"regnet_{kind}_{size}": "torchvision_regnet"
+        for kind in "xy"
+        for size in ("400mf", "3_2gf")
+    },
+    **{f"convnext_{size}": "liu2022" for size in ("tiny", "small", "base")},
+    "mobilenet_v2": "torchvision_mobilenet_v2",
+    "inception_v3": "torchvision_v1",
 }
 
 CHOICES = [
@@ -210,8 +219,18 @@ EPOCHS = {  # recipe -> epochs, their learning rates as the paper (or its replic
     "simonyan2014": (74, {0: 0.01, 18.4: 0.01, 18.6: 1e-3, 37.1: 1e-4, 73: 1e-5}),
     "krizhevsky2012": (90, {0: 0.01, 22.4: 0.01, 22.6: 1e-3, 45.1: 1e-4, 89: 1e-5}),
     "szegedy2014": (250, {0: 0.01, 7.9: 0.01, 8.1: 0.0096, 16.1: 0.009216}),
+    "huang2017": (90, {0: 0.1, 29.9: 0.1, 30.1: 0.01, 60.1: 0.001, 89.9: 0.001}),
+    "torchvision_mobilenet_v2": (300, {0: 0.045, 0.9: 0.045, 1.1: 0.0441, 299.9: 1.07e-4}),
+    "torchvision_regnet": (100, {0: 0.0, 2.5: 0.4, 5: 0.8, 52.5: 0.4, 99.99: 0.0}),
+    "liu2022": (300, {0: 0.0, 10: 0.002, 20: 0.004, 160: 0.002, 299.9: 0.0}),
 }
-BATCHES = {"krizhevsky2012": 128, "rsb_a3": 2048, "szegedy2014": 32}  # the others: 256
+BATCHES = {
+    "krizhevsky2012": 128,
+    "liu2022": 4096,
+    "rsb_a3": 2048,
+    "szegedy2014": 32,
+    "torchvision_regnet": 1024,
+}  # the others: 256
 DECAYS = {  # recipe -> weight decay, and whether biases and normalisation decay too
     "he2015": (1e-4, False),
     "torchvision_v1": (1e-4, True),
@@ -219,6 +238,10 @@ DECAYS = {  # recipe -> weight decay, and whether biases and normalisation decay
     "simonyan2014": (5e-4, False),
     "krizhevsky2012": (5e-4, False),
     "szegedy2014": (2e-4, False),
+    "huang2017": (1e-4, True),
+    "torchvision_mobilenet_v2": (4e-5, True),
+    "torchvision_regnet": (5e-5, True),
+    "liu2022": (0.05, False),
 }
 
 
@@ -241,8 +264,11 @@ def test_a_recipe_builds_and_has_its_papers_learning_rates(recipe):
     if recipe == "rsb_a3":
         assert (config.train.loss, config.train.target_threshold) == ("binary_cross_entropy", 0.2)
         assert (config.data.shorter_side, config.train.gradient_clip) == (168, 1.0)
+    elif recipe == "liu2022":
+        assert (config.train.label_smoothing, config.train.ema) == (0.1, 0.9999)
+        assert (optimizer.b1, optimizer.b2) == (0.9, 0.999)
     else:
-        assert (optimizer.momentum, optimizer.nesterov) == (0.9, False)
+        assert (optimizer.momentum, optimizer.nesterov) == (0.9, recipe == "huang2017")
         assert (config.train.loss, config.train.gradient_clip) == ("cross_entropy", None)
         assert config.train.label_smoothing == 0.0
 

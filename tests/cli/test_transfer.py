@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from deeper.errors import UserError
+from deeper.models.googlenet import googlenet
+from deeper.models.resnet import resnet
 from deeper.run import load, preprocessing
 from deeper.weights.weight_files import WeightFile
 from tests.cli.conftest import SMALL, starting
@@ -115,7 +117,7 @@ FILE = WeightFile({}, {"source": "net.pth"})
 
 
 def test_imported_weights_are_begun_from_with_the_preprocessing_that_they_expect():
-    inception = SimpleNamespace(**preprocessing.of_file(FILE, googlenet=True))
+    inception = SimpleNamespace(**preprocessing.of_file(FILE, googlenet(10)))
     usual = SimpleNamespace(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 
     def compared(ours, overrides, same_data=True):
@@ -129,4 +131,4 @@ def test_imported_weights_are_begun_from_with_the_preprocessing_that_they_expect
     both = ["data.mean=[0.485,0.456,0.406]", "data.std=[0.229,0.224,0.225]"]
     assert "mean [0.5,0.5,0.5] there" in compared(usual, both)
     assert "mean [0.5,0.5,0.5] there" in compared(usual, [], same_data=False)
-    assert preprocessing.of_file(FILE, googlenet=False) == {}
+    assert preprocessing.of_file(FILE, resnet(18, 10)) == {}

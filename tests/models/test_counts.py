@@ -6,10 +6,15 @@ import pytest
 
 from deeper.errors import UserError
 from deeper.models.alexnet import alexnet
+from deeper.models.convnext import convnext
+from deeper.models.densenet import densenet
 from deeper.models.googlenet import googlenet
+from deeper.models.inception_v3 import inception_v3
 from deeper.models.initializers import shapes_of
 from deeper.models.layers import Dense
 from deeper.models.lenet import lenet5
+from deeper.models.mobilenet_v2 import mobilenet_v2
+from deeper.models.regnet import RULES, regnet
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
 from deeper.profile.macs import parameter_count, summarise
@@ -52,12 +57,65 @@ PUBLISHED = {
     "resnet18d": (resnet(18, 1000, stem="deep", shortcut="D"), IMAGENET, 11_708_744, None),
     "resnet50d": (resnet(50, 1000, stem="deep", shortcut="D"), IMAGENET, 25_576_264, None),
     "resnet50c": (resnet(50, 1000, stem="deep"), IMAGENET, 25_576_264, None),
+    # timm 1.0.31; Hu et al. 2017, table 1, have 28 million for SE-ResNet-50.
+    "seresnet18": (resnet(18, 1000, squeeze=16), IMAGENET, 11_778_592, None),
+    "seresnet50": (resnet(50, 1000, squeeze=16), IMAGENET, 28_088_024, None),
+    # torchvision 0.29.
+    "densenet121": (densenet(121, 1000), IMAGENET, 7_978_856, 2.834),
+    "densenet161": (densenet(161, 1000), IMAGENET, 28_681_000, 7.728),
+    "densenet169": (densenet(169, 1000), IMAGENET, 14_149_480, 3.360),
+    "densenet201": (densenet(201, 1000), IMAGENET, 20_013_928, 4.291),
+    "mobilenet_v2": (mobilenet_v2(1000), IMAGENET, 3_504_872, 0.301),
+    "convnext_tiny": (convnext("tiny", 1000), IMAGENET, 28_589_128, 4.456),
+    "convnext_small": (convnext("small", 1000), IMAGENET, 50_223_688, 8.684),
+    "convnext_base": (convnext("base", 1000), IMAGENET, 88_591_464, 15.355),
+    "convnext_large": (convnext("large", 1000), IMAGENET, 197_767_336, 34.361),
+    "regnet_x_400mf": (regnet("x_400mf", 1000), IMAGENET, 5_495_976, 0.414),
+    "regnet_y_400mf": (regnet("y_400mf", 1000), IMAGENET, 4_344_144, 0.402),
+    "inception_v3": (inception_v3(1000), (299, 299, 3), 27_161_264, 5.713),
     "resnet20_cifar": (resnet(20, 10), CIFAR, 269_722, 0.04055),
     "resnet32_cifar": (resnet(32, 10), CIFAR, 464_154, 0.06886),
     "resnet44_cifar": (resnet(44, 10), CIFAR, 658_586, 0.09717),
     "resnet56_cifar": (resnet(56, 10), CIFAR, 853_018, 0.12549),
     "resnet110_cifar": (resnet(110, 10, scan=True), CIFAR, 1_727_962, 0.25289),
 }
+
+
+# torchvision 0.29.
+REGNETS = {
+    "x_400mf": 5_495_976, "x_800mf": 7_259_656, "x_1_6gf": 9_190_136, "x_3_2gf": 15_296_552,
+    "x_8gf": 39_572_648, "x_16gf": 54_278_536, "x_32gf": 107_811_560,
+    "y_400mf": 4_344_144, "y_800mf": 6_432_512, "y_1_6gf": 11_202_430, "y_3_2gf": 19_436_338,
+    "y_8gf": 39_381_472, "y_16gf": 83_590_140, "y_32gf": 145_046_770,
+}  # fmt: skip
+# Huang et al. 2017, table 2: (depth, growth rate, bottlenecks) -> million parameters.
+DENSENETS = {
+    (40, 12, False): 1.0, (100, 12, False): 7.0, (100, 24, False): 27.2,
+    (100, 12, True): 0.8, (250, 24, True): 15.3, (190, 40, True): 25.6,
+}  # fmt: skip
+
+
+def test_every_regnet_has_torchvisions_parameters():
+    assert REGNETS.keys() == RULES.keys()
+    for variant, parameters in REGNETS.items():
+        params = shapes_of(regnet(variant, 1000), IMAGENET)["params"]
+        assert parameter_count(params) == parameters, variant
+
+
+@pytest.mark.parametrize(("depth", "growth", "bottleneck"), DENSENETS)
+def test_densenets_for_cifar_have_the_published_parameters(depth, growth, bottleneck):
+    model = densenet(depth, 10, growth=growth, bottleneck=bottleneck)
+    millions = parameter_count(shapes_of(model, CIFAR)["params"]) / 1e6
+    assert round(millions, 1) == DENSENETS[depth, growth, bottleneck]
+
+
+def test_mobilenet_v2_of_other_widths_has_the_authors_parameters():
+    # README of the authors' code (tensorflow/models, slim/nets/mobilenet): 1.66 to 6.06 million.
+    found = [
+        parameter_count(shapes_of(mobilenet_v2(1001, width_multiplier=w), IMAGENET)["params"])
+        for w in (0.35, 0.5, 0.75, 1.0, 1.4)
+    ]
+    assert [round(count / 1e6, 1) for count in found] == [1.7, 2.0, 2.6, 3.5, 6.1]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -121,6 +179,16 @@ def test_an_unknown_depth_lists_the_known_ones():
         resnet(20, 10, form="imagenet")
     with pytest.raises(UserError, match="11, 13, 16, 19"):
         vgg(12, 10)
+    with pytest.raises(UserError, match=r"121, 161, 169, 201.* 40 and 46"):
+        densenet(41, 10)
+    with pytest.raises(UserError, match="121, 161, 169, 201"):
+        densenet(100, 10, form="imagenet")
+    with pytest.raises(UserError, match="tiny, small, base, large"):
+        convnext("huge", 10)
+    with pytest.raises(UserError, match=r"x_400mf, .* y_32gf"):
+        regnet("z_400mf", 10)
+    with pytest.raises(UserError, match=r"rule=\[22, 24\]: give depth"):
+        regnet(None, 10, rule=(22, 24))
 
 
 def test_groups_are_for_bottlenecks():

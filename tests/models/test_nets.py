@@ -11,9 +11,14 @@ import pytest
 from deeper.errors import UserError
 from deeper.models import layers
 from deeper.models.alexnet import alexnet
+from deeper.models.convnext import convnext
+from deeper.models.densenet import densenet
 from deeper.models.googlenet import googlenet
+from deeper.models.inception_v3 import inception_v3
 from deeper.models.initializers import initialise, shapes_of
 from deeper.models.lenet import lenet5
+from deeper.models.mobilenet_v2 import mobilenet_v2
+from deeper.models.regnet import RULES, regnet, stages_of
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
 from deeper.models.zfnet import zfnet
@@ -32,6 +37,14 @@ SMALL = {
     "resnet_C": resnet(8, 10, shortcut="C"),
     "resnet_pre": resnet(8, 10, pre_activation=True, shortcut="B"),
     "resnext": resnet(None, 10, blocks=(1, 1, 1, 1), bottleneck=True, groups=32, width_per_group=4),
+    "se_pre": resnet(8, 10, pre_activation=True, squeeze=16, stochastic_depth=0.2),
+    "densenet": densenet(22, 10),
+    "densenet without bottlenecks": densenet(13, 10, bottleneck=False, dropout=0.2),
+    "densenet121": densenet(121, 10, stem="small"),
+    "mobilenet_v2": mobilenet_v2(10, stem="small"),
+    "convnext": convnext("tiny", 10, stem="small"),
+    "regnet_x": regnet("x_400mf", 10, stem="small"),
+    "regnet_y": regnet("y_400mf", 10, stem="small", stochastic_depth=0.1),
 }
 
 
@@ -63,7 +76,15 @@ def test_every_net_gives_float32_logits_at_small_sizes(name, image_shape):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda d: resnet(8, 10, dtype=d), lambda d: vgg(11, 10, hidden=16, dtype=d)]
+    "make",
+    [
+        lambda d: resnet(8, 10, squeeze=16, stochastic_depth=0.2, dtype=d),
+        lambda d: vgg(11, 10, hidden=16, dtype=d),
+        lambda d: densenet(22, 10, dropout=0.2, dtype=d),
+        lambda d: mobilenet_v2(10, stem="small", dtype=d),
+        lambda d: convnext("tiny", 10, stem="small", dtype=d),
+        lambda d: regnet("y_400mf", 10, stem="small", dtype=d),
+    ],
 )
 def test_bfloat16_keeps_parameters_and_logits_in_float32(make):
     model = make("bfloat16")
@@ -71,6 +92,7 @@ def test_bfloat16_keeps_parameters_and_logits_in_float32(make):
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     logits, updated = train_shapes(model, (28, 28, 1))
     assert logits.dtype == jnp.float32
+    assert updated["intermediates"]["stage2_out"][0].dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(updated.get("batch_stats", {}))} <= {
         jnp.dtype("float32")
     }
@@ -88,6 +110,12 @@ SMALLEST = {
     "googlenet_2014": (googlenet(10, form="2014"), 31),
     "googlenet_small": (googlenet(10, stem="small"), 2),
     "googlenet_2014_small": (googlenet(10, form="2014", stem="small"), 4),
+    "densenet": (densenet(22, 10), 4),
+    "densenet_imagenet": (densenet(None, 10, blocks=(1, 1, 1, 1)), 29),
+    "densenet_small": (densenet(None, 10, blocks=(1, 1, 1, 1), stem="small"), 8),
+    "convnext": (convnext("tiny", 10), 32),
+    "convnext_small": (convnext("tiny", 10, stem="small"), 16),
+    "inception_v3": (inception_v3(10), 75),
 }
 
 
@@ -104,8 +132,12 @@ def test_an_input_that_is_too_small_is_told_the_smallest_size(name, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    "model", [lenet5(10), vgg(11, 10, hidden=8), resnet(18, 10), resnet(8, 10)]
-)
+    "model",
+    [
+        lenet5(10), vgg(11, 10, hidden=8), resnet(18, 10), resnet(8, 10), mobilenet_v2(10),
+        regnet("y_400mf", 10),
+    ],
+)  # fmt: skip
 def test_nets_that_never_run_out_of_map_take_any_image(model):
     logits, _ = train_shapes(model, (5, 4, 1))
     assert logits.shape == (4, 10)
@@ -233,6 +265,67 @@ def test_auxiliary_heads_answer_in_training_alone():
         jax.ShapeDtypeStruct((2, 28, 28, 1), jnp.float32),
     )
     assert not updated.get("auxiliary")
+
+
+@pytest.mark.parametrize("size", [96, 299])
+def test_inception_v3s_head_answers_in_training_alone_at_any_size(size):
+    model = inception_v3(10)
+    logits, updated = train_shapes(model, (size, size, 3))
+    assert [head.shape for head in jax.tree.leaves(updated["auxiliary"])] == [logits.shape]
+    same = jax.tree.map(lambda one, other: one.shape == other.shape, *(
+        shapes_of(model, (side, side, 3)) for side in (75, size)
+    ))  # fmt: skip
+    assert all(jax.tree.leaves(same))
+
+
+def test_inception_v3s_maps_are_those_of_the_papers_table():
+    # Szegedy et al. 2015, table 1: 35x35x192 into the modules, then 35x35x288, 17x17x768, 8x8x2048.
+    _, updated = train_shapes(inception_v3(10), (299, 299, 3))
+    sizes = {name: maps[0].shape[1:] for name, maps in updated["intermediates"].items()}
+    assert sizes == {
+        "stage1_out": (35, 35, 192),
+        "stage5_out": (35, 35, 288),
+        "stage6_out": (17, 17, 768),
+        "stage7_out": (8, 8, 2048),
+    }
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda remat: densenet(10, 10, growth=4, remat=remat),
+        lambda remat: regnet(None, 10, rule=(4, 8, 4.0, 2.0, 4), squeeze_excitation=True,
+                             remat=remat, stochastic_depth=0.5),
+    ],
+    ids=["densenet", "regnet"],
+)  # fmt: skip
+def test_remat_changes_no_number(make):
+    variables = initialise(make(False), 0, (16, 16, 3))
+    images = np.random.default_rng(0).normal(size=(4, 16, 16, 3)).astype(np.float32)
+    one, other = (apply_train(make(remat), variables, images) for remat in (False, True))
+    assert_close(one, other)
+
+
+def test_a_layer_of_a_densenet_sees_all_maps_before_it():
+    params = shapes_of(densenet(40, 10, growth=12), (32, 32, 3))["params"]
+    inputs = [params["stage1"][f"layer{i}"]["conv1"]["kernel"].shape[2] for i in range(1, 7)]
+    assert inputs == [24 + 12 * i for i in range(6)]
+    # Compression: 24 + 6 * 12 = 96 channels, of which half go on.
+    assert params["transition1"]["conv"]["kernel"].shape[2:] == (96, 48)
+
+
+def test_a_convnexts_blocks_begin_nearly_as_the_identity():
+    model = convnext("tiny", 10, stem="small")
+    scale = initialise(model, 0, (16, 16, 3))["params"]["stage2"]["block1"]["layer_scale"]
+    np.testing.assert_array_equal(scale, np.full(192, 1e-6, np.float32))
+
+
+def test_a_regnets_widths_follow_from_its_rule():
+    # Radosavovic et al. 2020, figure 19 (RegNetX-400MF): d = 1, 2, 7, 12; w = 32, 64, 160, 384, of
+    # which torchvision rounds the last to 400.
+    stages = stages_of(RULES["x_400mf"])
+    assert [s.blocks for s in stages] == [1, 2, 7, 12]
+    assert [s.width for s in stages] == [32, 64, 160, 400]
 
 
 def test_a_zero_last_scale_makes_residual_blocks_the_identity():

@@ -7,9 +7,14 @@ import pytest
 
 from deeper.kernels import cpu_dispatch
 from deeper.models.alexnet import alexnet
+from deeper.models.convnext import convnext
+from deeper.models.densenet import densenet
 from deeper.models.googlenet import googlenet
+from deeper.models.inception_v3 import inception_v3
 from deeper.models.initializers import initialise
 from deeper.models.lenet import lenet5
+from deeper.models.mobilenet_v2 import mobilenet_v2
+from deeper.models.regnet import regnet
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
 from deeper.profile.layer_table import depth_of, layers_of
@@ -33,6 +38,12 @@ NETS = {
     "resnet101, stride in the 1x1": (resnet(101, 1000, stride_in="1x1"), IMAGENET, 101, 1027),
     "plain34": (resnet(34, 1000, residual=False), IMAGENET, 34, None),
     "resnet20": (resnet(20, 10), CIFAR, 20, None),
+    "densenet121": (densenet(121, 1000), IMAGENET, 121, None),
+    "densenet40": (densenet(40, 10), CIFAR, 40, None),
+    "mobilenet_v2": (mobilenet_v2(1000), IMAGENET, 53, 491),
+    "convnext_tiny": (convnext("tiny", 1000), IMAGENET, 59, None),
+    "regnet_x_400mf": (regnet("x_400mf", 1000), IMAGENET, 68, None),
+    "inception_v3": (inception_v3(1000, auxiliary=False), (299, 299, 3), 48, None),
     "pre-activation": (resnet(20, 10, pre_activation=True, shortcut="C"), CIFAR, 20, None),
 }
 
@@ -87,8 +98,10 @@ def up_to_the_last_map(model, shape):
         resnet(8, 10, width=4, shortcut="C", pre_activation=True),
         resnet(None, 10, blocks=(1, 1), bottleneck=True, width=4, stem="small"),
         vgg(11, 10, hidden=4),
+        densenet(10, 10, growth=4),
+        regnet(None, 10, rule=(4, 8, 4.0, 2.0, 4), stem="small"),
     ],
-    ids=["options A", "pre-activation", "bottlenecks", "vgg"],
+    ids=["options A", "pre-activation", "bottlenecks", "vgg", "densenet", "regnet"],
 )
 def test_the_field_is_where_the_gradient_is(model):
     shape = (64, 64, 1)

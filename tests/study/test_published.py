@@ -70,7 +70,7 @@ def test_five_guesses_are_better_than_one(rows):
     assert len(both) > 35
     for pair in both:
         ratio = float(pair["top5_error"]["value"]) / float(pair["top1_error"]["value"])
-        assert 0.2 < ratio < 0.5, pair
+        assert 0.19 < ratio < 0.5, pair  # the best nets: ConvNeXt-B, of torchvision, has 0.196
 
 
 @pytest.mark.parametrize("metric", MEASURED)
@@ -97,7 +97,20 @@ def test_torchvisions_errors_are_what_its_accuracies_leave(rows):
         "resnet18": (69.758, 89.078), "resnet34": (73.314, 91.420), "resnet50": (76.130, 92.862),
         "resnet101": (77.374, 93.546), "resnet152": (78.312, 94.046),
     }  # fmt: skip
-    for model, pair in accuracies.items():
+    later = {
+        "densenet121": (74.434, 91.972), "densenet169": (75.600, 92.806),
+        "densenet201": (76.896, 93.370), "mobilenet_v2": (71.878, 90.286),
+        "regnet_x_400mf": (72.834, 90.950), "regnet_y_400mf": (74.046, 91.716),
+        "regnet_x_3_2gf": (78.364, 93.992), "regnet_y_3_2gf": (78.948, 94.576),
+        "convnext_tiny": (82.520, 96.146), "convnext_small": (83.616, 96.650),
+        "convnext_base": (84.062, 96.870), "inception_v3": (77.294, 93.450),
+    }  # fmt: skip
+    sizes = {
+        "convnext_tiny": "224 of 236", "convnext_small": "224 of 230",
+        "convnext_base": "224 of 232", "inception_v3": "299 of 342",
+    }  # fmt: skip
+    for model, pair in (accuracies | later).items():
+        at = f" at {sizes[model]}" if model in sizes else ""
         for metric, accuracy in zip(MEASURED, pair, strict=True):
-            error = value(rows, model, "val 1-crop single", metric, "torchvision")
+            error = value(rows, model, f"val 1-crop{at} single", metric, "torchvision")
             assert error == pytest.approx(100 - accuracy, abs=1e-6), model

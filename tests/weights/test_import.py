@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import re
 from collections import OrderedDict
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,7 +15,12 @@ from deeper.config.compose import configure
 from deeper.data.dataset import Dataset
 from deeper.errors import UserError
 from deeper.models.alexnet import alexnet
+from deeper.models.convnext import SIZES, convnext
+from deeper.models.densenet import densenet
 from deeper.models.googlenet import googlenet
+from deeper.models.inception_v3 import inception_v3
+from deeper.models.mobilenet_v2 import mobilenet_v2
+from deeper.models.regnet import RULES, regnet
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
 from deeper.run import load
@@ -23,8 +30,8 @@ from deeper.run.initial_weights import beginning
 from deeper.run.run import Run
 from deeper.run.weights import import_weights
 from deeper.weights.architectures import architecture_of
-from deeper.weights.torchvision import state_dict_shapes
-from deeper.weights.torchvision_names import as_timm
+from deeper.weights.torchvision import convert, state_dict_shapes
+from deeper.weights.torchvision_names import as_timm, as_torchvision
 from tests.weights import torch_format
 
 SMALL = resnet(None, 37, blocks=(1, 1, 1, 1), width=8)
@@ -184,7 +191,70 @@ NETS = {
     "resnet34d": resnet(34, 10, stem="deep", shortcut="D"),
     "resnet50d": resnet(50, 10, stem="deep", shortcut="D"),
     "resnet50c": resnet(50, 10, stem="deep"),
+    "seresnet18": resnet(18, 10, squeeze=16),
+    "seresnext50_32x4d": resnet(50, 10, squeeze=16, groups=32, width_per_group=4),
+    "densenet121": densenet(121, 10),
+    "densenet161": densenet(161, 10),
+    "densenet201": densenet(201, 10),
+    "densenet37 of growth 8 of width 24": densenet(
+        None, 10, blocks=(4, 4, 4, 4), growth=8, width=24
+    ),
+    "mobilenet_v2": mobilenet_v2(10),
+    "mobilenet_v2 of width 0.35": mobilenet_v2(10, width_multiplier=0.35),
+    **{f"convnext_{size}": convnext(size, 10) for size in SIZES},
+    **{f"regnet_{variant}": regnet(variant, 10) for variant in RULES},
+    "inception_v3": inception_v3(10),
 }
+# Layers of deeper's that stand for others in timm's names.
+IN_TIMM = {
+    "densenet121": "features.denseblock1.denselayer1.conv1.weight",
+    "mobilenet_v2": "blocks.2.1.conv_pwl.weight",
+    "convnext_tiny": "stages.3.blocks.2.mlp.fc2.weight",
+    "regnet_y_400mf": "s4.b6.se.fc2.weight",
+    "inception_v3": "AuxLogits.conv1.bn.running_var",
+}
+
+
+@pytest.mark.parametrize("name", IN_TIMM)
+def test_timms_names_tell_the_same_net(name):
+    arrays = state_dict(NETS[name])
+    timm = as_timm(arrays, NETS[name])
+    assert IN_TIMM[name] in timm
+    assert len(timm) == len(arrays)
+    back = as_torchvision(timm)
+    assert sorted(back.values()) == sorted(arrays)
+    jax.tree.map(
+        np.testing.assert_array_equal, convert(timm, NETS[name]), convert(arrays, NETS[name])
+    )
+
+
+def test_the_older_names_of_torchvisions_densenets_are_read():
+    arrays = state_dict(NETS["densenet121"])
+    older = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", n): a for n, a in arrays.items()
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in older
+    assert sorted(as_torchvision(older).values()) == sorted(arrays)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("mobilenet_v2", {"features.17.conv.2.weight": (400, 960, 1, 1)}, "other blocks"),
+        ("regnet_y_400mf", {"trunk_output.block4.block4-0.f.b.0.weight": (48, 8, 3, 3)}, "none of"),
+        ("convnext_tiny", {"features.7.0.block.0.weight": (700, 1, 7, 7)}, "deeper has tiny"),
+        (
+            "densenet121",
+            {"features.denseblock1.denselayer1.conv1.weight": (64, 64, 1, 1)},
+            "four|4",
+        ),
+        ("inception_v3", {"Mixed_7c.branch3x3_2a.conv.weight": None}, "another form"),
+    ],
+)
+def test_relatives_of_a_family_are_refused(name, changes, message):
+    shapes = state_dict_shapes(NETS[name]) | changes
+    with pytest.raises(UserError, match=message):
+        architecture_of({n: shape for n, shape in shapes.items() if shape is not None})
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -6,9 +6,14 @@ import pytest
 
 from deeper.errors import UserError
 from deeper.models.alexnet import alexnet
+from deeper.models.convnext import convnext
+from deeper.models.densenet import densenet
 from deeper.models.googlenet import googlenet
+from deeper.models.inception_v3 import inception_v3
 from deeper.models.initializers import initialise
 from deeper.models.lenet import lenet5
+from deeper.models.mobilenet_v2 import mobilenet_v2
+from deeper.models.regnet import regnet
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
 from deeper.weights.torchvision import convert, revert, state_dict_shapes
@@ -21,6 +26,12 @@ NETS = {
     "googlenet without heads": googlenet(10, auxiliary=False),
     "resnet18": resnet(18, 10),
     "resnext50": resnet(50, 10, groups=32, width_per_group=4),
+    "seresnet18": resnet(18, 10, squeeze=16),
+    "densenet121": densenet(121, 10),
+    "mobilenet_v2": mobilenet_v2(10),
+    "convnext_tiny": convnext("tiny", 10),
+    "regnet_y_400mf": regnet("y_400mf", 10),
+    "inception_v3": inception_v3(10),
 }
 
 
@@ -55,6 +66,27 @@ def test_names_are_torchvisions():
     shapes = state_dict_shapes(googlenet(1000))
     assert shapes["inception4e.branch3.1.conv.weight"] == (128, 32, 3, 3)
     assert shapes["aux2.fc1.weight"] == (1024, 2048)
+    shapes = state_dict_shapes(resnet(50, 1000, squeeze=16))  # timm's
+    assert shapes["layer1.0.se.fc1.weight"] == (16, 256, 1, 1)
+    shapes = state_dict_shapes(densenet(121, 1000))
+    assert shapes["features.denseblock4.denselayer16.norm1.running_mean"] == (992,)
+    assert shapes["features.transition3.conv.weight"] == (512, 1024, 1, 1)
+    shapes = state_dict_shapes(mobilenet_v2(1000))
+    assert shapes["features.1.conv.1.weight"] == (16, 32, 1, 1)
+    assert shapes["features.2.conv.1.0.weight"] == (96, 1, 3, 3)
+    assert shapes["features.18.1.weight"] == (1280,)
+    assert shapes["classifier.1.weight"] == (1000, 1280)
+    shapes = state_dict_shapes(convnext("tiny", 1000))
+    assert shapes["features.5.8.block.0.weight"] == (384, 1, 7, 7)
+    assert shapes["features.5.8.block.3.weight"] == (1536, 384)
+    assert shapes["features.5.8.layer_scale"] == (384, 1, 1)
+    assert shapes["features.6.1.weight"] == (768, 384, 2, 2)
+    shapes = state_dict_shapes(regnet("y_400mf", 1000))
+    assert shapes["trunk_output.block2.block2-0.proj.0.weight"] == (104, 48, 1, 1)
+    assert shapes["trunk_output.block2.block2-0.f.se.fc1.weight"] == (12, 104, 1, 1)
+    shapes = state_dict_shapes(inception_v3(1000))
+    assert shapes["Mixed_6c.branch7x7dbl_2.conv.weight"] == (160, 160, 7, 1)
+    assert shapes["AuxLogits.conv1.conv.weight"] == (768, 128, 5, 5)
 
 
 def test_a_dense_layer_after_maps_sees_the_same_values():
@@ -115,8 +147,12 @@ def test_everything_that_does_not_fit_is_named_at_once():
         resnet(20, 10),
         resnet(18, 10, pre_activation=True),
         resnet(18, 10, residual=False),
+        densenet(40, 10),
+        mobilenet_v2(10, stem="small"),
+        convnext("tiny", 10, stem="small"),
+        regnet("y_400mf", 10, stem="small"),
     ],
-    ids=["lenet5", "alexnet 2012", "googlenet 2014", "cifar", "pre-activation", "plain"],
+    ids=lambda model: type(model).__name__,
 )
 def test_nets_that_torchvision_lacks_are_refused(model):
     with pytest.raises(UserError, match="torchvision has"):

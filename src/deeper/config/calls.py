@@ -65,9 +65,16 @@ class ModelArguments:
     bottleneck: bool | None = setting("three convolutions a block, with blocks")
     zero_init_last: bool = setting("each block's last scale begins at zero")
     squeeze: int | None = setting("reduction of squeeze-and-excitation, 16 in the paper", least=1)
-    stochastic_depth: float = setting(
+    stochastic_depth: float | None = setting(
         "share of the last block's branches left out in training", least=0, below=1
     )
+    squeeze_excitation: bool | None = setting("in each branch (Hu et al. 2017)")
+    growth: int | None = setting("channels that each layer of a DenseNet adds", least=1)
+    compression: float | None = setting(
+        "share of the channels that a transition keeps", above=0, most=1
+    )
+    width_multiplier: float = setting("of all channels", above=0)
+    layer_scale: float = setting("first value of the factors of a branch's channels", least=0)
     scan: bool = setting("one compiled loop over alike blocks")
     remat: bool = setting("recompute activations in the backward pass")
     dtype: Literal["float32", "bfloat16"] = setting("of the computation")

@@ -30,7 +30,7 @@ LAUNCHING = ("launch", "code", "jobs")  # keys of a sweep, not of a run
 
 
 def label_of(config: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
-    """Return the run's label: its model group, with the depth if the net has one.
+    """Return the run's label: its model group, with the depth or variant if the net has one.
 
     Args:
         config: the composed config.
@@ -39,7 +39,9 @@ def label_of(config: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
     model, choice = config.get("model"), choices.get("model")
     if not isinstance(model, Mapping) or not choice:
         raise UserError("model=null (the net): give model=NAME of conf/model.")
-    depth = model.get("depth")
+    depth, variant = model.get("depth"), model.get("variant")
+    if variant is not None:
+        return f"{choice}_{variant}"
     return str(choice) if depth is None else f"{choice}{depth}"
 
 

@@ -2,6 +2,7 @@
 
 Which formulation is taken follows from the shapes alone:
 
+* One group a channel: a sum of shifted maps, see `deeper.kernels.cpu_depthwise`.
 * A map smaller than the kernel, or float64: gather the patches and multiply (im2col).
 * 3x3 at many channels, with zeros around: Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray
   2015), a quarter of the multiplications. It rounds at about 1e-5 of the largest value.
@@ -27,6 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
+
+from deeper.kernels import cpu_depthwise
 
 Maps = Float[Array, "batch height width channels"]
 Kernel = Float[Array, "kh kw in_channels out_channels"]
@@ -68,6 +71,8 @@ def convolve(window: Window, x: AnyMaps, kernel: AnyKernel) -> AnyMaps:
     """Cross-correlate by the formulation that suits the shapes."""
     if x.ndim == 3:
         return convolve(_of_one_row(window), x[:, None], kernel[None])[:, 0]
+    if cpu_depthwise.suits(window.groups, kernel, window.dilation):
+        return cpu_depthwise.convolve(window, x, kernel)
     return _by_group(partial(_convolve, window._replace(groups=1)), window.groups)(x, kernel)
 
 
@@ -78,6 +83,8 @@ def gradients(
     if x.ndim == 3:
         dx, dk = gradients(_of_one_row(window), x[:, None], kernel[None], dy[:, None])
         return dx[:, 0], dk[0]
+    if cpu_depthwise.suits(window.groups, kernel, window.dilation):
+        return cpu_depthwise.gradients(window, x, kernel, dy)
     return _by_group(partial(_gradients, window._replace(groups=1)), window.groups)(x, kernel, dy)
 
 

@@ -36,9 +36,9 @@ class Conv(nn.Module):
 
     Attributes:
         features: output channels.
-        kernel: side of the square kernel, or its length.
+        kernel: side of the square kernel, or its length; or its sides by spatial axis.
         stride: of all spatial axes.
-        padding: on all sides; ``kernel // 2`` by default.
+        padding: on all sides; half of the kernel by default, which keeps an odd kernel's map.
         groups: of channels, independent of each other.
         use_bias: whether a bias is added.
         rule: of the kernel's first values.
@@ -48,7 +48,7 @@ class Conv(nn.Module):
     """
 
     features: int
-    kernel: int
+    kernel: int | tuple[int, ...]
     stride: int = 1
     padding: int | None = None
     groups: int = 1
@@ -60,19 +60,22 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Maps) -> Maps:
         """Return maps of ``features`` channels."""
-        k, p = self.kernel, self.kernel // 2 if self.padding is None else self.padding
-        require_size(x, k - 2 * p, "/".join(self.path))
         axes = x.ndim - 2
-        shape = (*[k] * axes, x.shape[-1] // self.groups, self.features)
+        sides = (self.kernel,) * axes if isinstance(self.kernel, int) else self.kernel
+        around = tuple(k // 2 if self.padding is None else self.padding for k in sides)
+        # An odd kernel, padded by its half, looks as far beyond the map on each axis.
+        [reach] = {k - 2 * p for k, p in zip(sides, around, strict=True)}
+        require_size(x, reach, "/".join(self.path))
+        shape = (*sides, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", by(self.rule), shape).astype(self.dtype)
         y = cpu_dispatch.conv(
             valid_region.fill_padding(x).astype(self.dtype),
             kernel,
             stride=(self.stride,) * axes,
-            padding=((p, p),) * axes,
+            padding=tuple((p, p) for p in around),
             groups=self.groups,
         )
-        valid_region.record_size(x, y, lambda size: (size + 2 * p - k) // self.stride + 1)
+        valid_region.record_size(x, y, lambda size: (size - reach) // self.stride + 1)
         if self.use_bias:
             rule = self.bias_rule or FanInUniform(math.prod(shape[:-1]))
             bias = self.param("bias", by(rule), (self.features,)).astype(self.dtype)
@@ -142,7 +145,7 @@ class BatchNorm(nn.Module):
 
 
 class Dense(nn.Module):
-    """A layer in which every output sees every input.
+    """A layer in which every output sees every input; of maps, at each place for itself.
 
     Attributes:
         features: outputs.
@@ -157,14 +160,38 @@ class Dense(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: Vectors) -> Vectors:
+    def __call__(self, x: Float[Array, "batch *places features"]) -> Array:
         """Return vectors of ``features`` values."""
         default = FanInUniform(x.shape[-1])
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", by(self.rule or default), shape)
         bias = self.param("bias", by(self.bias_rule or default), (self.features,))
         dtype = self.dtype or x.dtype
-        return x.astype(dtype) @ kernel.astype(dtype) + bias.astype(dtype)[None]
+        return x.astype(dtype) @ kernel.astype(dtype) + bias.astype(dtype).reshape(
+            *[1] * (x.ndim - 1), -1
+        )
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation over the channels of each place (Ba et al. 2016, arXiv:1607.06450).
+
+    Attributes:
+        eps: added to the variance.
+    """
+
+    eps: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch *places channels"]) -> Array:
+        """Return values of mean zero and variance one at each place, scaled and shifted."""
+        shape = (x.shape[-1],)
+        by_channel = (*[1] * (x.ndim - 1), -1)
+        scale = self.param("scale", by(ONES), shape).reshape(by_channel)
+        bias = self.param("bias", by(ZEROS), shape).reshape(by_channel)
+        values = at_least_float32(x)
+        centred = values - values.mean(-1, keepdims=True)
+        variance = (centred * centred).mean(-1, keepdims=True)
+        return (centred * lax.rsqrt(variance + self.eps) * scale + bias).astype(x.dtype)
 
 
 class Embedding(nn.Module):
@@ -304,17 +331,19 @@ def _missing(size: int, window: int, stride: int, padding: int) -> int:
     return max(0, (outputs - 1) * stride + window - size - 2 * padding)
 
 
-def avg_pool(x: Maps, window: int, stride: int, *, ceil: bool = False) -> Maps:
-    """Mean under a square window, or along the length, without padding.
+def avg_pool(x: Maps, window: int, stride: int, *, padding: int = 0, ceil: bool = False) -> Maps:
+    """Mean under a square window, or along the length.
 
     Args:
         x: maps.
         window: side of the window.
         stride: of all axes.
-        ceil: keep a last, partial window, whose mean is taken over what it holds (PyTorch's
-            ``ceil_mode=True, count_include_pad=False``).
+        padding: zeros on all sides, which count (PyTorch's ``count_include_pad=True``).
+        ceil: without padding: keep a last, partial window, whose mean is taken over what it holds
+            (PyTorch's ``ceil_mode=True, count_include_pad=False``).
     """
-    require_size(x, 1 if ceil else window, f"{_sides(x, window)} average pooling")
+    least = 1 if ceil else window - 2 * padding
+    require_size(x, least, f"{_sides(x, window)} average pooling")
     axes = x.ndim - 2
     cleared = valid_region.fill_padding(x)
     if ceil:
@@ -323,9 +352,14 @@ def avg_pool(x: Maps, window: int, stride: int, *, ceil: bool = False) -> Maps:
         y = _window_sums(cleared, window, stride) / counts
     else:
         # By keyword, as the ONNX converter that replaces this function expects.
-        y = nn.avg_pool(cleared, window_shape=(window,) * axes, strides=(stride,) * axes)
+        y = nn.avg_pool(
+            cleared,
+            window_shape=(window,) * axes,
+            strides=(stride,) * axes,
+            padding=((padding, padding),) * axes if padding else "VALID",
+        )
     outputs = _outputs_with_partial if ceil else _outputs
-    valid_region.record_size(x, y, lambda size: outputs(size, window, stride, 0))
+    valid_region.record_size(x, y, lambda size: outputs(size, window, stride, padding))
     return y
 
 

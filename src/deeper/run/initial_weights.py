@@ -17,7 +17,6 @@ from deeper.config.instantiate import targets_in
 from deeper.config.schema import RunConfig
 from deeper.data.dataset import Dataset
 from deeper.errors import UserError
-from deeper.models.googlenet import GoogLeNet
 from deeper.models.initializers import initialise
 from deeper.models.layers import EMBEDDING_TABLE
 from deeper.run import build, net_record, preprocessing
@@ -178,9 +177,9 @@ def compare_preprocessing(config: RunConfig, overrides: Sequence[str] | None) ->
         source = str(path)
     elif config.init_from is not None:
         source, same = config.init_from, True
-        googlenet = isinstance(instantiate.build(config.model), GoogLeNet)
+        net = instantiate.build(config.model)
         file = weight_files.read(source, "init_from")
-        known = SimpleNamespace(**preprocessing.of_file(file, googlenet))
+        known = SimpleNamespace(**preprocessing.of_file(file, net))
     else:
         return None
     return preprocessing.compared(config.data, source, known, same_data=same, overrides=overrides)

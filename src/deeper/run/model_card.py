@@ -127,7 +127,9 @@ def _architecture(of_run: load.Stored, record: NetRecord) -> tuple[str | None, b
         return None, False
     hidden = of_run.config.model.get("hidden")
     as_published = hidden in (None, 4096) and told.pool_size in (None, 7)
-    return told.name, told.name in timm_config.NETS and as_published
+    if as_published and (timm := told.timm or told.name) in timm_config.NETS:
+        return timm, True
+    return told.name, False
 
 
 # --- the card ------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from deeper.data.array_records import class_names
 from deeper.data.catalogue import CATALOGUE
 from deeper.data.dataset import prepared_directory
 from deeper.errors import UserError
+from deeper.models.googlenet import GoogLeNet
+from deeper.models.inception_v3 import InceptionV3
 from deeper.weights import timm_config
 from deeper.weights.torchvision_files import PUBLISHED
 from deeper.weights.weight_files import WeightFile
@@ -24,12 +26,16 @@ SCALE = ["mean", "std"]
 SHOWN = ["image_shape", "interpolation", "exif"]
 OF_FILES = ("image_shape", "shorter_side", "interpolation", "mean", "std")
 STANDARD = (224, 224, 3)
-# torchvision's GoogLeNet was trained at Inception's scale; its own code turns images that are
+# torchvision's Inception nets were trained at Inception's scale; its own code turns images that are
 # normalised in the usual way into it (transform_input).
-INCEPTION = {"mean": [0.5] * 3, "std": [0.5] * 3}
+INCEPTION: dict[str, Any] = {"mean": [0.5] * 3, "std": [0.5] * 3}
+NEEDED: dict[type, dict[str, Any]] = {
+    GoogLeNet: INCEPTION,
+    InceptionV3: INCEPTION | {"image_shape": [299, 299, 3], "shorter_side": 342},
+}
 
 
-def of_file(file: WeightFile, googlenet: bool) -> dict[str, Any]:
+def of_file(file: WeightFile, net: Any) -> dict[str, Any]:
     """Return how images were shown to a file's net, by the keys of a ``data`` section.
 
     What the file or a config beside it says comes first, then what torchvision publishes with its
@@ -37,9 +43,9 @@ def of_file(file: WeightFile, googlenet: bool) -> dict[str, Any]:
 
     Args:
         file: of weights.
-        googlenet: whether its net is a GoogLeNet.
+        net: that they are of.
     """
-    shown: dict[str, Any] = dict(INCEPTION) if googlenet else {}
+    shown: dict[str, Any] = dict(NEEDED.get(type(net), {}))
     published = PUBLISHED.get(file.origin.get("sha256", "")[:8])
     if published is not None:
         shown["shorter_side"] = published[2]

@@ -13,7 +13,6 @@ from deeper.config.instantiate import require_trusted
 from deeper.config.schema import RunConfig
 from deeper.data.prepare.imagenet import CLASSES
 from deeper.errors import UserError
-from deeper.models.googlenet import GoogLeNet
 from deeper.models.initializers import shapes_of
 from deeper.record.atomic_files import to_json
 from deeper.record.schema import DATA, NET
@@ -23,7 +22,8 @@ from deeper.run.dataset import require_images
 from deeper.run.initial_weights import imported
 from deeper.train.checkpoint import Checkpoints
 from deeper.weights import class_name_files, export, state_dicts, torchvision, weight_files
-from deeper.weights.architectures import HEADS, Architecture, architecture_of
+from deeper.weights.architecture import Architecture
+from deeper.weights.architectures import architecture_of, head_of
 from deeper.weights.torchvision import MisfitError
 from deeper.weights.torchvision_files import PUBLISHED
 
@@ -163,8 +163,8 @@ def _said_of_new(new: Sequence[str], config: RunConfig, arrays: torchvision.Arra
 
 
 def _classes(arrays: torchvision.Arrays) -> int | None:
-    heads = (f"{head}.weight" for head in HEADS)
-    return next((len(arrays[head]) for head in heads if head in arrays), None)
+    weight = arrays.get(f"{head_of(arrays)}.weight")
+    return None if weight is None else len(weight)
 
 
 def _architecture(
@@ -252,8 +252,7 @@ def _with_preprocessing(
         given: keys of the config that the user gave.
     """
     require_images(config.data, "deeper weights")
-    googlenet = isinstance(build.build_model(config), GoogLeNet)
-    shown = preprocessing.of_file(file, googlenet)
+    shown = preprocessing.of_file(file, build.build_model(config))
     keys = {key.removeprefix("data.") for key in given if key.startswith("data.")}
     data = config.plain()["data"]
     changes = preprocessing.fitted(shown, data, keys)

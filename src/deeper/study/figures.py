@@ -28,9 +28,9 @@ def make_figures(collection: Collection, directory: Path) -> dict[str, Path]:
     """Draw all figures of a study.
 
     Returns:
-        Name of the figure -> path of its SVG; the PNG has the same stem. Names are error, curves
-        and macs, or error, difference and overfitting for a study with a baseline, and bars for
-        published numbers. Figures without numbers are left out.
+        Name of the figure -> path of its SVG; the PNG has the same stem. Names are error, curves,
+        macs and, for nets without an order, parameters; or error, difference and overfitting for a
+        study with a baseline; and bars for published numbers. Figures without numbers are left out.
     """
     directory.mkdir(parents=True, exist_ok=True)
     paths = {}
@@ -42,6 +42,8 @@ def make_figures(collection: Collection, directory: Path) -> dict[str, Path]:
                 "curves": curves.curves_figure(collection, lines, COLOURS),
                 "macs": macs_figure(collection),
             }
+            if collection.study.x == "label":  # families, whose parameters do not follow depth
+                drawn["parameters"] = cost_figure(collection, "parameters", "million parameters")
         else:
             drawn = {
                 "error": error_figure(collection) if len(lines) <= len(COLOURS) else None,
@@ -245,7 +247,19 @@ def _draw_row(axes: Axes, y: int, values: list[float]) -> None:
 
 
 def macs_figure(collection: Collection) -> Figure | None:
-    """Draw the error against the multiply-accumulates of one image's forward pass."""
+    """Draw the error against the multiply-accumulates of one example's forward pass."""
+    words = "million multiply-accumulates an example (forward pass)"
+    return cost_figure(collection, "macs", words)
+
+
+def cost_figure(collection: Collection, cost: str, words: str) -> Figure | None:
+    """Draw the error against what a net costs.
+
+    Args:
+        collection: the runs.
+        cost: macs or parameters.
+        words: the axis's label; values are shown in millions.
+    """
     study = collection.study
     single = study.x != "label" and _single_x(collection) is not None
     ordered = study.x != "label" and not single
@@ -254,14 +268,14 @@ def macs_figure(collection: Collection) -> Figure | None:
     axes = figure.subplots()
     axes.set_xscale("log")
     axes.set_ylabel(study.metric_label)
-    axes.set_xlabel("million multiply-accumulates an example (forward pass)")
+    axes.set_xlabel(words)
     labelled, ends = [], []
     for colour, (name, runs) in _coloured(lines_of(collection)):
-        points = _points(runs, "macs", study.metric)
+        points = _points(runs, cost, study.metric)
         xs, ys = [x / 1e6 for x in points], [mean_of(v).mean for v in points.values()]
         axes.plot(xs, ys, "o-" if ordered else "o", color=colour, ms=6, mec="white", mew=1.0)
-        for macs, x, y in zip(points, xs, ys, strict=True):
-            run = next(run for run in runs if run.number("macs") == macs)
+        for value, x, y in zip(points, xs, ys, strict=True):
+            run = next(run for run in runs if run.number(cost) == value)
             of_point = f"{run.number(study.x):g}" if ordered else run.arm
             labelled.append((x, y, name or of_point if single else of_point, colour))
         if xs and name and not single:  # else its points have the name

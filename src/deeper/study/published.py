@@ -21,7 +21,10 @@ from deeper.study.tables import ABSENT, METRIC_NAMES, by_arm, published
 SAME = {
     "test": "1crop",
     "val 1-crop single": "1crop",
-    "val 1-crop at 224 of 236 single": "1crop at 224 of 236",
+    **{
+        f"val 1-crop at {sizes} single": f"1crop at {sizes}"
+        for sizes in ("224 of 230", "224 of 232", "224 of 236", "299 of 342")
+    },
     "val 10-crop single": "10crop",
     "val single scale dense": "dense",
     "val dense at 384 single": "dense at 384",

@@ -25,6 +25,7 @@ CAPTIONS = {
     "error": "Error against {x}",
     "curves": "Training curves",
     "macs": "Error against multiply-accumulates",
+    "parameters": "Error against parameters",
     "difference": "Difference to {base}",
     "overfitting": "Test error against training error",
     "bars": "Published numbers of the winners of ILSVRC",

@@ -7,25 +7,25 @@ mean replaces a stride (timm's resnetaa50), no file says.
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from deeper.errors import UserError
 from deeper.models import alexnet as alexnets
 from deeper.models import resnet as resnets
 from deeper.models import vgg as vggs
+from deeper.weights.architecture import Architecture, Shapes
+from deeper.weights.families import FAMILIES
 
-Shapes = Mapping[str, Sequence[int]]  # name -> shape of the array
-
-# Name of an array that every net of a kind has: where it stands, that net stands.
+# Name of an array that every net of a kind has -> torchvision's prefix of the net's last layer.
+# Where such an array stands, that net stands.
 ANCHORS = {
-    "layer1.0.conv1.weight": "residual net",
-    "inception3a.branch1.conv.weight": "GoogLeNet",
-    "features.0.weight": "VGG or AlexNet",
+    "layer1.0.conv1.weight": "fc",
+    "inception3a.branch1.conv.weight": "fc",
+    "features.0.weight": "classifier.6",
+    **{anchor: family.HEAD for family in FAMILIES for anchor in family.ANCHORS},
 }
-HEADS = ("fc", "classifier.6")  # the last layers of torchvision's nets
-SQUEEZED = r"\.se(_module)?\."  # in names of squeeze-and-excitation layers
+LEGACY = ".se_module."  # in names of Cadene's SE nets, whose stem pools otherwise
 # What names of layers belong to that our nets have not.
 FOREIGN = {
     r"\.downsample\.[12]\.": "the shortcuts of ResNet-D: model.shortcut=D",
@@ -34,25 +34,6 @@ FOREIGN = {
     r"^(fc|head|classifier)\.\d+\.": "a head of several layers, where the net has one dense layer",
     r"^(fc|head)\.\w+\.": "a head of several layers, where the net has one dense layer",
 }
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A net as a file of weights tells it.
-
-    Attributes:
-        name: torchvision's or timm's name where it has one.
-        overrides: of a config, ``model=`` first.
-        classes: outputs of the head; None where the file has no head.
-        channels: of the images.
-        pool_size: side of the map that dense layers behind maps take; None without such layers.
-    """
-
-    name: str
-    overrides: tuple[str, ...]
-    classes: int | None
-    channels: int
-    pool_size: int | None = None
 
 
 def architecture_of(shapes: Shapes) -> Architecture:
@@ -71,15 +52,25 @@ def architecture_of(shapes: Shapes) -> Architecture:
     if "features.0.weight" in shapes:
         kernel = tuple(shapes["features.0.weight"])[-1]
         return _vgg(shapes) if kernel == 3 else _alexnet(shapes)
+    for family in FAMILIES:
+        if family.ANCHORS[0] in shapes:
+            found: Architecture = family.architecture(shapes)
+            return found
     raise UserError(no_net(shapes))
+
+
+def head_of(names: Collection[str]) -> str | None:
+    """Return torchvision's prefix of a net's last layer; None if it is none that we have."""
+    return next((head for anchor, head in ANCHORS.items() if anchor in names), None)
 
 
 def no_net(names: Mapping[str, Any]) -> str:
     """Say that a file has no net that we have."""
     first = ", ".join(sorted(names)[:4])
+    later = ", ".join(family.KIND for family in FAMILIES)
     return (
-        "No net that deeper has is in it: neither a residual net, nor a VGG, an AlexNet or a "
-        f"GoogLeNet by the names of torchvision or timm. Its names begin {first} ..."
+        f"No net that deeper has is in it: neither a residual net, VGG, AlexNet or GoogLeNet, nor "
+        f"{later} by the names of torchvision or timm. Its names begin {first} ..."
     )
 
 
@@ -123,9 +114,10 @@ def _known(shapes: Shapes) -> Architecture | None:
 
 
 def _residual(shapes: Shapes) -> Architecture:
-    if squeezed := next((name for name in shapes if re.search(SQUEEZED, name)), None):
+    if legacy := next((name for name in shapes if LEGACY in name), None):
         raise UserError(
-            f"It has squeeze-and-excitation layers ({squeezed}), which deeper's nets have not."
+            f"It has squeeze-and-excitation layers by the names of older nets ({legacy}), timm's "
+            "legacy_..., whose stem and strides differ: deeper has timm's seresnet nets."
         )
     blocks = _blocks(shapes)
     bottleneck = "layer1.0.conv3.weight" in shapes
@@ -154,6 +146,9 @@ def _residual(shapes: Shapes) -> Architecture:
             words += [f"model.groups={groups}", f"model.width_per_group={per_group}"]
             wide = f"wide_resnet{layers}_{per_group // 64}"
             name = f"resnext{layers}_{groups}x{per_group}d" if groups > 1 else wide
+    if squeezed := shapes.get("layer4.0.se.fc1.weight"):
+        words.append(f"model.squeeze={squeezed[1] // max(1, squeezed[0])}")
+        name = f"se{name}"
     if width != 64:
         words.append(f"model.width={width}")
         name += f" of width {width}"
@@ -263,4 +258,5 @@ def _hidden(shapes: Shapes, first: str, channels: int) -> tuple[list[str], int |
 
 
 def _classes(shapes: Shapes) -> int | None:
-    return next((shapes[f"{head}.weight"][0] for head in HEADS if f"{head}.weight" in shapes), None)
+    weight = shapes.get(f"{head_of(shapes)}.weight")
+    return None if weight is None else weight[0]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from deeper.errors import UserError
-from deeper.weights.architectures import ANCHORS, HEADS, no_net
+from deeper.weights.architectures import ANCHORS, head_of, no_net
 from deeper.weights.torchvision_names import as_torchvision
 
 AVERAGED = re.compile(r"(^|_)(ema|swa|averaged?)(_|$)")  # parts of names that mean averages
@@ -120,7 +120,8 @@ def renamed(state_dict: StateDict) -> dict[str, np.ndarray]:
     A head of ``nn.Sequential(nn.Dropout(), nn.Linear())`` is the dense layer that is in it.
     """
     names = as_torchvision(state_dict.arrays)
-    for head in HEADS:
+    head = head_of(names.values())
+    if head is not None:
         inside = {
             name: match
             for name, theirs in names.items()

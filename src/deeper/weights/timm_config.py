@@ -21,6 +21,16 @@ NETS = (
     *("resnet50c", "resnet101c", "resnet152c"),
     *("resnext50_32x4d", "resnext101_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
     *("resnext50d_32x4d", "wide_resnet50_2", "wide_resnet101_2"),
+    *("seresnet18", "seresnet34", "seresnet50", "seresnet50t", "seresnet101", "seresnet152"),
+    *("seresnet152d", "seresnext50_32x4d", "seresnext101_32x4d", "seresnext101_32x8d"),
+    *("densenet121", "densenet161", "densenet169", "densenet201"),
+    *("mobilenetv2_035", "mobilenetv2_050", "mobilenetv2_075", "mobilenetv2_100"),
+    *("mobilenetv2_140",),
+    *("convnext_tiny", "convnext_small", "convnext_base", "convnext_large"),
+    *("regnetx_004_tv", "regnetx_008", "regnetx_016", "regnetx_032", "regnetx_080"),
+    *("regnetx_160", "regnetx_320"),
+    *("regnety_004", "regnety_008_tv", "regnety_016", "regnety_032", "regnety_080_tv"),
+    *("regnety_160", "regnety_320", "inception_v3"),
 )
 DEFAULT_CROP = 0.875  # timm's, where a config has none
 

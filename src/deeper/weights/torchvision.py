@@ -14,7 +14,14 @@ import numpy as np
 from deeper.errors import UserError
 from deeper.models.initializers import shapes_of
 from deeper.weights.architectures import cause_of
-from deeper.weights.torchvision_names import FLATTENED, as_torchvision, names_of
+from deeper.weights.families import FAMILIES
+from deeper.weights.torchvision_names import (
+    FLATTENED,
+    LAYER_SCALE,
+    POINTWISE,
+    as_torchvision,
+    names_of,
+)
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -23,13 +30,18 @@ LEAVES = (
     ("params", "kernel", "weight"),
     ("params", "scale", "weight"),
     ("params", "bias", "bias"),
+    ("params", "layer_scale", "layer_scale"),
     ("batch_stats", "mean", "running_mean"),
     ("batch_stats", "var", "running_var"),
 )
 # Number of batches that a BatchNorm has seen, which inference does not use.
 UNREAD = "num_batches_tracked"
 # The first convolution of torchvision's nets.
-FIRST = ("conv1.0.weight", "conv1.weight", "features.0.weight", "conv1.conv.weight")
+FIRST = (
+    *("conv1.0.weight", "conv1.weight", "features.0.weight", "conv1.conv.weight"),
+    *(family.FIRST for family in FAMILIES),
+)
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # heads of GoogLeNet and of Inception-v3
 LISTED = 10  # differences that a message names
 
 
@@ -71,7 +83,7 @@ def leaves_of(model: nn.Module, image_shape: tuple[int, int, int] = (224, 224, 3
     Raises:
         UserError: torchvision has no such net.
     """
-    layers, flattened = names_of(model), FLATTENED[type(model)]
+    layers, flattened = names_of(model), FLATTENED.get(type(model), {})
     shapes: Any = shapes_of(model, image_shape)
     leaves = []
     for collection, ours, theirs in LEAVES:
@@ -133,7 +145,7 @@ def convert(
         for part in leaf.path[:-1]:
             node = node.setdefault(part, {})
         node[leaf.path[-1]] = converted
-    heads = [n for n in sources if n.startswith(("aux1.", "aux2."))]
+    heads = [n for n in sources if n.startswith(AUXILIARY)]
     if getattr(model, "auxiliary", True) is False:
         for name in heads:
             del sources[name]
@@ -185,7 +197,7 @@ def with_channels(state_dict: Arrays, channels: int) -> dict[str, np.ndarray]:
 def _ours(array: np.ndarray, leaf: Leaf) -> np.ndarray | None:
     """Convert the layout of PyTorch's array to ours; None if it has another number of values."""
     if leaf.path[-1] != "kernel":
-        return array
+        return array.reshape(-1) if leaf.name.endswith(LAYER_SCALE) else array
     if len(leaf.shape) == 4:
         return np.ascontiguousarray(array.transpose(2, 3, 1, 0)) if array.ndim == 4 else None
     if array.size != leaf.shape[0] * leaf.shape[1]:
@@ -221,8 +233,10 @@ def revert(
 def _theirs(array: np.ndarray, leaf: Leaf) -> np.ndarray:
     """Convert the layout of our array to PyTorch's."""
     if leaf.path[-1] != "kernel":
-        return array
+        return array.reshape(-1, 1, 1) if leaf.name.endswith(LAYER_SCALE) else array
     if array.ndim == 4:
         return np.ascontiguousarray(array.transpose(3, 2, 0, 1))
     places = array.reshape(-1, leaf.channels or leaf.shape[0], leaf.shape[1])
-    return np.ascontiguousarray(places.transpose(2, 1, 0)).reshape(leaf.shape[1], leaf.shape[0])
+    sides = (1, 1) if POINTWISE.search(leaf.name) else ()
+    ours = np.ascontiguousarray(places.transpose(2, 1, 0))
+    return ours.reshape(leaf.shape[1], leaf.shape[0], *sides)

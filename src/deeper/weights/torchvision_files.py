@@ -1,8 +1,10 @@
 """The files of weights that torchvision publishes, and how each net's images were shown to it.
 
 Taken from the ``transforms`` of `torchvision.models.get_model_weights` of torchvision 0.29: all
-nets take the middle 224 pixels, resized bilinearly with antialiasing, and ImageNet's mean and
-standard deviation. A file is known by the beginning of its SHA-256, which is in its name.
+nets take the middle 224 pixels (Inception-v3 299), resized bilinearly with antialiasing, and
+ImageNet's mean and standard deviation. The files of RegNet that began from Instagram's images
+(SWAG, resized bicubically) are not among them. A file is known by the beginning of its SHA-256,
+which is in its name.
 """
 
 # First 8 digits of the SHA-256 -> net, weights, and pixels of the resized shorter side.
@@ -34,4 +36,43 @@ PUBLISHED = {
     "9ba9bcbe": ("wide_resnet50_2", "IMAGENET1K_V2", 232),
     "32ee1156": ("wide_resnet101_2", "IMAGENET1K_V1", 256),
     "d733dc28": ("wide_resnet101_2", "IMAGENET1K_V2", 232),
+    "a639ec97": ("densenet121", "IMAGENET1K_V1", 256),
+    "8d451a50": ("densenet161", "IMAGENET1K_V1", 256),
+    "b2777c0a": ("densenet169", "IMAGENET1K_V1", 256),
+    "c1103571": ("densenet201", "IMAGENET1K_V1", 256),
+    "b0353104": ("mobilenet_v2", "IMAGENET1K_V1", 256),
+    "7ebf99e0": ("mobilenet_v2", "IMAGENET1K_V2", 232),
+    "983f1562": ("convnext_tiny", "IMAGENET1K_V1", 236),
+    "0c510722": ("convnext_small", "IMAGENET1K_V1", 230),
+    "6075fbad": ("convnext_base", "IMAGENET1K_V1", 232),
+    "ea097f82": ("convnext_large", "IMAGENET1K_V1", 232),
+    "adf1edd5": ("regnet_x_400mf", "IMAGENET1K_V1", 256),
+    "62229a5f": ("regnet_x_400mf", "IMAGENET1K_V2", 232),
+    "ad17e45c": ("regnet_x_800mf", "IMAGENET1K_V1", 256),
+    "94a99ebd": ("regnet_x_800mf", "IMAGENET1K_V2", 232),
+    "e3633e7f": ("regnet_x_1_6gf", "IMAGENET1K_V1", 256),
+    "a12f2b72": ("regnet_x_1_6gf", "IMAGENET1K_V2", 232),
+    "f342aeae": ("regnet_x_3_2gf", "IMAGENET1K_V1", 256),
+    "7071aa85": ("regnet_x_3_2gf", "IMAGENET1K_V2", 232),
+    "03ceed89": ("regnet_x_8gf", "IMAGENET1K_V1", 256),
+    "2b70d774": ("regnet_x_8gf", "IMAGENET1K_V2", 232),
+    "2007eb11": ("regnet_x_16gf", "IMAGENET1K_V1", 256),
+    "ba3796d7": ("regnet_x_16gf", "IMAGENET1K_V2", 232),
+    "9d47f8d0": ("regnet_x_32gf", "IMAGENET1K_V1", 256),
+    "6eb8fdc6": ("regnet_x_32gf", "IMAGENET1K_V2", 232),
+    "c65dace8": ("regnet_y_400mf", "IMAGENET1K_V1", 256),
+    "e6988f5f": ("regnet_y_400mf", "IMAGENET1K_V2", 232),
+    "1b27b58c": ("regnet_y_800mf", "IMAGENET1K_V1", 256),
+    "58fc7688": ("regnet_y_800mf", "IMAGENET1K_V2", 232),
+    "b11a554e": ("regnet_y_1_6gf", "IMAGENET1K_V1", 256),
+    "0d7bc02a": ("regnet_y_1_6gf", "IMAGENET1K_V2", 232),
+    "b5a9779c": ("regnet_y_3_2gf", "IMAGENET1K_V1", 256),
+    "9180c971": ("regnet_y_3_2gf", "IMAGENET1K_V2", 232),
+    "d0d0e4a8": ("regnet_y_8gf", "IMAGENET1K_V1", 256),
+    "dc2b1b54": ("regnet_y_8gf", "IMAGENET1K_V2", 232),
+    "9e6ed7dd": ("regnet_y_16gf", "IMAGENET1K_V1", 256),
+    "3e4a00f9": ("regnet_y_16gf", "IMAGENET1K_V2", 232),
+    "4dee3f7a": ("regnet_y_32gf", "IMAGENET1K_V1", 256),
+    "8db6d4b5": ("regnet_y_32gf", "IMAGENET1K_V2", 232),
+    "0cc3c7bd": ("inception_v3", "IMAGENET1K_V1", 342),
 }

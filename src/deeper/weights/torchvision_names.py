@@ -11,6 +11,7 @@ from deeper.models.alexnet import OWT, AlexNet
 from deeper.models.googlenet import HEADS, INCEPTION, GoogLeNet
 from deeper.models.resnet import DEEP_STEMS, ResNet
 from deeper.models.vgg import VGG, WIDTHS
+from deeper.weights.families import FAMILIES
 
 # Path of our layer -> prefix in torchvision's state dict.
 Names = dict[str, str]
@@ -21,8 +22,9 @@ FLATTENED: dict[type, dict[str, int]] = {
     AlexNet: {"fc1": OWT[-1][0]},
     VGG: {"fc1": WIDTHS[-1]},
     GoogLeNet: {"aux1/fc1": 128, "aux2/fc1": 128},
-    ResNet: {},
 }
+# Dense layers that are 1x1 convolutions in torchvision and timm.
+POINTWISE = re.compile(r"\.se\.fc[12]\.weight$")
 
 # timm's prefixes that differ from torchvision's: in its VGG the hidden layers are convolutions.
 TIMM = {
@@ -36,12 +38,15 @@ FLATTENED_SEQUENCE = re.compile(r"^features_")
 # Dense layers of torchvision's VGG that are convolutions in timm's, with the side of their kernels.
 HIDDEN_CONVOLUTIONS = {"classifier.0": 7, "classifier.3": 1}
 
+LAYER_SCALE = ".layer_scale"  # ends torchvision's names of ConvNeXt's
+
 # The layers whose outputs are the classes: the last one, and those of the auxiliary heads.
 LAST: dict[type, tuple[str, ...]] = {
     AlexNet: ("fc3",),
     VGG: ("fc3",),
     GoogLeNet: ("fc", "aux1/fc2", "aux2/fc2"),
     ResNet: ("fc",),
+    **{family.NET: family.LAST for family in FAMILIES},
 }
 
 # The dense layers in front of the last one.
@@ -59,6 +64,7 @@ def names_of(model: object) -> Names:
         VGG: _vgg,
         GoogLeNet: _googlenet,
         ResNet: _resnet,
+        **{family.NET: family.names for family in FAMILIES},
     }
     if type(model) not in tables:
         raise UserError(f"torchvision has no {type(model).__name__}.")
@@ -136,11 +142,15 @@ def _resnet(model: ResNet) -> Names:
                 names[f"{ours}/bn{i}"] = f"{theirs}.bn{i}"
             names[f"{ours}/shortcut_conv"] = f"{theirs}.downsample.{place}"
             names[f"{ours}/shortcut_bn"] = f"{theirs}.downsample.{place + 1}"
+            names |= {f"{ours}/se/{fc}": f"{theirs}.se.{fc}" for fc in ("fc1", "fc2")}
     return names | {"fc": "fc"}
 
 
 def as_torchvision(names: Mapping[str, object]) -> dict[str, str]:
     """Return name in a file of torchvision or timm -> torchvision's name."""
+    for family in FAMILIES:
+        if any(anchor in names for anchor in family.ANCHORS):
+            return {name: family.from_timm(name) for name in names}
     translated = {}
     for name in names:
         prefix, _, leaf = name.rpartition(".")
@@ -152,8 +162,14 @@ def as_torchvision(names: Mapping[str, object]) -> dict[str, str]:
 def as_timm(state_dict: Mapping[str, np.ndarray], model: object) -> dict[str, np.ndarray]:
     """Return a state dict by torchvision's names as timm has it.
 
-    They differ in VGG alone, whose hidden layers are convolutions there.
+    VGG's hidden layers are convolutions there, and layer scales have one axis.
     """
+    for family in FAMILIES:
+        if isinstance(model, family.NET):
+            return {
+                family.to_timm(name): array.reshape(-1) if name.endswith(LAYER_SCALE) else array
+                for name, array in state_dict.items()
+            }
     if not isinstance(model, VGG):
         return dict(state_dict)
     names = {theirs: timm for timm, theirs in TIMM.items()}
