@@ -8,7 +8,8 @@
     environment.json   versions, machine, code, ``overrides`` and ``command`` of the last start;
                        ``run`` has steps, batch size and cost; ``earlier`` the starts before
     metrics.jsonl      every logged number: one JSON object with its ``step`` a line
-    examples.npz       a few images with predictions, and the confusion matrix
+    examples.npz       a few images with predictions; of all test examples the confusion matrix and
+                       ``correct``
     checkpoints/       a directory for each step that is kept
     result.json        the last to be written: the run has come to its end. ``status`` is finished
                        or diverged; ``metrics`` has ``SPLIT/NAME`` for test, train and validation;
