@@ -48,7 +48,9 @@ class Range:
 Values = Range | tuple[Scalar, ...]
 
 
-def _read_space(given: Any, where: str) -> tuple[dict[str, Values], dict[str, Any]]:
+def _read_space(given: Any, where: str) -> tuple[dict[str, Values], Any]:
+    if given is None:
+        return {}, None
     if not isinstance(given, Mapping):
         raise UnfitError
     space = {str(key): _read_values(values, str(key), where) for key, values in given.items()}

@@ -59,6 +59,8 @@ def save_figure(drawn: Drawn, stem: Path) -> None:
         (history, rungs), (importance, reruns) = figure.subplots(2, 2)
         _draw_history(history, drawn)
         _draw_rungs(rungs, drawn)
+        # Few trials reach that corner, and the colours are the same.
+        rungs.legend(*history.get_legend_handles_labels(), fontsize=8, loc="upper right")
         _draw_importance(importance, drawn)
         _draw_reruns(reruns, drawn)
         figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
@@ -88,7 +90,6 @@ def _draw_history(axes: Axes, drawn: Drawn) -> None:
     axes.set_title("History")
     axes.set_xlabel("trial")
     axes.set_ylabel(f"last {drawn.metric}")
-    axes.legend(fontsize=8)
 
 
 def _draw_rungs(axes: Axes, drawn: Drawn) -> None:
@@ -133,30 +134,29 @@ def _limit(axes: Axes, values: Sequence[float], drawn: Drawn) -> None:
 
 
 def _draw_importance(axes: Axes, drawn: Drawn) -> None:
+    axes.set_title("Importance (fANOVA)")
+    if not drawn.importance:
+        _say(axes, "too few trials")
+        return
     names = list(reversed(drawn.importance))
     axes.barh(names, [drawn.importance[name] for name in names], color=COLOURS[0], height=0.6)
     axes.grid(axis="x")
     axes.set_xlim(0, 1)
     share, trials = drawn.compared
-    axes.set_title("Importance (fANOVA)")
     axes.set_xlabel(f"share of variance at {share}/{drawn.whole} of the run, {trials} trials")
-    if not names:
-        axes.set_yticks([])
-        axes.text(0.5, 0.5, "too few trials", ha="center", color=SOFT)
 
 
 def _draw_reruns(axes: Axes, drawn: Drawn) -> None:
     """Draw the reruns of winner and baseline with their intervals, each with its name."""
     axes.set_title("Reruns with fresh seeds")
     if not drawn.rerun:
-        axes.set_axis_off()
-        axes.text(0.5, 0.5, "not finished", ha="center", color=SOFT, transform=axes.transAxes)
+        _say(axes, "not finished")
         return
     for row, (name, values) in enumerate(drawn.rerun.items()):
         axes.plot(values, [row] * len(values), "o", color=COLOURS[0], alpha=0.4, ms=5)
         for number, interval in enumerate(drawn.intervals[name]):
             at, colour = row + 0.18 * (number + 1), COLOURS[1 + number]
-            label = interval.way.split(",")[0] if row == 0 else ""
+            label = interval.way.split(", ")[0] if row == 0 else ""
             axes.hlines(at, interval.low, interval.high, color=colour, linewidth=2.5, label=label)
             axes.plot([interval.mean], [at], "|", color=colour, ms=12, mew=2.5)
     axes.set_yticks(range(len(drawn.rerun)), list(drawn.rerun))
@@ -164,3 +164,10 @@ def _draw_reruns(axes: Axes, drawn: Drawn) -> None:
     axes.grid(axis="x")
     axes.set_xlabel(drawn.rerun_metric)
     axes.legend(fontsize=8, loc="lower center", ncols=1)
+
+
+def _say(axes: Axes, words: str) -> None:
+    """Write words in the place of a drawing."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.text(0.5, 0.5, words, ha="center", color=SOFT, transform=axes.transAxes)

@@ -39,10 +39,11 @@ def run_in_slurm(
             continue
         for state in ended:
             flying.remove(state.directory)
-            failure = state.remark or state.word
+            # A run that was stopped at a checkpoint is submitted again.
+            failure = None if state.word == "stopped" else state.remark or state.word
             said = trials.ended(state.directory, failure)
-            whole = whole and said is not None
-            tell(f"{state.name}: {said or failure}")
+            whole = whole and (said is not None or failure is None)
+            tell(f"{state.name}: {said or failure or state.remark}")
         while trials.running < jobs and (directory := trials.next()) is not None:
             flying.append(directory)
         if flying or not trials.complete():
