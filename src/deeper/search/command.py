@@ -113,6 +113,9 @@ def _search(request: Request, total: int) -> Answer:
     status = launch.run_trials(trials, request.run_here, request.tell)
     for name, reason in trials.failed:
         request.tell(f"{name}: {reason}")
+    if trials.stuck:
+        request.tell("So many trials broke in a row that no more were begun: mend their cause.")
+        return ExitCode.FAILED, None
     if status == ExitCode.INTERRUPTED:
         return status, None
     arms = arms_of_reruns(found, found.best(), draws)

@@ -23,6 +23,7 @@ from deeper.sweep.code_snapshot import Code
 from deeper.sweep.submission import Submission, read_submission
 from deeper.train.loop import Rungs
 
+MOST_BROKEN = 3  # trials in a row, before a launcher asks for no more
 LOST_SECONDS = 15.0  # between looks for trials that their launcher has left
 
 
@@ -118,7 +119,7 @@ class Trials:
 
     Args:
         search: the search.
-        total: number of its trials in all.
+        total: number of its trials in all, without those that failed.
         launcher: local or slurm.
         settings: settings of the launcher.
         runs: root of the run directories.
@@ -140,13 +141,14 @@ class Trials:
         self.folder = new_folder(runs, search.directory.parent.name)
         self._mine: set[int] = set()
         self._looked = -LOST_SECONDS
+        self._broken = 0  # trials in a row
         self.failed: list[tuple[str, str]] = []
 
     def next(self) -> Path | None:
         """Claim a trial and return its directory; None if there is none to run now."""
         # Under one lock, so that a trial without a directory is one whose launcher was killed.
         with locked([self.search.directory]):
-            while True:
+            while not self.stuck:
                 trial = self._left() or self._new()
                 if trial is None:
                     return None
@@ -157,11 +159,22 @@ class Trials:
                     continue
                 if directory is not None:
                     return directory
+        return None
+
+    @property
+    def stuck(self) -> bool:
+        """Whether so many trials broke in a row that a further one would, too."""
+        return self._broken >= MOST_BROKEN
 
     def complete(self) -> bool:
-        """Return whether all trials are settled, whoever runs them."""
-        trials = self.search.journal.trials()
-        return len(trials) >= self.total and all(trial.settled for trial in trials)
+        """Return whether all trials are settled, whoever runs them, or the launcher is stuck."""
+        trials = self._counted()
+        done = len(trials) >= self.total and all(trial.settled for trial in trials)
+        return done or self.stuck
+
+    def _counted(self) -> list[Trial]:
+        """Return the trials that did not fail; for those others are asked for."""
+        return [trial for trial in self.search.journal.trials() if trial.state != "fail"]
 
     def ended(self, directory: Path, failure: str | None) -> str | None:
         """Record how a trial's process has ended.
@@ -176,22 +189,25 @@ class Trials:
         number = int(directory.name.partition("-")[0])
         self._mine.discard(number)
         outcome = self._settle(self.search.journal.trials()[number])
-        if outcome is None and failure is not None:
+        if outcome is not None:
+            self._broken = 0
+        elif failure is not None:
+            self._broken += 1
             self.search.journal.give_up(number, failure)
         return outcome
 
     @property
     def settled(self) -> int:
-        """Return the number of trials that are settled."""
-        return sum(trial.settled for trial in self.search.journal.trials())
+        """Return the number of trials that are settled, without those that failed."""
+        return sum(trial.settled for trial in self._counted())
 
     @property
     def running(self) -> int:
         """Return the number of trials that are not settled, whoever runs them."""
-        return len(self.search.journal.trials()) - self.settled
+        return len(self._counted()) - self.settled
 
     def _new(self) -> Trial | None:
-        if len(self.search.journal.trials()) >= self.total:
+        if len(self._counted()) >= self.total:
             return None
         trial = self.search.journal.ask()
         self._mine.add(trial.number)
@@ -258,6 +274,7 @@ class Trials:
         return None
 
     def _give_up(self, number: int, reason: str) -> None:
+        self._broken += 1
         self.search.journal.give_up(number, reason)
         self.failed.append((f"trial {number}", reason))
 
