@@ -17,7 +17,7 @@ from deeper.tasks.classification import confusion
 from deeper.train.checkpoint import CheckpointReader, Checkpoints
 from deeper.train.device_feed import OWN, Resident
 from deeper.train.evaluate import Evaluator, metrics_of, predictions_of
-from deeper.train.loop import train
+from deeper.train.loop import Rungs, train
 from tests.faults import note, with_writes_given_up
 from tests.train.conftest import EVALUATED, Rows, build
 
@@ -69,6 +69,40 @@ def test_a_run_that_is_cut_and_resumed_equals_the_uncut_one_to_the_bit(
     assert second.status == "finished"
     jax.tree.map(np.testing.assert_array_equal, uncut.state, second.state)
     assert uncut.metrics == second.metrics
+
+
+def test_a_run_that_is_cut_at_a_rung_goes_on_to_the_same_bits(checkpoints):
+    experiment, state = build(
+        steps=9, steps_per_call=4, evaluate_every=100, checkpoint_every=100, rate=0.05
+    )
+    uncut = train(experiment, state, Rows(), checkpoints(experiment, "uncut"))
+    told = []
+
+    def cut(share, score):
+        told.append((share, score))
+        return share == 3
+
+    rows = Rows()
+    first = train(
+        experiment, state, rows, checkpoints(experiment, "cut"), rungs=Rungs((1, 3), 9, cut)
+    )
+    assert (first.status, first.step) == ("interrupted", 3)
+    measured = [(r["step"], r["validation/error"]) for r in rows.rows if "validation/error" in r]
+    assert [step for step, _ in measured] == [share for share, _ in told] == [1, 3]
+    assert [error for _, error in measured] == [score for _, score in told]
+    again = checkpoints(experiment, "cut")
+    restored = again.restore_last_good(state, warn=pytest.fail)
+    second = train(experiment, restored, Rows(), again)
+    assert second.status == "finished"
+    jax.tree.map(np.testing.assert_array_equal, uncut.state, second.state)
+    assert uncut.metrics == second.metrics
+
+
+def test_rungs_are_shares_of_the_run_that_lie_before_its_end():
+    rungs = Rungs((1, 3), 9, lambda share, score: False)
+    assert rungs.at(450) == {50: 1, 150: 3}
+    assert rungs.at(10) == {2: 1, 4: 3}
+    assert rungs.at(1) == {}
 
 
 def test_every_example_is_evaluated_exactly_once():

@@ -11,6 +11,7 @@ from pathlib import Path
 from deeper.cli import train
 from deeper.errors import ExitCode
 from deeper.run import distributed
+from deeper.search.trials import rungs_of
 from deeper.sweep.claim import frozen_config
 from deeper.sweep.code_snapshot import Code, changed_since
 from deeper.sweep.submission import Submission, note, now, read_submission
@@ -30,7 +31,7 @@ def run(directory: Path) -> int:
         # Record a command that a person can type.
         sys.argv = ["deeper train", *submission.overrides]
     overrides = None if submission is None else submission.overrides
-    status = train.train_and_tell(config, directory, overrides)
+    status = train.train_and_tell(config, directory, overrides, rungs_of(submission))
     if submission is not None and status == ExitCode.INTERRUPTED and distributed.first():
         # The launcher records this too, but may have ended before.
         ended = {"code": status, "reason": None, "time": now()}

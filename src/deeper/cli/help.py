@@ -57,6 +57,18 @@ VERBS = {
         ),
         ("study", "mode"),
     ),
+    "search": Verb(
+        "search [status|finish|lr] study=NAME [trials=N] [key=value ...]",
+        "Choose values among search.space by the validation split, with poor trials cut at rungs, "
+        "and rerun winner and baseline with fresh seeds. The same command goes on after a kill; "
+        "finish trains a trial that was cut to its end; lr is the range test of the learning rate.",
+        (
+            "deeper search study=search_fashion mode=quick trials=40 jobs=2",
+            "deeper search status study=search_fashion mode=quick",
+            "deeper search lr model=resnet data=fashion_mnist",
+        ),
+        ("study", "mode"),
+    ),
     "report": Verb(
         "report study=NAME [key=value ...]",
         "Make a study's tables, figures and page (report.html) from its run directories. A study "

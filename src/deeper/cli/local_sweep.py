@@ -11,13 +11,13 @@ from deeper.cli.stop_signals import asking_to_stop
 from deeper.display.sweep_bars import SweepBars
 from deeper.display.sweep_output import print_outcome
 from deeper.errors import ExitCode
-from deeper.sweep.local import Sweep, Work
+from deeper.sweep.local import Supply, Sweep, Work
 
 
-def run_here(work: Work, console: Console) -> ExitCode:
-    """Run a sweep in this process; return the exit status."""
+def run_here(work: Work, console: Console, supply: Supply | None = None) -> ExitCode:
+    """Run a sweep in this process, with further runs from a supply; return the exit status."""
     with SweepBars(console) as display:
-        sweep = Sweep(work, display)
+        sweep = Sweep(work, display, supply)
         with _stopping(sweep, console):
             outcome = sweep.run()
     print_outcome(outcome, console)

@@ -24,6 +24,7 @@ from deeper.errors import ExitCode, ReportedElsewhereError, UserError
 VERBS = {
     "train": "train a net, or with -m a sweep of them",
     "sweep": "sweep status, sweep resume, sweep cancel: a sweep from any terminal",
+    "search": "choose better values for a study by Optuna; search lr: the learning rate's range",
     "report": "make a study's tables, figures and page from its run directories",
     "evaluate": "evaluate a run's checkpoint on a split",
     "inspect": "a net layer by layer; inspect conv: one convolution's arithmetic",
@@ -66,7 +67,7 @@ def main() -> int:
             # File names may be invalid text, and terminals may lack characters.
             stream.reconfigure(errors="backslashreplace")
     _, words = split_options(sys.argv[1:])
-    log = words[:1] in (["train"], *([verb] for verb in BY_DIRECTORY)) or (
+    log = words[:1] in (["train"], ["search"], *([verb] for verb in BY_DIRECTORY)) or (
         words[:2] == ["sweep", "resume"]
     )
     with lasting(log=log):
@@ -94,7 +95,7 @@ def _main() -> int:
         return ExitCode.USER_ERROR
     if [verb, *rest[:1]] == ["inspect", "conv"]:
         verb, rest = "convolution", rest[1:]
-    if verb == "sweep" and rest and "=" not in rest[0]:
+    if verb in ("sweep", "search") and rest and "=" not in rest[0]:
         rest = [f"action={rest[0]}", *rest[1:]]
     if verb not in BY_DIRECTORY and any(word in HELP for word in options):
         return _show(help_of(verb, conf_directory()))

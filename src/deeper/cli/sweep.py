@@ -78,7 +78,7 @@ def _resume(states: Sequence[State], config: DictConfig, console: Console) -> in
         except UserError as error:
             console.print(f"{state.name} is left out: {error}", soft_wrap=True)
             status = ExitCode.USER_ERROR
-    runs, launcher = Path(config.runs), _named_launcher(config)
+    runs, launcher = Path(config.runs), named_launcher(config)
     groups = groups_of(arms, runs, code=config.code, launcher=launcher, jobs=config.jobs)
     directories = directories_of(HydraConfig.get())
     for number, group in enumerate(groups, start=1):
@@ -93,7 +93,7 @@ def _resume(states: Sequence[State], config: DictConfig, console: Console) -> in
     return status
 
 
-def _named_launcher(config: DictConfig) -> tuple[str, dict[str, Any]] | None:
+def named_launcher(config: DictConfig) -> tuple[str, dict[str, Any]] | None:
     """Return the launcher that the command line names, with its settings."""
     hydra = HydraConfig.get()
     if not any(word.startswith("hydra/launcher=") for word in hydra.overrides.hydra):

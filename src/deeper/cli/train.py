@@ -24,7 +24,7 @@ from deeper.run import device, distributed
 from deeper.run.check import check
 from deeper.run.cost import cost_of
 from deeper.run.train import Start, Trained, train_run
-from deeper.train.loop import Outcome
+from deeper.train.loop import Outcome, Rungs
 
 
 def run(config: DictConfig) -> int:
@@ -40,7 +40,10 @@ def run(config: DictConfig) -> int:
 
 
 def train_and_tell(
-    config: RunConfig, path: Path | None = None, overrides: list[str] | None = None
+    config: RunConfig,
+    path: Path | None = None,
+    overrides: list[str] | None = None,
+    rungs: Rungs | None = None,
 ) -> int:
     """Train the run of a config, show its progress, and return the exit status.
 
@@ -48,6 +51,7 @@ def train_and_tell(
         config: config of the run.
         path: the run directory; by default the one named by the config.
         overrides: overrides that make the config, for the record; None if unknown.
+        rungs: where it may be cut, as a trial of a search.
     """
     console = open_console()
     check(config)  # before anything is shown or written
@@ -63,6 +67,7 @@ def train_and_tell(
                 command=f"{sys.argv[0]} {shlex.join(sys.argv[1:])}",
                 display=display,
                 stop_asked=lambda: stop.asked or display.broken,
+                rungs=rungs,
             )
     except (Exception, KeyboardInterrupt) as error:
         if distributed.count() > 1:

@@ -103,6 +103,7 @@ class ScheduleArguments:
     milestones: tuple[float, ...] = setting("shares of the run", least=0, below=1)
     factor: float = setting("multiplies the rate at each drop", above=0)
     every: float = setting("share of the run from one drop to the next", above=0, most=1)
+    begin: float = setting("first rate as a share of the peak", above=0, below=1)
 
 
 @dataclass(frozen=True)

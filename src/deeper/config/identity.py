@@ -27,6 +27,7 @@ ADDED: dict[str, dict[str, Any]] = {
 }
 SINGLE = "single"  # directory of runs without a study
 LAUNCHING = ("launch", "code", "jobs")  # keys of a sweep, not of a run
+SEARCH = "search"  # section of `deeper search`, which a study may state; not of a run
 
 
 def label_of(config: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
@@ -61,7 +62,9 @@ def frozen(
         if not str(group).startswith("hydra/")
     }
     own = {
-        key: value for key, value in config.items() if key not in ("hydra", *LAUNCHING, *leave_out)
+        key: value
+        for key, value in config.items()
+        if key not in ("hydra", SEARCH, *LAUNCHING, *leave_out)
     }
     return {"label": label_of(config, choices), "choices": mine, **own}
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from deeper.config.calls import TARGET
 from deeper.config.data_sections import kind_of
 from deeper.config.schema import RunConfig
+from deeper.config.search_section import SearchSection
 from deeper.config.settings import OpenSection, read_open, setting
 
 Checkpoint = int | Literal["last", "best"]
@@ -29,6 +30,18 @@ class Sweep(Launching):
     action: Literal["status", "resume", "cancel"] = setting("what to do with the sweep")
     all: bool = setting("show each finished arm and each that waits")
     format: Literal["table", "json"] = setting("of what is shown")
+
+
+@dataclass(frozen=True)
+class Search(Launching):
+    """``deeper search``."""
+
+    launch: Literal["wait"] = setting("a search stays to choose; start it with nohup")
+    action: Literal["run", "status", "finish", "lr"] = setting("what to do with the search")
+    trials: int = setting("of the search in all", least=1)
+    trial: int | None = setting("number of a trial", least=0)
+    readme: str | None = setting("a README whose generated parts are brought up to date")
+    search: SearchSection = setting("what is chosen among, and how")
 
 
 @dataclass(frozen=True)
@@ -169,6 +182,7 @@ class Sync:
 VERBS: dict[str, type] = {
     "train": Launching,
     "sweep": Sweep,
+    "search": Search,
     "report": Report,
     "evaluate": Evaluate,
     "predict": Predict,

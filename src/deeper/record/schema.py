@@ -8,7 +8,8 @@
     environment.json   versions, machine, code, ``overrides`` and ``command`` of the last start;
                        ``run`` has steps, batch size and cost; ``earlier`` the starts before
     metrics.jsonl      every logged number: one JSON object with its ``step`` a line
-    examples.npz       a few images with predictions, and the confusion matrix
+    examples.npz       a few images with predictions; of all test examples the confusion matrix and
+                       ``correct``
     predictions/       of ``tracker.predictions``: STEP.npz, the first validation examples with the
                        predictions at an evaluation; histograms/ of ``tracker.histograms`` likewise
     tensorboard/       of ``tracker.tensorboard``: an event file, made of the other files

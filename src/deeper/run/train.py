@@ -5,7 +5,7 @@ Nothing is printed here; a `Display` shows the run.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,7 +34,7 @@ from deeper.run.step_profile import StepProfile
 from deeper.track.tracker import Tracker
 from deeper.train.checkpoint import Checkpoints
 from deeper.train.data_parallel import everywhere, from_first
-from deeper.train.loop import Outcome, Progress, train
+from deeper.train.loop import Experiment, Outcome, Progress, Rungs, train
 from deeper.train.state import create
 
 EXAMPLES_SHOWN = 32
@@ -131,6 +131,7 @@ def train_run(
     command: str | None = None,
     display: Display | None = None,
     stop_asked: Callable[[], bool] = lambda: False,
+    rungs: Rungs | None = None,
 ) -> Trained:
     """Train the run of a config, or continue it after an interruption.
 
@@ -142,6 +143,7 @@ def train_run(
         display: shows the run.
         stop_asked: polled between calls of the compiled loop; if it is true, a checkpoint is
             written and the run returns as interrupted.
+        rungs: where the run may be cut, which is an interruption too.
 
     Raises:
         UserError: a mistake in the config, other data than the run saw before, a directory that
@@ -156,7 +158,7 @@ def train_run(
             if distributed.first():
                 check_same_data(path, config)
             return Trained(path, directory.result()["status"], None)
-        outcome = _train(config, directory, record, display, stop_asked)
+        outcome = _train(config, directory, record, display, stop_asked, rungs)
     return Trained(path, outcome.status, outcome)
 
 
@@ -187,6 +189,7 @@ def _train(
     record: dict[str, Any],
     display: Display,
     stop_asked: Callable[[], bool],
+    rungs: Rungs | None,
 ) -> Outcome:
     device.start_jax(config.train.cpu_kernels)
     mesh = device.mesh_of(config.train.devices)
@@ -201,6 +204,8 @@ def _train(
     else:
         seen = featured(config, plan, splits, begin.variables, mesh, display.prepares)
         experiment = build.assemble(config, plan, seen, mesh, features=True)
+    if rungs is not None:
+        rungs = _agreed(rungs, experiment)
     state = create(
         begin.variables,
         plan.phases[0].optimizer,
@@ -248,6 +253,7 @@ def _train(
             ),
             profiler=_profiler(directory, plan),
             observer=observer_of(config, experiment.task, splits, tracker, display.says),
+            rungs=rungs,
         )
         if outcome.status == "finished" and distributed.first():
             _keep_examples(experiment.task, splits, outcome, tracker)
@@ -264,6 +270,23 @@ def _train(
             checkpoints.close()  # closing waits for the other processes, and one may be gone
         tracker.finish("failed" if failure or not outcome else outcome.status, failure)
     return outcome
+
+
+def _agreed(rungs: Rungs, experiment: Experiment) -> Rungs:
+    """Return rungs at which the first process decides for all.
+
+    Raises:
+        UserError: the run has no validation split to be cut by.
+    """
+    if experiment.validation is None:
+        raise UserError(
+            "A run is cut by its metric on the validation split, and this one has none: give "
+            "data.validation=N."
+        )
+    cut = rungs.cut
+    return replace(
+        rungs, cut=lambda share, score: bool(from_first(distributed.first() and cut(share, score)))
+    )
 
 
 def _profiler(directory: RunDirectory, plan: build.Plan) -> StepProfile | None:

@@ -44,6 +44,7 @@ class Arm:
         config: the frozen config.
         overrides: overrides of `deeper train`.
         cwd: working directory, to which relative paths of the config refer.
+        search: see `Submission`.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Arm:
     config: RunConfig
     overrides: list[str]
     cwd: str = field(default_factory=os.getcwd)
+    search: dict[str, Any] | None = None
 
     def status(self) -> str | None:
         """Return the status of its result, or None."""
@@ -153,6 +155,7 @@ def claim(
     code: Code,
     settings: dict[str, Any],
     submit: Callable[[Claim], None],
+    folder: Path | None = None,
 ) -> Claim:
     """Freeze and claim the arms that have to be run.
 
@@ -164,17 +167,16 @@ def claim(
         settings: settings of the launcher, for a later `deeper sweep resume`.
         submit: hands the claim to a batch system or a process while the lock is held; if it raises,
             nothing is claimed.
+        folder: of a launcher that claims its runs one by one; by default a new one.
 
     Raises:
         UserError: another launcher holds the lock for too long, or the disk refuses.
     """
     # The arms' processes check trust again, so they have to inherit it.
     trust_in_children(arm.config.plain() for arm in arms)
-    study = arms[0].directory.parent.name
-    name = f"{study}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-    folder = runs.absolute() / ".sweep" / name
+    folder = folder or new_folder(runs, arms[0].directory.parent.name)
     taken = Claim(folder, code)
-    with _studies(sorted({arm.directory.parent for arm in arms})):
+    with locked(sorted({arm.directory.parent for arm in arms})):
         before = [read_submission(arm.directory) for arm in arms]
         try:
             for arm, where in zip(arms, alive_among(before), strict=True):
@@ -193,7 +195,7 @@ def claim(
                     _take(arm, taken, launcher, settings)
             if taken.todo:
                 with disk_errors(folder):
-                    folder.mkdir(parents=True)
+                    folder.mkdir(parents=True, exist_ok=True)
                 submit(taken)
         except BaseException:
             for arm, old in zip(arms, before, strict=True):
@@ -205,6 +207,12 @@ def claim(
                     (arm.directory / SUBMISSION).unlink(missing_ok=True)
             raise
     return taken
+
+
+def new_folder(runs: Path, name: str) -> Path:
+    """Return the folder of a new launch; it does not exist yet."""
+    launch = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    return runs.absolute() / ".sweep" / launch
 
 
 def _on_other_data(arm: Arm) -> str | None:
@@ -249,6 +257,7 @@ def _take(arm: Arm, taken: Claim, launcher: str, settings: dict[str, Any]) -> No
         cwd=arm.cwd,
         code=taken.code.plain(),
         settings=settings,
+        search=arm.search,
     )
     write_submission(arm.directory, submission)
     taken.todo.append(arm)
@@ -275,8 +284,8 @@ def alive_among(submissions: Sequence[Submission | None]) -> list[str | None]:
 
 
 @contextmanager
-def _studies(directories: Sequence[Path]) -> Iterator[None]:
-    """Hold the locks of the studies' directories while runs are claimed."""
+def locked(directories: Sequence[Path]) -> Iterator[None]:
+    """Hold the locks of directories, such as the studies' while runs are claimed."""
     locks: list[Lock] = []
     deadline = time.monotonic() + CLAIM_SECONDS
     try:

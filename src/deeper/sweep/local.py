@@ -15,7 +15,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from deeper.errors import ExitCode, UserError
 from deeper.platform_support import restrict_to_cores
@@ -33,6 +33,7 @@ from deeper.sweep.submission import (
     read_submission,
 )
 
+ASK_SECONDS = 2.0  # between questions for a further run
 LOG, SWEEP, PROCESS = "launcher.log", "launcher.json", "process.json"
 DETACHED = "detached"  # command of a detached launcher; the launch folder is its argument
 START_SECONDS = 120.0
@@ -59,6 +60,22 @@ class Work:
     directories: list[str]
     jobs: int | None
     devices: int | None
+
+
+class Supply(Protocol):
+    """Runs that are chosen while others run, see `deeper.search`."""
+
+    def next(self) -> Path | None:
+        """Return the directory of a further run that is claimed; None if there is none now."""
+
+    def complete(self) -> bool:
+        """Return whether there will be no further run."""
+
+    def ended(self, directory: Path, failure: str | None) -> str | None:
+        """Take a run whose process has ended, with the reason if it broke.
+
+        Returns its outcome; None if there is none.
+        """
 
 
 @dataclass(frozen=True)
@@ -152,14 +169,18 @@ class Sweep:
     Args:
         work: the runs.
         tell: called with each event.
+        supply: gives further runs after those of the work.
     """
 
-    def __init__(self, work: Work, tell: Tell):
+    def __init__(self, work: Work, tell: Tell, supply: Supply | None = None):
         self._folder = Path(work.folder)
         self._waiting = [Path(directory) for directory in work.directories]
         self._total, self._skipped = work.total, work.finished
-        self._free = resources.shares(work.jobs, work.devices, len(self._waiting))
+        most = len(self._waiting) if supply is None else max(1, work.total - work.finished)
+        self._free = resources.shares(work.jobs, work.devices, most)
         self._jobs = len(self._free)
+        self._supply = supply
+        self._asked = -ASK_SECONDS  # the time at which the supply had none
         self._tell = tell
         self._running: list[Running] = []
         self._done = 0
@@ -170,12 +191,13 @@ class Sweep:
 
     def run(self) -> Outcome:
         """Execute all runs; return the outcome."""
-        if self._waiting:
+        if self._waiting or self._supply:
             process = dataclasses.asdict(Process.of(os.getpid()))
             write_whole(self._folder / PROCESS, to_json(process))
             self._tell(Began(self._total, self._skipped, self._jobs))
         try:
-            while self._running or (self._waiting and not self._stopping):
+            while self._running or (self._remain() and not self._stopping):
+                self._fill()
                 while self._waiting and self._free and not self._stopping:
                     self._try(self._waiting.pop(0))
                 self._listen()
@@ -186,6 +208,8 @@ class Sweep:
             for left in self._running:  # an error in this process: end all runs
                 left.process.terminate()
         unfinished = len(self._waiting) + self._interrupted
+        if self._supply and self._stopping and not self._supply.complete():
+            unfinished = max(1, self._total - self._skipped - self._done - len(self._failed))
         return Outcome(self._total, unfinished, tuple(self._failed))
 
     def stop(self, *, at_once: bool = False) -> None:
@@ -193,6 +217,21 @@ class Sweep:
         self._stopping = True
         for running in self._running:
             running.process.send_signal(signal.SIGKILL if at_once else signal.SIGTERM)
+
+    def _remain(self) -> bool:
+        """Return whether runs wait, or may come."""
+        return bool(self._waiting) or not (self._supply is None or self._supply.complete())
+
+    def _fill(self) -> None:
+        """Ask the supply for runs, as many as there are shares of the machine."""
+        if self._supply is None or time.monotonic() - self._asked < ASK_SECONDS:
+            return
+        while len(self._waiting) < len(self._free) and not self._stopping:
+            further = self._supply.next()
+            if further is None:
+                self._asked = time.monotonic()
+                return
+            self._waiting.append(further)
 
     def _try(self, directory: Path) -> None:
         """Start a run, unless it was cancelled or cannot be started."""
@@ -246,20 +285,28 @@ class Sweep:
         directory, name = ended.directory, ended.submission.name
         code, reason = ended.process.returncode, None
         result = read_json(directory / RESULT)
-        if code == ExitCode.FINISHED and result is not None:
+        if self._stopping and code == -signal.SIGTERM:
+            code = int(ExitCode.INTERRUPTED)
+        if code != ExitCode.INTERRUPTED and (code != ExitCode.FINISHED or result is None):
+            reason = "diverged" if code == ExitCode.DIVERGED else last_line(directory / RUN_LOG)
+            reason = f"ended by signal {-code}" if code < 0 else reason
+        supplied = None
+        if self._supply is not None:
+            supplied = self._supply.ended(directory, None if self._stopping else reason)
+        if supplied is not None:
             self._done += 1
-            error = (result.get("metrics") or {}).get("test/error")
-            outcome = "finished" if error is None else f"test error {error:6.2f} %"
-        elif code == ExitCode.INTERRUPTED or (self._stopping and code == -signal.SIGTERM):
+            self._asked = -ASK_SECONDS
+            outcome, reason = supplied, None
+        elif code == ExitCode.INTERRUPTED:
             self._interrupted += 1
-            code, outcome = int(ExitCode.INTERRUPTED), "stopped at a checkpoint"
-        else:
-            log = directory / RUN_LOG
-            reason = "diverged" if code == ExitCode.DIVERGED else last_line(log)
-            if code < 0:
-                reason = f"ended by signal {-code}"
-            self._failed.append(Failure(name, reason, log))
+            outcome = "stopped at a checkpoint"
+        elif reason is not None:
+            self._failed.append(Failure(name, reason, directory / RUN_LOG))
             outcome = f"failed: {reason}"
+        else:
+            self._done += 1
+            error = ((result or {}).get("metrics") or {}).get("test/error")
+            outcome = "finished" if error is None else f"test error {error:6.2f} %"
         note(directory, str(self._folder), ended={"code": code, "reason": reason, "time": now()})
         passed = time.monotonic() - self._began
         runs_left = len(self._waiting) + 0.5 * len(self._running)
@@ -267,7 +314,7 @@ class Sweep:
             RunEnded(
                 name,
                 outcome,
-                failed=code not in (ExitCode.FINISHED, ExitCode.INTERRUPTED),
+                failed=reason is not None,
                 seconds=time.monotonic() - ended.began,
                 ended=self._skipped + self._done + len(self._failed),
                 total=self._total,

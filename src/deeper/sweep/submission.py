@@ -69,6 +69,7 @@ class Submission:
         ended: exit status of the last start, with a reason; None before and during it.
         cancelled: time of a request to cancel, or None.
         changed: the code that ran, if it differed from the submitted code.
+        search: directory and number of the trial of a search that it is; None for other runs.
     """
 
     launcher: str
@@ -85,6 +86,7 @@ class Submission:
     ended: dict[str, Any] | None = None
     cancelled: str | None = None
     changed: dict[str, Any] | None = None
+    search: dict[str, Any] | None = None
 
     @property
     def environment(self) -> dict[str, str]:

@@ -99,7 +99,9 @@ def classification(config: Any) -> Classification:
 
 
 def shown(rows: Predictions, count: int, class_names: Sequence[str]) -> dict[str, Any]:
-    """Return the predictions of the first examples, and the confusion matrix of all.
+    """Return the predictions of the first examples, and what is told of all.
+
+    That is the confusion matrix, and which of them are right.
 
     Args:
         rows: predictions of all examples.
@@ -112,6 +114,7 @@ def shown(rows: Predictions, count: int, class_names: Sequence[str]) -> dict[str
         "confidences": rows["confidence"][:count],
         "class_names": tuple(class_names),
         "confusion": confusion(rows, len(class_names)),
+        "correct": np.asarray(rows["correct"], bool),
     }
 
 

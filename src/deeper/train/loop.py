@@ -207,6 +207,29 @@ class Outcome:
     not_finite: str | None = None
 
 
+@dataclass(frozen=True)
+class Rungs:
+    """Shares of a run at which it may be cut, by its metric on the validation split.
+
+    A run is cut after the checkpoint of that step: its schedule is that of the whole run, and it
+    can be gone on with.
+
+    Attributes:
+        shares: numerators, below ``whole``.
+        whole: denominator.
+        cut: told the numerator, and how bad the metric is (less is better); whether to stop there.
+    """
+
+    shares: tuple[int, ...]
+    whole: int
+    cut: Callable[[int, float], bool]
+
+    def at(self, steps: int) -> dict[int, int]:
+        """Return step -> numerator, for a run of so many steps."""
+        found = {-(-steps * share // self.whole): share for share in self.shares}
+        return {step: share for step, share in found.items() if step < steps}
+
+
 class NotFiniteError(Exception):
     """The loss, or what an update made, became infinite or not a number at a step."""
 
@@ -227,6 +250,7 @@ def train(
     tell_rates: Callable[[Rates], None] = lambda rates: None,
     profiler: Profiler | None = None,
     observer: Observer | None = None,
+    rungs: Rungs | None = None,
 ) -> Outcome:
     """Train from a state to the end, or to where a stop is asked for.
 
@@ -241,12 +265,15 @@ def train(
         tell_rates: told once, at the second call, if the data are streamed.
         profiler: profiles the steps of ``settings.profile``.
         observer: looks at the run at each evaluation.
+        rungs: where the run may be cut; it needs a validation split.
 
     Returns:
         The outcome. A diverged run keeps its last good checkpoint.
     """
     leg = _Leg(experiment, state, record, checkpoints, seconds_before, watch, tell_rates)
     leg.profiler, leg.observer = profiler, observer
+    if rungs is not None:
+        leg.rungs, leg.cut = rungs.at(experiment.settings.steps), rungs.cut
     try:
         status = leg.run(stop_asked)
     except NotFiniteError as error:
@@ -288,6 +315,8 @@ class _Leg:
         self.observer: Observer | None = None
         self.last_inputs: tuple[Any, int] | None = None  # of an observed run: feed, number of steps
         self.gradients: tuple[Phase, Callable[..., Any]] | None = None  # compiled for a phase
+        self.rungs: dict[int, int] = {}  # step -> share, see `Rungs`
+        self.cut: Callable[[int, float], bool] = lambda share, score: False
         self.loss: float | None = None
         self.found_finite = self.step  # the last step at which the state was looked at
         self.pending: list[tuple[int, dict[str, jax.Array]]] = []  # (steps, metrics) since a row
@@ -300,14 +329,18 @@ class _Leg:
         score = None
         while self.step < settings.steps:
             self._advance()
-            ends = self.step == settings.steps
+            ends, rung = self.step == settings.steps, self.rungs.get(self.step)
             if ends or self.step % settings.log_every == 0:
                 self._log_training()
-            if self.experiment.validation and (ends or self.step % settings.evaluate_every == 0):
+            due = ends or rung or self.step % settings.evaluate_every == 0
+            if self.experiment.validation and due:
                 self._require_finite()
                 score = self._validate(self.experiment.validation)
-            if ends or self.step % settings.checkpoint_every == 0 or self.step in settings.keep_at:
+            due = ends or rung or self.step % settings.checkpoint_every == 0
+            if due or self.step in settings.keep_at:
                 self._checkpoint(score)
+                if rung and score is not None and self.cut(rung, score):
+                    return "interrupted"
                 score = None
             if not ends and stop_asked():
                 self._checkpoint(score)
@@ -326,7 +359,7 @@ class _Leg:
             periods.append(settings.evaluate_every)
         ahead = min(period - self.step % period for period in periods)
         ahead = min(ahead, self.experiment.phase_at(self.step).ends - self.step)
-        stops = [*settings.keep_at]
+        stops = [*settings.keep_at, *self.rungs]
         if settings.profile:
             stops += [settings.profile[0] - 1, settings.profile[1]]
         ahead = min([ahead, *(step - self.step for step in stops if step > self.step)])

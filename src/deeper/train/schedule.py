@@ -112,4 +112,21 @@ class Staircase:
         return _warmed_up(fall, peak, warmup_steps)
 
 
-Schedule = Cosine | Steps | Constant | Staircase
+@dataclass(frozen=True)
+class RangeTest:
+    """An exponential rise to the peak over the whole run (Smith 2017, arXiv:1506.01186).
+
+    Attributes:
+        begin: the first rate as a share of the peak.
+    """
+
+    begin: float
+
+    def over(self, peak: float, steps: int) -> optax.Schedule:
+        """Return the schedule of a run of ``steps`` steps whose last rate is ``peak``."""
+        if not 0.0 < self.begin < 1.0:
+            raise UserError(f"schedule.begin is {self.begin}: give a share of the peak, below 1.")
+        return optax.exponential_decay(self.begin * peak, max(1, steps - 1), 1 / self.begin)
+
+
+Schedule = Cosine | Steps | Constant | Staircase | RangeTest
