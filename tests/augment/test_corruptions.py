@@ -3,7 +3,7 @@
 ``corruptions.npz`` is written by experiments/robustness/golden.py. Results are integers of 0 to
 255, cut off there from float64 and here from float32: where a value is a whole number but for
 rounding, one of the two may be lower by 1. A value may differ by 1, then, and 2 in a hundred
-values may (13 for `MANY`); elastic transforms round a pixel's place, too, and may differ by 2 where
+values may (10 for `MANY`); elastic transforms round a pixel's place, too, and may differ by 2 where
 the image has an edge.
 """
 
@@ -82,7 +82,7 @@ def test_a_corruption_is_the_published_one_on_the_same_draws(name, side):
         ours = windows(np.asarray(stored(apply(image, draws))))
         difference = np.abs(ours.astype(int) - golden()[f"{name}_{severity}_{side}"])
         assert difference.max() <= (2 if name == "elastic_transform" else 1)
-        assert (difference > 0).mean() <= (0.13 if name in MANY else 0.02)
+        assert (difference > 0).mean() <= (0.1 if name in MANY else 0.02)
 
 
 def pictures():
