@@ -12,11 +12,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deeper.models.initializers import ONES, ZEROS
+from deeper.models.initializers import ONES, ZEROS, HeNormal, Rule
 from deeper.models.layers import BatchNorm, Conv, Maps, avg_pool
 
 Kind = Literal["basic", "bottleneck"]
 EXPANSION = 4  # a bottleneck's last convolution has so many times the channels of its stage
+
+HE = HeNormal("out")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class BlockConfig:
         zero_init_last: blocks begin as the identity (Goyal et al. 2017, section 5.1).
         batch_norm_axis: see `layers.BatchNorm`.
         dtype: of the computation.
+        rule: of the first values of the convolutions' kernels.
     """
 
     kind: Kind
@@ -49,6 +52,7 @@ class BlockConfig:
     zero_init_last: bool
     batch_norm_axis: str | None
     dtype: Any
+    rule: Rule = HE
 
     @property
     def convolutions(self) -> int:
@@ -65,7 +69,9 @@ class BlockConfig:
 
     def conv(self, name: str, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> Conv:
         """Return a convolution."""
-        return Conv(channels, kernel, stride, groups=groups, dtype=self.dtype, name=name)
+        return Conv(
+            channels, kernel, stride, groups=groups, rule=self.rule, dtype=self.dtype, name=name
+        )
 
     def norm(self, name: str, *, relu: bool = True) -> BatchNorm:
         """Return BatchNorm, with the rectifier after it by default."""
