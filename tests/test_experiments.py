@@ -15,7 +15,7 @@ import pytest
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 SCRIPTS = sorted(str(file.relative_to(EXPERIMENTS)) for file in EXPERIMENTS.rglob("*.py"))
-PACKAGES_OF_THEIR_OWN = {"torch", "torchvision", "timm", "tensorflow", "grain", "nvidia"}
+PACKAGES_OF_THEIR_OWN = {"torch", "torchvision", "timm", "tensorflow", "grain", "nvidia", "skimage"}
 
 # Each in turn, with its own folder in the path, as `python experiments/...` has it.
 IMPORT = """

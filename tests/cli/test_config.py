@@ -379,6 +379,11 @@ MISTAKES = {
         "tfds.builder('imagenette/160px-v2', data_dir='",
     ),
     "a directory that is no run": (("evaluate", "run=nowhere"), "no config.yaml"),
+    "an unknown suite": (("evaluate", "run=nowhere", "suite=weather"), "corrupt, robust"),
+    "a key that a suite does not use": (
+        ("evaluate", "run=nowhere", "suite=corrupt", "protocol=flip"),
+        "protocol=flip has no part in suite=corrupt",
+    ),
 }
 
 

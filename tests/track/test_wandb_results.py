@@ -9,7 +9,8 @@ from PIL import Image
 
 from deeper.record.run_directory import RunDirectory
 from deeper.record.wandb_id import run_id
-from deeper.track.wandb_results import log_evaluation, log_pictures
+from deeper.run.suite_reports import Report
+from deeper.track.wandb_results import log_evaluation, log_pictures, log_report
 from tests.track.conftest import config_of
 from tests.track.wandb_server import offline_records, offline_rows
 
@@ -61,3 +62,20 @@ def test_an_evaluation_is_two_tables_called_by_its_protocol(tmp_path, no_account
     assert whole["columns"] == ["protocol", "step", "test/error"]
     assert whole["data"] == [["10crop", 7, 25.0]]
     assert by_class["data"] == [["cat", 2, 50.0], ["dog", 2, 0.0], ["none", 0, None]]
+
+
+def test_a_suite_is_a_table_and_a_figure(tmp_path, no_account):
+    run, figure = tmp_path / "study" / "run", tmp_path / "suite.png"
+    with RunDirectory.open(run, config_of("offline"), "0123abcd"):
+        pass
+    Image.fromarray(np.eye(8, dtype=np.uint8)).save(figure)
+    rows = [("none", "10.00"), ("fog", "12.00")]
+    report = Report("suite corrupt", {}, ("corruption", "mean"), rows, [], figure)
+    said = []
+    assert log_report(run, report, said.append) == "offline"
+    assert not said
+    files = run / "evaluation"
+    [table] = files.glob("wandb/offline-run-*/files/media/table/suite corrupt*.json")
+    assert json.loads(table.read_text())["data"] == [["none", "10.00"], ["fog", "12.00"]]
+    [stored] = files.glob("wandb/offline-run-*/files/media/images/suite corrupt*.png")
+    assert stored.read_bytes() == figure.read_bytes()

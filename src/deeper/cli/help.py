@@ -83,11 +83,13 @@ VERBS = {
     "evaluate": Verb(
         "evaluate run=DIRECTORY [key=value ...]",
         "Evaluate a run's checkpoint, or imported weights, on every example of a split: top-1 and "
-        "top-5 error, error by class, calibration error, negative log-likelihood.",
+        "top-5 error, error by class, calibration error, negative log-likelihood. Or run a suite: "
+        "corrupted images, or other test sets of the same classes.",
         (
             "deeper evaluate run=runs/single/NAME",
             "deeper evaluate run=runs/single/NAME protocol=10crop checkpoint=best",
             "deeper evaluate run=runs/single/NAME split=validation out=result.json",
+            "deeper evaluate run=runs/single/NAME suite=corrupt",
         ),
         ("data",),
     ),

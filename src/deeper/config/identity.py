@@ -23,7 +23,7 @@ CHANGES_NO_NUMBER = (
 # hash, so that those configs keep theirs.
 ADDED: dict[str, dict[str, Any]] = {
     "data": {"exif": "ignore", "interpolation": "bilinear"},
-    "model": {"pool_size": None, "squeeze": None, "stochastic_depth": 0.0},
+    "model": {"pool_size": None, "squeeze": None, "stochastic_depth": 0.0, "init": "he"},
 }
 SINGLE = "single"  # directory of runs without a study
 LAUNCHING = ("launch", "code", "jobs")  # keys of a sweep, not of a run

@@ -59,6 +59,9 @@ class Evaluate:
 
     run: str = setting("a run directory")
     protocol: str = setting("how images are shown")
+    suite: str | None = setting("several evaluations: corrupt or robust")
+    frost: str | None = setting("directory of the frost pictures of suite=corrupt")
+    calibration: bool = setting("fit a temperature on validation, and draw the reliability")
     shorter_side: int | None = setting("of photographs, pixels", least=1)
     padding: int | None = setting("pixels of zeros on each side", least=1)
     split: str = setting("train, validation or test")

@@ -90,6 +90,25 @@ class HeNormal:
 
 
 @dataclass(frozen=True)
+class Orthonormal:
+    """Orthonormal rows or columns, as large as `HeNormal("out")` (Saxe et al. 2013, eq. 10).
+
+    The kernel is a matrix of (receptive field * inputs) x outputs. It is the first step of LSUV
+    (Mishkin and Matas 2016, arXiv:1511.06422); the second, unit variance of every layer's outputs
+    on a batch, is what BatchNorm does to every batch.
+    """
+
+    def draw(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
+        """Return an array, float32."""
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        left, _, right = np.linalg.svd(rng.standard_normal((rows, columns)), full_matrices=False)
+        matrix = left @ right
+        deviation = math.sqrt(2.0 / (math.prod(shape[:-2]) * columns))
+        size = deviation / math.sqrt((matrix**2).mean())
+        return (size * matrix).astype(np.float32).reshape(shape)
+
+
+@dataclass(frozen=True)
 class FanInUniform:
     """Uniform within 1 / sqrt(fan in) of zero: PyTorch's default, after LeCun et al. 1998.
 
@@ -122,7 +141,7 @@ class Uniform:
         return rng.uniform(-self.bound, self.bound, shape).astype(np.float32)
 
 
-Rule = Constant | Normal | TruncatedNormal | HeNormal | FanInUniform | Uniform
+Rule = Constant | Normal | TruncatedNormal | HeNormal | Orthonormal | FanInUniform | Uniform
 ZEROS, ONES = Constant(0.0), Constant(1.0)
 
 

@@ -14,13 +14,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deeper.models.initializers import ONES, ZEROS
+from deeper.models.initializers import ONES, ZEROS, HeNormal, Rule
 from deeper.models.layers import BatchNorm, Conv, Maps, avg_pool
 from deeper.models.squeeze_excitation import SqueezeExcitation, squeezed_channels
 from deeper.models.stochastic_depth import Factors, StochasticDepth, scaled
 
 Kind = Literal["basic", "bottleneck"]
 EXPANSION = 4  # a bottleneck's last convolution has so many times the channels of its stage
+
+HE = HeNormal("out")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class BlockConfig:
         dtype: of the computation.
         squeeze: channels of a branch over those between the layers of its squeeze-and-excitation;
             None for none.
+        rule: of the first values of the convolutions' kernels.
     """
 
     kind: Kind
@@ -56,6 +59,7 @@ class BlockConfig:
     batch_norm_axis: str | None
     dtype: Any
     squeeze: int | None = None
+    rule: Rule = HE
 
     @property
     def convolutions(self) -> int:
@@ -72,7 +76,9 @@ class BlockConfig:
 
     def conv(self, name: str, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> Conv:
         """Return a convolution."""
-        return Conv(channels, kernel, stride, groups=groups, dtype=self.dtype, name=name)
+        return Conv(
+            channels, kernel, stride, groups=groups, rule=self.rule, dtype=self.dtype, name=name
+        )
 
     def norm(self, name: str, *, relu: bool = True) -> BatchNorm:
         """Return BatchNorm, with the rectifier after it by default."""

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from deeper.errors import UserError
 from deeper.models import layers
+from deeper.models.initializers import HeNormal, Orthonormal, Rule
 from deeper.models.layers import BatchNorm, Conv, Dense, Maps
 from deeper.models.residual_blocks import BlockConfig, Kind, Stage
 from deeper.models.stochastic_depth import require_rate, rising
@@ -29,6 +30,7 @@ DEPTHS: dict[int, tuple[Kind, tuple[int, ...]]] = {
     152: ("bottleneck", (3, 8, 36, 3)),
 }
 STEMS = ("paper", "small", "stride2", "deep", "tiered")
+INITS: dict[str, Rule] = {"he": HeNormal("out"), "orthonormal": Orthonormal()}
 FIRST_CONVOLUTION = {"imagenet": (7, 2), "small": (3, 1), "stride2": (3, 2)}  # kernel, stride
 # Stems of three 3x3 convolutions, the first of stride 2: channels of the first two, as shares of
 # the net's first width. Deep is ResNet-D's; tiered that of timm's resnet26t and resnet50t.
@@ -112,6 +114,7 @@ def resnet(
     zero_init_last: bool = False,
     squeeze: int | None = None,
     stochastic_depth: float = 0.0,
+    init: str = "he",
     batch_norm_axis: str | None = None,
     scan: bool = False,
     remat: bool = False,
@@ -143,6 +146,7 @@ def resnet(
             16 there; None for none.
         stochastic_depth: share of the last block's branches that are left out in training (Huang et
             al. 2016); it rises linearly from block to block.
+        init: how the blocks' kernels begin: he, or orthonormal (see `initializers.Orthonormal`).
         batch_norm_axis: "data" shares BatchNorm's statistics over the devices.
         scan: run the blocks of a stage that are alike in one compiled loop.
         remat: recompute activations in the backward pass.
@@ -156,6 +160,7 @@ def resnet(
         ("stem", stem, STEMS),
         ("shortcut", shortcut, (None, "A", "B", "C", "D")),
         ("stride_in", stride_in, ("3x3", "1x1")),
+        ("init", init, tuple(INITS)),
     ):
         if value not in known:
             choices = ", ".join(str(k) for k in known if k is not None)
@@ -193,6 +198,7 @@ def resnet(
             batch_norm_axis=batch_norm_axis,
             dtype=jnp.dtype(dtype),
             squeeze=squeeze,
+            rule=INITS[init],
         ),
         classes=classes,
         scan=scan,

@@ -103,6 +103,8 @@ class RunRecord:
             return self.metrics[key]
         if key in self.result:
             return self.result[key]
+        if (evaluated := self._evaluated(key)) is not None:
+            return evaluated
         return self.label if key == "label" else nested(self.config, key)
 
     @property
@@ -113,7 +115,13 @@ class RunRecord:
     def has(self, key: str) -> bool:
         """Return whether the key exists; its value may be null."""
         in_config = nested(self.config, key, MISSING) is not MISSING
-        return in_config or key in self.facts or key == "label"
+        there = in_config or key in self.facts or key == "label"
+        return there or self._evaluated(key) is not None
+
+    def _evaluated(self, key: str) -> float | None:
+        """Return a metric that an evaluation alone has, as test/corrupted_error of a suite."""
+        found = (evaluation.get(key) for evaluation in self.evaluations.values() if "/" in key)
+        return next((value for value in found if value is not None), None)
 
     def number(self, key: str) -> float | None:
         """Return a value as a finite number, or None."""

@@ -30,6 +30,7 @@ from deeper.tasks.consistency import ConsistencyTraining
 from deeper.train import data_parallel
 from deeper.train.device_feed import Streamed
 from deeper.train.evaluate import Evaluator, Predictions, metrics_of, predictions_of
+from deeper.train.evaluate import Split as EvaluatedSplit
 from deeper.train.evaluate_whole_image import WholeEvaluator
 
 SHAPES = 8  # number of padded shapes for aspect ratios from 1:1 to 2:1
@@ -142,8 +143,39 @@ def of_crops(
     name: str,
     progress: Progress,
     only: bool = False,
+    scores: bool = False,
 ) -> Predictions:
-    """Evaluate examples as stored, or views of one size."""
+    """Evaluate examples as stored, or views of one size; see `evaluator_of_crops`."""
+    evaluate, variables, split = evaluator_of_crops(
+        config, weights, protocol, evaluation_set, name, only=only, scores=scores
+    )
+    return evaluate(variables, split, lambda done, total: progress("batches", done, total))
+
+
+def evaluator_of_crops(
+    config: RunConfig,
+    weights: load.Stored,
+    protocol: Protocol,
+    evaluation_set: EvaluationSet,
+    name: str,
+    *,
+    only: bool = False,
+    scores: bool = False,
+) -> tuple[Evaluator, Any, EvaluatedSplit]:
+    """Return what evaluates examples as stored, or views of one size.
+
+    Args:
+        config: of the run.
+        weights: of a checkpoint.
+        protocol: one of CROPS.
+        evaluation_set: the examples.
+        name: of the split.
+        only: choose among the classes that the data have alone.
+        scores: keep each example's outputs of the net, as ``scores``.
+
+    Returns:
+        The evaluator, its variables, and the split.
+    """
     shape = config.data.example[0]
     size: Any = protocol.image_shape
     resized = not isinstance(config.data, OwnDataset) and size != shape
@@ -160,6 +192,8 @@ def of_crops(
     at_once = BYTES_PER_CALL // (batch_size * int(np.prod(protocol.shown or shape)))
     task, views = task_of(config), protocol.views
     keep = _predict_of(task, evaluation_set, only)
+    if scores:
+        keep = _with_scores(keep)
     shown: Any = SimpleNamespace(inputs=task.inputs, predict=keep)
     predict: Callable[[Any, Any], dict[str, Any]] = predictions_of(weights.model, shown)
     if views is not None:
@@ -178,8 +212,7 @@ def of_crops(
         Streamed.take,
         batches_per_call=max(1, min(16, split.batches, at_once)),
     )
-    variables = data_parallel.replicate(weights.variables, mesh)
-    return evaluate(variables, split, lambda done, total: progress("batches", done, total))
+    return evaluate, data_parallel.replicate(weights.variables, mesh), split
 
 
 def _predict_of(
@@ -195,6 +228,12 @@ def _predict_of(
         return task.predict(jnp.where(among[None], scores, -jnp.inf), batch)
 
     return predict
+
+
+def _with_scores(
+    predict: Callable[[Any, Any], dict[str, Any]],
+) -> Callable[[Any, Any], dict[str, Any]]:
+    return lambda outputs, batch: predict(outputs, batch) | {"scores": outputs}
 
 
 def _normalise_of(task: Any) -> Callable[[Any], Any]:

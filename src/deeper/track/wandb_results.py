@@ -6,7 +6,7 @@ of ``metrics.jsonl`` (see `wandb_upload`).
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from deeper.errors import UserError
 from deeper.record.schema import read_config
@@ -61,6 +61,48 @@ def log_evaluation(path: Path, result: Mapping[str, Any], warn: Warn) -> str | N
         overall = wandb.Table(columns=list(scalars), data=[list(scalars.values())])
         classes = wandb.Table(columns=["class", "n", "error"], data=by_class[:LONGEST_TABLE])
         return {result["protocol"]: overall, f"{result['protocol']}, by class": classes}
+
+    out = path / "evaluation"
+    out.mkdir(exist_ok=True)
+    lost = "the result is printed, and in the files that were written"
+    return _log(path, "evaluate", "evaluated", out, media, lost, warn)
+
+
+class ShownResult(Protocol):
+    """A result with a table and a figure, see `deeper.run.suite_reports.Report`."""
+
+    @property
+    def title(self) -> str:
+        """Its name."""
+
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """The table's headings."""
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """The table's rows."""
+
+    @property
+    def picture(self) -> Path:
+        """The figure's file."""
+
+
+def log_report(path: Path, report: ShownResult, warn: Warn) -> str | None:
+    """Log a suite or the calibration to W&B as a table and a figure.
+
+    Args:
+        path: the run directory.
+        report: what is logged, under its title.
+        warn: called with a message if W&B fails or is turned off.
+
+    Returns:
+        The mode, online or offline; None if nothing was logged.
+    """
+
+    def media(wandb: Any) -> dict[str, Any]:
+        table = wandb.Table(columns=list(report.headings), data=[list(row) for row in report.rows])
+        return {report.title: table, f"{report.title}, figure": wandb.Image(str(report.picture))}
 
     out = path / "evaluation"
     out.mkdir(exist_ok=True)

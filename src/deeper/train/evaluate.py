@@ -4,7 +4,7 @@ The devices return predictions per example; the host summarises them in the orde
 the metrics do not depend on the number of devices.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -115,19 +115,47 @@ class Evaluator:
         Raises:
             RuntimeError: the feed did not deliver every example exactly once.
         """
-        parts = []
+        return self.of_changed(variables, split, {"": lambda feed: feed}, progress)[""]
+
+    def of_changed(
+        self,
+        variables: Any,
+        split: Split,
+        changes: Mapping[str, Callable[[Any], Any]],
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> dict[str, Predictions]:
+        """Return every example's predictions under each change of the batches, read once.
+
+        Args:
+            variables: as for a call, as the other arguments.
+            split: what to evaluate.
+            changes: name -> function of what the feed sends, a pytree of (steps, rows, ...).
+            progress: called with (batches done, total), each change counting.
+
+        Raises:
+            RuntimeError: the feed did not deliver every example exactly once.
+        """
+        parts: dict[str, list[Predictions]] = {name: [] for name in changes}
+        done, total = 0, split.batches * len(changes)
         for first in range(0, split.batches, self._capacity):
             count = min(self._capacity, split.batches - first)
             feed = split.feed.steps(first, count, self._capacity)
-            kept: Any = self._call(variables, split.feed.source, feed, np.int32(count))
-            parts.append({name: _flat(leaf, count) for name, leaf in kept.items()})
-            progress(first + count, split.batches)
-        whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        mask = whole.pop("mask")
-        n_seen = int(mask.sum())
-        if n_seen != split.size:
-            raise RuntimeError(f"evaluation of {split.name} saw {n_seen} of {split.size} examples")
-        return {name: leaf[mask] for name, leaf in whole.items()}
+            for name, change in changes.items():
+                kept: Any = self._call(variables, split.feed.source, change(feed), np.int32(count))
+                parts[name].append({key: _flat(leaf, count) for key, leaf in kept.items()})
+                done += count
+                progress(done, total)
+        return {name: _whole(split, found) for name, found in parts.items()}
+
+
+def _whole(split: Split, parts: list[Predictions]) -> Predictions:
+    """Return the predictions of all batches, without padding."""
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    mask = whole.pop("mask")
+    n_seen = int(mask.sum())
+    if n_seen != split.size:
+        raise RuntimeError(f"evaluation of {split.name} saw {n_seen} of {split.size} examples")
+    return {name: leaf[mask] for name, leaf in whole.items()}
 
 
 def _flat(leaf: Any, count: int) -> np.ndarray:
