@@ -14,6 +14,8 @@ import os
 import select
 import signal
 import sys
+import tempfile
+import wave
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -170,8 +172,15 @@ def _log_result(wandb: Any, run: Any, path: Path, result: Mapping[str, Any], num
         return
     with np.load(path / EXAMPLES, allow_pickle=False) as archive:
         examples = {name: archive[name] for name in archive.files}
+    with tempfile.TemporaryDirectory() as folder:  # W&B copies what lies there as it logs
+        media = _examples_of(wandb, examples, Path(folder))
+        run.log(media, step=number, commit=True)
+
+
+def _examples_of(wandb: Any, examples: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the tables of the examples and of the confusion matrix."""
     names = [str(name) for name in examples["class_names"]]
-    kind, shown = _shown(wandb, examples)
+    kind, shown = _shown(wandb, examples, folder)
     table = wandb.Table(columns=[kind, "label", "prediction", "confidence"])
     for example, label, prediction, confidence in zip(
         shown,
@@ -194,11 +203,17 @@ def _log_result(wandb: Any, run: Any, path: Path, result: Mapping[str, Any], num
         fields={name: name for name in ("Actual", "Predicted", "nPredictions")},
         string_fields={"title": "Confusion matrix of the test split"},
     )
-    run.log({"examples": table, "confusion": confusion}, step=number, commit=True)
+    return {"examples": table, "confusion": confusion}
 
 
-def _shown(wandb: Any, examples: Mapping[str, Any]) -> tuple[str, list[Any]]:
-    """Return what examples are, and each as W&B shows it: an image, a text, a sound or numbers."""
+def _shown(wandb: Any, examples: Mapping[str, Any], folder: Path) -> tuple[str, list[Any]]:
+    """Return what examples are, and each as W&B shows it: an image, a text, a sound or numbers.
+
+    Args:
+        wandb: the module.
+        examples: content of ``examples.npz``.
+        folder: for the files of sounds.
+    """
     if "images" in examples:
         images = examples["images"]
         pixels = [image[..., 0] if image.shape[-1] == 1 else image for image in images]
@@ -206,9 +221,20 @@ def _shown(wandb: Any, examples: Mapping[str, Any]) -> tuple[str, list[Any]]:
     if "texts" in examples:
         return "text", [str(text) for text in examples["texts"]]
     if "rate" in examples:
-        rate = int(examples["rate"])
-        return "sound", [wandb.Audio(one, sample_rate=rate) for one in examples["inputs"]]
+        files = [folder / f"{number}.wav" for number in range(len(examples["inputs"]))]
+        for file, samples in zip(files, examples["inputs"], strict=True):
+            _write_wav(file, samples, int(examples["rate"]))
+        return "sound", [wandb.Audio(str(file)) for file in files]
     return "example", [str(one.tolist()) for one in examples["inputs"]]
+
+
+def _write_wav(path: Path, samples: np.ndarray, rate: int) -> None:
+    """Write 16-bit samples; W&B itself would need the package soundfile for it."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(samples.astype("<i2").tobytes())
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
