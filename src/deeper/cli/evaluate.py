@@ -16,7 +16,7 @@ from deeper.run.evaluate import evaluate_run
 from deeper.run.protocols import ProtocolRequest
 from deeper.track.wandb_results import log_evaluation
 
-BY_CLASS = ("error_by_class", "n_by_class", "unreadable")  # too long to print
+TOO_LONG = ("_by_class", "unreadable")  # ends of names of what is in the file and not printed
 
 
 def run(config: DictConfig) -> None:
@@ -40,7 +40,7 @@ def run(config: DictConfig) -> None:
             only=config.only,
             progress=progress,
         )
-    shown = {key: value for key, value in result.items() if key not in BY_CLASS}
+    shown = {key: value for key, value in result.items() if not key.endswith(TOO_LONG)}
     open_console().print(json.dumps(finite(shown), indent=2), soft_wrap=True)
     split = config.split
     if unanswered := result.get(f"{split}/n_unanswered"):
@@ -58,4 +58,4 @@ def run(config: DictConfig) -> None:
     if config.wandb:
         mode = log_evaluation(path, result, lambda line: console.print(line, soft_wrap=True))
         if mode:
-            console.print(f"{result['protocol']}: two tables to Weights & Biases, {mode}")
+            console.print(f"{result['protocol']}: tables to Weights & Biases, {mode}")
