@@ -51,6 +51,13 @@ CPU_CASES = (
     Case("resnet20", 128, 32, 3, 16, 0.80),
     Case("lenet5", 128, 28, 1, 200, 0.70),
 )
+# Lengths, and how many tokens there are or one channel of samples.
+SEQUENCE_CASES = (
+    Case("vdcnn29", 32, 128, 70, 4, 1.0),
+    Case("m11", 16, 8000, 1, 4, 1.0),
+    Case("textcnn", 50, 56, 20000, 8, 1.0),
+    Case("resnet20_log_mel", 32, 8000, 1, 4, 0.80),
+)
 GPU_CASES = (
     Case("resnet50", 256, 224, 3, 20, None, "bfloat16"),
     Case("resnet20", 128, 32, 3, 400, None),
@@ -71,6 +78,7 @@ class Platform:
 CPU_PEERS = ("channels_last", "contiguous", "inductor", "inductor max-autotune")
 PLATFORMS = {
     "cpu": Platform(CPU_CASES, ("kernels", "onednn", "plain"), CPU_PEERS),
+    "cpu_sequences": Platform(SEQUENCE_CASES, ("kernels", "features"), ("contiguous",)),
     "gpu": Platform(GPU_CASES, ("kernels",), ("eager", "compiled")),
 }
 
@@ -228,7 +236,23 @@ def gpu_table(results: list[dict]) -> tuple[tuple[str, ...], list[tuple[str, ...
     ]
 
 
-TABLES = {"cpu": cpu_table, "gpu": gpu_table}
+def sequences_table(results: list[dict]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return headings and rows of the comparison of nets of sequences."""
+    headings = ("net", "batch", "length", "ratio", "goal", "before the net")
+    return headings, [
+        (
+            r["net"],
+            str(r["batch"]),
+            f"{r['size']:,}",
+            f"{r['ratio']['kernels']:.2f}",
+            f"{r['goal']:.2f}",
+            f"{100.0 * r['ratio']['kernels'] / r['ratio']['features']:.1f} %",
+        )
+        for r in results
+    ]
+
+
+TABLES = {"cpu": cpu_table, "cpu_sequences": sequences_table, "gpu": gpu_table}
 
 
 def write(name: str, rounds: int, threads: int, results: list[dict], table: str) -> None:
@@ -243,7 +267,7 @@ def write(name: str, rounds: int, threads: int, results: list[dict], table: str)
         "commit": facts["git_commit"],
         "results": results,
     }
-    file = {"cpu": "step", "gpu": "step_gpu"}[name]
+    file = {"cpu": "step", "cpu_sequences": "step_sequences", "gpu": "step_gpu"}[name]
     (HERE / f"{file}.json").write_text(json.dumps(record, indent=1) + "\n")
     note = (
         f"Median of {rounds} interleaved rounds; {machine.get('gpu', machine['cpu'])}, {threads} "
@@ -252,6 +276,8 @@ def write(name: str, rounds: int, threads: int, results: list[dict], table: str)
     )
     if name == "cpu":
         note += " *Without* is the ratio with `cpu_kernels: false`, outside of the compiled loop."
+    if name == "cpu_sequences":
+        note += f" Load of the machine at the end: {os.getloadavg()[0]:.0f} processes."
     insert_between_markers(HERE / "README.md", file, f"{table}\n\n{note}")
 
 

@@ -91,9 +91,14 @@ def test_what_is_the_users_own_trains_resumes_sweeps_and_is_reported(deeper, pyt
     page = tmp_path / "runs" / "width_signals-full" / "report.html"
     assert "Wider nets find more" in page.read_text(encoding="utf-8")
 
+    seen = (f"run={runs[0]}", "split=test", "n=2", "attribution=[gradient,occlusion]", "out=seen")
+    deeper("see", *seen, DEEPER_TRUST="shapes")
+    drawn = {path.name for path in (tmp_path / "seen").glob("*.png")}
+    assert drawn == {"filters.png", "attribution_gradient.png", "attribution_occlusion.png"}
+
     # What needs images, labels or torchvision's names says so.
     for verb, said in (
-        (("see",), "is for images, which signals has not"),
+        (("see", "score=all"), "is for nets of images"),
         (("features",), "a column label, which signals has not"),
         (("weights", "out=net.safetensors"), "names=deeper"),
     ):

@@ -40,6 +40,9 @@ def test_a_net_of_dna_trains_resumes_and_answers(tmp_path):
     assert deeper.train(again, progress=False).metrics == run.metrics
     assert {"test/auroc", "test/auprc", "test/error"} <= set(run.metrics)
 
+    with np.load(run.path / "examples.npz") as shown:
+        assert set("".join(shown["texts"])) == set("ACGT")
+
     # The record is enough to ask the net: the data are not needed.
     shutil.rmtree(tmp_path / "data")
     fasta = tmp_path / "asked.fa"

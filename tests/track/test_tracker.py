@@ -2,6 +2,7 @@ import json
 import shutil
 import sys
 import time
+import wave
 
 import numpy as np
 import pytest
@@ -62,15 +63,18 @@ def examples(count=4):
     }
 
 
-def record(path, config, warn, rows=3, shown=True):
-    """Make a whole run."""
+def record(path, config, warn, rows=3, shown=True, **instead):
+    """Make a whole run; ``instead`` of images, its examples have these arrays."""
     with RunDirectory.open(path, config, "0123abcd") as directory:
         tracker = Tracker.start(directory, config, warn)
         for step in range(1, rows + 1):
             tracker.log(row(step))
         tracker.fsync()
         if shown:
-            tracker.write_examples(examples())
+            made = examples()
+            if instead:
+                del made["images"]
+            tracker.write_examples(made | instead)
         directory.write_result({"status": "finished", "metrics": {"test/error": 13.5}})
         tracker.finish("finished")
 
@@ -119,6 +123,64 @@ def test_offline_mirror_holds_rows_config_summary_and_tables_and_prints_nothing(
     assert summary["test/error"] == "13.5"
 
 
+def hide(module, tmp_path, monkeypatch):
+    """Make a package of Python's missing for the process of the mirror."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / f"{module}.py").write_text(
+        f"raise ModuleNotFoundError(\"No module named '{module}'\")"
+    )
+    monkeypatch.setenv("PYTHONPATH", ":".join([str(hidden), *filter(None, sys.path)]))
+
+
+def table_of(path):
+    """Return columns and rows of the table of examples that W&B keeps."""
+    [file] = path.glob("wandb/**/table/examples_*.table.json")
+    table = json.loads(file.read_text())
+    return table["columns"], table["data"]
+
+
+def test_sounds_are_heard_in_the_table_of_examples(path, no_account, tmp_path, monkeypatch):
+    hide("soundfile", tmp_path, monkeypatch)
+    sounds = np.random.default_rng(0).integers(-(2**15), 2**15, (4, 800)).astype(np.int16)
+    record(path, config_of("offline"), pytest.fail, inputs=sounds, rate=8000)
+    columns, rows = table_of(path)
+    assert columns[0] == "sound" and [cells[0] for cells in rows] == ["Audio"] * 4
+    heard = []
+    for file in path.glob("wandb/data/artifacts/staging/*"):  # what is uploaded with the table
+        if file.read_bytes()[:4] == b"RIFF":
+            with wave.open(str(file)) as sound:
+                assert (sound.getframerate(), sound.getnchannels()) == (8000, 1)
+                heard.append(sound.readframes(1000))
+    assert sorted(heard) == sorted(one.astype("<i2").tobytes() for one in sounds)
+    assert offline_rows(path)[3]["examples/nrows"] == 4
+
+
+def test_texts_are_read_in_the_table_of_examples(path, no_account):
+    texts = np.array(["ein Hund", "en hund", "", "пёс"])
+    tokens = np.ones((4, 8), np.int32)
+    record(path, config_of("offline"), pytest.fail, inputs=tokens, texts=texts)
+    columns, rows = table_of(path)
+    assert columns == ["text", "label", "prediction", "confidence"]
+    assert [cells[0] for cells in rows] == texts.tolist()
+    assert [cells[1] for cells in rows] == ["a", "b", "c", "a"]
+
+
+def test_a_metric_that_is_no_number_is_null(path, no_account):
+    with RunDirectory.open(path, config_of("offline"), "0123abcd") as directory:
+        tracker = Tracker.start(directory, config_of("offline"), pytest.fail)
+        tracker.log(row(1) | {"test/auprc": float("nan"), "test/auroc": np.float32("inf")})
+        metrics = {"test/auprc": float("nan"), "test/error": 1.0}
+        directory.write_result({"status": "finished", "metrics": metrics})
+        tracker.finish("finished")
+    [line] = (path / "metrics.jsonl").read_text().splitlines()
+    logged = json.loads(line, parse_constant=pytest.fail)
+    assert logged["test/auprc"] is None and logged["test/auroc"] is None
+    result = json.loads((path / "result.json").read_text(), parse_constant=pytest.fail)
+    assert result["metrics"] == {"test/auprc": None, "test/error": 1.0}
+    assert offline_rows(path)[0]["train/loss"] == row(1)["train/loss"]
+
+
 @pytest.mark.parametrize(
     "breaks",
     [
@@ -153,10 +215,7 @@ def test_broken_wandb_costs_one_warning(breaks, path, no_account, tmp_path, monk
 
 
 def test_wandb_that_is_missing_costs_one_warning(path, no_account, tmp_path, monkeypatch):
-    hidden = tmp_path / "hidden"
-    hidden.mkdir()
-    (hidden / "wandb.py").write_text("raise ModuleNotFoundError(\"No module named 'wandb'\")")
-    monkeypatch.setenv("PYTHONPATH", ":".join([str(hidden), *filter(None, sys.path)]))
+    hide("wandb", tmp_path, monkeypatch)
     warnings = []
     record(path, config_of("offline"), warnings.append)
     assert len(warnings) == 1

@@ -79,3 +79,25 @@ def test_a_suite_is_a_table_and_a_figure(tmp_path, no_account):
     assert json.loads(table.read_text())["data"] == [["none", "10.00"], ["fog", "12.00"]]
     [stored] = files.glob("wandb/offline-run-*/files/media/images/suite corrupt*.png")
     assert stored.read_bytes() == figure.read_bytes()
+
+
+def test_an_evaluation_of_several_labels_is_logged_with_what_is_told_of_each(tmp_path, no_account):
+    run = tmp_path / "study" / "run"
+    with RunDirectory.open(run, config_of("offline"), "0123abcd"):
+        pass
+    result = {
+        "protocol": "each once",
+        "test/auprc": 0.5,
+        "auroc_by_class": {"CTCF": 0.75, "GATA1": float("nan")},
+        "n_by_class": {"CTCF": 3, "GATA1": 0},
+    }
+    said = []
+    assert log_evaluation(run, result, said.append) == "offline"
+    assert not said
+    [file] = run.glob("evaluation/wandb/offline-run-*/files/media/table/*by class*.json")
+    by_class = json.loads(file.read_text())
+    assert by_class["columns"] == ["class", "n", "auroc"]
+    assert by_class["data"][0] == ["CTCF", 3, 0.75]
+    # A task that tells of no classes has one table.
+    assert log_evaluation(run, {"protocol": "once", "test/r2": 0.5}, said.append) == "offline"
+    assert not said

@@ -19,7 +19,7 @@ from deeper.run.suite_reports import report_of, require_fitting_keys
 from deeper.study.tables import markdown
 from deeper.track.wandb_results import log_evaluation, log_report
 
-BY_CLASS = ("error_by_class", "n_by_class", "unreadable")  # too long to print
+TOO_LONG = ("_by_class", "unreadable")  # ends of names of what is in the file and not printed
 
 
 def run(config: DictConfig) -> None:
@@ -47,7 +47,7 @@ def run(config: DictConfig) -> None:
             only=config.only,
             progress=progress,
         )
-    shown = {key: value for key, value in result.items() if key not in BY_CLASS}
+    shown = {key: value for key, value in result.items() if not key.endswith(TOO_LONG)}
     open_console().print(json.dumps(finite(shown), indent=2), soft_wrap=True)
     split = config.split
     if unanswered := result.get(f"{split}/n_unanswered"):
@@ -65,7 +65,7 @@ def run(config: DictConfig) -> None:
     if config.wandb:
         mode = log_evaluation(path, result, lambda line: console.print(line, soft_wrap=True))
         if mode:
-            console.print(f"{result['protocol']}: two tables to Weights & Biases, {mode}")
+            console.print(f"{result['protocol']}: tables to Weights & Biases, {mode}")
 
 
 def _report(config: DictConfig, path: Path, of_run: RunConfig, request: ProtocolRequest) -> None:

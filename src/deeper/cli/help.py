@@ -132,6 +132,7 @@ VERBS = {
             "deeper see run=runs/single/NAME",
             "deeper see run=runs/single/NAME method=attribution images=cats classes=[cat,dog]",
             "deeper see run=runs/single/NAME score=all attribution=[grad_cam,occlusion] split=test",
+            "deeper see run=runs/single/NAME method=attribution \"inputs='Det er en hund.'\"",
         ),
     ),
     "features": Verb(

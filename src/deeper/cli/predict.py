@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from deeper.cli.inputs import given_inputs
 from deeper.cli.output_files import check_file
 from deeper.data.image_files import LeftOut, describe_left_out, picture_files
 from deeper.display.run_display import progress_bar
@@ -34,10 +35,9 @@ def run(config: DictConfig) -> None:
     files: list[Path] = []
     with progress_bar(open_console(stderr=True)) as progress:
         if config.inputs is not None:
-            path = Path(config.inputs)
             answers = predict_given(
                 Path(config.weights),
-                [path if _exists(path) else str(config.inputs)],
+                given_inputs(str(config.inputs)),
                 checkpoint=config.checkpoint,
                 batch_size=config.batch_size,
                 progress=progress,
@@ -85,14 +85,6 @@ def run(config: DictConfig) -> None:
             f"{len(answers.left_out):,} of {given:,} {'files' if files else 'examples'} left out:"
         )
         raise UserError("\n".join([head, *answers.left_out]))
-
-
-def _exists(path: Path) -> bool:
-    """Return whether there is such a file; a long text is the name of none."""
-    try:
-        return path.exists()
-    except OSError:
-        return False
 
 
 def _print(console: Console, rows: Rows, *, by_name: bool) -> None:

@@ -95,6 +95,7 @@ class See:
     layer: str | None = setting("a stage or a layer")
     examples: int = setting("of the split, at most", least=1)
     images: str | None = setting("pictures in the place of the split")
+    inputs: str | None = setting("a text, a file or a directory, for a net of sequences")
     classes: tuple[int | str, ...] | None = setting("by number or name", least=0)
     attribution: str | tuple[str, ...] = setting("methods, or all of them")
     score: str | tuple[str, ...] | None = setting("of methods of attribution, or all of them")

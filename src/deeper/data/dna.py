@@ -175,6 +175,10 @@ class DnaReader:
         changed[f"filled up to {self.length} bases"] += len(bases) < self.length
         return fit(bases, self.length)
 
+    def text(self, bases: Bases) -> str:
+        """Return a sequence as letters."""
+        return letters_of(bases)
+
     def symbols(self, bases: Bases) -> list[str]:
         """Return the letter at each position."""
         return list(letters_of(bases))

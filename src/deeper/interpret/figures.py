@@ -33,7 +33,14 @@ def filters(subject: Subject, out: Path) -> None:
     node = subject.variables["params"]
     for part in first.name.split("/"):
         node = node[part]
-    kernel = np.moveaxis(np.asarray(node["kernel"]), -1, 0)
+    draw_filters(f"{subject.title}: filters of {first.name}", np.asarray(node["kernel"]), out)
+
+
+def draw_filters(
+    title: str, kernel: Float[np.ndarray, "height width channels filters"], out: Path
+) -> None:
+    """Draw filters as pictures, the largest weight white or black."""
+    kernel = np.moveaxis(kernel, -1, 0)
     if kernel.shape[-1] not in (1, 3):
         kernel = kernel.mean(axis=-1, keepdims=True)
     largest = np.abs(kernel).max()
@@ -42,7 +49,6 @@ def filters(subject: Subject, out: Path) -> None:
     blank = np.ones_like(pictures[0])
     pictures += [blank] * (-len(pictures) % across)
     rows = [pictures[i : i + across] for i in range(0, len(pictures), across)]
-    title = f"{subject.title}: filters of {first.name}"
     drawing.grid_sheet(title, rows, [""] * across, out)
 
 

@@ -2,9 +2,9 @@
 
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 
@@ -35,6 +35,24 @@ CAPTIONS = {
     "scores": "How far maps of attribution can be trusted: insertion and deletion (Petsiuk et al. "
     "2018), the pointing game (Zhang et al. 2016), the sanity check (Adebayo et al. 2018).",
 }
+
+
+class Sheet(NamedTuple):
+    """A sheet on the page.
+
+    Attributes:
+        name: of the sheet, and of its picture.
+        caption: what it shows.
+        path: the PNG.
+        notes: lines on how it was made.
+    """
+
+    name: str
+    caption: str
+    path: Path
+    notes: tuple[str, ...] = ()
+
+
 BESIDE = ("probes", "dynamics", "similarity")  # these set a second net beside the first
 OF_CLASSES = ("attribution", "maximise")
 
@@ -141,12 +159,12 @@ def draw_sheet(
     return ()
 
 
-def page_of(title: str, sheets: Mapping[str, Path], command: str) -> str:
+def page_of(title: str, sheets: Sequence[Sheet], command: str) -> str:
     """Return a page of HTML with the sheets in it.
 
     Args:
         title: of the page.
-        sheets: name -> PNG.
+        sheets: in their order.
         command: that the page says it was made by.
     """
     templates = jinja2.Environment(
@@ -158,7 +176,11 @@ def page_of(title: str, sheets: Mapping[str, Path], command: str) -> str:
         title=title,
         command=command,
         sheets=[
-            (name.capitalize(), CAPTIONS[name], base64.b64encode(sheet.read_bytes()).decode())
-            for name, sheet in sheets.items()
+            (
+                sheet.name.capitalize().replace("_", " "),
+                sheet.caption,
+                base64.b64encode(sheet.path.read_bytes()).decode(),
+            )
+            for sheet in sheets
         ],
     )

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
@@ -49,6 +50,8 @@ class Net:
         self.model, self.variables = stored.model, stored.variables
         self.step, self.config, self.class_names = stored.step, stored.config, names
         self._task, self.reader = build.task_of(stored.config), reader
+        # Outputs (n, outputs) -> probabilities, as the task makes them.
+        self.probabilities = getattr(self._task, "probabilities", jax.nn.softmax)
 
     def __call__(self, examples: Any) -> Float[Array, "n outputs"]:
         """Return the net's outputs.
@@ -261,32 +264,27 @@ class Run:
             Maps (n, H, W), or (n, length) of sequences, ``.figure()`` and ``.save("maps.npz")``.
         """
         from deeper.interpret.attribution import attribute, class_numbers
+        from deeper.run.attribute import attribute_columns
 
         net = self.net(checkpoint)
-        reader = None if isinstance(pictures, np.ndarray) else data_record.reader_of(self.path)
-        names = None if isinstance(pictures, np.ndarray) else [*map(str, _given(pictures))]
-        symbols: Any = None
-        normalise: Any = net.normalise
-        if reader is None:
-            inputs: Any = net.preprocess(pictures)
-        else:
-            read = reader(_given(pictures))
-            columns, names = dict(read.columns), list(read.names)
-            inputs, normalise = np.asarray(net.inputs(columns)), _as_they_are
-            spell = getattr(reader, "symbols", None)
-            if spell is not None:
-                symbols = [spell(row) for row in next(iter(columns.values()))]
+        asked = None if classes is None else class_numbers(classes, net.class_names)
+        stored = isinstance(pictures, np.ndarray)
+        if net.reader is not None and not stored:
+            read = net.reader(_given(pictures))
+            return attribute_columns(
+                net, read.columns, list(read.names), method, layer=layer, classes=asked
+            )
         return attribute(
             net.model,
             net.variables,
-            inputs,
+            net.preprocess(pictures),
             method=method,
             layer=layer,
-            classes=None if classes is None else class_numbers(classes, net.class_names),
-            normalise=normalise,
+            classes=asked,
+            normalise=net.normalise,
             class_names=net.class_names,
-            names=names,
-            symbols=symbols,
+            names=None if stored else [*map(str, _given(pictures))],
+            probabilities=net.probabilities,
         )
 
     def score(
@@ -362,10 +360,6 @@ class Run:
 def _given(given: Any) -> list[Given]:
     """Return texts and files, one or several, as a reader takes them."""
     return [given] if isinstance(given, str | Path) else list(given)
-
-
-def _as_they_are(inputs: Any) -> Any:
-    return inputs
 
 
 def _files(pictures: str | Path | Iterable[str | Path]) -> list[Path]:

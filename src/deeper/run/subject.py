@@ -61,7 +61,7 @@ def subject_of(
     """
     weights = load.open_stored(path, checkpoint, key, data_dir)
     data = weights.config.data
-    require_images(data, "deeper see")
+    require_images(data, "This")
     normalise = Normalise(tuple(data.mean), tuple(data.std))
     subject = Subject(
         title=_title(path, weights.config),

@@ -1,5 +1,7 @@
 """Tables, pictures and histograms of a run directory, as W&B shows them."""
 
+import tempfile
+import wave
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,20 +14,21 @@ from deeper.record.schema import EXAMPLES, HISTOGRAMS, PREDICTIONS
 LONGEST_TABLE = 10_000
 
 
-def media_of_row(wandb: Any, path: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+def media_of_row(wandb: Any, path: Path, row: Mapping[str, Any], folder: str) -> dict[str, Any]:
     """Return what is logged with a row: after an evaluation, predictions and histograms, if any.
 
     Args:
         wandb: the module.
         path: the run directory.
         row: of ``metrics.jsonl``.
+        folder: for the files of sounds, which is there until they are logged.
     """
     if not is_evaluation(row):
         return {}
     media = {}
     examples = read_arrays(path / PREDICTIONS.format(row["step"]))
     if examples is not None:
-        media["predictions"] = _pictures(wandb, examples)
+        media["predictions"] = _pictures(wandb, examples, folder)
     histograms = read_arrays(path / HISTOGRAMS.format(row["step"]))
     if histograms is not None:
         parts = (histograms[name] for name in ("names", "counts", "edges"))
@@ -47,8 +50,14 @@ def read_arrays(file: Path) -> dict[str, np.ndarray] | None:
         return {name: archive[name] for name in archive.files}
 
 
-def result_media(wandb: Any, path: Path) -> dict[str, Any]:
-    """Return the examples of the test split, and the confusion matrix; empty if there are none."""
+def result_media(wandb: Any, path: Path, folder: str) -> dict[str, Any]:
+    """Return the examples of the test split, and the confusion matrix; empty if there are none.
+
+    Args:
+        wandb: the module.
+        path: the run directory.
+        folder: see `media_of_row`.
+    """
     examples = read_arrays(path / EXAMPLES)
     if examples is None:
         return {}
@@ -66,7 +75,7 @@ def result_media(wandb: Any, path: Path) -> dict[str, Any]:
         fields={name: name for name in ("Actual", "Predicted", "nPredictions")},
         string_fields={"title": "Confusion matrix of the test split"},
     )
-    return {"examples": _table(wandb, examples), "confusion": confusion}
+    return {"examples": _table(wandb, examples, folder), "confusion": confusion}
 
 
 def answers(examples: Mapping[str, Any]) -> list[tuple[str, str, float]]:
@@ -90,31 +99,43 @@ def pixels(images: np.ndarray) -> list[np.ndarray]:
     return [image[..., 0] if image.shape[-1] == 1 else image for image in images]
 
 
-def _pictures(wandb: Any, examples: Mapping[str, Any]) -> Any:
+def _pictures(wandb: Any, examples: Mapping[str, Any], folder: str) -> Any:
     """Return images with captions, which W&B shows by step; a table of what are no images."""
     if "images" not in examples:
-        return _table(wandb, examples)
+        return _table(wandb, examples, folder)
     return [
         wandb.Image(image, caption=caption)
         for image, caption in zip(pixels(examples["images"]), captions(examples), strict=True)
     ]
 
 
-def _table(wandb: Any, examples: Mapping[str, Any]) -> Any:
-    kind, shown = _shown(wandb, examples)
+def _table(wandb: Any, examples: Mapping[str, Any], folder: str) -> Any:
+    kind, shown = _shown(wandb, examples, folder)
     table = wandb.Table(columns=[kind, "label", "prediction", "confidence"])
     for example, answer in zip(shown, answers(examples), strict=True):
         table.add_data(example, *answer)
     return table
 
 
-def _shown(wandb: Any, examples: Mapping[str, Any]) -> tuple[str, list[Any]]:
+def _shown(wandb: Any, examples: Mapping[str, Any], folder: str) -> tuple[str, list[Any]]:
     """Return what examples are, and each as W&B shows it: an image, a text, a sound or numbers."""
     if "images" in examples:
         return "image", [wandb.Image(one) for one in pixels(examples["images"])]
     if "texts" in examples:
         return "text", [str(text) for text in examples["texts"]]
     if "rate" in examples:
-        rate = int(examples["rate"])
-        return "sound", [wandb.Audio(one, sample_rate=rate) for one in examples["inputs"]]
+        own = Path(tempfile.mkdtemp(dir=folder))
+        files = [own / f"{number}.wav" for number in range(len(examples["inputs"]))]
+        for file, samples in zip(files, examples["inputs"], strict=True):
+            _write_wav(file, samples, int(examples["rate"]))
+        return "sound", [wandb.Audio(str(file)) for file in files]
     return "example", [str(one.tolist()) for one in examples["inputs"]]
+
+
+def _write_wav(path: Path, samples: np.ndarray, rate: int) -> None:
+    """Write 16-bit samples; W&B itself would need the package soundfile for it."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(samples.astype("<i2").tobytes())

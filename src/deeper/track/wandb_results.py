@@ -17,6 +17,7 @@ from deeper.track.wandb_switches import choose
 from deeper.track.wandb_upload import allowed_mode
 
 Warn = Callable[[str], None]
+BY_CLASS, COUNTS = "_by_class", "n_by_class"  # ends of names, and the name that comes first
 
 
 def log_pictures(path: Path, pictures: Mapping[str, Path], out: Path, warn: Warn) -> str | None:
@@ -39,27 +40,37 @@ def log_pictures(path: Path, pictures: Mapping[str, Path], out: Path, warn: Warn
 
 
 def log_evaluation(path: Path, result: Mapping[str, Any], warn: Warn) -> str | None:
-    """Log an evaluation to W&B as two tables, in the ``tracker.mode`` of the run.
+    """Log an evaluation to W&B as tables, in the ``tracker.mode`` of the run.
 
-    The first table has one row with all numbers and strings of the result, the second one row per
-    class. Both are named after the protocol, so that W&B shows several protocols together.
+    The first table has one row with all numbers and strings of the result. A second one, where the
+    task tells of classes or labels, has a row for each. Both are named after the protocol, so that
+    W&B shows several protocols together.
 
     Args:
         path: the run directory.
-        result: result of ``deeper evaluate``, with ``protocol``, ``error_by_class`` and
-            ``n_by_class``.
+        result: result of ``deeper evaluate``, with ``protocol``, and ``NAME_by_class``: class ->
+            value.
         warn: called with a message if W&B fails or is turned off.
 
     Returns:
         The mode, online or offline; None if nothing was logged.
     """
     scalars = {k: v for k, v in result.items() if isinstance(v, (str, int, float))}
-    counts = result["n_by_class"]
-    by_class = [[name, counts[name], error] for name, error in result["error_by_class"].items()]
+    told = {
+        key.removesuffix(BY_CLASS): result[key]
+        for key in sorted(result, key=lambda key: key != COUNTS)
+        if key.endswith(BY_CLASS)
+    }
+    by_class = [
+        [name, *(values.get(name) for values in told.values())]
+        for name in next(iter(told.values()), ())
+    ]
 
     def media(wandb: Any) -> dict[str, Any]:
         overall = wandb.Table(columns=list(scalars), data=[list(scalars.values())])
-        classes = wandb.Table(columns=["class", "n", "error"], data=by_class[:LONGEST_TABLE])
+        if not told:
+            return {result["protocol"]: overall}
+        classes = wandb.Table(columns=["class", *told], data=by_class[:LONGEST_TABLE])
         return {result["protocol"]: overall, f"{result['protocol']}, by class": classes}
 
     out = path / "evaluation"

@@ -13,6 +13,7 @@ the id of the process that is training.
 import hashlib
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -55,7 +56,8 @@ def upload(
     except UserError as notice:
         return f"{NOT_SENT}{notice}"
     (path / "wandb").mkdir(exist_ok=True)
-    with (path / "wandb" / "lock").open("w") as lock:
+    # W&B copies media files from the folder as it logs them.
+    with (path / "wandb" / "lock").open("w") as lock, tempfile.TemporaryDirectory() as folder:
         with suppress(OSError):  # a file system without locks
             lock_file(lock.fileno(), wait=True)  # the mirror of an earlier process may be sending
         run = start_run(wandb, path, mode, trainer)
@@ -70,7 +72,9 @@ def upload(
                 offset += len(line)
                 if number >= first:
                     values = {key: value for key, value in row.items() if value is not None}
-                    run.log(values | media_of_row(wandb, path, row), step=number, commit=True)
+                    run.log(
+                        values | media_of_row(wandb, path, row, folder), step=number, commit=True
+                    )
                 number += 1
         status, _, reason = end.partition("\n")
         digest = _digest(path)
@@ -78,7 +82,7 @@ def upload(
         if result is not None:
             plain = {k: v for k, v in result.items() if k != "metrics" and v is not None}
             run.summary.update(plain | dict(result.get("metrics") or {}))
-            media = result_media(wandb, path)
+            media = result_media(wandb, path, folder)
             if media:
                 run.log(media, step=max(number, first), commit=True)
         wanted = bool(options.get("checkpoints"))

@@ -164,8 +164,8 @@ def onnx(model: nn.Module, variables: Any, metadata: Metadata | ExampleMetadata,
         out: path of the file.
 
     Raises:
-        UserError: the extra ``onnx`` is not installed, or the logits of the converted net are
-            wrong.
+        UserError: the extra ``onnx`` is not installed, the net cannot be converted, or the logits
+            of the converted net are wrong.
     """
     try:
         import jax2onnx
@@ -178,11 +178,17 @@ def onnx(model: nn.Module, variables: Any, metadata: Metadata | ExampleMetadata,
     # jax2onnx 0.17 ignores the padding of max pooling.
     with cpu_dispatch.turned_off(), cpu_dispatch.joined_padding():
         expected = np.asarray(jax.jit(inference)(images))
-        converted = jax2onnx.to_onnx(
-            inference,
-            [jax.ShapeDtypeStruct(("batch", *images.shape[1:]), images.dtype)],
-            model_name=metadata.label,
-        )
+        try:
+            converted = jax2onnx.to_onnx(
+                inference,
+                [jax.ShapeDtypeStruct(("batch", *images.shape[1:]), images.dtype)],
+                model_name=metadata.label,
+            )
+        except Exception as error:  # whatever it raises at an operation that it does not know
+            raise UserError(
+                f"jax2onnx does not translate this net ({type(error).__name__}: {error}), and "
+                f"{out} was not written. Take .stablehlo, which is JAX's own and takes every net."
+            ) from error
     session = onnxruntime.InferenceSession(converted.SerializeToString())
     (logits,) = session.run(None, {session.get_inputs()[0].name: images})
     off = float(np.abs(logits - expected).max() / np.abs(expected).max())
