@@ -107,26 +107,37 @@ SEQUENCES = {
     "1/2": ((3, 18, 4), (1, 4, 32), 2, 0, 1, 1),
     "1": ((3, 18, 4), (1, 4, 32), 1, 0, 1, 1),
     "80/4 of one channel": ((2, 400, 1), (80, 1, 8), 4, 38, 1, 1),
+    "3, padded so that the result is longer": ((3, 17, 4), (3, 4, 32), 1, 2, 1, 1),
+    "3/2, padded so that the result is longer": ((3, 6, 4), (3, 4, 32), 2, 8, 1, 1),
     "longer than the sequence": ((3, 4, 4), (7, 4, 5), 1, 3, 1, 1),
     "two groups, dilation": ((3, 20, 8), (3, 4, 6), 1, 2, 2, 2),
 }
 
 
-@pytest.mark.parametrize("case", SEQUENCES)
-def test_convolution_of_sequences_and_its_gradients(case):
-    x, kernel, stride, padding, groups, dilation = SEQUENCES[case]
+def conv_of_sequences(stride, padding, groups, dilation):
+    sides = ((padding, padding),)
 
     def function(x, kernel):
         return cpu.conv(
-            x,
-            kernel,
-            stride=(stride,),
-            padding=((padding, padding),),
-            groups=groups,
-            dilation=dilation,
+            x, kernel, stride=(stride,), padding=sides, groups=groups, dilation=dilation
         )
 
-    assert_equal(function, normal(*x), normal(*kernel, seed=2))
+    return function
+
+
+@pytest.mark.parametrize("case", SEQUENCES)
+def test_convolution_of_sequences_and_its_gradients(case):
+    x, kernel, *window = SEQUENCES[case]
+    assert_equal(conv_of_sequences(*window), normal(*x), normal(*kernel, seed=2))
+
+
+@pytest.mark.parametrize("case", SEQUENCES)
+def test_xla_turns_no_input_over_the_gradient_in_reverse(case):
+    # It does where that is larger than the input, and has only a loop for it: 50 times slower.
+    x, kernel, *window = SEQUENCES[case]
+    function = conv_of_sequences(*window)
+    gradient = jax.jit(jax.grad(lambda *a: (function(*a) ** 2).sum(), argnums=(0, 1)))
+    assert "reversal" not in gradient.lower(normal(*x), normal(*kernel)).compile().as_text()
 
 
 @pytest.mark.parametrize("shape", [(16, 8, 5, 64, 128), (8, 9, 12, 128, 64)], ids=str)

@@ -231,11 +231,15 @@ def _channels_for_examples(window, shape, x, dy):
         - padding[i][0]
         for i in (0, 1)
     ]
+    sides = ((padding[0][0], high[0]), (padding[1][0], high[1]))
+    if math.prod(dy.shape[1:3]) > math.prod(x.shape[1:3]):
+        # XLA would move the smaller one over the larger one, for which it has only a slow loop.
+        x, sides = lax.optimization_barrier(pad(x, sides)), ((0, 0), (0, 0))
     by_channel = lax.conv_general_dilated(
         x.transpose(3, 1, 2, 0),
         dy.transpose(1, 2, 0, 3),
         (dilation, dilation),
-        ((padding[0][0], high[0]), (padding[1][0], high[1])),
+        sides,
         rhs_dilation=stride,
         dimension_numbers=_DIMENSIONS,
     )
