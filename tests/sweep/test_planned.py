@@ -23,6 +23,7 @@ def test_a_study_of_the_repository_fits_its_runs():
     ("override", "says"),
     [
         ("study.x=deepth", "`x: deepth`"),
+        ("study.x=model.form", "`x: label`"),  # a word
         ("study.line=residuel", "`line: residuel`"),
         ("study.metric=test/eror", "`metric: test/eror`"),
         ("+study.base=true_", "`base: true_`"),

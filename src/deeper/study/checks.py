@@ -101,6 +101,11 @@ def _check_axis(study: Study, runs: Sequence["RunRecord"]) -> None:
             f"Study {study.name} has `x: {study.x}`, which is {mixture} in others: take "
             "a key that is a number in all of them, such as train_images for data.examples."
         )
+    if study.x != "label" and kinds == {"a word"}:
+        raise UserError(
+            f"Study {study.name} has `x: {study.x}`, which is a word: take a key that is a number, or "
+            "`x: label`, which gives each arm a row."
+        )
 
 
 def _kind(value: Any) -> str:
