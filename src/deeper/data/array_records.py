@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64
 
 from deeper.errors import UserError
 
@@ -220,8 +220,15 @@ def fields(record: bytes) -> dict[str, bytes | int]:
     return values_by_name
 
 
-def integers(record: bytes, name: str) -> Int64[np.ndarray, " values"]:
+def integers(
+    record: bytes, name: str, *, missing_is_empty: bool = False
+) -> Int64[np.ndarray, " values"]:
     """Return all values of a field of a serialised Example that holds integers, such as samples.
+
+    Args:
+        record: the Example.
+        name: of the field.
+        missing_is_empty: return no values where there is no such field.
 
     Raises:
         ValueError: the record is not an Example, or has no such field.
@@ -235,7 +242,25 @@ def integers(record: bytes, name: str) -> Int64[np.ndarray, " values"]:
                 return np.concatenate([*packed, single.view(np.int64)])
     except (IndexError, TypeError, UnicodeDecodeError) as error:
         raise ValueError("the record is damaged") from error
+    if missing_is_empty:
+        return np.zeros(0, np.int64)
     raise ValueError(f"the record has no integers {name}")
+
+
+def floats(record: bytes, name: str) -> Float32[np.ndarray, " values"]:
+    """Return all values of a field of a serialised Example that holds floats, such as corners.
+
+    Raises:
+        ValueError: the record is not an Example, or has no such field.
+    """
+    try:
+        for found, kind, values in _features(record):
+            if found == name and kind == 2:
+                packed = [np.frombuffer(value, "<f4") for _, value in _parts(values)]
+                return np.concatenate([np.zeros(0, np.float32), *packed])
+    except (IndexError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError("the record is damaged") from error
+    raise ValueError(f"the record has no floats {name}")
 
 
 def _varints(packed: Any) -> Int64[np.ndarray, " values"]:
@@ -251,7 +276,10 @@ def _varints(packed: Any) -> Int64[np.ndarray, " values"]:
 
 
 def _features(record: bytes) -> Iterator[tuple[str, int, Any]]:
-    """Yield (name, kind, message of the values) of an Example's fields; 3 is a list of integers."""
+    """Yield (name, kind, message of the values) of an Example's fields.
+
+    Kind 2 is a list of floats, 3 one of integers.
+    """
     for _, features in _parts(record):
         for _, entry in _parts(features):
             name, feature = (part for _, part in _parts(entry))

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -38,6 +38,19 @@ class Decoder(Protocol):
 
     def select(self, which: Any) -> "Decoder":
         """Return a subset without decoding."""
+
+
+@runtime_checkable
+class EncodedImages(Protocol):
+    """A `Decoder` of photographs, such as `encoded_images.Photographs`: workers decode parts of it.
+
+    It can be pickled, for workers that are processes.
+    """
+
+    def decode_into(
+        self, images: np.ndarray, rows: np.ndarray, seed: int | None = None, first: int = 0
+    ) -> None:
+        """Decode into an array uint8 (n, H, W, C), see `encoded_images.Photographs`."""
 
 
 Column = np.ndarray | Decoder

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from deeper.data.encoded_images import Photographs
+from deeper.data.dataset import EncodedImages
 from deeper.errors import UserError
 
 TERM_SECONDS = 60.0  # lifetime of a worker after SIGTERM, unless the training process ends before
@@ -45,7 +45,7 @@ class Processes:
 
     def __init__(
         self,
-        photographs: Photographs,
+        photographs: EncodedImages,
         count: int,
         slots: int,
         shape: tuple[int, ...],
@@ -156,7 +156,9 @@ def free_memory() -> int:
 _worker: dict[str, Any] = {}  # state of a worker process: photographs, seed and shared memory
 
 
-def _begin(photographs: Photographs, seed: int | None, memory: str, shape: tuple[int, ...]) -> None:
+def _begin(
+    photographs: EncodedImages, seed: int | None, memory: str, shape: tuple[int, ...]
+) -> None:
     """Initialise a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training process ends its workers
     signal.signal(signal.SIGTERM, _end_later)

@@ -23,7 +23,7 @@ NOTE = "content.json"
 READ_SIZE = 64  # photographs per read
 
 
-def content_of(directory: Path, progress: Progress) -> str:
+def content_of(directory: Path, progress: Progress, splits: Sequence[str] | None = None) -> str:
     """Return a digest of the encoded photographs of a prepared directory, in hex digits.
 
     It does not depend on where they were prepared, on the number of files, or on splits that no run
@@ -34,12 +34,13 @@ def content_of(directory: Path, progress: Progress) -> str:
     Args:
         directory: the prepared TFDS directory.
         progress: called with the number of photographs that have been read.
+        splits: that are read; by default those that runs of classification read.
 
     Raises:
         UserError: a record is damaged.
     """
     files = sorted(directory.glob("*.array_record*"))
-    splits = sorted(array_records.splits_read(directory)[0])
+    splits = sorted(array_records.splits_read(directory)[0] if splits is None else splits)
     facts = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
     notes = [directory / NOTE, places(directory.parent.name, directory)[1] / NOTE]
     for note in notes:

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int32
 
-from deeper.data.dataset import Split
+from deeper.data.dataset import EncodedImages, Split
 from deeper.data.decode_pool import Processes
-from deeper.data.encoded_images import Photographs
 from deeper.platform_support import core_count
 
 PIECE = 16  # examples per task: a batch of 256 occupies 16 workers, and the first is ready soon
@@ -83,12 +82,12 @@ def stream(
     )
     ahead = min(max(AHEAD_BYTES // max(1, total), 2), MOST_AHEAD)
     ahead = max(ahead, -(-2 * count * PIECE // size))
-    photographs = [name for name, one in split.columns.items() if isinstance(one, Photographs)]
+    photographs = [name for name, one in split.columns.items() if isinstance(one, EncodedImages)]
 
     def fill(parts: dict[str, np.ndarray], examples: np.ndarray, place: int) -> None:
         for name, part in parts.items():
             column = split.columns[name]
-            if isinstance(column, Photographs):
+            if isinstance(column, EncodedImages):
                 column.decode_into(part, examples, seed, place)
             else:
                 part[:] = column[examples]

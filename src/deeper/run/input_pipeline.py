@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from deeper.config.data_sections import OwnDataset
 from deeper.config.schema import RunConfig
 from deeper.data.dataset import Split
 from deeper.data.decode_pool import free_memory
@@ -58,14 +59,16 @@ def fits(config: RunConfig, splits: Splits) -> bool:
 
 
 def workers_of(data: Any) -> Workers:
-    """Return who decodes photographs."""
-    if not data.of_any_size:
+    """Return who decodes photographs; one that its own target opens may say so in the same keys."""
+    if data.of_any_size:
+        count, processes = data.workers, data.processes
+    elif isinstance(data, OwnDataset):
+        count, processes = data.call.get("workers"), data.call.get("processes", False)
+    else:
         return Workers()
-    processes = data.processes
     if processes == "auto":
-        count = data.workers or core_count()
-        processes = count > THREADS_GAIN_TO and free_memory() > ROOM
-    return Workers(data.workers, processes)
+        processes = (count or core_count()) > THREADS_GAIN_TO and free_memory() > ROOM
+    return Workers(count, bool(processes))
 
 
 def resident(

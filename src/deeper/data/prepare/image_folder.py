@@ -25,7 +25,7 @@ class Photograph:
         path: path of its file, or of the archive that contains it.
         size: size in bytes.
         name: name under which it is stored: class folder and file.
-        label: number of its class.
+        label: number of its class; 0 where photographs have no class each.
         offset: its first byte in an archive; None if it is a file of its own.
     """
 
@@ -71,7 +71,8 @@ class Tree:
 
     Attributes:
         splits: train and test (or validation), in a fixed random order.
-        class_names: names of the folders, sorted.
+        class_names: names of the folders, sorted; empty where photographs have no class each, and
+            are stored without labels.
         papers: name -> content of files that go with the photographs, such as licences.
         left_out: reason -> files of the tree that were left out.
         found: the splits before unreadable files were left out.

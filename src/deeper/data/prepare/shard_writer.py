@@ -59,15 +59,15 @@ def write(
 
     place.mkdir(parents=True, exist_ok=True)
     _require_same(place, tree, storage)
-    features = tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(
-                shape=(None, None, channels), dtype=np.uint8, encoding_format="jpeg"
-            ),
-            "label": tfds.features.ClassLabel(names=list(tree.class_names)),
-            "file_name": tfds.features.Text(),
-        }
-    )
+    by_name: dict[str, Any] = {
+        "image": tfds.features.Image(
+            shape=(None, None, channels), dtype=np.uint8, encoding_format="jpeg"
+        )
+    }
+    if tree.class_names:
+        by_name["label"] = tfds.features.ClassLabel(names=list(tree.class_names))
+    by_name["file_name"] = tfds.features.Text()
+    features = tfds.features.FeaturesDict(by_name)
     infos = []
     plan = {split: _shards(photographs) for split, photographs in tree.splits.items()}
     _require_room(place, name, plan)
@@ -92,8 +92,9 @@ def write(
                     progress(f"write {split}", done, total)
             finally:
                 pool.shutdown(cancel_futures=True)
-        labels = [photograph.label for shard in shards for photograph in shard]
-        np.save(place / f"labels-{split}.npy", np.array(labels, np.int32))
+        if tree.class_names:
+            labels = [photograph.label for shard in shards for photograph in shard]
+            np.save(place / f"labels-{split}.npy", np.array(labels, np.int32))
         infos.append(
             tfds.core.SplitInfo(
                 name=split,
@@ -116,7 +117,11 @@ def write(
         split_infos=infos,
         version=version,
         check_data=False,
-        description=f"{name}: {len(tree.class_names)} classes of photographs.",
+        description=(
+            f"{name}: {len(tree.class_names)} classes of photographs."
+            if tree.class_names
+            else f"{name}: photographs."
+        ),
     )
     _name(place / "dataset_info.json", name)
 
@@ -215,11 +220,9 @@ def _write_shard(
         for photograph in photographs:
             where = f"{photograph.name} in {photograph.path}"
             data = storage.of(photograph.read(), channels, where)
-            example = {
-                "image": io.BytesIO(data),
-                "label": photograph.label,
-                "file_name": photograph.name,
-            }
+            example = {"image": io.BytesIO(data), "file_name": photograph.name}
+            if "label" in features:
+                example["label"] = photograph.label
             writer.write(features.serialize_example(features.encode_example(example)))
         writer.close()
     except RuntimeError as error:  # array_record's error of a failed write has no errno
