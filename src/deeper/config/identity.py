@@ -25,12 +25,15 @@ ADDED: dict[str, dict[str, Any]] = {
     "data": {"exif": "ignore", "interpolation": "bilinear"},
     "model": {"pool_size": None},
 }
+BACKBONE = "model@model.backbone"  # the config group of a net that another is built on
 SINGLE = "single"  # directory of runs without a study
 LAUNCHING = ("launch", "code", "jobs")  # keys of a sweep, not of a run
 
 
 def label_of(config: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
     """Return the run's label: its model group, with the depth if the net has one.
+
+    Of a net that is built on another, that one's follows: faster_rcnn_resnet50.
 
     Args:
         config: the composed config.
@@ -40,7 +43,11 @@ def label_of(config: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
     if not isinstance(model, Mapping) or not choice:
         raise UserError("model=null (the net): give model=NAME of conf/model.")
     depth = model.get("depth")
-    return str(choice) if depth is None else f"{choice}{depth}"
+    label = str(choice) if depth is None else f"{choice}{depth}"
+    backbone = model.get("backbone")
+    if not isinstance(backbone, Mapping) or BACKBONE not in choices:
+        return label
+    return f"{label}_{choices[BACKBONE]}{backbone.get('depth') or ''}"
 
 
 def frozen(

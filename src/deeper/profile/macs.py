@@ -82,7 +82,7 @@ def parameter_count(params: Any) -> int:
 
 
 def _trained_count(model: nn.Module, params: Any) -> int:
-    """Return the number of values that train: a net with a method `fixed` names those that do not."""
+    """Return the number of values that train; a net's method `fixed` names those that do not."""
     fixed = getattr(model, "fixed", None)
     return sum(
         math.prod(leaf.shape)

@@ -14,7 +14,7 @@ import numpy as np
 from deeper.errors import UserError
 from deeper.models.initializers import shapes_of
 from deeper.weights.architectures import cause_of
-from deeper.weights.torchvision_names import FLATTENED, as_torchvision, names_of
+from deeper.weights.torchvision_names import as_torchvision, flattened_in, names_of
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -71,7 +71,7 @@ def leaves_of(model: nn.Module, image_shape: tuple[int, int, int] = (224, 224, 3
     Raises:
         UserError: torchvision has no such net.
     """
-    layers, flattened = names_of(model), FLATTENED[type(model)]
+    layers, flattened = names_of(model), flattened_in(model)
     shapes: Any = shapes_of(model, image_shape)
     leaves = []
     for collection, ours, theirs in LEAVES:

@@ -4,9 +4,9 @@ Ren et al. 2015 (arXiv:1506.01497); Lin et al. 2017, "Feature pyramid networks" 
 He et al. 2015 (arXiv:1512.03385), appendix A. With a ResNet-50 the first form is torchvision's
 ``fasterrcnn_resnet50_fpn``, with ``version=2`` its ``_v2`` (Li et al. 2021, arXiv:2111.11429).
 
-Shapes are static: proposals and detections are padded, and what is padding is told beside. Images of
-any size lie in the upper left of one array. An image counts as filled up with zeros to multiples of
-the largest stride, as torchvision fills it; what lies beyond changes nothing (see `valid_region`).
+Shapes are static: proposals and detections are padded, and what is padding is told beside. Images
+of any size lie in the upper left of one array. An image counts as filled up with zeros to multiples
+of the largest stride, as torchvision fills it; what lies beyond changes nothing (`valid_region`).
 """
 
 import math
@@ -18,7 +18,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int32, Key
+from jaxtyping import Array, Float, Int32, Key
 
 from deeper.errors import UserError
 from deeper.models import layers, valid_region
@@ -28,8 +28,8 @@ from deeper.models.detection.suppression import best_by_class
 from deeper.models.feature_maps import of_stages, stage_names
 from deeper.models.initializers import ZEROS, FanInUniform, Normal
 from deeper.models.layers import BatchNorm, Conv, Dense, Maps
-from deeper.models.resnet import ResNet
 from deeper.models.residual_blocks import Stage
+from deeper.models.resnet import ResNet
 from deeper.models.vgg import VGG
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of the coded boxes of the head
@@ -282,9 +282,7 @@ class FasterRCNN(nn.Module):
         strides = [images.shape[1] // shape[0] for shape in shapes]
         anchors = proposals.anchors_of(shapes, strides, settings)
         is_anchor = proposals.inside(shapes, strides, filled, per_place)
-        boxes, is_box = proposals.propose(
-            scores, coded, anchors, is_anchor, size, settings, train
-        )
+        boxes, is_box = proposals.propose(scores, coded, anchors, is_anchor, size, settings, train)
         maps = maps[: len(self.strides)]
         if not train:
             score, box = self._judge(maps, boxes, filled, train)
@@ -307,7 +305,7 @@ class FasterRCNN(nn.Module):
         )  # fmt: skip
 
     def _filled(self, scenes: Scenes) -> tuple[Array, Array, Array, Any]:
-        """Return images, their sizes, the sizes filled up to the stride, and the layers' context."""
+        """Return images, their sizes, those filled up to the stride, and the layers' context."""
         step = self.strides[-1]
         images = scenes.images
         rows, columns = (-side % step for side in images.shape[1:3])
@@ -341,9 +339,9 @@ class FasterRCNN(nn.Module):
         outputs = self.classes + 1
         rules = (None, None) if self.pyramid is not None else (Normal(0.01), Normal(0.001))
         score, box = (
-            Dense(
-                width, rule=rule, bias_rule=ZEROS if rule else None, dtype=self.dtype, name=name
-            )(x).astype(jnp.float32)
+            Dense(width, rule=rule, bias_rule=ZEROS if rule else None, dtype=self.dtype, name=name)(
+                x
+            ).astype(jnp.float32)
             for name, width, rule in zip(("class", "box"), (outputs, 4 * outputs), rules)
         )
         return score.reshape(*boxes.shape[:2], outputs), box.reshape(*boxes.shape[:2], outputs, 4)
@@ -393,9 +391,7 @@ class FasterRCNN(nn.Module):
         return Detections(*jax.vmap(of_image)(score, box, boxes, is_box, size))
 
 
-def _objects(
-    scenes: Scenes, anchors: int, found: int
-) -> tuple[Array, Array, tuple[Array, Array]]:
+def _objects(scenes: Scenes, anchors: int, found: int) -> tuple[Array, Array, tuple[Array, Array]]:
     """Return the objects' boxes and labels, and the draws of anchors and of proposals."""
     batch = len(scenes.images)
     if scenes.boxes is None or scenes.labels is None:  # traced for its costs

@@ -70,9 +70,7 @@ class ProposalHead(nn.Module):
                 dtype=self.dtype, name=name,
             )  # fmt: skip
 
-        hidden = [
-            conv(f"conv{i}", maps[0].shape[-1], 3) for i in range(1, self.convolutions + 1)
-        ]
+        hidden = [conv(f"conv{i}", maps[0].shape[-1], 3) for i in range(1, self.convolutions + 1)]
         score, box = conv("score", self.anchors, 1), conv("box", 4 * self.anchors, 1)
         scores, coded = [], []
         for values in maps:
@@ -144,7 +142,9 @@ def propose(
     def of_image(scores: Any, coded: Any, is_anchor: Any, size: Any) -> tuple[Array, Array]:
         boxes, values = [], []
         for score, code, place, there in zip(scores, coded, anchors, is_anchor, strict=True):
-            ranked, order = jax.lax.top_k(jnp.where(there, score, -jnp.inf), min(before, len(score)))
+            ranked, order = jax.lax.top_k(
+                jnp.where(there, score, -jnp.inf), min(before, len(score))
+            )
             box = on.clip(on.decode(code[order], jnp.asarray(place)[order], WEIGHTS), size)
             is_box = (box[:, 2:] - box[:, :2] >= LEAST_SIDE).all(1) & (ranked > -jnp.inf)
             kept = keep_sorted(box, is_box, settings.threshold)
