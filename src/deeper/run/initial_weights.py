@@ -67,6 +67,13 @@ def beginning(config: RunConfig, plan: build.Plan, dataset: Dataset) -> Beginnin
     run = source_of(config)
     if run is not None:
         require_same_vocabulary(run, dataset, "init_from")
+    last_layers = getattr(plan.model, "outputs", (head,))
+    # A detector begins from a classifier: only what is in both has values.
+    placed = getattr(plan.model, "placed", None)
+    from_part = placed is not None and "backbone" not in given["params"]
+    if from_part:
+        assert placed is not None
+        given = placed(given)
     known = {jax.tree_util.keystr(p): leaf for p, leaf in jax.tree.leaves_with_path(given)}
     new = list(untrained)
     wrong: list[str] = []
@@ -74,12 +81,13 @@ def beginning(config: RunConfig, plan: build.Plan, dataset: Dataset) -> Beginnin
     def choose(path, leaf):
         layer = "/".join(entry.key for entry in path[1:-1])
         found = known.pop(jax.tree_util.keystr(path), None)
-        last = path[1].key == head
+        last = path[1].key in last_layers
         begins_anew = last and config.transfer.new_head
         if found is not None and found.shape == leaf.shape and not begins_anew:
             return np.asarray(found)
         # Auxiliary heads end in a layer of the classes, too.
-        ends = last or (found is not None and leaf.shape[-1] == config.model.classes)
+        auxiliary = found is not None and leaf.shape[-1] == config.model.classes
+        ends = last or auxiliary or (from_part and found is None)
         (new if ends else wrong).append(layer)
         return leaf
 
@@ -156,6 +164,8 @@ def compare_preprocessing(config: RunConfig, overrides: Sequence[str] | None) ->
         UserError: the weights' mean and std are not the run's, and have to be.
     """
     path = source_of(config)
+    if config.model.get("backbone") and path is not None and not net_record.is_import(path):
+        return None  # the task normalises, by its own numbers
     if path is not None:
         known: Any = config_of(path, "init_from", own=set(targets_in(config.plain()))).data
         same = net_record.is_import(path) or known.name == config.data.name
