@@ -1,5 +1,7 @@
 """Coloured squares on noise: scenes that a small detector learns in seconds."""
 
+import hashlib
+
 import numpy as np
 
 from deeper.data.dataset import Dataset, Split
@@ -15,8 +17,9 @@ def squares(train: int, test: int, smaller: int = 0) -> Dataset:
         test: scenes.
         smaller: pixels of the canvas that the photographs do not fill, below and at the right.
     """
+    digest = hashlib.sha256(f"{train} {test} {smaller}".encode()).hexdigest()
     parts = {"train": _split(train, 0, smaller), "test": _split(test, 1, smaller)}
-    return Dataset("squares", parts, ("red", "green"), f"{train} {test} {smaller}", (SIDE, SIDE, 3))
+    return Dataset("squares", parts, ("red", "green"), digest, (SIDE, SIDE, 3))
 
 
 def _split(count: int, seed: int, smaller: int) -> Split:

@@ -23,8 +23,11 @@ from deeper.run import build, net_record, preprocessing
 from deeper.run.data_record import require_same_vocabulary
 from deeper.run.dataset import require_images
 from deeper.run.load import config_of, open_stored
-from deeper.weights import state_dicts, torchvision, weight_files
+from deeper.weights import detectors, state_dicts, torchvision, weight_files
 from deeper.weights.torchvision_names import HIDDEN, LAST
+
+# Images by which a detector is traced for its variables, which depend on no size.
+DETECTORS_TRACE = (224, 224, 3)
 
 
 @dataclass(frozen=True)
@@ -164,8 +167,8 @@ def compare_preprocessing(config: RunConfig, overrides: Sequence[str] | None) ->
         UserError: the weights' mean and std are not the run's, and have to be.
     """
     path = source_of(config)
-    if config.model.get("backbone") and path is not None and not net_record.is_import(path):
-        return None  # the task normalises, by its own numbers
+    if config.model.get("backbone"):
+        return None  # the task of detection normalises, by its own numbers
     if path is not None:
         known: Any = config_of(path, "init_from", own=set(targets_in(config.plain()))).data
         same = net_record.is_import(path) or known.name == config.data.name
@@ -189,6 +192,9 @@ def _given(config: RunConfig) -> tuple[str, dict[str, Any], Sequence[str]]:
         untrained = net_record.read(path, stored.config).new_layers
         return str(path), stored.variables, untrained
     assert config.init_from is not None
+    if config.model.get("backbone"):
+        file = weight_files.read(config.init_from, "init_from")
+        return config.init_from, *_of_detector(file, config)
     require_images(config.data, f"init_from={config.init_from}")
     model, shape = instantiate.build(config.model), tuple(config.data.image_shape)
     file = weight_files.read(config.init_from, "init_from")
@@ -197,6 +203,20 @@ def _given(config: RunConfig) -> tuple[str, dict[str, Any], Sequence[str]]:
     except UserError as error:
         raise UserError(f"{error} (prefix= is a key of deeper weights import=FILE)") from error
     return config.init_from, *imported(state_dicts.renamed(found), model, config, shape)
+
+
+def _of_detector(
+    file: weight_files.WeightFile, config: RunConfig
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return variables of a detector, or of its backbone, from a file, and which are not in it."""
+    detector = detectors.find(file.arrays)
+    if detector is None:
+        found = state_dicts.find(file.arrays, f"init_from={config.init_from}")
+        net = instantiate.build(config.model["backbone"])
+        return imported(state_dicts.renamed(found), net, config, DETECTORS_TRACE)
+    model = instantiate.build(config.model)
+    new = () if detector.classes == config.model.classes else model.outputs
+    return torchvision.convert(detector.arrays, model, DETECTORS_TRACE, new=new), new
 
 
 def imported(
