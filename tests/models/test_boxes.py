@@ -96,10 +96,8 @@ def test_a_sample_has_its_share_of_positives_and_is_filled_with_negatives(
 
 def test_anchors_are_torchvisions(golden):
     ratios = (0.5, 1.0, 2.0)
-    found = [
-        anchors.over_map((5, 7), (16, 16), (32,), ratios),
-        anchors.over_map((3, 4), (26, 28), (64, 80), ratios),
-    ]
+    given = ((5, 7), [16, 16], (32,)), ((3, 4), [26, 28], (64, 80))
+    found = [anchors.over_map(s, jnp.asarray([step]), sizes, ratios)[0] for s, step, sizes in given]
     np.testing.assert_array_equal(np.concatenate(found), golden["grid"])
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Num
 
 Anchors = Float[np.ndarray, "n 4"]
 
@@ -24,20 +25,20 @@ def at_origin(sizes: Sequence[float], ratios: Sequence[float]) -> Anchors:
 
 def over_map(
     shape: tuple[int, int],
-    strides: tuple[int, int],
+    strides: Num[Array, "batch 2"],
     sizes: Sequence[float],
     ratios: Sequence[float],
-) -> Anchors:
-    """Return the anchors of a map, in the order row, column, ratio, size.
+) -> Float[Array, "batch n 4"]:
+    """Return the anchors of a map for each image, in the order row, column, ratio, size.
 
     Args:
         shape: (height, width) of the map.
-        strides: pixels from one place to the next, down and to the right.
+        strides: of each image, pixels from one place to the next, down and to the right.
         sizes: see `at_origin`.
         ratios: see `at_origin`.
     """
-    y = np.arange(shape[0], dtype=np.float32) * strides[0]
-    x = np.arange(shape[1], dtype=np.float32) * strides[1]
-    y, x = (axis.reshape(-1) for axis in np.meshgrid(y, x, indexing="ij"))
-    places = np.stack([x, y, x, y], axis=1)
-    return (places[:, None] + at_origin(sizes, ratios)[None]).reshape(-1, 4)
+    y, x = np.meshgrid(*(np.arange(side, dtype=np.float32) for side in shape), indexing="ij")
+    places = np.stack([x, y, x, y], axis=-1).reshape(-1, 1, 4)
+    steps = strides.astype(jnp.float32)[:, None, None, jnp.asarray([1, 0, 1, 0])]
+    anchors = places[None] * steps + at_origin(sizes, ratios)[None, None]
+    return anchors.reshape(len(strides), -1, 4)

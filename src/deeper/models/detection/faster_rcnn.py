@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int32, Key
 
 from deeper.errors import UserError
@@ -303,8 +302,10 @@ class FasterRCNN(nn.Module):
             )
             scores, coded = head(maps)
         shapes = [values.shape[1:3] for values in maps]
-        strides = [images.shape[1] // shape[0] for shape in shapes]
-        anchors = proposals.anchors_of(shapes, strides, settings)
+        strides = list(self.strides)
+        if self.pyramid is not None:
+            strides.append(2 * strides[-1])
+        anchors = proposals.anchors_of(shapes, strides, filled, settings)
         is_anchor = proposals.inside(shapes, strides, filled, per_place)
         boxes, is_box = proposals.propose(scores, coded, anchors, is_anchor, size, settings, train)
         maps = maps[: len(self.strides)]
@@ -312,12 +313,10 @@ class FasterRCNN(nn.Module):
             score, box = self._judge(maps, boxes, filled, train)
             return self._detect(score, box, boxes, is_box, size)
 
-        objects, labels, draws = _objects(scenes, sum(map(len, anchors)), boxes.shape[1])
+        every, is_every = (jnp.concatenate(one, axis=1) for one in (anchors, is_anchor))
+        objects, labels, draws = _objects(scenes, every.shape[1], boxes.shape[1])
         is_object = labels >= 0
-        target = proposals.anchor_targets(
-            np.concatenate(anchors), jnp.concatenate(is_anchor, axis=1), objects, is_object,
-            draws[0], settings,
-        )  # fmt: skip
+        target = proposals.anchor_targets(every, is_every, objects, is_object, draws[0], settings)
         # Objects are proposals too, so that there are positives from the first step on.
         boxes = jnp.concatenate([boxes, objects], axis=1)
         is_box = jnp.concatenate([is_box, is_object], axis=1)

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int32
 
 from deeper.models.detection import anchors as at
@@ -83,12 +82,25 @@ class ProposalHead(nn.Module):
 
 
 def anchors_of(
-    shapes: Sequence[tuple[int, int]], strides: Sequence[int], settings: Settings
-) -> list[np.ndarray]:
-    """Return the anchors of each map, (n, 4)."""
+    shapes: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    sizes: Int32[Array, "batch 2"],
+    settings: Settings,
+) -> list[Float[Array, "batch n 4"]]:
+    """Return the anchors of each map.
+
+    They stand as far apart as an image has pixels a valid place, rounded down, as torchvision's do:
+    on the coarsest map of a pyramid that may be less than its stride.
+
+    Args:
+        shapes: (height, width) of the maps.
+        strides: of the maps.
+        sizes: (height, width) of the images in pixels, filled up to the largest stride.
+        settings: sizes and shapes of the anchors.
+    """
     return [
-        at.over_map(shape, (stride, stride), sizes, settings.ratios)
-        for shape, stride, sizes in zip(shapes, strides, settings.sizes, strict=True)
+        at.over_map(shape, sizes // -(-sizes // stride), of_map, settings.ratios)
+        for shape, stride, of_map in zip(shapes, strides, settings.sizes, strict=True)
     ]
 
 
@@ -119,7 +131,7 @@ def inside(
 def propose(
     scores: Sequence[Float[Array, "batch n"]],
     coded: Sequence[Float[Array, "batch n 4"]],
-    anchors: Sequence[np.ndarray],
+    anchors: Sequence[Float[Array, "batch n 4"]],
     is_anchor: Sequence[Bool[Array, "batch n"]],
     sizes: Float[Array, "batch 2"],
     settings: Settings,
@@ -139,13 +151,13 @@ def propose(
     scores, coded = jax.lax.stop_gradient((list(scores), list(coded)))
     before, after = settings.before[not train], settings.after[not train]
 
-    def of_image(scores: Any, coded: Any, is_anchor: Any, size: Any) -> tuple[Array, Array]:
+    def of_image(scores: Any, coded: Any, anchors: Any, is_anchor: Any, size: Any) -> Any:
         boxes, values = [], []
         for score, code, place, there in zip(scores, coded, anchors, is_anchor, strict=True):
             ranked, order = jax.lax.top_k(
                 jnp.where(there, score, -jnp.inf), min(before, len(score))
             )
-            box = on.clip(on.decode(code[order], jnp.asarray(place)[order], WEIGHTS), size)
+            box = on.clip(on.decode(code[order], place[order], WEIGHTS), size)
             is_box = (box[:, 2:] - box[:, :2] >= LEAST_SIDE).all(1) & (ranked > -jnp.inf)
             kept = keep_sorted(box, is_box, settings.threshold)
             boxes.append(box)
@@ -155,7 +167,7 @@ def propose(
         is_there = best > -jnp.inf
         return jnp.where(is_there[:, None], box[order], 0), is_there
 
-    return jax.vmap(of_image)(scores, coded, list(is_anchor), sizes)
+    return jax.vmap(of_image)(scores, coded, list(anchors), list(is_anchor), sizes)
 
 
 class AnchorTargets(NamedTuple):
@@ -171,7 +183,7 @@ class AnchorTargets(NamedTuple):
 
 
 def anchor_targets(
-    anchors: Float[np.ndarray, "n 4"],
+    anchors: Float[Array, "batch n 4"],
     is_anchor: Bool[Array, "batch n"],
     boxes: Float[Array, "batch m 4"],
     is_object: Bool[Array, "batch m"],
@@ -190,8 +202,10 @@ def anchor_targets(
     """
     positives = int(settings.sampled * settings.positive)
 
-    def of_image(is_anchor: Any, boxes: Any, is_object: Any, draws: Any) -> AnchorTargets:
-        overlaps = on.iou(boxes, jnp.asarray(anchors))
+    def of_image(
+        anchors: Any, is_anchor: Any, boxes: Any, is_object: Any, draws: Any
+    ) -> AnchorTargets:
+        overlaps = on.iou(boxes, anchors)
         matches = on.match(
             overlaps, is_object, is_anchor, low=settings.low, high=settings.high, also_best=True
         )
@@ -203,7 +217,7 @@ def anchor_targets(
         value = jnp.where(chosen.drawn, chosen.positive.astype(jnp.int32), -1)
         label = label.at[chosen.places].set(value)
         safe = jnp.where((matches >= 0)[:, None], boxes[jnp.maximum(matches, 0)], anchors)
-        coded = on.encode(safe, jnp.asarray(anchors), WEIGHTS)
+        coded = on.encode(safe, anchors, WEIGHTS)
         return AnchorTargets(label, jnp.where((matches >= 0)[:, None], coded, 0))
 
-    return jax.vmap(of_image)(is_anchor, boxes, is_object, draws)
+    return jax.vmap(of_image)(anchors, is_anchor, boxes, is_object, draws)
