@@ -67,7 +67,7 @@ def find(arrays: Mapping[str, np.ndarray]) -> Detector | None:
     overrides = (
         "model=faster_rcnn", f"model@model.backbone={kind}", *words, f"model.version={version}",
     )  # fmt: skip
-    name = f"fasterrcnn_{body.name}_fpn" + ("_v2" if version == 2 else "")
+    name = f"fasterrcnn_{body.name.split()[0]}_fpn" + ("_v2" if version == 2 else "")
     return Detector(inside, name, overrides, len(inside[CLASS_SCORE]) - 1)
 
 
