@@ -165,7 +165,7 @@ def _import_detector(
     config = configure(*data, *classes, *told, *overrides, directories=directories)
     config = config.replace(label=detector.name)
     model = build.build_model(config)
-    new = model.outputs if config.model.classes != detector.classes else ()  # type: ignore[attr-defined]
+    new = model.outputs if config.model.classes != detector.classes else ()
     try:
         variables = torchvision.convert(detector.arrays, model, DETECTORS_TRACE, new=new)
     except MisfitError as error:
