@@ -10,7 +10,7 @@ of the largest stride, as torchvision fills it; what lies beyond changes nothing
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -220,7 +220,8 @@ class FasterRCNN(nn.Module):
         classes: without background.
         side: cells along each side of a pooled region.
         pooling: align or pool.
-        frozen: layers of the backbone that do not train, by their first name.
+        body: layers of the backbone, by their first name.
+        frozen: those of them that do not train.
         freeze_batch_norm: use and keep the statistics, scales and shifts of the backbone.
         sampled: proposals of an image in the loss.
         positive: share of them with an object, at most.
@@ -240,6 +241,7 @@ class FasterRCNN(nn.Module):
     classes: int
     side: int
     pooling: str
+    body: tuple[str, ...]
     frozen: tuple[str, ...]
     freeze_batch_norm: bool
     sampled: int
@@ -249,6 +251,28 @@ class FasterRCNN(nn.Module):
     least_score: float
     detections: int
     dtype: Any
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Layers whose outputs are the classes, which begin anew for others."""
+        return ("class", "box")
+
+    def placed(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a classifier's variables at the places that they have in the detector.
+
+        Those of layers that the detector has not, such as its last one, are left out.
+        """
+        in_head: tuple[str, ...] = ()
+        if isinstance(self.head, ResNetHead):
+            in_head = (f"stage{len(self.head.net.stages)}",)
+        elif isinstance(self.head, VGGHead):
+            in_head = ("fc1", "fc2")
+        places: dict[str, Any] = {}
+        for collection, tree in variables.items():
+            own = {name: leaf for name, leaf in tree.items() if name in self.body}
+            mine = {name: leaf for name, leaf in tree.items() if name in in_head}
+            places[collection] = {"backbone": own, "head": mine}
+        return places
 
     def fixed(self, path: tuple[str, ...]) -> bool:
         """Return whether a parameter never trains, see `train.phases.Phase.fixed`."""
@@ -366,8 +390,9 @@ class FasterRCNN(nn.Module):
             label = jnp.where(chosen.positive, labels[mine] + 1, 0)
             label = jnp.where(chosen.drawn, label, -1)
             unit = jnp.asarray([0.0, 0.0, 1.0, 1.0], boxes.dtype)[None]
-            pair = (jnp.where(chosen.positive[:, None], one, unit) for one in (objects[mine], box))
-            code = on.encode(*pair, WEIGHTS)
+            is_positive = chosen.positive[:, None]
+            coded, anchor = (jnp.where(is_positive, one, unit) for one in (objects[mine], box))
+            code = on.encode(coded, anchor, WEIGHTS)
             return box, label.astype(jnp.int32), code
 
         found = jax.vmap(of_image)(boxes, is_box, objects, labels, draws)
@@ -524,6 +549,7 @@ def faster_rcnn(
         classes=classes,
         side=14 if isinstance(head, ResNetHead) else 7,
         pooling=pooling or ("pool" if of_vgg else "align"),
+        body=_layers_to(backbone, stages),
         frozen=_layers_to(backbone, known_stages[:frozen_stages]),
         freeze_batch_norm=freeze_batch_norm,
         sampled=sampled,
