@@ -112,11 +112,6 @@ BESIDE = {
     "augment=sounds": ["data=spoken_digits", "model=waveform"],
     "augment=specaugment": ["data=spoken_digits", "arm=log_mel"],
     "arm=log_mel": ["data=spoken_digits"],
-    "model=faster_rcnn": ["data=scenes"],
-    **{
-        f"data={name}": ["model=faster_rcnn"]
-        for name in ("scenes", "coco", "coco_tfds", "voc", "voc_tfds")
-    },
     **{
         f"augment={name}": ["data=scenes", "model=faster_rcnn"]
         for name in ("detection", "detection_flip", "detection_strong")
@@ -133,7 +128,6 @@ def test_every_choice_composes_and_builds_without_compiling(choice):
     # Somebody's own photographs, or sets that are as large as they were prepared.
     own = choice in (
         "data=texts", "data=texts_words", "data=sounds", "data=folder", "data=photos", "data=tfds",
-        "data=coco",
         "study=transfer_imagenet",
     )  # fmt: skip
     beside = BESIDE.get(choice, [])
