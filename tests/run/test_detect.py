@@ -125,7 +125,7 @@ def test_the_command_writes_json_and_drawn_photographs(net, folder, tmp_path, mo
     assert first["detections"][0]["score"] == pytest.approx(0.9)
     np.testing.assert_allclose(first["detections"][0]["box"], [20, 30, 60, 90], atol=3.2)
     pictures = sorted(path.name for path in (tmp_path / "found").iterdir())
-    assert pictures == ["1-a.png", "2-b.png", "3-c.png", "4-d.png", "5-e.png"]
+    assert pictures == ["1-a.jpg", "2-b.jpg", "3-c.jpg", "4-d.jpg", "5-e.jpg"]
     assert "5 pictures" in capsys.readouterr().out
     for wrong in ({"crop": 0.5}, {"out": str(tmp_path / "found.csv")}):
         with pytest.raises(UserError, match=r"crop|out="):

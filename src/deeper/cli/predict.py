@@ -24,6 +24,7 @@ from deeper.run.detect import SURE, detect_files, detects
 from deeper.run.predict import LISTED, predict_files, predict_given
 from deeper.study.tables import cell
 
+QUALITY = 92  # of photographs with boxes, JPEG
 PRINTED = 20  # number of printed pictures; the file has all
 Rows = list[tuple[str, int, str, float]]  # columns: file, rank, class, probability
 
@@ -119,8 +120,8 @@ def _detect(config: DictConfig, files: Sequence[Path], left_out: LeftOut) -> Non
         for number, file in enumerate(found.files):
             progress("draw", number, len(found))
             # Files of one name may lie in several folders.
-            picture = drawn / f"{number + 1:0{len(str(len(found)))}d}-{Path(file).stem}.png"
-            Image.fromarray(found.draw(number)).save(picture)
+            picture = drawn / f"{number + 1:0{len(str(len(found)))}d}-{Path(file).stem}.jpg"
+            Image.fromarray(found.draw(number)).save(picture, quality=QUALITY, subsampling=0)
     write_whole(out, to_json(found.records(), indent=1))
     console.print(repr(found), soft_wrap=True, markup=False)
     count = len(found)
