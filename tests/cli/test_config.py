@@ -112,6 +112,10 @@ BESIDE = {
     "augment=sounds": ["data=spoken_digits", "model=waveform"],
     "augment=specaugment": ["data=spoken_digits", "arm=log_mel"],
     "arm=log_mel": ["data=spoken_digits"],
+    **{
+        f"augment={name}": ["data=scenes", "model=faster_rcnn"]
+        for name in ("detection", "detection_flip", "detection_strong")
+    },
     "study=depth_speech": ["arm=m18"],
     **{
         f"arm={net}": ["data=spoken_digits"] for net in ("m3", "m5", "m11", "m18", "m34", "m34_res")

@@ -16,13 +16,15 @@ from deeper.run.evaluate import evaluate_run
 from deeper.run.protocols import ProtocolRequest
 from deeper.track.wandb_results import log_evaluation
 
-BY_CLASS = ("error_by_class", "n_by_class", "unreadable")  # too long to print
+TOO_LONG = ("_by_class", "unreadable")  # ends of keys whose values are not printed
 
 
 def run(config: DictConfig) -> None:
     """Evaluate a checkpoint; print and write the metrics."""
     if config.out is not None:
         check_file(Path(config.out), "out")
+    if config.results is not None:
+        check_file(Path(config.results), "results")
     path, console = Path(config.run), open_console(stderr=True)
     keys = ("protocol", "size", "shorter_side", "scales", "padding")
     request = ProtocolRequest(**{key: plain(config[key]) for key in keys})
@@ -38,9 +40,10 @@ def run(config: DictConfig) -> None:
             labels=None if config.labels is None else Path(config.labels),
             batch_size=config.batch_size,
             only=config.only,
+            results=None if config.results is None else Path(config.results),
             progress=progress,
         )
-    shown = {key: value for key, value in result.items() if key not in BY_CLASS}
+    shown = {key: value for key, value in result.items() if not key.endswith(TOO_LONG)}
     open_console().print(json.dumps(finite(shown), indent=2), soft_wrap=True)
     split = config.split
     if unanswered := result.get(f"{split}/n_unanswered"):

@@ -17,9 +17,11 @@ from jaxtyping import Array, Float
 from deeper.augment.boxes import augment
 from deeper.augment.pipeline import Normalise
 from deeper.config.instantiate import build
+from deeper.data.detection import tables_of
 from deeper.models.detection.faster_rcnn import Answers, Detections, Scenes
 from deeper.tasks import average_precision as ap
 from deeper.tasks.classification import AUGMENT
+from deeper.tasks.coco_results import coco_results
 from deeper.tasks.task import Batch, Keys, Rows
 
 DRAWS = 4  # purpose of a random key, see `deeper.train.step`
@@ -108,6 +110,39 @@ class Detection:
     def details(self, rows: Mapping[str, np.ndarray], class_names: Sequence[str]) -> dict[str, Any]:
         """Return average precision by class, in per cent, and how many objects there are."""
         return dict(self._precision(rows).by_class(class_names))
+
+    def results(
+        self, rows: Mapping[str, np.ndarray], data: Mapping[str, Any], split: str
+    ) -> list[dict[str, Any]]:
+        """Return the detections in COCO's format, with the data set's own numbers.
+
+        Args:
+            rows: predictions of all examples.
+            data: arguments of `data.detection.detection`.
+            split: that they are of.
+        """
+        tables, classes = tables_of(**{k: v for k, v in data.items() if not k.startswith("_")})
+        # What was held out for validation is counted in the table of the training split.
+        ids = tables[split if split in tables else "train"].ids[rows["number"]]
+        found = rows["found_boxes"], rows["found_scores"], rows["found_labels"]
+        return coco_results(*found, ids.tolist(), classes.ids)
+
+    def examples(
+        self, batch: Batch, rows: Mapping[str, np.ndarray], class_names: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return a few photographs with true objects and detections, in pixels of the canvas."""
+        images = batch["image"]
+        shown = len(images)
+        scale = (batch["size"] / batch["original"])[:, None][..., [1, 0, 1, 0]]
+        return {
+            "images": images,
+            "boxes": batch["boxes"],
+            "labels": batch["labels"],
+            "found_boxes": rows["found_boxes"][:shown] * scale,
+            "found_scores": rows["found_scores"][:shown],
+            "found_labels": rows["found_labels"][:shown],
+            "class_names": tuple(class_names),
+        }
 
     def _precision(self, rows: Mapping[str, np.ndarray]) -> ap.AveragePrecision:
         found = ap.Detections(rows["found_boxes"], rows["found_scores"], rows["found_labels"])

@@ -15,6 +15,7 @@ from deeper.track.wandb_switches import choose
 from deeper.track.wandb_upload import LONGEST_TABLE, allowed_mode, quiet_settings
 
 Warn = Callable[[str], None]
+BY_CLASS = "_by_class"  # ends the keys of numbers by class
 
 
 def log_pictures(path: Path, pictures: Mapping[str, Path], out: Path, warn: Warn) -> str | None:
@@ -44,8 +45,8 @@ def log_evaluation(path: Path, result: Mapping[str, Any], warn: Warn) -> str | N
 
     Args:
         path: the run directory.
-        result: result of ``deeper evaluate``, with ``protocol``, ``error_by_class`` and
-            ``n_by_class``.
+        result: result of ``deeper evaluate``, with ``protocol``, ``n_by_class`` and other numbers
+            by class, such as ``error_by_class``.
         warn: called with a message if W&B fails or is turned off.
 
     Returns:
@@ -53,11 +54,19 @@ def log_evaluation(path: Path, result: Mapping[str, Any], warn: Warn) -> str | N
     """
     scalars = {k: v for k, v in result.items() if isinstance(v, (str, int, float))}
     counts = result["n_by_class"]
-    by_class = [[name, counts[name], error] for name, error in result["error_by_class"].items()]
+    numbers = {
+        key.removesuffix(BY_CLASS): values
+        for key, values in result.items()
+        if key.endswith(BY_CLASS) and key != "n_by_class"
+    }
+    by_class = [
+        [name, count, *(values.get(name) for values in numbers.values())]
+        for name, count in counts.items()
+    ]
 
     def media(wandb: Any) -> dict[str, Any]:
         overall = wandb.Table(columns=list(scalars), data=[list(scalars.values())])
-        classes = wandb.Table(columns=["class", "n", "error"], data=by_class[:LONGEST_TABLE])
+        classes = wandb.Table(columns=["class", "n", *numbers], data=by_class[:LONGEST_TABLE])
         return {result["protocol"]: overall, f"{result['protocol']}, by class": classes}
 
     out = path / "evaluation"

@@ -14,7 +14,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,9 @@ def _log_result(wandb: Any, run: Any, path: Path, result: Mapping[str, Any], num
     with np.load(path / EXAMPLES, allow_pickle=False) as archive:
         examples = {name: archive[name] for name in archive.files}
     names = [str(name) for name in examples["class_names"]]
+    if "found_boxes" in examples:
+        run.log({"examples": _boxes(wandb, examples, names)}, step=number, commit=True)
+        return
     kind, shown = _shown(wandb, examples)
     table = wandb.Table(columns=[kind, "label", "prediction", "confidence"])
     for example, label, prediction, confidence in zip(
@@ -195,6 +198,39 @@ def _log_result(wandb: Any, run: Any, path: Path, result: Mapping[str, Any], num
         string_fields={"title": "Confusion matrix of the test split"},
     )
     run.log({"examples": table, "confusion": confusion}, step=number, commit=True)
+
+
+def _boxes(wandb: Any, examples: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """Return a table of photographs, with W&B's panels of detections and of true objects."""
+    classes = dict(enumerate(names))
+
+    def panel(boxes: Any, labels: Any, scores: Any) -> dict[str, Any]:
+        data = []
+        for place in np.flatnonzero(labels >= 0).tolist():
+            x1, y1, x2, y2 = (float(value) for value in boxes[place])
+            one: dict[str, Any] = {
+                "position": {"minX": x1, "maxX": x2, "minY": y1, "maxY": y2},
+                "domain": "pixel",
+                "class_id": int(labels[place]),
+                "box_caption": names[int(labels[place])],
+            }
+            if scores is not None:
+                one["box_caption"] += f" {float(scores[place]):.2f}"
+                one["scores"] = {"score": float(scores[place])}
+            data.append(one)
+        return {"box_data": data, "class_labels": classes}
+
+    table = wandb.Table(columns=["image", "objects", "detections"])
+    for i, image in enumerate(examples["images"]):
+        found = panel(
+            examples["found_boxes"][i], examples["found_labels"][i], examples["found_scores"][i]
+        )
+        true = panel(examples["boxes"][i], examples["labels"][i], None)
+        boxes = {"detections": found, "objects": true}
+        table.add_data(
+            wandb.Image(image, boxes=boxes), len(true["box_data"]), len(found["box_data"])
+        )
+    return table
 
 
 def _shown(wandb: Any, examples: Mapping[str, Any]) -> tuple[str, list[Any]]:
