@@ -76,6 +76,27 @@ CHOICES = [
 
 # Nets and data of sequences go together.
 BESIDE = {
+    "model=faster_rcnn": ["data=scenes"],
+    "data=scenes": ["model=faster_rcnn"],
+    "data=coco": ["model=faster_rcnn", "data.name=mine", "data.classes=3"],
+    "data=coco_tfds": ["model=faster_rcnn"],
+    "data=voc": ["model=faster_rcnn"],
+    "data=voc_tfds": ["model=faster_rcnn"],
+    "arm=faster_resnet18": ["data=scenes"],
+    "arm=faster_resnet34": ["data=scenes"],
+    "arm=faster_resnet50": ["data=scenes"],
+    "arm=faster_resnet101": ["data=scenes"],
+    "arm=faster_plain18": ["data=scenes"],
+    "arm=faster_plain34": ["data=scenes"],
+    "arm=faster_vgg16_c4": ["data=scenes"],
+    "arm=faster_resnet101_c4": ["data=scenes"],
+    "augment=detection": ["data=scenes", "model=faster_rcnn"],
+    "augment=detection_flip": ["data=scenes", "model=faster_rcnn"],
+    "augment=detection_strong": ["data=scenes", "model=faster_rcnn"],
+    "recipe=lin2017": ["data=scenes", "model=faster_rcnn"],
+    "recipe=ren2015": ["data=scenes", "model=faster_rcnn"],
+    "study=depth_detection": ["arm=faster_resnet18"],
+    "study=depth_voc": ["arm=faster_vgg16_c4"],
     "model=vdcnn": ["data=languages"],
     "data=languages": ["model=vdcnn"],
     "model=textcnn": ["data=snippets"],
@@ -101,6 +122,10 @@ BESIDE = {
     "augment=sounds": ["data=spoken_digits", "model=waveform"],
     "augment=specaugment": ["data=spoken_digits", "arm=log_mel"],
     "arm=log_mel": ["data=spoken_digits"],
+    **{
+        f"augment={name}": ["data=scenes", "model=faster_rcnn"]
+        for name in ("detection", "detection_flip", "detection_strong")
+    },
     "study=depth_speech": ["arm=m18"],
     **{
         f"arm={net}": ["data=spoken_digits"] for net in ("m3", "m5", "m11", "m18", "m34", "m34_res")

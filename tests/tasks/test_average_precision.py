@@ -2,11 +2,13 @@
 
 import contextlib
 import io
+import json
 
 import numpy as np
 import pytest
 
 from deeper.tasks.average_precision import Detections, Truth, average_precision
+from deeper.tasks.coco_results import coco_results
 
 DIGITS = 1e-6
 
@@ -311,3 +313,29 @@ def test_numbers_by_class_have_the_classes_names():
     by_class = ours.by_class(["a", "b", "c", "d"])
     assert np.mean(list(by_class["ap_by_class"].values())) == pytest.approx(ours.numbers()["ap"])
     assert list(by_class["n_by_class"]) == ["a", "b", "c", "d"]
+
+
+def test_results_in_cocos_format_are_read_by_pycocotools_and_judged_alike(tmp_path):
+    pytest.importorskip("pycocotools")
+    from pycocotools.coco import COCO
+
+    found, _ = drawn(5)
+    images, categories = [1000 + 3 * i for i in range(40)], [2, 7, 8, 90]
+    entries = coco_results(found.boxes, found.scores, found.labels, images, categories)
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(entries))
+    with contextlib.redirect_stdout(io.StringIO()):
+        known = COCO()
+        known.dataset = {
+            "info": {},
+            "images": [{"id": i} for i in images],
+            "categories": [{"id": k} for k in categories],
+            "annotations": [],
+        }
+        known.createIndex()
+        read = known.loadRes(str(path))
+    assert len(read.anns) == (found.labels >= 0).sum()
+    first = np.argwhere(found.labels >= 0)[0]
+    x1, y1, x2, y2 = found.boxes[*first]
+    assert entries[0]["bbox"] == [x1, y1, x2 - x1, y2 - y1]
+    assert entries[0]["category_id"] == categories[found.labels[*first]]

@@ -63,6 +63,22 @@ def examples(count=4):
     }
 
 
+def detections(count=3):
+    """Return examples of detection: two boxes of each photograph, one of them padding."""
+    rng = np.random.default_rng(0)
+    boxes = np.tile(np.array([[1.0, 2, 6, 7], [0, 0, 0, 0]]), (count, 1, 1))
+    labels = np.tile(np.array([1, -1]), (count, 1))
+    return {
+        "images": rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8),
+        "boxes": boxes,
+        "labels": labels,
+        "found_boxes": boxes,
+        "found_labels": labels,
+        "found_scores": np.tile(np.array([0.75, 0.0]), (count, 1)),
+        "class_names": ("a", "b $x"),
+    }
+
+
 def record(path, config, warn, rows=3, shown=True, **instead):
     """Make a whole run; ``instead`` of images, its examples have these arrays."""
     with RunDirectory.open(path, config, "0123abcd") as directory:
@@ -71,7 +87,7 @@ def record(path, config, warn, rows=3, shown=True, **instead):
             tracker.log(row(step))
         tracker.fsync()
         if shown:
-            made = examples()
+            made = examples() if shown is True else dict(shown)
             if instead:
                 del made["images"]
             tracker.write_examples(made | instead)
@@ -93,6 +109,24 @@ def test_disabled_mirror_leaves_the_record_alone(path, no_account):
 def test_unknown_mode_names_the_known_ones(directory):
     with pytest.raises(UserError, match=r"tracker\.mode=on is unknown; choose one of auto, online"):
         Tracker.start(directory, config_of("on"), pytest.fail)
+
+
+def test_offline_mirror_shows_boxes_on_photographs(path, no_account):
+    record(path, config_of("auto"), pytest.fail, shown=detections())
+    row = next(r for r in offline_rows(path) if "examples/nrows" in r)
+    assert (row["examples/nrows"], row["examples/ncols"]) == (3, 3)
+    [table] = (path / "wandb").rglob("examples*.table.json")
+    assert [line[1:] for line in json.loads(table.read_text())["data"]] == [[1, 1]] * 3
+    # What the upload sends lies here, the table with its boxes among it.
+    staged = [file.read_bytes() for file in (path / "wandb/data/artifacts/staging").iterdir()]
+    sent = next(json.loads(one) for one in staged if one.startswith(b'{"_type": "table"'))
+    for image, *_ in sent["data"]:
+        [[found], [true]] = (image["boxes"][panel] for panel in ("detections", "objects"))
+        assert found["position"] == {"minX": 1, "maxX": 6, "minY": 2, "maxY": 7}
+        assert (found["class_id"], found["box_caption"]) == (1, "b $x 0.75")
+        assert true == {key: found[key] for key in found if key != "scores"} | {
+            "box_caption": "b $x"
+        }
 
 
 def test_offline_mirror_holds_rows_config_summary_and_tables_and_prints_nothing(

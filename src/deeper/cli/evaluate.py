@@ -27,6 +27,8 @@ def run(config: DictConfig) -> None:
     require_fitting_keys(config)
     if config.out is not None:
         check_file(Path(config.out), "out")
+    if config.results is not None:
+        check_file(Path(config.results), "results")
     path, console = Path(config.run), open_console(stderr=True)
     keys = ("protocol", "size", "shorter_side", "scales", "padding")
     request = ProtocolRequest(**{key: plain(config[key]) for key in keys})
@@ -45,6 +47,7 @@ def run(config: DictConfig) -> None:
             labels=None if config.labels is None else Path(config.labels),
             batch_size=config.batch_size,
             only=config.only,
+            results=None if config.results is None else Path(config.results),
             progress=progress,
         )
     shown = {key: value for key, value in result.items() if not key.endswith(TOO_LONG)}

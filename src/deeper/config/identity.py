@@ -25,6 +25,7 @@ ADDED: dict[str, dict[str, Any]] = {
     "data": {"exif": "ignore", "interpolation": "bilinear"},
     "model": {"pool_size": None, "squeeze": None, "stochastic_depth": 0.0, "init": "he"},
 }
+BACKBONE = "model@model.backbone"  # the config group of a net that another is built on
 SINGLE = "single"  # directory of runs without a study
 LAUNCHING = ("launch", "code", "jobs")  # keys of a sweep, not of a run
 SEARCH = "search"  # section of `deeper search`, which a study may state; not of a run
@@ -32,6 +33,8 @@ SEARCH = "search"  # section of `deeper search`, which a study may state; not of
 
 def label_of(config: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
     """Return the run's label: its model group, with the depth or variant if the net has one.
+
+    Of a net that is built on another, that one's follows: faster_rcnn_resnet50.
 
     Args:
         config: the composed config.
@@ -41,9 +44,15 @@ def label_of(config: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
     if not isinstance(model, Mapping) or not choice:
         raise UserError("model=null (the net): give model=NAME of conf/model.")
     depth, variant = model.get("depth"), model.get("variant")
+    label = str(choice)
     if variant is not None:
-        return f"{choice}_{variant}"
-    return str(choice) if depth is None else f"{choice}{depth}"
+        label = f"{choice}_{variant}"
+    elif depth is not None:
+        label = f"{choice}{depth}"
+    backbone = model.get("backbone")
+    if not isinstance(backbone, Mapping) or BACKBONE not in choices:
+        return label
+    return f"{label}_{choices[BACKBONE]}{backbone.get('depth') or ''}"
 
 
 def frozen(

@@ -38,13 +38,13 @@ class _Padded:
     Attributes:
         shape: spatial shape of the array: (height, width), or (length,).
         sizes: of each example, by spatial axis, int32 (batch, axes).
-        least: smallest size of an example in an array of some size.
+        possible: sizes that an example may have along an axis of the array.
         maps: spatial shape of a map's array -> its valid size as a function of the example's.
     """
 
     shape: tuple[int, ...]
     sizes: Int32[Array, "batch axes"]
-    least: Callable[[int], int]
+    possible: Callable[[int], np.ndarray]
     maps: dict[tuple[int, ...], SizeOfMap]
 
 
@@ -59,7 +59,27 @@ def padded_images(shape: tuple[int, int], sizes: Int32[Array, "batch 2"]) -> Ite
         shape: (height, width) of the array.
         sizes: (height, width) of each image, at least seven eighths of the array's.
     """
-    with _traced_for(_Padded(shape, sizes, _seven_eighths, {shape: _same})):
+    with _traced_for(_Padded(shape, sizes, _from_seven_eighths, {shape: _same})):
+        yield
+
+
+@contextmanager
+def padded_to_multiples(
+    shape: tuple[int, int], sizes: Int32[Array, "batch 2"], step: int
+) -> Iterator[None]:
+    """Trace a net for images of any size that fill their array in part.
+
+    Args:
+        shape: (height, width) of the array.
+        sizes: (height, width) of each image, multiples of ``step``: then the maps of each stride
+            that divides it have their own size in places.
+        step: pixels, a multiple of all strides of the net.
+    """
+
+    def multiples(full: int) -> np.ndarray:
+        return np.arange(step, full + 1, step)
+
+    with _traced_for(_Padded(shape, sizes, multiples, {shape: _same})):
         yield
 
 
@@ -71,7 +91,7 @@ def padded_sequences(length: int, lengths: Int32[Array, " batch"]) -> Iterator[N
         length: positions of the array.
         lengths: of each sequence, 1 to ``length``.
     """
-    with _traced_for(_Padded((length,), lengths[:, None], _one, {(length,): _same})):
+    with _traced_for(_Padded((length,), lengths[:, None], _from_one, {(length,): _same})):
         yield
 
 
@@ -106,13 +126,12 @@ def _same(size: Any) -> Any:
     return size
 
 
-def _seven_eighths(full: int) -> int:
-    return full - full // 8
+def _from_seven_eighths(full: int) -> np.ndarray:
+    return np.arange(full - full // 8, full + 1)
 
 
-def _one(full: int) -> int:
-    del full
-    return 1
+def _from_one(full: int) -> np.ndarray:
+    return np.arange(1, full + 1)
 
 
 def valid_size(x: Array) -> tuple[Int32[Array, " batch"], ...] | None:
@@ -204,7 +223,7 @@ def record_size(before: Array, after: Array, size_after: SizeOfMap) -> None:
     # size, for every size that an example may have.
     recorded = padded.maps.setdefault(shape, size)
     for full in padded.shape:
-        possible = np.arange(padded.least(full), full + 1)
+        possible = padded.possible(full)
         if (recorded(possible) != size(possible)).any():
             sides = "x".join(map(str, shape))
             raise ValueError(f"two maps of {sides} have different valid sizes")

@@ -35,6 +35,7 @@ class VGG(nn.Module):
             see `fully_convolutional.over_whole_images`. None: they take the whole map.
         pool_size: side of the map that the dense layers take, whatever the size of the images;
             None: at most 7, and less where the last map is smaller.
+        last_pool: whether the last stage ends with pooling; a detector pools its regions instead.
     """
 
     stages: tuple[int, ...]
@@ -46,6 +47,7 @@ class VGG(nn.Module):
     dtype: Any
     window: tuple[int, int] | None = None
     pool_size: int | None = None
+    last_pool: bool = True
 
     @nn.compact
     def __call__(self, images: Maps, *, train: bool) -> Float[Array, "batch classes"]:
@@ -61,7 +63,7 @@ class VGG(nn.Module):
                 else:
                     x = nn.relu(x)
             # 28 and 30 pixels are one 2x2 pooling short of five: the last keeps a 1x1 map.
-            if min(x.shape[1:3]) > 1:
+            if min(x.shape[1:3]) > 1 and (self.last_pool or s < len(self.stages)):
                 x = layers.max_pool(x, 2, 2)
             self.sow("intermediates", f"stage{s}_out", x)
         maps = x

@@ -70,7 +70,7 @@ def summarise(model: nn.Module, example: Example) -> Summary:
             for count in (2, 3)
         )
     return Summary(
-        parameters=parameter_count(variables["params"]),
+        parameters=_trained_count(model, variables["params"]),
         macs=macs_of(forward.jaxpr),
         residual_bytes=three - two,
     )
@@ -79,6 +79,16 @@ def summarise(model: nn.Module, example: Example) -> Summary:
 def parameter_count(params: Any) -> int:
     """Return the number of values in a tree of parameters."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def _trained_count(model: nn.Module, params: Any) -> int:
+    """Return the number of values that train; a net's method `fixed` names those that do not."""
+    fixed = getattr(model, "fixed", None)
+    return sum(
+        math.prod(leaf.shape)
+        for path, leaf in jax.tree.leaves_with_path(params)
+        if fixed is None or not fixed(tuple(part.key for part in path))
+    )
 
 
 def _kept_bytes(program: core.Jaxpr) -> int:

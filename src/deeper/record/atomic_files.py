@@ -4,7 +4,7 @@ import errno
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def read_json(file: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def to_json(value: Mapping[str, Any], indent: int | None = None) -> bytes:
+def to_json(value: Mapping[str, Any] | Sequence[Any], indent: int | None = None) -> bytes:
     """Return strict JSON, on one line or indented."""
     return (json.dumps(finite(value), indent=indent, allow_nan=False) + "\n").encode()
 

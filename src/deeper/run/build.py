@@ -125,6 +125,9 @@ def make_plan(config: RunConfig, train_size: int, summary: Summary | None = None
         configs = transfer.phase_configs(config, stages)
         phases = transfer.phases_of(configs, stages, steps, make)
         last = transfer.last_layer(configs, config, stages, shapes_of(model, shape))
+    fixed = getattr(model, "fixed", None)
+    if fixed is not None:
+        phases = tuple(replace(phase, fixed=fixed) for phase in phases)
     return Plan(model, summary, settings, peak, phases, stages, last, train_size)
 
 
@@ -163,15 +166,19 @@ def facts(config: RunConfig, plan: Plan) -> dict[str, Any]:
 
 
 def stated_facts(config: Any) -> dict[str, Any]:
-    """Return the entries of `facts` that follow from the config alone."""
+    """Return the entries of `facts` that follow from the config alone.
+
+    Depth and shortcuts of a net that is built on another are those of that backbone.
+    """
+    net = config.model.get("backbone") or config.model
     return {
         "label": config.label,
         "augment": config.choices.get("augment"),
         "arm": config.choices.get("arm"),
         "seed": config.seed,
         "study": config.study.name if config.study else None,
-        "depth": config.model.get("depth"),
-        "residual": config.model.get("residual"),
+        "depth": net.get("depth"),
+        "residual": net.get("residual"),
     }
 
 

@@ -48,6 +48,7 @@ def evaluate_run(
     labels: Path | None = None,
     batch_size: int | None = None,
     only: str | None = None,
+    results: Path | None = None,
     progress: Progress = quiet,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint.
@@ -66,6 +67,8 @@ def evaluate_run(
         batch_size: examples at a time; by default the run's.
         only: "subset" restricts the answers to the classes that the other data have, as in the
             protocols of ImageNet-A and ImageNet-R; None allows all classes of the net.
+        results: a JSON file to write what the net says of each example to, in the format of the
+            data set: see `Task`.
         progress: called with the progress.
 
     Returns:
@@ -82,6 +85,12 @@ def evaluate_run(
     if batch_size is not None:
         config = config.replace({"train.batch_size": batch_size})
     protocol = protocol_of(request or ProtocolRequest(), config.data)
+    written = getattr(task_of(config), "results", None)
+    if results is not None and written is None:
+        raise UserError(
+            f"results={results} is for data sets with a format of results, as COCO's; "
+            f"{config.data.name} has none."
+        )
     device.start_jax(config.train.cpu_kernels)
     evaluation_set = open_evaluation_set(path, config, protocol, split, other, progress)
     photographs = evaluation_set.split.columns.get("image")
@@ -105,6 +114,9 @@ def evaluate_run(
     task = task_of(config)
     if only and evaluation_set.subset is None:
         raise UserError(f"only=subset: {evaluation_set.data} has all of this net's classes.")
+    if results is not None and written is not None:
+        data = config.data if other is None else other
+        write_whole(results, to_json(written(rows, data.call, split)))
     result = {
         "run": str(path),
         "step": weights.step,

@@ -24,8 +24,11 @@ from deeper.run.data_record import require_same_vocabulary
 from deeper.run.dataset import require_images
 from deeper.run.load import config_of, open_stored
 from deeper.track import wandb_artifacts
-from deeper.weights import state_dicts, torchvision, weight_files
+from deeper.weights import detectors, state_dicts, torchvision, weight_files
 from deeper.weights.torchvision_names import HIDDEN, LAST
+
+# Images by which a detector is traced for its variables, which depend on no size.
+DETECTORS_TRACE = (224, 224, 3)
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,13 @@ def beginning(config: RunConfig, plan: build.Plan, dataset: Dataset) -> Beginnin
     run = source_of(config)
     if run is not None:
         require_same_vocabulary(run, dataset, "init_from")
+    last_layers = getattr(plan.model, "outputs", (head,))
+    # A detector begins from a classifier: only what is in both has values.
+    placed = getattr(plan.model, "placed", None)
+    from_part = placed is not None and "backbone" not in given["params"]
+    if from_part:
+        assert placed is not None
+        given = placed(given)
     known = {jax.tree_util.keystr(p): leaf for p, leaf in jax.tree.leaves_with_path(given)}
     new = list(untrained)
     wrong: list[str] = []
@@ -75,12 +85,13 @@ def beginning(config: RunConfig, plan: build.Plan, dataset: Dataset) -> Beginnin
     def choose(path, leaf):
         layer = "/".join(entry.key for entry in path[1:-1])
         found = known.pop(jax.tree_util.keystr(path), None)
-        last = path[1].key == head
+        last = path[1].key in last_layers
         begins_anew = last and config.transfer.new_head
         if found is not None and found.shape == leaf.shape and not begins_anew:
             return np.asarray(found)
         # Auxiliary heads end in a layer of the classes, too.
-        ends = last or (found is not None and leaf.shape[-1] == config.model.classes)
+        auxiliary = found is not None and leaf.shape[-1] == config.model.classes
+        ends = last or auxiliary or (from_part and found is None)
         (new if ends else wrong).append(layer)
         return leaf
 
@@ -171,6 +182,8 @@ def compare_preprocessing(config: RunConfig, overrides: Sequence[str] | None) ->
         UserError: the weights' mean and std are not the run's, and have to be.
     """
     path = source_of(config)
+    if config.model.get("backbone"):
+        return None  # the task of detection normalises, by its own numbers
     if path is not None:
         known: Any = config_of(path, "init_from", own=set(targets_in(config.plain()))).data
         same = net_record.is_import(path) or known.name == config.data.name
@@ -194,6 +207,9 @@ def _given(config: RunConfig) -> tuple[str, dict[str, Any], Sequence[str]]:
         untrained = net_record.read(path, stored.config).new_layers
         return wandb_artifacts.version_of(path) or str(path), stored.variables, untrained
     assert config.init_from is not None
+    if config.model.get("backbone"):
+        file = weight_files.read(config.init_from, "init_from")
+        return config.init_from, *_of_detector(file, config)
     require_images(config.data, f"init_from={config.init_from}")
     model, shape = instantiate.build(config.model), tuple(config.data.image_shape)
     file = weight_files.read(config.init_from, "init_from")
@@ -202,6 +218,20 @@ def _given(config: RunConfig) -> tuple[str, dict[str, Any], Sequence[str]]:
     except UserError as error:
         raise UserError(f"{error} (prefix= is a key of deeper weights import=FILE)") from error
     return config.init_from, *imported(state_dicts.renamed(found), model, config, shape)
+
+
+def _of_detector(
+    file: weight_files.WeightFile, config: RunConfig
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return variables of a detector, or of its backbone, from a file, and which are not in it."""
+    detector = detectors.find(file.arrays)
+    if detector is None:
+        found = state_dicts.find(file.arrays, f"init_from={config.init_from}")
+        net = instantiate.build(config.model["backbone"])
+        return imported(state_dicts.renamed(found), net, config, DETECTORS_TRACE)
+    model = instantiate.build(config.model)
+    new = () if detector.classes == config.model.classes else model.outputs
+    return torchvision.convert(detector.arrays, model, DETECTORS_TRACE, new=new), new
 
 
 def imported(

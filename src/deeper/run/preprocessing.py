@@ -79,7 +79,7 @@ def names_of_data(data: Any) -> tuple[str, ...]:
         known = class_names(directory)
     elif data.name in CATALOGUE:
         known = CATALOGUE[data.name].class_names or ()
-    if data.keep_classes is not None and known:
+    if getattr(data, "keep_classes", None) is not None and known:
         known = [known[number] for number in data.keep_classes if number < len(known)]
     return tuple(known)
 

@@ -29,6 +29,7 @@ from deeper.train.evaluate import no_keys
 if TYPE_CHECKING:
     from deeper.interpret.attribution import Attribution
     from deeper.interpret.score_sheet import Scores
+    from deeper.run.detect import Found
 
 Pictures = str | Path | Sequence[str | Path] | UInt8[np.ndarray, "n height width channels"]
 
@@ -227,14 +228,21 @@ class Run:
             progress=progress,
         )
 
-    def predict(self, pictures: Pictures, *, checkpoint: str | int = "last") -> Predictions:
-        """Return the net's predictions for pictures: class names and probabilities.
+    def predict(
+        self, pictures: Pictures, *, checkpoint: str | int = "last"
+    ) -> "Predictions | Found":
+        """Return the net's predictions for pictures: class names and probabilities, or boxes.
 
         Args:
             pictures: files, or images as the run's data set stores them. To a net of sequences:
                 texts (str), or files of what it was trained on (Path).
             checkpoint: last, best or a step.
         """
+        from deeper.run.detect import detect_files, detects, photographs_in
+
+        if not isinstance(pictures, np.ndarray) and detects(self.path):
+            files = photographs_in(_files(pictures))
+            return detect_files(self.path, files, checkpoint=checkpoint)
         if isinstance(pictures, np.ndarray):
             return predict_images(self.path, pictures, checkpoint=checkpoint)
         if data_record.reader_of(self.path) is not None:

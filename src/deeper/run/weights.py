@@ -9,19 +9,27 @@ from typing import Any
 import yaml
 
 from deeper.config.compose import configure
+from deeper.config.data_sections import OwnDataset
 from deeper.config.instantiate import require_trusted
 from deeper.config.schema import RunConfig
 from deeper.data.prepare.imagenet import CLASSES
 from deeper.errors import UserError
-from deeper.models.initializers import shapes_of
+from deeper.models.initializers import initialise, shapes_of
 from deeper.record.atomic_files import to_json
 from deeper.record.schema import DATA, NET
 from deeper.run import build, device, load, net_record, preprocessing
 from deeper.run.class_names import imagenet_names
 from deeper.run.dataset import require_images
-from deeper.run.initial_weights import imported
+from deeper.run.initial_weights import DETECTORS_TRACE, imported
 from deeper.train.checkpoint import Checkpoints
-from deeper.weights import class_name_files, export, state_dicts, torchvision, weight_files
+from deeper.weights import (
+    class_name_files,
+    detectors,
+    export,
+    state_dicts,
+    torchvision,
+    weight_files,
+)
 from deeper.weights.architecture import Architecture
 from deeper.weights.architectures import architecture_of, head_of
 from deeper.weights.torchvision import MisfitError
@@ -80,6 +88,9 @@ def import_weights(
     file = weight_files.read(source, "import")
     if file.own.get("names") == "deeper" and isinstance(file.own.get("architecture"), dict):
         return _import_own(source, file, out, overrides, directories, names)
+    detector = detectors.find(file.arrays)
+    if detector is not None:
+        return _import_detector(source, file, detector, out, overrides, directories, names)
     found = state_dicts.find(file.arrays, f"import={source}", prefix, ema)
     arrays = state_dicts.renamed(found)
     said = _said_of(found)
@@ -135,6 +146,39 @@ def _import_own(
     _write(out, config, file, variables, (), _names(names, file, config, ()))
     said = (f"Architecture {config.label}, as the file says.", *_said_of_shown(shown))
     return Imported(config, len(file.arrays), (), said)
+
+
+def _import_detector(
+    source: str,
+    file: weight_files.WeightFile,
+    detector: detectors.Detector,
+    out: Path,
+    overrides: Sequence[str],
+    directories: Sequence[Path | str],
+    names: Path | None,
+) -> Imported:
+    """Write the directory of a detector, which sees photographs as torchvision's does."""
+    given = {word.lstrip("+~").split("=")[0] for word in overrides}
+    data = () if "data" in given else ("data=coco", f"data.name={_name(source, names)}")
+    classes = () if "data.classes" in given else (f"data.classes={detector.classes}",)
+    told = () if "model" in given else detector.overrides
+    config = configure(*data, *classes, *told, *overrides, directories=directories)
+    config = config.replace(label=detector.name)
+    model = build.build_model(config)
+    new = model.outputs if config.model.classes != detector.classes else ()
+    try:
+        variables = torchvision.convert(detector.arrays, model, DETECTORS_TRACE, new=new)
+    except MisfitError as error:
+        raise _in_a_file(error, out) from error
+    if new:
+        fresh = initialise(model, config.seed, DETECTORS_TRACE)["params"]
+        variables["params"] |= {layer: fresh[layer] for layer in new}
+    _write(out, config, file, variables, new, _names(names, file, config, new))
+    said = [f"Architecture {detector.name}: {' '.join(told)}"]
+    if new:
+        theirs = f"the file's are for {detector.classes}"
+        said.append(f"New, for {config.model.classes} classes: {', '.join(new)} ({theirs}).")
+    return Imported(config, len(detector.arrays), tuple(new), tuple(said))
 
 
 def _said_of_shown(shown: Mapping[str, Any]) -> list[str]:
@@ -326,9 +370,15 @@ def _write(
     about_data = {
         "name": config.data.name,
         "class_names": list(record.wordnet_ids or record.class_names),
-        "image_shape": list(config.data.image_shape),
+        "image_shape": list(config.data.example[0]),
         "preprocessing": dict(record.preprocessing),
     }
+    if isinstance(config.data, OwnDataset):  # photographs with boxes
+        call = config.data.call
+        about_data["reader"] = {
+            "_target_": "deeper.data.detection.PhotographReader",
+            **{key: call[key] for key in ("canvas", "shorter_side", "longer_side", "antialias")},
+        }
     (out / DATA).write_bytes(to_json(about_data, indent=2))
     checkpoints = Checkpoints(out / "checkpoints", device.one())
     try:

@@ -103,8 +103,8 @@ def _check_axis(study: Study, runs: Sequence["RunRecord"]) -> None:
         )
     if study.x != "label" and kinds == {"a word"}:
         raise UserError(
-            f"Study {study.name} has `x: {study.x}`, which is a word: take a key that is a number, or "
-            "`x: label`, which gives each arm a row."
+            f"Study {study.name} has `x: {study.x}`, which is a word: take a key that is a number, "
+            "or `x: label`, which gives each arm a row."
         )
 
 

@@ -27,6 +27,9 @@ class Task(Protocol):
       examples, see `Classification.examples`. Without it the file is not written.
     - ``details(rows, class_names)``: name -> numbers, or numbers by class, that ``deeper
       evaluate`` adds to those of `summarise`, see `Classification.details`.
+    - ``results(rows, data, split)``: what the net says of each example in the format of the data
+      set, plain values that ``deeper evaluate results=FILE`` writes as JSON; ``data`` are the
+      arguments of the data's ``_target_``. See `Detection.results`.
     - ``probabilities(outputs)``: the class probabilities of ``deeper predict``; by default the
       softmax of the outputs.
     """

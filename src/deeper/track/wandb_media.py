@@ -2,7 +2,7 @@
 
 import tempfile
 import wave
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,8 @@ def result_media(wandb: Any, path: Path, folder: str) -> dict[str, Any]:
     if examples is None:
         return {}
     names = [str(name) for name in examples["class_names"]]
+    if "found_boxes" in examples:
+        return {"examples": _boxes(wandb, examples, names)}
     # Like wandb.plot.confusion_matrix, which takes single predictions, but from counts.
     counts = examples["confusion"]
     cells = np.argwhere(counts if counts.size > LONGEST_TABLE else np.ones_like(counts))
@@ -101,6 +103,8 @@ def pixels(images: np.ndarray) -> list[np.ndarray]:
 
 def _pictures(wandb: Any, examples: Mapping[str, Any], folder: str) -> Any:
     """Return images with captions, which W&B shows by step; a table of what are no images."""
+    if "found_boxes" in examples:
+        return _boxes(wandb, examples, [str(name) for name in examples["class_names"]])
     if "images" not in examples:
         return _table(wandb, examples, folder)
     return [
@@ -139,3 +143,36 @@ def _write_wav(path: Path, samples: np.ndarray, rate: int) -> None:
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes(samples.astype("<i2").tobytes())
+
+
+def _boxes(wandb: Any, examples: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """Return a table of photographs, with W&B's panels of detections and of true objects."""
+    classes = dict(enumerate(names))
+
+    def panel(boxes: Any, labels: Any, scores: Any) -> dict[str, Any]:
+        data = []
+        for place in np.flatnonzero(labels >= 0).tolist():
+            x1, y1, x2, y2 = (float(value) for value in boxes[place])
+            one: dict[str, Any] = {
+                "position": {"minX": x1, "maxX": x2, "minY": y1, "maxY": y2},
+                "domain": "pixel",
+                "class_id": int(labels[place]),
+                "box_caption": names[int(labels[place])],
+            }
+            if scores is not None:
+                one["box_caption"] += f" {float(scores[place]):.2f}"
+                one["scores"] = {"score": float(scores[place])}
+            data.append(one)
+        return {"box_data": data, "class_labels": classes}
+
+    table = wandb.Table(columns=["image", "objects", "detections"])
+    for i, image in enumerate(examples["images"]):
+        found = panel(
+            examples["found_boxes"][i], examples["found_labels"][i], examples["found_scores"][i]
+        )
+        true = panel(examples["boxes"][i], examples["labels"][i], None)
+        boxes = {"detections": found, "objects": true}
+        table.add_data(
+            wandb.Image(image, boxes=boxes), len(true["box_data"]), len(found["box_data"])
+        )
+    return table

@@ -35,6 +35,8 @@ class Phase:
         multipliers: layer (first name in ``params``) -> factor of its updates; 0 freezes it. A
             layer that is not named trains at the full rate.
         quiet: layers that run with train=False: the frozen ones, and dropout in front of them.
+        fixed: whether a parameter, by its path, never trains, in any phase: a net with a method
+            `fixed` says so. No gradient is computed for it; how its layer runs is the net's matter.
     """
 
     begins: int
@@ -43,6 +45,7 @@ class Phase:
     learning_rate: optax.Schedule
     multipliers: Mapping[str, float] = field(default_factory=dict)
     quiet: frozenset[str] = frozenset()
+    fixed: Callable[[tuple[str, ...]], bool] | None = None
 
     def frozen(self, layer: str) -> bool:
         """Return whether a layer is frozen."""
@@ -54,7 +57,14 @@ class Phase:
         Calls of layers are intercepted, since a net passes the same ``train`` to all of its layers.
         """
         if not self.quiet:
-            return model.apply
+            if self.fixed is None:
+                return model.apply
+
+            def apply_to_free(variables: Mapping[str, Tree], *args: Any, **options: Any) -> Any:
+                params = self._without_gradients(variables["params"])
+                return model.apply({**variables, "params": params}, *args, **options)
+
+            return apply_to_free
 
         def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
             module = context.module
@@ -67,12 +77,27 @@ class Phase:
         def apply(variables: Mapping[str, Tree], *args: Any, **options: Any) -> Any:
             params = {
                 name: jax.lax.stop_gradient(tree) if self.frozen(name) else tree
-                for name, tree in variables["params"].items()
+                for name, tree in self._without_gradients(variables["params"]).items()
             }
             with nn.intercept_methods(intercept):
                 return model.apply({**variables, "params": params}, *args, **options)
 
         return apply
+
+    def _without_gradients(self, params: Tree) -> Tree:
+        """Return parameters, through which no gradient goes where they are fixed."""
+        return self._where_fixed(jax.lax.stop_gradient, params)
+
+    def _where_fixed(self, change: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
+        """Return a tree with ``change(leaf, *others)`` in place of leaves that are fixed."""
+        fixed = self.fixed
+        if fixed is None:
+            return tree
+
+        def changed(path: Any, leaf: Any, *given: Any) -> Any:
+            return change(leaf, *given) if fixed(tuple(part.key for part in path)) else leaf
+
+        return jax.tree.map_with_path(changed, tree, *others)
 
     def scaled(self, updates: Tree) -> Tree:
         """Return the optimizer's updates, multiplied by the factor of each layer."""
@@ -84,7 +109,8 @@ class Phase:
         }
 
     def keeping(self, new: Tree, old: Tree) -> Tree:
-        """Return a tree by layer, with the old leaves for frozen layers."""
+        """Return a tree by layer, with the old leaves for frozen layers and fixed parameters."""
+        new = self._where_fixed(lambda _, before: before, new, old)
         if not self.multipliers:
             return new
         return {name: old[name] if self.frozen(name) else tree for name, tree in new.items()}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Metrics = dict[str, jax.Array]  # float32 scalars
 Step = Callable[[State, Any], tuple[State, Metrics]]
 
-# Purpose of a random key. A number, once given, is never given to anything else: 0, 2 and 3 are in
+# Purpose of a random key. A number, once given, is never given to anything else: 0, 2, 3, 4 are in
 # `deeper.tasks`, and those from 100 on are for tasks of users' own.
 DROPOUT = 1
 

@@ -16,10 +16,10 @@ from deeper.models.initializers import shapes_of
 from deeper.weights.architectures import cause_of
 from deeper.weights.families import FAMILIES
 from deeper.weights.torchvision_names import (
-    FLATTENED,
     LAYER_SCALE,
     POINTWISE,
     as_torchvision,
+    flattened_in,
     names_of,
 )
 
@@ -83,7 +83,7 @@ def leaves_of(model: nn.Module, image_shape: tuple[int, int, int] = (224, 224, 3
     Raises:
         UserError: torchvision has no such net.
     """
-    layers, flattened = names_of(model), FLATTENED.get(type(model), {})
+    layers, flattened = names_of(model), flattened_in(model)
     shapes: Any = shapes_of(model, image_shape)
     leaves = []
     for collection, ours, theirs in LEAVES:

@@ -8,6 +8,7 @@ import numpy as np
 
 from deeper.errors import UserError
 from deeper.models.alexnet import OWT, AlexNet
+from deeper.models.detection.faster_rcnn import FasterRCNN, Pyramid, PyramidHead
 from deeper.models.googlenet import HEADS, INCEPTION, GoogLeNet
 from deeper.models.resnet import DEEP_STEMS, ResNet
 from deeper.models.vgg import VGG, WIDTHS
@@ -25,6 +26,15 @@ FLATTENED: dict[type, dict[str, int]] = {
 }
 # Dense layers that are 1x1 convolutions in torchvision and timm.
 POINTWISE = re.compile(r"\.se\.fc[12]\.weight$")
+
+
+def flattened_in(model: object) -> dict[str, int]:
+    """Return each dense layer of a net that flattens feature maps, with their channels."""
+    if isinstance(model, FasterRCNN):
+        assert isinstance(model.pyramid, Pyramid)
+        return {"head/fc1": model.pyramid.channels}
+    return FLATTENED.get(type(model), {})
+
 
 # timm's prefixes that differ from torchvision's: in its VGG the hidden layers are convolutions.
 TIMM = {
@@ -65,6 +75,7 @@ def names_of(model: object) -> Names:
         GoogLeNet: _googlenet,
         ResNet: _resnet,
         **{family.NET: family.names for family in FAMILIES},
+        FasterRCNN: _faster_rcnn,
     }
     if type(model) not in tables:
         raise UserError(f"torchvision has no {type(model).__name__}.")
@@ -144,6 +155,34 @@ def _resnet(model: ResNet) -> Names:
             names[f"{ours}/shortcut_bn"] = f"{theirs}.downsample.{place + 1}"
             names |= {f"{ours}/se/{fc}": f"{theirs}.se.{fc}" for fc in ("fc1", "fc2")}
     return names | {"fc": "fc"}
+
+
+def _faster_rcnn(model: FasterRCNN) -> Names:
+    head, pyramid = model.head, model.pyramid
+    if not isinstance(pyramid, Pyramid) or not isinstance(head, PyramidHead):
+        raise UserError(
+            "torchvision has Faster R-CNN with a feature pyramid alone: model.form=pyramid."
+        )
+    if not isinstance(model.backbone, ResNet):
+        raise UserError("torchvision's Faster R-CNN has a residual net as its backbone.")
+    names = {
+        f"backbone/{ours}": f"backbone.body.{t}" for ours, t in _resnet(model.backbone).items()
+    }
+    for i in range(1, len(model.strides) + 1):
+        for ours, theirs in (("lateral", "inner_blocks"), ("output", "layer_blocks")):
+            names[f"pyramid/{ours}{i}"] = f"backbone.fpn.{theirs}.{i - 1}.0"
+            names[f"pyramid/{ours}{i}_bn"] = f"backbone.fpn.{theirs}.{i - 1}.1"
+    for i in range(1, model.proposal_convolutions + 1):
+        names[f"rpn/conv{i}"] = f"rpn.head.conv.{i - 1}.0"
+    names |= {"rpn/score": "rpn.head.cls_logits", "rpn/box": "rpn.head.bbox_pred"}
+    convolutions = head.convolutions
+    for i in range(1, convolutions + 1):
+        names[f"head/conv{i}"] = f"roi_heads.box_head.{i - 1}.0"
+        names[f"head/bn{i}"] = f"roi_heads.box_head.{i - 1}.1"
+    dense = [f"{convolutions + 1}"] if convolutions else ["fc6", "fc7"]
+    names |= {f"head/fc{i}": f"roi_heads.box_head.{one}" for i, one in enumerate(dense, 1)}
+    predictor = "roi_heads.box_predictor"
+    return names | {"class": f"{predictor}.cls_score", "box": f"{predictor}.bbox_pred"}
 
 
 def as_torchvision(names: Mapping[str, object]) -> dict[str, str]:

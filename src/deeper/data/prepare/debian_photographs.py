@@ -109,7 +109,7 @@ def cut_photographs(
     """
     if not packages or min(crops.values()) < 1:
         raise UserError("data.packages and data.crops: give a package and a crop at least.")
-    files = _find(source, packages)
+    files = find_photographs(source, packages)
     labels = {name: label for label, name in enumerate(sorted(files))}
     shutil.rmtree(scratch, ignore_errors=True)
     splits: dict[str, list[Photograph]] = {split: [] for split in crops}
@@ -123,12 +123,16 @@ def cut_photographs(
     return Tree(
         {split: shuffled(photographs) for split, photographs in splits.items()},
         tuple(labels),
-        _papers(source, packages, files),
+        papers_of(source, packages, files),
     )
 
 
-def _find(source: Path, packages: Sequence[str]) -> dict[str, Path]:
-    """Return class -> path of its photograph."""
+def find_photographs(source: Path, packages: Sequence[str]) -> dict[str, Path]:
+    """Return class -> path of its photograph.
+
+    Raises:
+        UserError: a package is unknown or missing.
+    """
     files = {}
     for package in packages:
         if package not in PHOTOGRAPHS:
@@ -145,7 +149,7 @@ def _find(source: Path, packages: Sequence[str]) -> dict[str, Path]:
     return files
 
 
-def _papers(source: Path, packages: Sequence[str], files: Mapping[str, Path]) -> dict[str, bytes]:
+def papers_of(source: Path, packages: Sequence[str], files: Mapping[str, Path]) -> dict[str, bytes]:
     """Return the files to store with the data: licences, and a table of the source of each class.
 
     Returns:

@@ -1,0 +1,1 @@
+"""Faster R-CNN: boxes, anchors, suppression, pooling of regions, and the nets."""

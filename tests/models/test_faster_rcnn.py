@@ -1,0 +1,135 @@
+"""Faster R-CNN: counts, forms, padding, and where a backbone's weights go."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deeper.errors import UserError
+from deeper.models.detection.faster_rcnn import Scenes, faster_rcnn
+from deeper.models.googlenet import googlenet
+from deeper.models.initializers import initialise, shapes_of
+from deeper.models.resnet import resnet
+from deeper.models.vgg import vgg
+from deeper.tasks.detection import losses_by_image
+
+SMALL = dict(  # noqa: C408
+    channels=8, hidden=16, proposals_before=(40, 30), proposals_after=(30, 20), sampled=16,
+    sampled_anchors=16, detections=10,
+)  # fmt: skip
+SHAPE = (64, 64, 3)
+
+
+def small(**options):
+    return faster_rcnn(resnet(18, 1, width=4), 2, **{**SMALL, **options})
+
+
+@pytest.mark.parametrize(("version", "parameters"), [(1, 41_755_286), (2, 43_712_278)])
+def test_a_pyramid_on_resnet50_has_torchvisions_number_of_parameters(version, parameters):
+    """Of the first, torchvision counts neither scales nor shifts of frozen BatchNorm."""
+    net = faster_rcnn(resnet(50, 1), 90, version=version)
+    counted = [
+        leaf.size
+        for path, leaf in jax.tree.leaves_with_path(shapes_of(net, SHAPE)["params"])
+        if version == 2 or not net.fixed(tuple(part.key for part in path))
+    ]
+    assert sum(counted) == parameters
+
+
+def test_any_net_is_a_backbone_and_layers_behind_its_stages_are_left_out():
+    nets = {
+        "plain": (resnet(18, 1, width=4, residual=False), (4, 8, 16, 32)),
+        "small": (resnet(8, 1, width=4), (1, 2, 4)),
+        "vgg": (vgg(11, 1, hidden=8), (4, 8, 16, 32)),
+        "googlenet": (googlenet(1), None),
+    }
+    for name, (net, strides) in nets.items():
+        detector = faster_rcnn(net, 2, **SMALL)
+        assert strides is None or detector.strides == strides, name
+        layers = set(shapes_of(detector, SHAPE)["params"]["backbone"])
+        assert not layers & {"fc", "fc1", "fc2", "fc3"}, name
+    with pytest.raises(UserError, match="form=pyramid"):
+        faster_rcnn(googlenet(1), 2, form="c4")
+
+
+@pytest.mark.parametrize("kind", ["pyramid", "resnet c4", "vgg c4"])
+def test_a_classifiers_weights_have_their_places_in_a_detector(kind):
+    net = vgg(11, 5, hidden=16, pool_size=7) if kind == "vgg c4" else resnet(18, 5, width=4)
+    detector = faster_rcnn(net, 2, **{**SMALL, "form": kind.split()[-1]})
+    shapes = {
+        jax.tree_util.keystr(path): leaf.shape
+        for path, leaf in jax.tree.leaves_with_path(shapes_of(detector, SHAPE))
+    }
+    placed = detector.placed(shapes_of(net, SHAPE))
+    given = {jax.tree_util.keystr(p): leaf.shape for p, leaf in jax.tree.leaves_with_path(placed)}
+    assert {name: shapes.get(name) for name in given} == given
+    new = {name.split("'")[3] for name in shapes.keys() - given.keys()}
+    expected = {"rpn", "class", "box"} | ({"pyramid", "head"} if kind == "pyramid" else set())
+    assert new == expected
+
+
+def test_frozen_stages_and_batch_norm_are_fixed_and_no_other_parameter_is():
+    net = small(frozen_stages=1)
+    fixed = {
+        "/".join(part.key for part in path)
+        for path, _ in jax.tree.leaves_with_path(shapes_of(net, SHAPE)["params"])
+        if net.fixed(tuple(part.key for part in path))
+    }
+    assert {"backbone/conv1/kernel", "backbone/stage1/block1/conv1/kernel"} <= fixed
+    assert "backbone/stage4/block1/bn1/scale" in fixed
+    assert "backbone/stage2/block1/conv1/kernel" not in fixed
+    assert all(name.startswith("backbone/") for name in fixed)
+
+
+def scenes(canvas, garbage):
+    rng = np.random.default_rng(0)
+    images = np.full((2, canvas, canvas, 3), garbage, np.float32)
+    sizes = [(50, 64), (64, 40)]
+    for number, (height, width) in enumerate(sizes):
+        images[number, :height, :width] = rng.normal(size=(height, width, 3))
+    boxes = jnp.asarray([[[5, 5, 30, 40], [0, 0, 0, 0]], [[2, 10, 35, 60], [20, 20, 38, 44.0]]])
+    labels = jnp.asarray([[1, -1], [0, 1]])
+    return Scenes(jnp.asarray(images), jnp.asarray(sizes, jnp.float32), boxes, labels)
+
+
+@pytest.fixture(scope="module")
+def net_and_variables():
+    net = small(proposals_before=(2000, 2000), sampled_anchors=4000)
+    variables = initialise(net, 0, SHAPE)
+    # Scores that differ, so that their order is not a matter of rounding.
+    for name, factor in (("rpn", 30.0), ("class", 30.0)):
+        layer = variables["params"][name]
+        layer = layer["score"] if name == "rpn" else layer
+        layer["kernel"] = factor * layer["kernel"]
+    return net, variables
+
+
+def test_detections_do_not_depend_on_what_lies_beyond_the_images(net_and_variables):
+    net, variables = net_and_variables
+    answer = jax.jit(lambda s: net.apply(variables, s, train=False))
+    small, large = (answer(scenes(*given)) for given in ((64, 0.0), (96, 9.0)))
+    assert (small.labels >= 0).any()
+    np.testing.assert_array_equal(small.labels, large.labels)
+    np.testing.assert_allclose(small.boxes, large.boxes, atol=1e-3)
+    np.testing.assert_allclose(small.scores, large.scores, atol=1e-5)
+
+
+def test_losses_do_not_depend_on_what_lies_beyond_the_images(net_and_variables):
+    """All anchors are in the loss, since draws are by place in the array."""
+    net, variables = net_and_variables
+    answer = jax.jit(
+        lambda s: losses_by_image(net.apply(variables, s, train=True, mutable=["batch_stats"])[0])
+    )
+    small, large = (answer(scenes(*given)) for given in ((64, 0.0), (96, 9.0)))
+    for name in ("loss_objectness", "loss_anchor_box"):
+        np.testing.assert_allclose(small[name], large[name], rtol=1e-4)
+        assert (small[name] > 0).all()
+
+
+def test_a_batch_without_sizes_is_one_that_fills_its_array(net_and_variables):
+    net, variables = net_and_variables
+    images = jax.random.normal(jax.random.key(0), (1, *SHAPE))
+    whole = jnp.asarray([[64.0, 64.0]])
+    answer = jax.jit(lambda s: net.apply(variables, s, train=False))
+    for one, other in zip(answer(Scenes(images)), answer(Scenes(images, whole)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)

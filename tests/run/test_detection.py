@@ -1,0 +1,74 @@
+"""From scenes to a trained detector: it learns, resumes to the bit, and counts devices alike."""
+
+import numpy as np
+import pytest
+
+import deeper
+from deeper.errors import UserError
+
+OVERRIDES = (
+    "model=faster_rcnn", "model.classes=2", "model@model.backbone=resnet", "model.backbone.depth=8",
+    "model.backbone.width=8", "model.freeze_batch_norm=false", "model.channels=16",
+    "model.hidden=32", "model.proposals_before=[60,40]", "model.proposals_after=[40,30]",
+    "model.sampled=16", "model.sampled_anchors=32", "model.detections=10",
+    "model.backbone.stem=stride2", "task=detection", "augment=none", "optimizer=adamw",
+    "train.batch_size=4", "train.steps=6", "train.epochs=null", "train.steps_per_call=2",
+    "train.log_every=2", "train.train_error_examples=8", "tracker.mode=disabled",
+)  # fmt: skip
+
+
+def config_of(tmp_path, *more, train=16, smaller=0):
+    data = deeper.call(
+        "tests.data.squares.squares", train=train, test=8, smaller=smaller, name="squares",
+        input_shape=[64, 64, 3], classes=2,
+    )  # fmt: skip
+    return deeper.configure(*OVERRIDES, f"runs={tmp_path / 'runs'}", *more, data=data)
+
+
+def test_a_detector_resumes_to_the_bit_and_tells_its_average_precision(tmp_path):
+    config = config_of(tmp_path, "train.devices=1")
+    run = deeper.train(config, progress=False)
+    assert {"test/ap", "test/ap50", "test/voc07_ap50"} <= set(run.metrics)
+    polls = iter(range(100))
+    again = config.replace(runs=str(tmp_path / "cut"))
+    cut = deeper.train(again, progress=False, stop_asked=lambda: next(polls) >= 1)
+    assert cut.status == "unfinished"
+    resumed = deeper.train(again, progress=False)
+    assert resumed.metrics == run.metrics
+
+
+def test_devices_and_accumulation_draw_the_same_anchors_and_learn_alike(tmp_path):
+    """BatchNorm is frozen: its statistics would be those of each device's images."""
+    losses = []
+    for more in (["train.devices=1"], ["train.devices=2"], ["train.devices=4"],
+                 ["train.devices=1", "train.accumulate=2"]):  # fmt: skip
+        frozen = "model.freeze_batch_norm=true"
+        run = deeper.train(config_of(tmp_path, frozen, *more, smaller=16), progress=False)
+        losses.append([row["train/loss"] for row in run.history() if "train/loss" in row])
+    assert len(losses[0]) > 1
+    for other in losses[1:]:
+        np.testing.assert_allclose(other, losses[0], rtol=2e-4)
+
+
+def test_a_detector_learns_squares(tmp_path):
+    more = ("train.steps=150", "train.log_every=50", "train.steps_per_call=50", "train.devices=1",
+            "optimizer.learning_rate=0.2", "task.padded=false", "train.batch_size=8")  # fmt: skip
+    run = deeper.train(config_of(tmp_path, *more, train=64), progress=False)
+    rows = [row["train/loss"] for row in run.history() if "train/loss" in row]
+    assert rows[-1] < 0.6 * rows[0]
+    assert run.metrics["test/ap50"] > 20
+
+
+def test_a_detector_begins_from_a_classifier(tmp_path, data_dir):
+    size = ("model.backbone.depth=8", "model.backbone.width=8", "model.backbone.stem=stride2")
+    classifier = deeper.train(
+        deeper.configure(
+            "data=fashion_mnist", f"data.dir={data_dir}", "model.depth=8", "model.width=8",
+            "model.stem=stride2", "train.steps=2", "train.batch_size=8", "tracker.mode=disabled",
+            "data.limit=32", "train.train_error_examples=8", f"runs={tmp_path / 'runs'}",
+        ),
+        progress=False,
+    )  # fmt: skip
+    begins = f"init_from={classifier.path}"
+    with pytest.raises(UserError):  # grey images, another first convolution
+        deeper.train(config_of(tmp_path, *size, begins), progress=False)
