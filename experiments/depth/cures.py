@@ -36,7 +36,7 @@ from deeper.plotting import COLOURS, STYLE
 from deeper.run import build
 
 HERE = Path(__file__).parent
-DEPTH, BATCH, SEEDS = 44, 128, (0, 1, 2)
+DEPTH, BATCH, SEEDS = 44, 64, (0, 1, 2)
 KEYS = ("activation", "gradient", "singular")
 ARMS = {
     "cure_none": "plain",
