@@ -36,7 +36,7 @@ from deeper.plotting import COLOURS, STYLE
 from deeper.run import build
 
 HERE = Path(__file__).parent
-DEPTH, BATCH, SEEDS = 44, 128, (0, 1, 2)
+DEPTH, BATCH, SEEDS = 44, 64, (0, 1, 2)
 KEYS = ("activation", "gradient", "singular")
 ARMS = {
     "cure_none": "plain",
@@ -99,7 +99,8 @@ def draw(found: dict[str, dict[str, Any]], out: Path) -> None:
         titles = ("Values", "Gradient by the values", "Singular values, logits by conv1")
         for axes, key, title in zip(panels, KEYS, titles):
             for colour, (arm, words) in zip(COLOURS, ARMS.items()):
-                values = found[arm][key]
+                # Of nothing but shortcuts of option A, 8 channels are no more than 8 directions.
+                values = [value if value > 1e-9 else np.nan for value in found[arm][key]]
                 xs = found[arm]["depths"] if key != "singular" else range(1, len(values) + 1)
                 axes.plot(xs, values, "o-", color=colour, ms=2.5, lw=1.4, label=words)
             axes.set_yscale("log")
