@@ -6,7 +6,8 @@ h ^ h >> 16 (all modulo 2^32), and u = 2 h / 2^32 - 1, uniform in -1 to 1. Then
 
     kernels             u * sqrt(6 / fan in)    He's variance, so that signals keep their size
     BatchNorm's weight  0.2 (1 + 0.2 u)
-    BatchNorm's bias    +1 or -1, u's sign; always +1 where a sum may follow (bn2, bn3, downsample)
+    BatchNorm's bias    +1 or -1, u's sign; always +1 where a sum may follow (bn2, bn3, downsample;
+                        of RegNet f.c and proj)
     other biases        0.1 u
     running mean        0.1 u
     running variance    1 + 0.5 u
@@ -20,6 +21,8 @@ import zlib
 from collections.abc import Collection
 
 import numpy as np
+
+SUMMED = ("bn2", "bn3", "downsample", ".f.c.1", ".proj.1")  # in names of BatchNorm's biases
 
 
 def fill_all(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
@@ -45,7 +48,7 @@ def fill(
     if name == "images":
         return np.float32(2 * u)
     if name in norms_biases:
-        positive = (u > 0) | any(part in name for part in ("bn2", "bn3", "downsample"))
+        positive = (u > 0) | any(part in name for part in SUMMED)
         return np.float32(np.where(positive, 1.0, -1.0))
     if name.endswith(("running_mean", "bias")):
         return np.float32(0.1 * u)

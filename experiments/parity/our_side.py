@@ -9,7 +9,12 @@ from formula import fill, fill_all
 from nets import CLASSES, IMAGES, SIZE, Net
 
 from deeper.models.alexnet import alexnet
+from deeper.models.convnext import convnext
+from deeper.models.densenet import densenet
 from deeper.models.googlenet import googlenet
+from deeper.models.inception_v3 import inception_v3
+from deeper.models.mobilenet_v2 import mobilenet_v2
+from deeper.models.regnet import regnet
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
 from deeper.train import losses
@@ -17,7 +22,10 @@ from deeper.train.step import AUXILIARY_WEIGHT
 from deeper.weights.torchvision import convert, revert, state_dict_shapes
 
 FLOOR = 0.01
-FAMILIES = {"alexnet": alexnet, "googlenet": googlenet, "resnet": resnet, "vgg": vgg}
+CONSTRUCTORS = (
+    alexnet, convnext, densenet, googlenet, inception_v3, mobilenet_v2, regnet, resnet, vgg,
+)  # fmt: skip
+FAMILIES: dict[str, Any] = {constructor.__name__: constructor for constructor in CONSTRUCTORS}
 
 
 def logits(net: Net, seed: int) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""Results of torchvision's nets: logits, and for nets with BatchNorm one training step.
+"""Results of torchvision's nets, and of timm's where it has none.
+
+They are logits, and one training step for nets with BatchNorm, and for ConvNeXt.
 
 The step is computed twice: in float64, which is the reference, and in float32 (``single/``), which
 shows the error of float32 itself.
@@ -21,10 +23,7 @@ from nets import CLASSES, IMAGES, SIZE
 def main():
     """Compute the results of one net for each seed until the input ends."""
     name, step_size, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-    options = {"aux_logits": True, "init_weights": False} if name == "googlenet" else {}
-    if name.startswith("vgg"):
-        options = {"init_weights": False}
-    model = getattr(torchvision.models, name)(weights=None, **options)
+    model = make(name)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -43,6 +42,22 @@ def main():
             model.zero_grad()
         np.savez(out, **answers, **versions)
         print("done", flush=True)
+
+
+def make(name):
+    """Return a net of torchvision, or of timm."""
+    options = {}
+    if name in ("googlenet", "inception_v3"):
+        options = {"aux_logits": True, "init_weights": False}
+    elif name.startswith("vgg"):
+        options = {"init_weights": False}
+    elif name.startswith("convnext"):
+        options = {"stochastic_depth_prob": 0.0}
+    if hasattr(torchvision.models, name):
+        return getattr(torchvision.models, name)(weights=None, **options)
+    import timm
+
+    return timm.create_model(name)
 
 
 def load(model, seed):
@@ -68,6 +83,9 @@ def step(model, name, images):
             outputs.aux_logits2, labels
         )
         loss = F.cross_entropy(outputs.logits, labels) + 0.3 * heads
+    elif name == "inception_v3":
+        head = F.cross_entropy(outputs.aux_logits, labels)
+        loss = F.cross_entropy(outputs.logits, labels) + 0.3 * head
     else:
         loss = F.cross_entropy(outputs, labels)
     loss.backward()
