@@ -63,8 +63,7 @@ VERBS = {
         "and rerun winner and baseline with fresh seeds. The same command goes on after a kill; "
         "finish trains a trial that was cut to its end; lr is the range test of the learning rate.",
         (
-            "deeper search study=search_fashion mode=quick trials=40 jobs=2",
-            "deeper search status study=search_fashion mode=quick",
+            "deeper search study=search_fashion trials=40 jobs=2",
             "deeper search lr model=resnet data=fashion_mnist",
         ),
         ("study", "mode"),
