@@ -59,12 +59,11 @@ VERBS = {
     ),
     "search": Verb(
         "search [status|finish|lr] study=NAME [trials=N] [key=value ...]",
-        "Choose values among search.space by the validation split, with poor trials cut at rungs, "
-        "and rerun winner and baseline with fresh seeds. The same command goes on after a kill; "
-        "finish trains a trial that was cut to its end; lr is the range test of the learning rate.",
+        "Choose values among search.space by the validation split, and rerun winner and baseline "
+        "with fresh seeds. finish trains a trial that was cut at a rung; lr tests learning rates.",
         (
-            "deeper search study=search_fashion mode=quick trials=40 jobs=2",
-            "deeper search status study=search_fashion mode=quick",
+            "deeper search study=search_fashion trials=40 jobs=2",
+            "deeper search status study=search_fashion",
             "deeper search lr model=resnet data=fashion_mnist",
         ),
         ("study", "mode"),

@@ -54,8 +54,8 @@ class RateRange:
         broken = "" if self.broken is None else f"; from {self.broken:.2g} on it breaks away"
         return (
             f"The training loss falls fastest at optimizer.learning_rate={self.steepest:.2g} and "
-            f"is least at {self.lowest:.2g}{broken}. Rates from the first to below the second are "
-            "worth a run."
+            f"is least at {self.lowest:.2g}{broken}. Rates from {self.lowest / 10:.2g}, a tenth of "
+            "the latter, to the former are worth a run."
         )
 
     def plain(self) -> dict[str, Any]:
