@@ -147,6 +147,8 @@ def hydras_words(error: BaseException) -> str:
             f"{no_value[1]} is asked for and is not there: a net of sequences needs a data set of "
             "sequences, such as model=vdcnn data=languages."
         )
+    if missing := re.search(r"Missing mandatory value: ([\w.@/]+)", text):
+        return f"{missing[1]} is missing: give {missing[1]}=VALUE."
     if no_key := re.search(r"Could not override '([^']+)'", text):
         return f"There is no key {no_key[1]}.{OWN_TASK if no_key[1] == 'task' else ''}"
     return text
