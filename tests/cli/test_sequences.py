@@ -1,5 +1,6 @@
-"""`deeper see` of nets of texts, sounds and DNA."""
+"""Verbs that ask nets of texts, sounds and DNA: `deeper see`, `evaluate`, `features`."""
 
+import json
 import re
 import shutil
 
@@ -102,6 +103,18 @@ def test_filters_of_sounds_are_drawn_without_their_data_being_moved(said, sounds
     assert is_drawn(run / "see" / "filters.png")
 
 
+def test_spectrograms_are_drawn_as_pictures(said, tmp_path):
+    tree(tmp_path / "source")
+    run = trained(
+        tmp_path, "data=sounds", "data.name=tones", "data.classes=2", "arm=log_mel",
+        "model=resnet", "model.width=4", "model.depth=8",
+    )  # fmt: skip
+    said("see", f"run={run.path}", "split=test", "n=1", "attribution=gradient", f"out={tmp_path}")
+    assert is_drawn(tmp_path / "filters.png") and is_drawn(tmp_path / "attribution_gradient.png")
+    with np.load(tmp_path / "attribution.npz") as drawn:
+        assert drawn["gradient/maps"].shape == (1, 40, 63)
+
+
 def test_filters_of_dna_are_motifs(said, dna, tmp_path):
     output = said("see", f"run={dna.path}", "method=filters", "split=train", f"out={tmp_path}")
     assert is_drawn(tmp_path / "filters.png") and "of 4 filters have a motif" in output
@@ -113,3 +126,23 @@ def test_what_is_of_images_alone_is_refused(mistake, texts, tmp_path):
         ["crop=1"], ["split=validations"], ["n=100"], ["inputs=''"],
     ):  # fmt: skip
         mistake("see", f"run={texts.path}", *arguments, f"out={tmp_path}")
+
+
+def test_a_net_of_sounds_is_evaluated_on_other_sounds_and_gives_their_features(
+    said, sounds, tmp_path
+):
+    tree(tmp_path / "others", 10)
+    # The number of classes is not asked for: the folders say it.
+    said(
+        "prepare", "data=sounds", "data.name=others", f"data.dir={tmp_path}",
+        f"data.prepare.source={tmp_path / 'others'}",
+    )  # fmt: skip
+    others = ("data=sounds", "data.name=others", f"data.dir={tmp_path}", "data.length=400")
+    out = tmp_path / "found.json"
+    said("evaluate", f"run={sounds.path}", *others, "split=train", f"out={out}")
+    found = json.loads(out.read_text())
+    assert found["data"] == "others" and found["train/n_seen"] > 10
+    out = tmp_path / "features.npz"
+    said("features", f"run={sounds.path}", *others, "data.classes=2", f"out={out}")
+    with np.load(out) as features:
+        assert len(features["train_features"]) == found["train/n_seen"]

@@ -50,6 +50,8 @@ WRONG = {
     "inspect train.batch_size=0": "train.batch_size=0",
     "prepare data.validation=0.1": "data.validation=0.1",
     "prepare data=folder data.name=x data.source=. data.fraction=2": "data.fraction=2",
+    "prepare data=texts data.name=x data.source=.": "Did you mean data.prepare.source",
+    "prepare data=folder data.name=x data.prepare.source=.": "Did you mean data.source",
     "prepare data=folder data.name=x data.source=/nowhere": "data.source=/nowhere",
     "prepare data=texts data.name=x": "data.prepare.source=FILE",
     "prepare data=texts data.name=x data.prepare.source=/nowhere": "source=/nowhere",

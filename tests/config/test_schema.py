@@ -132,6 +132,8 @@ def test_a_wrong_override_is_a_users_mistake_in_the_library_too():
         configure("model=resnett")
     with pytest.raises(UserError, match="A group is null"):
         configure("model=null")
+    with pytest.raises(UserError, match=r"data\.classes is missing"):
+        configure("data=texts", "data.name=films", "model=vdcnn")
     with pytest.raises(UserError, match="SEED_OF_NOBODY"):
         configure("seed=${oc.env:SEED_OF_NOBODY}")
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from deeper.config.calls import TARGET
 from deeper.config.data_sections import read_data
 from deeper.errors import UserError
 
@@ -39,5 +40,6 @@ def data_section(config: DictConfig, classes: int | None) -> Any:
     if values.get("name") == MISSING:
         raise UserError("Say which data set: data.name=NAME.")
     if values.get("classes") == MISSING:
-        values["classes"] = 1 if classes is None else classes
+        unknown = None if TARGET in values else 1  # sections of images have a number in any case
+        values["classes"] = unknown if classes is None else classes
     return read_data(values, "data")[0]

@@ -155,6 +155,8 @@ def hydras_words(error: BaseException) -> str:
             f"{takes}it is for other data. Choose another {section}=NAME, or write a file of "
             f"{section}/ in your --config-dir with the value itself in its place."
         )
+    if missing := re.search(r"Missing mandatory value: ([\w.@/]+)", text):
+        return f"{missing[1]} is missing: give {missing[1]}=VALUE."
     if no_key := re.search(r"Could not override '([^']+)'", text):
         return f"There is no key {no_key[1]}.{OWN_TASK if no_key[1] == 'task' else ''}"
     return text

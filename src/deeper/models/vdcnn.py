@@ -1,8 +1,9 @@
 """VDCNN: Conneau, Schwenk, Barrault and LeCun 2017, "Very deep convolutional networks for text
 classification" (arXiv:1606.01781), figure 1 and table 2: characters, 9 to 49 layers.
 
-The depth counts the convolutions; three dense layers follow. Unlike the paper's, which pads every
-text to 1,014 characters and reads the padding too, answers do not depend on the padding.
+The depth counts the convolutions, two a block and the first one; three dense layers follow. Unlike
+the paper's, which pads every text to 1,014 characters and reads the padding too, answers do not
+depend on the padding. The numbers of parameters in table 2 are not compared with ours.
 """
 
 from typing import Any
