@@ -134,9 +134,9 @@ def torch_side(inputs: str, out: str) -> None:
                 arrays[f"{key}/{ours}"] = losses[theirs].detach().numpy()
             for name, parameter in net.named_parameters():
                 arrays[f"{key}/gradient/{name}"] = parameter.grad.numpy()
-    import torchvision
+    from torchvision import __version__ as torchvision_version
 
-    arrays["torch"] = np.array(f"torch {torch.__version__}, torchvision {torchvision.__version__}")
+    arrays["torch"] = np.array(f"torch {torch.__version__}, torchvision {torchvision_version}")
     np.savez(out, **arrays)
 
 

@@ -58,7 +58,7 @@ PUBLISHED = {
     "resnet50d": (resnet(50, 1000, stem="deep", shortcut="D"), IMAGENET, 25_576_264, None),
     "resnet50c": (resnet(50, 1000, stem="deep"), IMAGENET, 25_576_264, None),
     # timm 1.0.31; Hu et al. 2017, table 1, have 28 million for SE-ResNet-50.
-    "seresnet18": (resnet(18, 1000, squeeze=16), IMAGENET, 11_778_592, None),
+    "seresnet18": (resnet(18, 1000, squeeze=16), IMAGENET, 11_779_624, None),
     "seresnet50": (resnet(50, 1000, squeeze=16), IMAGENET, 28_088_024, None),
     # torchvision 0.29.
     "densenet121": (densenet(121, 1000), IMAGENET, 7_978_856, 2.834),

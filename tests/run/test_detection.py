@@ -5,6 +5,7 @@ import pytest
 
 import deeper
 from deeper.errors import UserError
+from deeper.record.schema import read_rows
 
 OVERRIDES = (
     "model=faster_rcnn", "model.classes=2", "model@model.backbone=resnet", "model.backbone.depth=8",
@@ -23,6 +24,10 @@ def config_of(tmp_path, *more, train=16, smaller=0):
         input_shape=[64, 64, 3], classes=2,
     )  # fmt: skip
     return deeper.configure(*OVERRIDES, f"runs={tmp_path / 'runs'}", *more, data=data)
+
+
+def losses_of(run):
+    return [row["train/loss"] for _, row in read_rows(run.path) if "train/loss" in row]
 
 
 def test_a_detector_resumes_to_the_bit_and_tells_its_average_precision(tmp_path):
@@ -44,7 +49,7 @@ def test_devices_and_accumulation_draw_the_same_anchors_and_learn_alike(tmp_path
                  ["train.devices=1", "train.accumulate=2"]):  # fmt: skip
         frozen = "model.freeze_batch_norm=true"
         run = deeper.train(config_of(tmp_path, frozen, *more, smaller=16), progress=False)
-        losses.append([row["train/loss"] for row in run.history() if "train/loss" in row])
+        losses.append(losses_of(run))
     assert len(losses[0]) > 1
     for other in losses[1:]:
         np.testing.assert_allclose(other, losses[0], rtol=2e-4)
@@ -54,8 +59,8 @@ def test_a_detector_learns_squares(tmp_path):
     more = ("train.steps=150", "train.log_every=50", "train.steps_per_call=50", "train.devices=1",
             "optimizer.learning_rate=0.2", "task.padded=false", "train.batch_size=8")  # fmt: skip
     run = deeper.train(config_of(tmp_path, *more, train=64), progress=False)
-    rows = [row["train/loss"] for row in run.history() if "train/loss" in row]
-    assert rows[-1] < 0.6 * rows[0]
+    losses = losses_of(run)
+    assert losses[-1] < 0.6 * losses[0]
     assert run.metrics["test/ap50"] > 20
 
 
@@ -65,7 +70,7 @@ def test_a_detector_begins_from_a_classifier(tmp_path, data_dir):
         deeper.configure(
             "data=fashion_mnist", f"data.dir={data_dir}", "model.depth=8", "model.width=8",
             "model.stem=stride2", "train.steps=2", "train.batch_size=8", "tracker.mode=disabled",
-            "data.limit=32", "train.train_error_examples=8", f"runs={tmp_path / 'runs'}",
+            "data.limit=32", "data.validation=8", "train.train_error_examples=8", f"runs={tmp_path / 'runs'}",
         ),
         progress=False,
     )  # fmt: skip

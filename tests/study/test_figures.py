@@ -102,7 +102,8 @@ def test_nets_without_an_order_are_rows_with_the_best_on_top(tmp_path):
     ticks = [text.get_text() for text in error_figure(collection).axes[0].get_yticklabels()]
     assert ticks == ["lenet5", "alexnet", "resnet20", "googlenet", "vgg16"]
     assert [row[0] for row in summary_rows(collection)] == list(errors)  # by their cost
-    assert set(make_figures(collection, tmp_path / "figures")) == {"error", "curves", "macs"}
+    made = make_figures(collection, tmp_path / "figures")
+    assert set(made) == {"error", "curves", "macs", "parameters"}
 
 
 def test_a_single_x_gives_each_line_a_row_for_test_and_training_error(tmp_path):

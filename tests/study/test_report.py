@@ -125,7 +125,14 @@ def test_a_readme_without_a_marker_is_left_as_it_was(report, tmp_path):
 
 def command_config(root, study, **more):
     return OmegaConf.create(
-        {"study": study, "runs": str(root), "mode": {"name": "quick"}, "readme": None, **more}
+        {
+            "study": study,
+            "runs": str(root),
+            "mode": {"name": "quick"},
+            "readme": None,
+            "wandb": False,
+            **more,
+        }
     )
 
 

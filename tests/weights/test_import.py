@@ -413,7 +413,7 @@ def test_all_differences_are_in_a_file_where_they_are_many(tmp_path):
 @pytest.mark.parametrize(
     ("name", "cause"),
     [
-        ("layer1.0.se.fc1.weight", "squeeze-and-excitation"),
+        ("layer1.0.se_module.fc1.weight", "squeeze-and-excitation"),
         ("fc.2.weight", "a head of several layers"),
     ],
 )

@@ -83,7 +83,7 @@ class Predict:
     checkpoint: Checkpoint = setting("of the run; a number is a step", least=0)
     crop: float | None = setting("share of the shorter side that the net sees", above=0, most=1)
     batch_size: int = setting("pictures at a time", least=1)
-    out: str = setting("a CSV file for the answers")
+    out: str | None = setting("a CSV file for the answers")
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ class Stage(nn.Module):
         """Return the maps after the last block."""
         make: Any = nn.remat(Block) if self.remat else Block
         for i, rate in enumerate(self.drop_rates, 1):
-            factors = StochasticDepth(rate, name=f"drop{i}")(len(x), train)
+            factors = StochasticDepth(rate, name=f"drop{i}")(x.shape[0], train)
             x = make(self.layer_scale, self.dtype, name=f"block{i}")(x, factors)
         return x
 

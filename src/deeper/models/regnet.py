@@ -160,7 +160,7 @@ class Stage(nn.Module):
         """Return the maps after the last block."""
         make: Any = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         for i, rate in enumerate(self.drop_rates, 1):
-            factors = StochasticDepth(rate, name=f"drop{i}")(len(x), train)
+            factors = StochasticDepth(rate, name=f"drop{i}")(x.shape[0], train)
             block = make(self.shape, 2 if i == 1 else 1, self.config, name=f"block{i}")
             x = block(x, train, factors)
         return x

@@ -296,7 +296,7 @@ class Stage(nn.Module):
     @nn.compact
     def __call__(self, x: Maps, train: bool) -> Maps:
         """Return the maps after the last block."""
-        factors = self._factors(len(x), train)
+        factors = self._factors(x.shape[0], train)
         block = BLOCKS[self.config.kind, self.config.pre_activation]
         make: Any = nn.remat(block, static_argnums=(2,)) if self.remat else block
         first = make(self.config, self.width, self.stride, self.first, name="block1")

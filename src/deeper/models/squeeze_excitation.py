@@ -39,4 +39,4 @@ class SqueezeExcitation(nn.Module):
         rule = HeNormal("out")
         inner = nn.relu(Dense(self.squeezed, rule=rule, name="fc1")(means))
         gates = jax.nn.sigmoid(Dense(x.shape[-1], rule=rule, name="fc2")(inner))
-        return x * gates.reshape(len(x), *[1] * (x.ndim - 2), -1).astype(x.dtype)
+        return x * gates.reshape(x.shape[0], *[1] * (x.ndim - 2), -1).astype(x.dtype)

@@ -40,7 +40,7 @@ def mean_of_windows(scores: Vectors, x: Maps, size: tuple[int, int]) -> Vectors:
         size: rows and columns of a window.
     """
     down, along = x.shape[1] - size[0] + 1, x.shape[2] - size[1] + 1
-    grid = scores.reshape(len(x), down, along, -1)
+    grid = scores.reshape(x.shape[0], down, along, -1)
     valid = valid_region.valid_size(x)
     if valid is None:
         return grid.mean((1, 2))

@@ -76,8 +76,8 @@ class ProposalHead(nn.Module):
             x = values
             for layer in hidden:
                 x = nn.relu(layer(x))
-            scores.append(score(x).reshape(len(x), -1).astype(jnp.float32))
-            coded.append(box(x).reshape(len(x), -1, 4).astype(jnp.float32))
+            scores.append(score(x).reshape(x.shape[0], -1).astype(jnp.float32))
+            coded.append(box(x).reshape(x.shape[0], -1, 4).astype(jnp.float32))
         return scores, coded
 
 
