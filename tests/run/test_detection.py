@@ -70,7 +70,8 @@ def test_a_detector_begins_from_a_classifier(tmp_path, data_dir):
         deeper.configure(
             "data=fashion_mnist", f"data.dir={data_dir}", "model.depth=8", "model.width=8",
             "model.stem=stride2", "train.steps=2", "train.batch_size=8", "tracker.mode=disabled",
-            "data.limit=32", "data.validation=8", "train.train_error_examples=8", f"runs={tmp_path / 'runs'}",
+            "data.limit=32", "data.validation=8", "train.train_error_examples=8",
+            f"runs={tmp_path / 'runs'}",
         ),
         progress=False,
     )  # fmt: skip

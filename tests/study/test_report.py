@@ -193,7 +193,7 @@ def on_photographs(tmp_path):
                 )  # fmt: skip
     config = compose_train(*given)
     OmegaConf.set_struct(config, False)
-    config.readme = None
+    config.readme, config.wandb = None, False
     return study, config
 
 
