@@ -1,10 +1,10 @@
 """Record what the published code of ImageNet-C does to three images, for the tests.
 
     git clone https://github.com/hendrycks/robustness
-    python -m venv /tmp/corruptions
-    /tmp/corruptions/bin/pip install numpy scipy scikit-image opencv-python-headless==4.10.0.84 \
+    python -m venv corruptions
+    corruptions/bin/pip install numpy scipy scikit-image opencv-python-headless==4.10.0.84 \
         pillow wand
-    /tmp/corruptions/bin/python experiments/robustness/golden.py robustness grace_hopper.jpg
+    corruptions/bin/python experiments/robustness/golden.py robustness grace_hopper.jpg
 
 Wand needs ImageMagick 6 (Debian's libmagickwand-6.q16-6). The functions are those of the scripts
 that made CIFAR-10-C, Tiny-ImageNet-C and ImageNet-C (Apache-2.0), taken from their text as it is;

@@ -66,11 +66,12 @@ def test_five_guesses_are_better_than_one(rows):
         # Tables 2 and 3 of one paper report the same nets.
         source = row["source"].split(" table")[0]
         pairs[row["model"], row["protocol"], source, row["note"]][row["metric"]] = row
-    both = [pair for pair in pairs.values() if len(pair) == 2]
+    both = {key: pair for key, pair in pairs.items() if len(pair) == 2}
     assert len(both) > 35
-    for pair in both:
+    for (model, *_), pair in both.items():
         ratio = float(pair["top5_error"]["value"]) / float(pair["top1_error"]["value"])
-        assert 0.19 < ratio < 0.5, pair  # the best nets: ConvNeXt-B, of torchvision, has 0.196
+        # torchvision states 84.062 and 96.870 % right for ConvNeXt-B: 0.196.
+        assert (0.196 if model == "convnext_base" else 0.2) < ratio < 0.5, pair
 
 
 @pytest.mark.parametrize("metric", MEASURED)
