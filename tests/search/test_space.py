@@ -1,8 +1,10 @@
 """A mistake in a search's section is one sentence, before anything runs."""
 
 import pytest
+import yaml
 
-from deeper.config.search_section import Range
+from deeper.config.search_section import OF_THE_COMMAND, Range
+from deeper.config.yaml_files import conf_directory
 from deeper.errors import UserError
 from deeper.search.definition import definition_of, words_of
 from tests.search.conftest import RATE, section, words
@@ -68,3 +70,11 @@ def test_a_range_with_whole_ends_is_of_whole_numbers_and_values_are_overrides():
     assert words_of({RATE: 1e-05, "a": None, "b": True, "c": "x y"}) == [
         f"{RATE}=1e-05", "a=null", "b=true", "c=x y",
     ]  # fmt: skip
+
+
+def test_no_key_of_the_command_becomes_a_setting_of_a_trial():
+    """A key of `deeper search` that `deeper train` has not would be refused there."""
+    keys = [yaml.safe_load((conf_directory() / f"{verb}.yaml").read_text("utf-8"))
+            for verb in ("search", "train")]  # fmt: skip
+    for key in keys[0].keys() - keys[1].keys() - {"defaults"}:
+        assert key in OF_THE_COMMAND, key

@@ -28,7 +28,9 @@ Scalar = bool | int | float | str | None
 
 # A search over these would choose among draws instead of among configs.
 DRAWS = ("seed", "data.draw", "data.fold", "data.folds", "data.validation")
-OF_THE_COMMAND = ("search", "hydra", "action", "trials", "trial", "launch", "code", "jobs")
+OF_THE_COMMAND = (
+    "search", "hydra", "action", "trials", "trial", "readme", "launch", "code", "jobs",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
