@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from deeper.interpret.gradient_scales import Scales
@@ -340,7 +341,8 @@ def scores_sheet(
             axes = axes_of["pointing game"]
             axes.set(title="pointing game", xlabel="hits", xlim=(0, 1))
             for name, (mean, half) in hits.items():
-                axes.barh(name, mean, xerr=half, color=styles[name]["color"], ecolor=INK)
+                colour = to_rgba(styles[name]["color"], 0.6)  # the interval shows on black too
+                axes.barh(name, mean, xerr=half, color=colour, ecolor=INK)
             axes.invert_yaxis()
             axes.grid(axis="y", visible=False)
         if cascades:
