@@ -25,7 +25,7 @@ from deeper.run import device, distributed
 from deeper.run.check import check
 from deeper.run.cost import cost_of
 from deeper.run.train import Start, train_run
-from deeper.train.loop import Rungs
+from deeper.train.rungs import Rungs
 
 
 def run(config: DictConfig) -> int:
