@@ -20,6 +20,7 @@ from deeper.errors import UserError
 
 BOXES = "boxes-{}.npz"
 CLASSES = "classes.json"
+NO_OBJECT = -1  # label of a place that no box is in
 AGAIN = "Move that directory away and run `deeper prepare` again."
 
 

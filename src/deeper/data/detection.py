@@ -22,6 +22,7 @@ from deeper.data.array_cache import places
 from deeper.data.box_tables import (
     AGAIN,
     BOXES,
+    NO_OBJECT,
     Boxes,
     Classes,
     joined,
@@ -37,7 +38,6 @@ from deeper.data.reader import Given, Read
 from deeper.errors import UserError
 from deeper.platform_support import core_count
 
-NO_OBJECT = -1
 IN_MEMORY = 4 << 30  # bytes of decoded photographs, up to which memory=auto keeps them
 CHUNK = 64  # photographs a task
 
