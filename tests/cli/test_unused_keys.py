@@ -8,6 +8,7 @@ import pytest
 
 from deeper.cli import main
 from deeper.cli.help import used_keys
+from deeper.config.schema import RunConfig
 from deeper.config.unused_keys import OF_A_RUN, PARTS
 from deeper.config.verbs import VERBS
 
@@ -39,6 +40,12 @@ IDLE = {
     "weights run=x out=y.onnx prefix=net": "prefix=net",
     "weights import=x out=y checkpoint=best": "checkpoint=best",
     "inspect conv input=8x8 kind=pool channels=4": "channels=4",
+    "weights run=x out=y.onnx model=vgg": "model=vgg",
+    "features run=x draw=2": "draw=2",
+    "inspect model=lenet5 out=net.png": "out=net.png",
+    "inspect model=lenet5 sheet=4": "sheet=4",
+    "inspect augment=flip format=csv": "format=csv",
+    "train model=lenet5 code=tree": "code=tree",
     "doctor model=vgg": "model=vgg",
     "doctor train.batch_size=8": "train.batch_size=8",
 }
@@ -61,5 +68,5 @@ def test_the_code_of_a_command_reads_each_of_its_keys(verb):
 
 @pytest.mark.parametrize("verb", PARTS)
 def test_a_key_with_a_part_in_some_uses_is_a_key_of_the_command(verb):
-    known = used_keys(verb, CONF) | {key.name for key in fields(VERBS[verb])}
+    known = used_keys(verb, CONF) | {key.name for key in (*fields(VERBS[verb]), *fields(RunConfig))}
     assert {key for part in PARTS[verb] for key in (*part.keys, *part.others)} <= known

@@ -16,13 +16,13 @@ class Part:
     """Keys that matter to some uses of a command alone.
 
     Attributes:
-        where: told the command's config; whether this is such a use.
+        where: told the command's config and the keys that were typed; whether this is such a use.
         words: what the use is.
         keys: the keys; where there are none, all but ``others``.
         others: see ``keys``.
     """
 
-    where: Callable[[Mapping[str, Any]], bool]
+    where: Callable[[Mapping[str, Any], Collection[str]], bool]
     words: str
     keys: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
@@ -34,33 +34,56 @@ class Part:
 
 PARTS: dict[str, tuple[Part, ...]] = {
     "sweep": (
-        Part(lambda keys: keys["action"] == "status", "`deeper sweep status`", ("all", "format")),
         Part(
-            lambda keys: keys["action"] == "resume",
+            lambda keys, _: keys["action"] == "status", "`deeper sweep status`", ("all", "format")
+        ),
+        Part(
+            lambda keys, _: keys["action"] == "resume",
             "`deeper sweep resume`",
             ("code", "jobs", "launch"),
         ),
     ),
     "search": (
-        Part(lambda keys: keys["action"] == "finish", "`deeper search finish`", ("trial",)),
-        Part(lambda keys: keys["action"] == "run", "`deeper search run`", ("trials", "readme")),
+        Part(lambda keys, _: keys["action"] == "finish", "`deeper search finish`", ("trial",)),
+        Part(lambda keys, _: keys["action"] == "run", "`deeper search run`", ("trials", "readme")),
     ),
-    "predict": (Part(lambda keys: keys["images"] is not None, "images=PATH", ("crop", "exif")),),
-    "see": (Part(lambda keys: keys["images"] is not None, "images=PATH", ("crop", "exif")),),
+    "predict": (Part(lambda keys, _: keys["images"] is not None, "images=PATH", ("crop", "exif")),),
+    "see": (Part(lambda keys, _: keys["images"] is not None, "images=PATH", ("crop", "exif")),),
+    "features": (Part(lambda keys, _: keys["examples"] is not None, "examples=N", ("draw",)),),
+    "inspect": (
+        Part(
+            lambda keys, typed: bool(keys["compare"]) or "augment" in typed,
+            "compare=[...] or augment=NAME",
+            ("out",),
+        ),
+        Part(lambda _, typed: "augment" in typed, "augment=NAME", ("sheet",)),
+        Part(
+            lambda keys, typed: bool(keys["compare"]) or "augment" not in typed,
+            "tables, and augment=NAME draws",
+            ("format",),
+        ),
+    ),
+    "train": (Part(lambda *_: False, "sweeps, `deeper train -m`,", ("code",)),),
     "weights": (
-        Part(lambda keys: keys["import"] is not None, "import=FILE", ("prefix", "ema", "channels")),
-        Part(lambda keys: keys["run"] is not None, "run=DIRECTORY", ("checkpoint", "card", "push")),
+        Part(
+            lambda keys, _: keys["import"] is not None,
+            "import=FILE",
+            others=("import", "run", "checkpoint", "card", "push", "names", "out", "train"),
+        ),
+        Part(
+            lambda keys, _: keys["run"] is not None, "run=DIRECTORY", ("checkpoint", "card", "push")
+        ),
     ),
     "convolution": (
         Part(
-            lambda keys: keys["kind"] != "pool",
+            lambda keys, _: keys["kind"] != "pool",
             "layers with weights, and pooling has none",
             ("channels", "groups", "bias"),
         ),
     ),
     "doctor": (
         Part(
-            lambda keys: keys["compile"] is not None,
+            lambda keys, _: keys["compile"] is not None,
             "compile=h200 or v5e",
             others=("compile", "data", "runs"),
         ),
@@ -82,10 +105,10 @@ def refuse_unused(
     Raises:
         UserError: names the override.
     """
-    for word in typed:
-        key = re.split(r"[=.@/]", word.lstrip("+~"), maxsplit=1)[0]
+    keys = [re.split(r"[=.@/]", word.lstrip("+~"), maxsplit=1)[0] for word in typed]
+    for word, key in zip(typed, keys, strict=True):
         for part in PARTS.get(verb, ()):
-            if part.has(key) and not part.where(config):
+            if part.has(key) and not part.where(config, keys):
                 raise UserError(f"{word} has a part with {part.words} alone: leave it out.")
         if verb not in OF_A_RUN and key not in used:
             raise UserError(
