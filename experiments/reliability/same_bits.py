@@ -3,11 +3,11 @@
     python experiments/reliability/same_bits.py --write      # before the change
     python experiments/reliability/same_bits.py              # after it: names what differs
 
-Trains small runs of every model family, kind of feed, task, transfer and number of processes, each
-by the command in a process of its own on one core. For each it records the training losses, the
-final metrics, the config's hash, and a SHA-256 of the final checkpoint's arrays; also the rows of a
-study's report. The bits depend on the type of CPU and the version of JAX, which are recorded too:
-compare on the machine that wrote the file.
+Trains small runs of nets of images, by each kind of feed, transfer and number of processes, and of
+learning without labels, each by the command in a process of its own on one core. For each it
+records the training losses, the final metrics, the config's hash, and a SHA-256 of the final
+checkpoint's arrays; also the rows of a study's report. The bits depend on the type of CPU and the
+version of JAX, which are recorded too: compare on the machine that wrote the file.
 """
 
 import argparse

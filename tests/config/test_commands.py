@@ -43,7 +43,7 @@ WRONG = {
     "see run=x n=0": "n=0",
     "weights run=x out=f.pdf": ".safetensors, .stablehlo or .onnx",
     "weights run=x out=nowhere/f.onnx": "there is no directory nowhere",
-    "inspect out=f.txt": ".png or .svg",
+    "inspect compare=[lenet5] out=f.txt": ".png or .svg",
     "inspect seed=abc": "seed=abc",
     "inspect model.depth=abc": "model.depth=abc",
     "inspect data.image_shape=[1,2]": "data.image_shape=[1, 2]",

@@ -8,13 +8,8 @@ import pytest
 from PIL import ExifTags, Image
 
 from deeper.data import array_records, jpeg
-from deeper.data.detection import (
-    Canvas,
-    FittedPhotographs,
-    PhotographReader,
-    detection,
-    tables_of,
-)
+from deeper.data.canvas import Canvas, FittedPhotographs
+from deeper.data.detection import PhotographReader, detection, tables_of
 from deeper.data.host_batches import Workers, stream
 from deeper.errors import UserError
 from tests.data import scenes

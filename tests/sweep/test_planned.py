@@ -35,9 +35,33 @@ def test_a_name_that_no_run_has_is_said_before_the_sweep(override, says):
 
 
 def test_a_part_of_a_study_may_leave_out_the_runs_of_a_test():
-    test = "study.tests=[{claim: It is.,better: {depth: 8},worse: {depth: 20}}]"
+    sides = "better: {depth: 8,residual: true},worse: {depth: 20,residual: true}"
+    test = f"study.tests=[{{claim: It is.,{sides}}}]"
     [sentence] = check_study([config for config in planned(test) if config.model.depth != 20])
-    assert "worse: {depth: 20}" in sentence
+    assert "worse: {depth: 20, residual: true}" in sentence
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [
+        "better: {depth: 8},worse: {depth: 20}",  # plain and residual, of each seed
+        "among: {},trend: falls",
+        "better: {residual: true},worse: {}",
+    ],
+)
+def test_a_test_that_selects_several_runs_of_a_seed_is_said_before_the_sweep(sides):
+    with pytest.raises(UserError, match="more than one run of seed 0"):
+        check_study(planned(f"study.tests=[{{claim: It is.,{sides}}}]"))
+
+
+def test_runs_of_one_arm_and_seed_are_one_to_a_test():
+    runs = configure_sweep(*SMALL, "optimizer.weight_decay=0,1e-4")
+    check_study([config for _, config in runs], [words for words, _ in runs])
+
+
+def test_a_test_by_what_is_not_known_before_the_runs_is_let_through():
+    sides = "better: {residual: true},worse: {residual: false}"
+    check_study(planned("study.x=parameters", f"study.tests=[{{claim: It is.,{sides}}}]"))
 
 
 def test_a_run_without_a_study_has_nothing_to_hold_it_against():

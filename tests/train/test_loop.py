@@ -17,7 +17,8 @@ from deeper.tasks.classification import confusion
 from deeper.train.checkpoint import CheckpointReader, Checkpoints
 from deeper.train.device_feed import OWN, Resident
 from deeper.train.evaluate import Evaluator, metrics_of, predictions_of
-from deeper.train.loop import Rungs, train
+from deeper.train.loop import train
+from deeper.train.rungs import Rungs
 from tests.faults import note, with_writes_given_up
 from tests.train.conftest import EVALUATED, Rows, build
 

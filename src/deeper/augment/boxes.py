@@ -16,9 +16,9 @@ from jaxtyping import Array, Float, Int, Key, Num
 from deeper.augment.crops_and_colour import Blur, Cutout, Lighting, RandomErasing
 from deeper.augment.pipeline import Operation
 from deeper.augment.policy_base import ColourJitter
+from deeper.data.box_tables import NO_OBJECT
 from deeper.errors import UserError
 
-NO_OBJECT = -1
 STILL = (Lighting, Blur, Cutout, RandomErasing, ColourJitter)  # these move no pixel
 
 
@@ -109,8 +109,7 @@ class Flip:
 
     def __post_init__(self):
         """Check the value."""
-        if not 0 <= self.probability <= 1:
-            raise UserError(f"Flip's probability={self.probability:g}: give a share from 0 to 1.")
+        _check_share(self, "probability")
 
     def __call__(self, keys: Key[Array, " batch"], scenes: Scenes) -> Scenes:
         mirrored = jax.vmap(lambda key: jax.random.uniform(key) < self.probability)(keys)
@@ -151,7 +150,7 @@ class ScaleJitter:
                 f"ScaleJitter's low={self.low:g} high={self.high:g}: give two rising factors above "
                 "0."
             )
-        _check_kept(self)
+        _check_share(self, "kept")
 
     def __call__(self, keys: Key[Array, " batch"], scenes: Scenes) -> Scenes:
         room = jnp.array(scenes.images.shape[1:3], jnp.float32)
@@ -190,14 +189,13 @@ class Crop:
         """Make tuples of lists, as a config gives them, and check the values."""
         object.__setattr__(self, "scale", tuple(self.scale))
         object.__setattr__(self, "ratio", tuple(self.ratio))
-        if not 0 <= self.probability <= 1:
-            raise UserError(f"Crop's probability={self.probability:g}: give a share from 0 to 1.")
+        _check_share(self, "probability")
         if not 0 < self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
             raise UserError(
                 f"Crop's scale={list(self.scale)} ratio={list(self.ratio)}: give two rising "
                 "numbers above 0, the scale's at most 1."
             )
-        _check_kept(self)
+        _check_share(self, "kept")
 
     def __call__(self, keys: Key[Array, " batch"], scenes: Scenes) -> Scenes:
         room = jnp.array(scenes.images.shape[1:3], jnp.float32)
@@ -220,10 +218,11 @@ class Crop:
         return _cut(scenes, jax.vmap(rectangle)(keys, scenes.size), self.kept)
 
 
-def _check_kept(operation: Any) -> None:
-    if not 0 <= operation.kept <= 1:
+def _check_share(operation: Any, key: str) -> None:
+    share = getattr(operation, key)
+    if not 0 <= share <= 1:
         name = type(operation).__name__
-        raise UserError(f"{name}'s kept={operation.kept:g}: give a share from 0 to 1.")
+        raise UserError(f"{name}'s {key}={share:g}: give a share from 0 to 1.")
 
 
 def _cut(

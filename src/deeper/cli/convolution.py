@@ -6,7 +6,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from deeper.cli.output_files import check_file
-from deeper.display.terminal import facts_table, open_console
+from deeper.display.convolution import print_geometry
+from deeper.display.terminal import open_console
 from deeper.errors import UserError
 from deeper.profile import conv_figure
 from deeper.profile.conv_arithmetic import Geometry
@@ -35,23 +36,8 @@ def run(config: DictConfig) -> None:
         groups=1 if config.kind == "pool" else config.groups,
         bias=bool(config.bias),
     )
-    rows, columns, features = geometry.output
-    table = facts_table()
-    table.add_row("result", f"{rows}x{columns}x{features}")
-    table.add_row("window spans", f"{geometry.extent}x{geometry.extent}")
-    table.add_row("parameters", f"{geometry.parameters:,}")
-    table.add_row("multiply-accumulates", f"{geometry.macs:,}")
-    if any(geometry.unseen):
-        down, right = geometry.unseen
-        table.add_row("never under the window", f"the last {down} rows, {right} columns")
-    if geometry.kind != "pool":
-        table.add_row(
-            "a dense layer instead",
-            f"{height}*{width}*{channels} -> {geometry.features:,}: "
-            f"{geometry.dense_parameters:,} parameters",
-        )
     console = open_console()
-    console.print(table)
+    print_geometry(geometry, console)
     if config.out is not None:
         conv_figure.draw(geometry, Path(config.out), bool(config.animate))
         console.print(f"-> {config.out}", soft_wrap=True)

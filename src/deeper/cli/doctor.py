@@ -15,8 +15,7 @@ from deeper.display.terminal import facts_table, open_console
 from deeper.errors import ExitCode, UserError
 from deeper.record.environment import environment
 from deeper.run import check, device
-from deeper.track.wandb_process import has_api_key
-from deeper.track.wandb_switches import choose, stored_choice
+from deeper.track.wandb_process import how_mirrored
 
 
 def run(config: DictConfig) -> int:
@@ -42,7 +41,7 @@ def run(config: DictConfig) -> int:
     prepared = prepared_directory(data.name, Path(data.dir or ""))
     missing = f"{data.name} is not prepared: deeper prepare data={data.name}"
     table.add_row("data", str(prepared or missing))
-    table.add_row("wandb", _mirrored())
+    table.add_row("wandb", how_mirrored())
     free = shutil.disk_usage(Path(config.runs) if Path(config.runs).exists() else Path()).free
     table.add_row("disk", f"{free / 2**30:.0f} GiB free for {config.runs}")
     table.add_row("slurm", "found" if shutil.which("sbatch") else "not found")
@@ -63,17 +62,3 @@ def _compile(config: RunConfig, name: str) -> int:
         table.add_row(*row)
     open_console().print(table)
     return ExitCode.FINISHED if found.fits else ExitCode.USER_ERROR
-
-
-def _mirrored() -> str:
-    """Return the mode in which runs are mirrored to W&B, and the reason."""
-    try:
-        import wandb
-
-        settings = wandb.Settings(silent=True, quiet=True)
-        choice = choose("auto", stored_choice(wandb.setup(settings).settings))
-    except Exception as error:  # any error of W&B, or an unknown WANDB_MODE
-        return f"runs are not mirrored: {str(error)[:200]}"
-    if choice.mode == "auto":
-        return "an API key: runs are mirrored online" if has_api_key() else "no API key: offline"
-    return f"{choice.mode}, by {choice.by}"

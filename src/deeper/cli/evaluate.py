@@ -1,6 +1,5 @@
 """``deeper evaluate run=DIRECTORY protocol=NAME|suite=NAME``: evaluates a checkpoint."""
 
-import json
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -9,17 +8,15 @@ from deeper.cli.output_files import check_file
 from deeper.cli.run_keys import moved_to, other_data
 from deeper.config.schema import RunConfig
 from deeper.config.settings import plain
+from deeper.display.evaluation import print_result, print_suite
 from deeper.display.run_display import progress_bar
 from deeper.display.terminal import open_console
-from deeper.record.atomic_files import finite, to_json
+from deeper.record.atomic_files import to_json
 from deeper.run import load
 from deeper.run.evaluate import evaluate_run
 from deeper.run.protocols import ProtocolRequest
 from deeper.run.suite_reports import report_of, require_fitting_keys
-from deeper.study.tables import markdown
 from deeper.track.wandb_results import log_evaluation, log_report
-
-TOO_LONG = ("_by_class", "unreadable")  # ends of names of what is in the file and not printed
 
 
 def run(config: DictConfig) -> None:
@@ -50,19 +47,7 @@ def run(config: DictConfig) -> None:
             results=None if config.results is None else Path(config.results),
             progress=progress,
         )
-    shown = {key: value for key, value in result.items() if not key.endswith(TOO_LONG)}
-    open_console().print(json.dumps(finite(shown), indent=2), soft_wrap=True)
-    split = config.split
-    if unanswered := result.get(f"{split}/n_unanswered"):
-        console.print(
-            f"{unanswered:,} of {result[f'{split}/n_seen']:,} answers of the net are NaN or "
-            "infinite; they count as wrong."
-        )
-    if (count := result.get("classes_in_data")) is not None:
-        console.print(
-            f"{result['data']} has {count:,} of the net's {result['classes_of_net']:,} classes; it "
-            f"chose among {result['chosen_among']} (only=subset: among those in the data)."
-        )
+    print_result(result, config.split, open_console(), console)
     if config.out is not None:
         Path(config.out).write_bytes(to_json(result, indent=2))
     if config.wandb:
@@ -76,9 +61,7 @@ def _report(config: DictConfig, path: Path, of_run: RunConfig, request: Protocol
     console = open_console(stderr=True)
     with progress_bar(console) as progress:
         report = report_of(config, path, of_run, request, progress)
-    open_console().print(markdown(report.headings, report.rows), soft_wrap=True)
-    for line in (*report.remarks, f"{report.picture} has the figure."):
-        console.print(line, soft_wrap=True)
+    print_suite(report, open_console(), console)
     if config.out is not None:
         Path(config.out).write_bytes(to_json(report.result, indent=2))
     if config.wandb:

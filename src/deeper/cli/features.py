@@ -7,9 +7,9 @@ from omegaconf import DictConfig
 from deeper.cli.output_files import check_file
 from deeper.cli.run_keys import moved_to, names_another
 from deeper.config.compose import plain_values
+from deeper.display.features import print_features
 from deeper.display.run_display import progress_bar
 from deeper.display.terminal import open_console
-from deeper.interpret import probes
 from deeper.run.features import features_of_run
 
 
@@ -35,16 +35,6 @@ def run(config: DictConfig) -> None:
         )
     if out is not None:
         features.write(out, path)
-    console.print(
-        f"{features.layer} of {path}, step {features.step}: {features.train.shape[1]} features of "
-        f"{len(features.train):,} training and {len(features.test):,} test images of "
-        f"{features.data}",
-        soft_wrap=True,
-    )
-    train, test = (features.train, features.train_labels), (features.test, features.test_labels)
-    console.print(f"logistic regression   test error {probes.logistic(train, test):.2f} %")
-    console.print(
-        f"nearest neighbours    test error {probes.nearest_neighbours(train, test):.2f} %"
-    )
+    print_features(features, path, console)
     if out is not None:
         console.print(f"-> {out}", soft_wrap=True)

@@ -243,6 +243,12 @@ def keys_of(file: Path) -> Iterator[tuple[str, str]]:
         yield name, words
 
 
+def used_keys(verb: str, conf: Path) -> set[str]:
+    """Return the keys of a verb's file, at the top of its config, and the groups that it uses."""
+    names = (name for name, _ in keys_of(conf / f"{verb}.yaml"))
+    return {*(re.split(r"[.=]", name)[0] for name in names), *VERBS[verb].groups}
+
+
 def _choices(folder: Path) -> str:
     return ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
 

@@ -9,7 +9,6 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -17,13 +16,13 @@ from omegaconf import DictConfig
 from deeper.augment import contact_sheet
 from deeper.cli.output_files import check_file
 from deeper.config.compose import run_config
-from deeper.config.data_sections import word_for_example
 from deeper.config.schema import RunConfig
+from deeper.display.net_layers import print_layers, unit_of_field
 from deeper.display.terminal import open_console, tables
 from deeper.errors import UserError
 from deeper.interpret.traced_net import unrolled
 from deeper.profile import depth_figure
-from deeper.profile.layer_rows import HEADINGS, SHORT_HEADINGS, row_of, short_row_of
+from deeper.profile.layer_rows import HEADINGS, row_of
 from deeper.profile.layer_table import layers_of
 from deeper.run import build, device
 from deeper.run.dataset import open_splits
@@ -61,30 +60,7 @@ def run(config: DictConfig) -> None:
     elif config.format == "markdown":
         print(markdown(HEADINGS, [row_of(layer, totals["macs"]) for layer in layers]))
     else:
-        console = open_console()
-        short = [short_row_of(layer, totals["macs"]) for layer in layers]
-        for table in tables(SHORT_HEADINGS, short, console.width, left=3, padding=1):
-            console.print(table)
-        console.print(_sentence(totals, typed.data))
-
-
-def _sentence(totals: dict[str, Any], data: Any) -> str:
-    memory = ", ".join(
-        f"{size / 2**30:.2f} GiB in {dtype}" for dtype, size in totals["training_bytes"].items()
-    )
-    (shape, _), word = data.example, word_for_example(data)
-    return (
-        f"\n{totals['label']} on {'x'.join(map(str, shape))}: {totals['depth']} layers with "
-        f"weights, {totals['parameters']:,} parameters, {totals['macs'] / 1e9:.4f} GMAC, "
-        f"{totals['activation_bytes'] / 2**20:.1f} MiB of activations an {word}; its maps see "
-        f"{totals['receptive_field']} {_unit(word)}.\nTraining at batch {totals['batch_size']}: "
-        f"{memory} (parameters, gradients, optimizer, averages, activations)."
-    )
-
-
-def _unit(word: str) -> str:
-    """Return the unit of receptive fields, for what an example is called."""
-    return "pixels" if word == "image" else "positions"
+        print_layers(layers, totals, typed.data, open_console())
 
 
 def _sheet(config: RunConfig, count: int, path: str | None) -> None:
@@ -132,5 +108,5 @@ def _compare(config: DictConfig) -> None:
     if config.out is not None:
         out = Path(config.out)
         data = config_of_net.data
-        depth_figure.draw(nets, out, data.example[0][0], _unit(word_for_example(data)))
+        depth_figure.draw(nets, out, data.example[0][0], unit_of_field(data))
         print(f"-> {out}", file=sys.stderr)

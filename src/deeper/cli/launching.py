@@ -52,7 +52,7 @@ def run_sweep(
         raise UserError(mistakes[0][1])
     if first.mode.dry:
         return dry.run(configs, words)
-    for sentence in check_study(configs):
+    for sentence in check_study(configs, words):
         open_console().print(sentence, style="yellow", soft_wrap=True)
     runs = Path(given["runs"])
     code = freeze(first.code, runs, [config.plain() for config in configs])

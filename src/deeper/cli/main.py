@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import deeper
-from deeper.cli.help import help_of
+from deeper.cli.help import help_of, used_keys
 from deeper.config.command_line import quoted
 from deeper.config.yaml_files import conf_directory
 from deeper.display.standard_streams import FULL, lasting
@@ -143,8 +143,10 @@ def _show(text: str) -> int:
 
 def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) -> int:
     import hydra
+    from hydra.core.hydra_config import HydraConfig
 
     from deeper.config.compose import register_resolvers
+    from deeper.config.unused_keys import refuse_unused
     from deeper.config.verbs import VERBS as VERB_KEYS
     from deeper.config.verbs import check_sections, read_keys
 
@@ -163,6 +165,8 @@ def _run_app(verb: str, run: Callable[[Any], int | None], arguments: list[str]) 
                 config[key] = value  # numbers are accepted for texts
             if verb in OF_A_RUN:
                 check_sections({key: _value(config, key) for key in there - {"hydra", *keys}})
+            typed = HydraConfig.get().overrides.task
+            refuse_unused(verb, typed, config, {*keys, *used_keys(verb, conf_directory())})
             status = run(config) or ExitCode.FINISHED
         except Exception as error:  # reported below; Hydra would add a line of its own
             failures.append(error)

@@ -5,17 +5,16 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
 
 from deeper.cli.output_files import check_file
 from deeper.config.compose import directories_of, set_also, stated
 from deeper.config.identity import study_directory
-from deeper.display.terminal import open_console, tables
+from deeper.display.study_report import print_report
+from deeper.display.terminal import open_console
 from deeper.errors import UserError
 from deeper.run.study_at_wandb import publish_report
 from deeper.study.read_runs import LEFT_OPEN, words_of_all
-from deeper.study.report import Report, make_report, update_readme
-from deeper.study.tables import headings, spread_words, summary_rows
+from deeper.study.report import make_report, update_readme
 
 
 def run(config: DictConfig) -> None:
@@ -43,25 +42,10 @@ def write_and_show(
     study = stated(config.study, LEFT_OPEN)
     report = make_report(directory, study, config.mode.name, directories)
     console = open_console()
-    _show(report, console)
+    print_report(report, console)
     if config.readme is not None:
         update_readme(report, Path(config.readme))
         console.print(f"Brought up to date: {config.readme}", soft_wrap=True)
     if config.wandb:
         console.print(f"Weights & Biases: {publish_report(report)}", soft_wrap=True)
     console.print(str(report.page), soft_wrap=True)
-
-
-def _show(report: Report, console: Console) -> None:
-    collection = report.collection
-    for table in tables(headings(collection), summary_rows(collection), console.width):
-        console.print(table)
-    console.print(f"{spread_words(collection)}.\n", style="dim")
-    console.print(f"Claim: {collection.study.claim}")
-    word = report.verdict.word
-    console.print(f"{word.capitalize()}. {report.verdict.sentence}", style="bold")
-    for finding in report.findings:
-        console.print(f"- {finding.claim} {finding.verdict.capitalize()}.")
-    if not collection.complete:
-        console.print(f"\nTo run what is missing: {collection.command()}", soft_wrap=True)
-    console.print()

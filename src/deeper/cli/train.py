@@ -19,12 +19,13 @@ from deeper.display.banner import banner
 from deeper.display.cost_table import assumptions
 from deeper.display.run_display import RunDisplay
 from deeper.display.terminal import open_console
+from deeper.display.trained import print_trained
 from deeper.errors import ExitCode, UserError
 from deeper.run import device, distributed
 from deeper.run.check import check
 from deeper.run.cost import cost_of
-from deeper.run.train import Start, Trained, train_run
-from deeper.train.loop import Outcome, Rungs
+from deeper.run.train import Start, train_run
+from deeper.train.rungs import Rungs
 
 
 def run(config: DictConfig) -> int:
@@ -73,7 +74,7 @@ def train_and_tell(
         if distributed.count() > 1:
             distributed.leave(_tell_of_several(error))
         raise
-    return _say(trained, word_for_example(config.data), console)
+    return print_trained(trained, word_for_example(config.data), console)
 
 
 def _tell_of_several(error: BaseException) -> int:
@@ -86,59 +87,6 @@ def _tell_of_several(error: BaseException) -> int:
         file=sys.stderr,
     )
     return ExitCode.FAILED
-
-
-def _say(trained: Trained, word: str, console: Console) -> int:
-    """Print the outcome of the run and return the exit status.
-
-    Args:
-        trained: the run.
-        word: what an example is called.
-        console: where to print.
-    """
-    outcome = trained.outcome
-    if outcome is None:
-        console.print(
-            f"{trained.path} is {trained.status} already; remove it to run it again.",
-            soft_wrap=True,
-        )
-        return ExitCode.FINISHED if trained.status == "finished" else ExitCode.DIVERGED
-    if trained.status == "interrupted":
-        console.print(
-            f"Stopped after step {outcome.step}; the same command goes on from there. "
-            f"{trained.path}",
-            soft_wrap=True,
-        )
-        return ExitCode.INTERRUPTED
-    if trained.status == "diverged":
-        console.print(
-            f"The {outcome.not_finite} became not finite at step {outcome.step}: try a smaller "
-            "optimizer.learning_rate, a longer schedule.warmup or train.gradient_clip=1."
-        )
-        console.print(str(trained.path), soft_wrap=True)
-        return ExitCode.DIVERGED
-    for line in _results(outcome, word):
-        console.print(line)
-    console.print(str(trained.path), soft_wrap=True)
-    return ExitCode.FINISHED
-
-
-def _results(outcome: Outcome, word: str) -> list[str]:
-    """Return the result of a finished run as text; an example is called by the word."""
-    metrics, metric, unit = outcome.metrics, outcome.metric, outcome.unit
-    line = f"test {metric} {metrics[f'test/{metric}']:.2f}{unit} of "
-    line += f"{metrics['test/n_seen']:,} {word}s"
-    if f"validation/{metric}" in metrics:
-        line += f", validation {metrics[f'validation/{metric}']:.2f}{unit}"
-    line += f", training {metrics[f'train/{metric}']:.2f}{unit}; {outcome.seconds:.0f} s, "
-    lines = [f"{line}{outcome.images_per_second:,.0f} ex/s"]
-    for split in ("test", "validation", "train"):
-        if unanswered := metrics.get(f"{split}/n_unanswered"):
-            lines.append(
-                f"{unanswered:,} answers on the {split} split are NaN or infinite; they count as "
-                "wrong."
-            )
-    return lines
 
 
 def _dry(config: RunConfig, console: Console) -> int:

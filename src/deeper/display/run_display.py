@@ -20,7 +20,7 @@ from deeper.display.banner import banner, transfer_lines
 from deeper.display.terminal import open_console
 from deeper.run.train import Start
 from deeper.sweep.slurm_task import PIPE_VARIABLE
-from deeper.train.loop import Progress
+from deeper.train.observers import Progress
 
 # Widths of the parts of a line.
 NAME, SHORTEST_NAME, BAR, TIME, SHORTEST = 32, 16, 24, 7, 6

@@ -98,6 +98,31 @@ class BlockConfig:
         return scaled(y, factors)
 
 
+def basic_blocks(
+    residual: bool, shortcut: str, batch_norm_axis: str | None, dtype: str
+) -> BlockConfig:
+    """Return what blocks of two convolutions share, as He et al. 2015 have them.
+
+    Args:
+        residual: whether they have shortcuts.
+        shortcut: see `BlockConfig`.
+        batch_norm_axis: see `layers.BatchNorm`.
+        dtype: of the computation.
+    """
+    return BlockConfig(
+        kind="basic",
+        residual=residual,
+        shortcut=shortcut,
+        pre_activation=False,
+        stride_in="3x3",
+        groups=1,
+        width_per_group=64,
+        zero_init_last=False,
+        batch_norm_axis=batch_norm_axis,
+        dtype=jnp.dtype(dtype),
+    )
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions.
 

@@ -16,7 +16,7 @@ from deeper.errors import UserError
 from deeper.kernels.precision import at_least_float32
 from deeper.models import layers, valid_region
 from deeper.models.layers import Conv, Dense, Embedding
-from deeper.models.residual_blocks import BlockConfig, Stage
+from deeper.models.residual_blocks import BlockConfig, Stage, basic_blocks
 
 # Depth -> blocks of two convolutions in each stage; the first convolution stands before them.
 DEPTHS = {9: (1, 1, 1, 1), 17: (2, 2, 2, 2), 29: (5, 5, 2, 2), 49: (8, 8, 5, 3)}
@@ -122,18 +122,7 @@ def vdcnn(
         raise UserError(
             f"model.downsampling={downsampling} is unknown; choose {', '.join(DOWNSAMPLING)}."
         )
-    block = BlockConfig(
-        kind="basic",
-        residual=residual,
-        shortcut="B",
-        pre_activation=False,
-        stride_in="3x3",
-        groups=1,
-        width_per_group=64,
-        zero_init_last=False,
-        batch_norm_axis=batch_norm_axis,
-        dtype=jnp.dtype(dtype),
-    )
+    block = basic_blocks(residual, "B", batch_norm_axis, dtype)
     return VDCNN(
         stages=DEPTHS[depth],
         widths=tuple(width * 2**number for number in range(len(DEPTHS[depth]))),

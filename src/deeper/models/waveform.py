@@ -8,13 +8,12 @@ of He et al. 2015), so that the net has no layers but the table's.
 """
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from deeper.errors import UserError
 from deeper.models import layers
 from deeper.models.layers import BatchNorm, Conv, Dense, Maps
-from deeper.models.residual_blocks import BlockConfig, Stage
+from deeper.models.residual_blocks import BlockConfig, Stage, basic_blocks
 
 # Depth -> channels of the first stage, convolutions of 3 in each stage.
 TABLE = {
@@ -111,18 +110,7 @@ def waveform(
             f"model.residual=true: a shortcut spans two convolutions, and stages of model.depth="
             f"{depth} have {', '.join(map(str, stages))}. Take 18 or 34."
         )
-    block = BlockConfig(
-        kind="basic",
-        residual=residual,
-        shortcut="A",
-        pre_activation=False,
-        stride_in="3x3",
-        groups=1,
-        width_per_group=64,
-        zero_init_last=False,
-        batch_norm_axis=batch_norm_axis,
-        dtype=jnp.dtype(dtype),
-    )
+    block = basic_blocks(residual, "A", batch_norm_axis, dtype)
     narrowest = round(first * width_multiplier)
     if narrowest < 1:
         raise UserError(f"model.width_multiplier={width_multiplier:g} leaves no channels.")

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
+from PIL import Image
 
 from deeper.data import jpeg
 from deeper.data.detection import PhotographReader
@@ -17,11 +18,13 @@ from deeper.data.reader import Read
 from deeper.errors import UserError
 from deeper.interpret.boxes import draw_boxes
 from deeper.progress import Progress, quiet
+from deeper.record.atomic_files import to_json, write_whole
 from deeper.run import build, data_record, device, load
 from deeper.run.class_names import class_names
 from deeper.tasks.detection import Detection
 from deeper.train.evaluate import no_keys
 
+QUALITY = 92  # of photographs with boxes, JPEG
 SURE = 0.5  # score from which on boxes are drawn and listed
 LISTED = 20  # photographs, in a line each
 
@@ -101,6 +104,16 @@ class Found:
             self.scores[number][sure],
             self.class_names,
         )
+
+    def write(self, path: Path, drawn: Path, progress: Progress = quiet) -> None:
+        """Write the `records` to a JSON file, and the photographs with boxes to a directory."""
+        drawn.mkdir(parents=True, exist_ok=True)
+        for number, file in enumerate(self.files):
+            progress("draw", number, len(self))
+            # Files of one name may lie in several folders.
+            picture = drawn / f"{number + 1:0{len(str(len(self)))}d}-{Path(file).stem}.jpg"
+            Image.fromarray(self.draw(number)).save(picture, quality=QUALITY, subsampling=0)
+        write_whole(path, to_json(self.records(), indent=1))
 
 
 def detects(path: Path) -> bool:

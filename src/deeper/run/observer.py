@@ -19,7 +19,7 @@ BINS = 64
 
 
 class Observer:
-    """Observes one run; see `deeper.train.loop.Observer`.
+    """Observes one run; see `deeper.train.observers.Observer`.
 
     Args:
         config: of the run.

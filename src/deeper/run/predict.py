@@ -1,5 +1,6 @@
 """What a net says of pictures, texts or sounds: the likeliest classes of each."""
 
+import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from deeper.progress import Progress, quiet
 from deeper.run import build, data_record, device, load, net_record
 from deeper.run.class_names import class_names
 from deeper.run.dataset import evaluation_view
+from deeper.study.tables import cell
 from deeper.train.evaluate import no_keys
 
 LISTED = 5
@@ -73,6 +75,21 @@ class Predictions:
     def names(self) -> list[str]:
         """The likeliest class of each picture."""
         return [answers[0][0] for answers in self.top(1)]
+
+    def write(self, path: Path) -> None:
+        """Write a CSV file with a row for each picture and class: file, rank, class, probability.
+
+        Its folder is made where it is missing.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as table:
+            writer = csv.writer(table)
+            writer.writerow(("file", "rank", "class", "probability"))
+            writer.writerows(
+                (cell(file), rank, cell(name), f"{share:.6f}")
+                for file, top in zip(self.files, self.top(), strict=True)
+                for rank, (name, share) in enumerate(top, 1)
+            )
 
 
 def predict_files(

@@ -34,7 +34,9 @@ from deeper.run.step_profile import StepProfile
 from deeper.track.tracker import Tracker
 from deeper.train.checkpoint import Checkpoints
 from deeper.train.data_parallel import everywhere, from_first
-from deeper.train.loop import Experiment, Outcome, Progress, Rungs, train
+from deeper.train.loop import Experiment, Outcome, train
+from deeper.train.observers import Progress
+from deeper.train.rungs import Rungs
 from deeper.train.state import create
 
 EXAMPLES_SHOWN = 32

@@ -21,7 +21,7 @@ from deeper.sweep import slurm
 from deeper.sweep.claim import Arm, alive_among, claim, locked, new_folder
 from deeper.sweep.code_snapshot import Code
 from deeper.sweep.submission import Submission, read_submission
-from deeper.train.loop import Rungs
+from deeper.train.rungs import Rungs
 
 MOST_BROKEN = 3  # trials in a row, before a launcher asks for no more
 LOST_SECONDS = 15.0  # between looks for trials that their launcher has left

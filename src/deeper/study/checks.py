@@ -88,6 +88,58 @@ def unmatched(test: Mapping[str, Any], runs: Sequence["RunRecord"]) -> str | Non
     return None
 
 
+def check_selections(study: Study, runs: Sequence["RunRecord"], later: Sequence[str] = ()) -> None:
+    """Raise a UserError if a side of a test selects several runs of a seed; see `chosen`.
+
+    Args:
+        study: the definition.
+        runs: planned runs, one for each arm and seed.
+        later: keys that finished runs will have besides; what they select is not known yet.
+    """
+    for test in study.tests:
+        at = [study.x] if at_each_x(test, study.x) else []
+        for side in SIDES:
+            if side in test and not {*test[side], *at} & {*later}:
+                chosen(test, side, runs, study.x)
+
+
+def chosen(
+    test: Mapping[str, Any], side: str, runs: Sequence["RunRecord"], x: str
+) -> dict[tuple[int, Any], "RunRecord"]:
+    """Return the runs that a side of a test selects, by seed and x.
+
+    Args:
+        test: of a study.
+        side: one of `SIDES`, which the test has.
+        runs: to choose from.
+        x: of the study; None takes its place in the result where the test does not go by it.
+
+    Raises:
+        UserError: there are several of one seed and x.
+    """
+    facts, at_x = test[side], at_each_x(test, x)
+    out: dict[tuple[int, Any], RunRecord] = {}
+    for run in runs:
+        if run.seed is None or not fits(run, facts):
+            continue
+        cell = (run.seed, run.value(x) if at_x else None)
+        if cell in out:
+            raise UserError(
+                f"The test {test['claim']!r} picks more than one run of seed {run.seed} by "
+                f"{dict(facts)}: state what tells them apart."
+            )
+        out[cell] = run
+    return out
+
+
+def at_each_x(test: Mapping[str, Any], x: str) -> bool:
+    """Return whether a test goes by the x of a study.
+
+    Arms that the facts pin down are compared whatever their x is.
+    """
+    return "among" in test or not (x == "label" or x in test["better"] or x in test["worse"])
+
+
 def fits(run: "RunRecord", facts: Mapping[str, Any]) -> bool:
     """Return whether a run has these values."""
     return all(spelled(run.value(key)) == spelled(fact) for key, fact in facts.items())

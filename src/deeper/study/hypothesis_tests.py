@@ -27,9 +27,8 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from deeper.errors import UserError
 from deeper.record.schema import RunRecord
-from deeper.study.checks import fits, unmatched
+from deeper.study.checks import chosen, unmatched
 from deeper.study.definition import Study
 from deeper.study.means import LEVEL, Mean, mean_of
 from deeper.study.read_runs import Collection
@@ -198,28 +197,16 @@ def _cells(
     number: Callable[[RunRecord], float | None],
 ) -> Cells:
     """Return a number of a test's runs, or worse minus better, by seed and x."""
+    values = {id(run): number(run) for run in runs}
+    there = [run for run in runs if values[id(run)] is not None]
 
-    def chosen(facts: Mapping[str, Any], at_x: bool) -> Cells:
-        out: Cells = {}
-        for run in runs:
-            value = number(run)
-            if run.seed is None or value is None:
-                continue
-            if fits(run, facts):
-                cell = (run.seed, run.value(x) if at_x else None)
-                if cell in out:
-                    raise UserError(
-                        f"The test {test['claim']!r} picks more than one run of seed {run.seed} by "
-                        f"{dict(facts)}: state what tells them apart."
-                    )
-                out[cell] = value
-        return out
+    def cells(side: str) -> Cells:
+        found = chosen(test, side, there, x)
+        return {key: value for key, run in found.items() if (value := values[id(run)]) is not None}
 
     if "among" in test:
-        return chosen(test["among"], True)
-    # Arms that the facts pin down are compared whatever their x is.
-    at_x = x not in test["better"] and x not in test["worse"] and x != "label"
-    better, worse = chosen(test["better"], at_x), chosen(test["worse"], at_x)
+        return cells("among")
+    better, worse = cells("better"), cells("worse")
     return {key: worse[key] - better[key] for key in sorted(better.keys() & worse.keys())}
 
 

@@ -11,6 +11,7 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from deeper.record.environment import FROZEN, FROZEN_DIFF, code_version, root
 KINDS = ("snapshot", "tree")
 INSTALLED = ("site-packages", "dist-packages")
 MOST = 64 << 20  # bytes; a larger package must contain data
+LOOKS = 5  # at the code, until two in a row see the same
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,15 @@ def freeze(kind: str, runs: Path, configs: Iterable[Mapping[str, Any]]) -> Code:
         configs: configs of the arms; packages that they name are included.
 
     Raises:
-        UserError: the kind is unknown, the path cannot be in PYTHONPATH, the disk refuses, or a
-            target cannot be imported by other processes.
+        UserError: the kind is unknown, the path cannot be in PYTHONPATH, the disk refuses, a
+            target cannot be imported by other processes, the code is being edited, or an earlier
+            snapshot of it was.
     """
     if kind not in KINDS:
         raise UserError(f"code={kind} is unknown; choose {' or '.join(KINDS)}.")
-    version = code_version(root())
     packages = _packages_of(configs)
-    diff, of_files = version["git_diff"], digest(packages)
+    version, files = _present(packages)
+    diff, of_files = version["git_diff"], _digest_of(files)
     parts = "\0".join([of_files, str(version["git_commit"]), diff or ""])
     name = hashlib.sha256(parts.encode()).hexdigest()[:12]
     place = runs.absolute() / ".code" / (name if kind == "snapshot" else f"{name}-diff")
@@ -85,7 +88,12 @@ def freeze(kind: str, runs: Path, configs: Iterable[Mapping[str, Any]]) -> Code:
             "Python. Choose another place with runs=DIRECTORY, or code=tree."
         )
     if not place.is_dir() and (diff or kind == "snapshot"):
-        _write(place, version, list(_files(packages)) if kind == "snapshot" else [])
+        _write(place, version, files if kind == "snapshot" else {})
+    elif kind == "snapshot" and _digest_of(_contents((n, place / n) for n in files)) != of_files:
+        raise UserError(
+            f"{place} has the code of an earlier sweep, and was edited since: move it away. Runs "
+            "that were submitted with it can be continued by `deeper sweep resume code=snapshot`."
+        )
     return Code(
         root=str(place) if kind == "snapshot" else None,
         digest=of_files,
@@ -102,10 +110,41 @@ def digest(packages: Sequence[str] = ()) -> str:
     Args:
         packages: other packages whose files are included.
     """
+    return _digest_of(_contents(_files(packages)))
+
+
+def _digest_of(files: Mapping[str, bytes]) -> str:
     total = hashlib.sha256()
-    for name, file in _files(packages):
-        total.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    for name, content in files.items():
+        total.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
     return total.hexdigest()[:16]
+
+
+def _contents(files: Iterable[tuple[str, Path]]) -> dict[str, bytes]:
+    """Return what is in files, by their paths in a snapshot; those that are gone are left out."""
+    contents = {}
+    for name, file in files:
+        with suppress(FileNotFoundError):
+            contents[name] = file.read_bytes()
+    return contents
+
+
+def _present(packages: Sequence[str]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return git's words on the code of this process, and its files, as two looks saw them alike.
+
+    Raises:
+        UserError: it is being edited.
+    """
+    before = None
+    for _ in range(LOOKS):
+        seen = code_version(root()), _contents(_files(packages))
+        if seen == before:
+            return seen
+        before = seen
+    raise UserError(
+        f"The code in {root()} is being edited: repeat the command when it is at rest, so that "
+        "the sweep has a version of it that you know."
+    )
 
 
 def changed_since(code: Code) -> dict[str, Any] | None:
@@ -199,7 +238,7 @@ def _files(packages: Sequence[str] = ()) -> Iterator[tuple[str, Path]]:
         yield from _files_of(other)
 
 
-def _write(place: Path, version: dict[str, Any], files: Iterable[tuple[str, Path]]) -> None:
+def _write(place: Path, version: dict[str, Any], files: Mapping[str, bytes]) -> None:
     """Write a snapshot under a temporary name and rename it, since other launchers may do the
     same.
     """
@@ -207,9 +246,9 @@ def _write(place: Path, version: dict[str, Any], files: Iterable[tuple[str, Path
     with disk_errors(place.parent):
         try:
             aside.mkdir(parents=True, exist_ok=True)
-            for name, file in files:
+            for name, content in files.items():
                 (aside / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, aside / name)
+                (aside / name).write_bytes(content)
             (aside / FROZEN).write_bytes(to_json({**version, "git_diff": None}, indent=1))
             if version["git_diff"]:
                 (aside / FROZEN_DIFF).write_text(version["git_diff"], encoding="utf-8")

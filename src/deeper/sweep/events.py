@@ -31,7 +31,7 @@ class RunBegan:
 
 @dataclass(frozen=True)
 class RunProgress:
-    """The progress of a run, with the fields of `deeper.train.loop.Progress`."""
+    """The progress of a run, with the fields of `deeper.train.observers.Progress`."""
 
     name: str
     phase: str

@@ -1,9 +1,11 @@
 """Checks a study's definition against its planned runs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from deeper.config.schema import RunConfig
+from deeper.record.arm_names import arm_of
 from deeper.record.schema import RunRecord
 from deeper.run import build
 from deeper.study.checks import (
@@ -12,6 +14,7 @@ from deeper.study.checks import (
     PLANNED,
     check_base,
     check_names,
+    check_selections,
     undecidable,
 )
 from deeper.study.definition import Study
@@ -20,7 +23,9 @@ from deeper.study.read_runs import missing_runs
 SPLITS = ("train/", "validation/", "test/")
 
 
-def check_study(configs: Sequence[RunConfig]) -> list[str]:
+def check_study(
+    configs: Sequence[RunConfig], overrides: Sequence[Sequence[str]] | None = None
+) -> list[str]:
     """Check a sweep's study against its runs.
 
     A part of a study may be run without its baseline, which is checked only if the sweep has all
@@ -28,18 +33,28 @@ def check_study(configs: Sequence[RunConfig]) -> list[str]:
 
     Args:
         configs: configs of the runs.
+        overrides: of each, which tell arms apart; by default only the configs do.
 
     Returns:
         Sentences on the tests that these runs cannot decide.
 
     Raises:
-        UserError: the study names a key that its runs will not have.
+        UserError: the study names a key that its runs will not have, or a test selects several
+            runs of one seed.
     """
     if configs[0].study is None:
         return []
-    runs = [planned_run(config, build.stated_facts(config)) for config in configs]
+    runs = [
+        replace(
+            planned_run(config, build.stated_facts(config)), environment={"overrides": [*words]}
+        )
+        for config, words in zip(configs, overrides or [[]] * len(configs), strict=True)
+    ]
     later = (*MEASURED, *METRICS, *PLANNED)
     study = check_runs(runs, later)
+    # Of several runs of an arm and seed, a report takes one.
+    different = {(arm_of(run, study.arms), run.seed): run for run in runs}
+    check_selections(study, [*different.values()], later)
     return undecidable(study, runs, later)
 
 

@@ -81,7 +81,7 @@ class Study:
         first = self.arms[0].config
         if first.mode.dry:
             raise UserError("mode=dry trains nothing: choose another mode.")
-        check_study(self.configs)
+        check_study(self.configs, [arm.overrides for arm in self.arms])
         runs = Path(first.runs)
         code = freeze("snapshot", runs, [config.plain() for config in self.configs])
         with claimed_runs(self.arms, runs, {"jobs": jobs}, code) as taken:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from deeper.record.schema import TENSORBOARD
-from deeper.track.wandb_switches import choose
+from deeper.track.wandb_switches import choose, stored_choice
 
 NOT_SENT = "not sent: "  # prefix of the line in which the process reports why it sent nothing
 FINISH_SECONDS = 30.0  # timeout for the remaining rows at the end of a run
@@ -219,6 +219,20 @@ def has_api_key() -> bool:
         except (OSError, RuntimeError, netrc.NetrcParseError):  # RuntimeError: no home directory
             continue
     return False
+
+
+def how_mirrored() -> str:
+    """Return the mode in which runs are mirrored to W&B, and the reason."""
+    try:
+        import wandb
+
+        settings = wandb.Settings(silent=True, quiet=True)
+        choice = choose("auto", stored_choice(wandb.setup(settings).settings))
+    except Exception as error:  # any error of W&B, or an unknown WANDB_MODE
+        return f"runs are not mirrored: {str(error)[:200]}"
+    if choice.mode == "auto":
+        return "an API key: runs are mirrored online" if has_api_key() else "no API key: offline"
+    return f"{choice.mode}, by {choice.by}"
 
 
 def base_url() -> str:

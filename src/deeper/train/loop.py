@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
@@ -15,49 +15,15 @@ from deeper.train.checkpoint import Checkpoints, all_finite
 from deeper.train.device_feed import Feed
 from deeper.train.evaluate import Evaluator, Predictions, Split, metrics_of, predictions_of
 from deeper.train.gradients import gradients_by, without_update
+from deeper.train.observers import Observer, Profiler, Progress, Record
 from deeper.train.phases import Phase
+from deeper.train.rungs import Rungs
 from deeper.train.state import State, initial_memory
 from deeper.train.step import Step, make_step, many_steps
 from deeper.train.throughput import Rates, timed
 
 if TYPE_CHECKING:
     from deeper.tasks.task import Task
-
-
-class Record(Protocol):
-    """Where the numbers of a run go; see `deeper.track`."""
-
-    def log(self, row: dict[str, Any]) -> None:
-        """Add a row."""
-
-    def fsync(self) -> None:
-        """Make the rows so far survive a crash."""
-
-
-class Profiler(Protocol):
-    """Profiles steps; see `deeper.run.step_profile`."""
-
-    def start(self) -> None:
-        """Start, before the first of the steps."""
-
-    def stop(self, last: int, program: Callable[[], str | None]) -> None:
-        """Stop after step ``last``; ``program`` returns the compiled program's text, if any."""
-
-
-class Observer(Protocol):
-    """Looks at a run at each evaluation on the validation split; see `deeper.run.observer`."""
-
-    def evaluated(
-        self, step: int, params: Any, predictions: Predictions, gradients: Callable[[], Any]
-    ) -> None:
-        """Look at the run, before the row of the evaluation is logged.
-
-        Args:
-            step: steps done.
-            params: the parameters, on the devices.
-            predictions: of every validation example.
-            gradients: computes the gradients of the last batch with these parameters.
-        """
 
 
 @dataclass(frozen=True)
@@ -154,25 +120,6 @@ class Experiment:
         )
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What the loop tells whoever watches it.
-
-    Attributes:
-        phase: compiling, training, validating, testing.
-        step: steps done.
-        steps: steps in all.
-        loss: mean training loss since the row before, once there is one.
-        images_per_second: in training, without compilation and evaluation.
-    """
-
-    phase: str
-    step: int
-    steps: int
-    loss: float | None
-    images_per_second: float | None
-
-
 @dataclass
 class Outcome:
     """What a run came to.
@@ -205,29 +152,6 @@ class Outcome:
     images_per_second: float = 0.0
     rates: Rates | None = None
     not_finite: str | None = None
-
-
-@dataclass(frozen=True)
-class Rungs:
-    """Shares of a run at which it may be cut, by its metric on the validation split.
-
-    A run is cut after the checkpoint of that step: its schedule is that of the whole run, and it
-    can be gone on with.
-
-    Attributes:
-        shares: numerators, below ``whole``.
-        whole: denominator.
-        cut: told the numerator, and how bad the metric is (less is better); whether to stop there.
-    """
-
-    shares: tuple[int, ...]
-    whole: int
-    cut: Callable[[int, float], bool]
-
-    def at(self, steps: int) -> dict[int, int]:
-        """Return step -> numerator, for a run of so many steps."""
-        found = {-(-steps * share // self.whole): share for share in self.shares}
-        return {step: share for step, share in found.items() if step < steps}
 
 
 class NotFiniteError(Exception):

@@ -8,7 +8,9 @@ import numpy as np
 
 from deeper.errors import UserError
 from deeper.models.alexnet import OWT, AlexNet
-from deeper.models.detection.faster_rcnn import FasterRCNN, Pyramid, PyramidHead
+from deeper.models.detection.faster_rcnn import FasterRCNN
+from deeper.models.detection.heads import PyramidHead
+from deeper.models.detection.pyramid import Pyramid
 from deeper.models.googlenet import HEADS, INCEPTION, GoogLeNet
 from deeper.models.resnet import DEEP_STEMS, ResNet
 from deeper.models.vgg import VGG, WIDTHS

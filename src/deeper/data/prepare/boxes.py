@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from deeper.data import jpeg
+from deeper.data.box_tables import BOXES, CLASSES, Boxes, Classes
 from deeper.data.dataset import prepared_directory
-from deeper.data.detection import BOXES, CLASSES, Boxes, Classes
 from deeper.data.image_files import LeftOut
 from deeper.data.prepare import shard_writer
 from deeper.data.prepare.atomic_directory import Progress

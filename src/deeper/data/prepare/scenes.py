@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
+from deeper.data.box_tables import Classes
 from deeper.data.dataset import Split, open_dataset, prepared_directory
-from deeper.data.detection import Classes
 from deeper.data.prepare.atomic_directory import Progress, scratch_directory
 from deeper.data.prepare.boxes import Annotated, Annotations, Box, store
 from deeper.data.prepare.debian_photographs import find_photographs, papers_of

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from deeper.data import array_records, jpeg
-from deeper.data.detection import BOXES, CLASSES, Boxes, Classes
+from deeper.data.box_tables import BOXES, CLASSES, Boxes, Classes
 from deeper.data.prepare.atomic_directory import Progress
 from deeper.data.prepare.tfds_prepared import find_array_records
 from deeper.errors import UserError

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from deeper.data.detection import Classes
+from deeper.data.box_tables import Classes
 from deeper.data.image_files import LeftOut
 from deeper.data.prepare.atomic_directory import Progress
 from deeper.data.prepare.boxes import Annotated, Annotations, Box, held_out, store

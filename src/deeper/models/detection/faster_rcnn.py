@@ -9,7 +9,6 @@ of any size lie in the upper left of one array. An image counts as filled up wit
 of the largest stride, as torchvision fills it; what lies beyond changes nothing (`valid_region`).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
@@ -20,14 +19,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32, Key
 
 from deeper.errors import UserError
-from deeper.models import layers, valid_region
+from deeper.models import valid_region
 from deeper.models.detection import boxes as on
 from deeper.models.detection import proposals, regions
+from deeper.models.detection.heads import PyramidHead, ResNetHead, VGGHead
+from deeper.models.detection.pyramid import Pyramid
 from deeper.models.detection.suppression import best_by_class
 from deeper.models.feature_maps import of_stages, stage_names
-from deeper.models.initializers import ZEROS, FanInUniform, Normal
-from deeper.models.layers import BatchNorm, Conv, Dense, Maps
-from deeper.models.residual_blocks import Stage
+from deeper.models.initializers import ZEROS, Normal
+from deeper.models.layers import Dense, Maps
 from deeper.models.resnet import ResNet
 from deeper.models.vgg import VGG
 
@@ -91,119 +91,6 @@ class Detections(NamedTuple):
     boxes: Float[Array, "batch found 4"]
     scores: Float[Array, "batch found"]
     labels: Int32[Array, "batch found"]
-
-
-class Pyramid(nn.Module):
-    """Lateral 1x1 convolutions, sums from the coarsest map down, 3x3 convolutions.
-
-    Attributes:
-        channels: of all its maps.
-        batch_norm: behind each convolution, in place of a bias.
-        dtype: of the computation.
-    """
-
-    channels: int
-    batch_norm: bool
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, maps: Sequence[Maps], train: bool) -> list[Maps]:
-        """Return a map of each stride, and one of twice the largest stride."""
-
-        def conv(name: str, x: Maps, kernel: int) -> Maps:
-            rule = FanInUniform(kernel * kernel * x.shape[-1], gain=math.sqrt(3))
-            layer = Conv(
-                self.channels, kernel, use_bias=not self.batch_norm, rule=rule, bias_rule=ZEROS,
-                dtype=self.dtype, name=name,
-            )  # fmt: skip
-            y = layer(x)
-            return BatchNorm(name=f"{name}_bn")(y, train) if self.batch_norm else y
-
-        above, found = None, []
-        for number in reversed(range(len(maps))):
-            x = conv(f"lateral{number + 1}", maps[number], 1)
-            above = x if above is None else x + _enlarged(above, x.shape[1:3])
-            found.append(conv(f"output{number + 1}", above, 3))
-        last = found[0][:, ::2, ::2]
-        valid_region.record_size(found[0], last, lambda size: (size + 1) // 2)
-        return [*reversed(found), last]
-
-
-def _enlarged(x: Maps, shape: tuple[int, ...]) -> Maps:
-    """Repeat places so that a map is twice as large."""
-    for axis in (1, 2):
-        x = jnp.repeat(x, shape[axis - 1] // x.shape[axis], axis=axis)
-    return x
-
-
-class PyramidHead(nn.Module):
-    """What is behind the aligned regions of a pyramid: dense layers, or convolutions and one.
-
-    Attributes:
-        hidden: width of the dense layers.
-        convolutions: 3x3 with BatchNorm in front of one dense layer; with none there are two.
-        dtype: of the computation.
-    """
-
-    hidden: int
-    convolutions: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: Maps, train: bool) -> Array:
-        """Return vectors."""
-        for i in range(1, self.convolutions + 1):
-            x = Conv(x.shape[-1], 3, dtype=self.dtype, name=f"conv{i}")(x)
-            x = BatchNorm(relu=True, name=f"bn{i}")(x, train)
-        x = layers.flatten(x)
-        for i in range(1, 2 if self.convolutions else 3):
-            x = nn.relu(Dense(self.hidden, dtype=self.dtype, name=f"fc{i}")(x))
-        return x
-
-
-class VGGHead(nn.Module):
-    """VGG's two hidden dense layers.
-
-    Attributes:
-        hidden: their width.
-        dropout: share of their outputs that is dropped.
-        dtype: of the computation.
-    """
-
-    hidden: int
-    dropout: float
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: Maps, train: bool) -> Array:
-        """Return vectors."""
-        x = layers.flatten(x)
-        for i in (1, 2):
-            dense = Dense(
-                self.hidden, rule=Normal(0.01), bias_rule=ZEROS, dtype=self.dtype, name=f"fc{i}"
-            )
-            x = layers.Dropout(self.dropout, name=f"dropout{i}")(nn.relu(dense(x)), train)
-        return x
-
-
-class ResNetHead(nn.Module):
-    """The last stage of a residual net ("conv5") on each region, and the mean over its map.
-
-    Attributes:
-        net: whose last stage it is.
-    """
-
-    net: ResNet
-
-    @nn.compact
-    def __call__(self, x: Maps, train: bool) -> Array:
-        """Return vectors."""
-        net, number = self.net, len(self.net.stages)
-        stage = Stage(
-            net.block, net.stages[-1], net.widths[-1], 2, False, net.scan, net.remat,
-            name=f"stage{number}",
-        )  # fmt: skip
-        return layers.global_avg_pool(stage(x, train))
 
 
 class FasterRCNN(nn.Module):
