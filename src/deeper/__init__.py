@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from deeper.api import configure as configure
     from deeper.api import load as load
     from deeper.api import prepare as prepare
+    from deeper.api import search as search
     from deeper.api import study as study
     from deeper.api import train as train
 
 _OFFERED = ("call", "compare", "configure", "load", "prepare")
-_PACKAGES = ("study", "train")  # packages that are also functions
+_PACKAGES = ("search", "study", "train")  # packages that are also functions
 
 xla_flags.set_flags()
 xla_flags.warn_if_too_late()

@@ -16,11 +16,14 @@ from deeper.progress import Progress, quiet
 from deeper.run.prepare_data import Prepared, prepare_data
 from deeper.run.run import Run
 from deeper.run.train import Display, Silent, train_run
+from deeper.search import in_python as searches
+from deeper.search.in_python import StudySearch
 from deeper.study.compare import compare
 from deeper.sweep import study as studies
+from deeper.sweep.events import Tell
 from deeper.sweep.study import Study
 
-__all__ = ["call", "compare", "configure", "load", "prepare", "study", "train"]
+__all__ = ["call", "compare", "configure", "load", "prepare", "search", "study", "train"]
 
 
 def configure(
@@ -166,9 +169,40 @@ def study(
         UserError: there is no such study, or an override is not allowed.
     """
     run_study = studies.study(name, *overrides, directories=directories)
+    return replace(run_study, display=_bars) if progress else run_study
+
+
+def search(
+    name: str,
+    *overrides: str,
+    space: Mapping[str, Any] | None = None,
+    directories: Sequence[str | Path] = (),
+    progress: bool = True,
+) -> StudySearch:
+    """Return a search for better values of a study's config, as ``deeper search study=NAME``.
+
+    `StudySearch.run` makes its trials and reruns; ``trials`` lists them, `StudySearch.finish`
+    trains one to its end, and `StudySearch.lr` is the range test of the learning rate.
+
+    Args:
+        name: name of the study's file; "none" for a search without a study.
+        *overrides: as on the command line: ``"mode=quick"``, ``"search.sampler=sobol"``.
+        space: key -> ``{"low": 0.01, "high": 1.0, "log": True}`` or a list of values; by default
+            that of the study's file, or of an override.
+        directories: directories of YAML files of your own, searched before ours.
+        progress: show bars of the runs, and a line for each run that has ended.
+
+    Raises:
+        UserError: there is no such study, or an override is not allowed.
+    """
+    found = searches.search(name, *overrides, space=space, directories=directories)
     if not progress:
-        return run_study
+        return found
+    return replace(found, display=_bars, shown=lambda config: _display(config, True))
+
+
+def _bars() -> AbstractContextManager[Tell]:
     from deeper.display.sweep_bars import SweepBars
     from deeper.display.terminal import open_console
 
-    return replace(run_study, display=lambda: SweepBars(open_console(stderr=True)))
+    return SweepBars(open_console(stderr=True))

@@ -241,6 +241,8 @@ def test_the_arms_of_the_depth_study_have_the_longest_first(mode, depths, seeds,
 EPOCHS = {  # recipe -> epochs, their learning rates as the paper (or its replication) states them
     "he2015": (120, {0: 0.1, 29.9: 0.1, 30.1: 0.01, 60.1: 0.001, 90.1: 0.0001}),
     "torchvision_v1": (90, {0: 0.1, 29.9: 0.1, 30.1: 0.01, 60.1: 0.001, 89.9: 0.001}),
+    "rsb_a1": (600, {0: 0.0, 2.5: 0.0025, 5: 0.005, 302.5: 0.0025, 599.9: 0.0}),
+    "rsb_a2": (300, {0: 0.0, 2.5: 0.0025, 5: 0.005, 152.5: 0.0025, 299.9: 0.0}),
     "rsb_a3": (100, {0: 0.0, 2.5: 0.004, 5: 0.008, 52.5: 0.004, 99.99: 0.0}),
     "simonyan2014": (74, {0: 0.01, 18.4: 0.01, 18.6: 1e-3, 37.1: 1e-4, 73: 1e-5}),
     "krizhevsky2012": (90, {0: 0.01, 22.4: 0.01, 22.6: 1e-3, 45.1: 1e-4, 89: 1e-5}),
@@ -253,6 +255,8 @@ EPOCHS = {  # recipe -> epochs, their learning rates as the paper (or its replic
 BATCHES = {
     "krizhevsky2012": 128,
     "liu2022": 4096,
+    "rsb_a1": 2048,
+    "rsb_a2": 2048,
     "rsb_a3": 2048,
     "szegedy2014": 32,
     "torchvision_regnet": 1024,
@@ -260,6 +264,8 @@ BATCHES = {
 DECAYS = {  # recipe -> weight decay, and whether biases and normalisation decay too
     "he2015": (1e-4, False),
     "torchvision_v1": (1e-4, True),
+    "rsb_a1": (0.01, False),
+    "rsb_a2": (0.02, False),
     "rsb_a3": (0.02, False),
     "simonyan2014": (5e-4, False),
     "krizhevsky2012": (5e-4, False),
@@ -293,6 +299,12 @@ def test_a_recipe_builds_and_has_its_papers_learning_rates(recipe):
     if recipe == "rsb_a3":
         assert (config.train.loss, config.train.target_threshold) == ("binary_cross_entropy", 0.2)
         assert (config.data.shorter_side, config.train.gradient_clip) == (168, 1.0)
+    elif recipe in ("rsb_a1", "rsb_a2"):
+        targets = (config.train.target_threshold, config.train.label_smoothing)
+        assert targets == {"rsb_a1": (None, 0.1), "rsb_a2": (0.2, 0.0)}[recipe]
+        assert (config.train.loss, config.train.repeats) == ("binary_cross_entropy", 3)
+        assert config.model["stochastic_depth"] == 0.05
+        assert (config.data.shorter_side, config.data.interpolation) == (236, "bicubic")
     elif recipe == "liu2022":
         assert (config.train.label_smoothing, config.train.ema) == (0.1, 0.9999)
         assert (optimizer.b1, optimizer.b2) == (0.9, 0.999)
@@ -319,6 +331,25 @@ def test_torchvision_trains_nets_without_batchnorm_at_a_tenth_of_the_rate(overri
     plain = configure("data=imagenet", "recipe=torchvision_v1", *overrides.split()).plain()
     assert plain["optimizer"]["learning_rate"] == RATES[overrides]
     assert (plain["train"]["batch_size"], plain["train"]["epochs"]) == (256, 90)
+
+
+@pytest.mark.parametrize(
+    ("variant", "batch", "rate"),
+    [("x_400mf", 1024, 0.8), ("y_400mf", 1024, 0.4), ("y_3_2gf", 512, 0.4), ("y_32gf", 256, 0.2)],
+)
+def test_torchvision_trains_larger_regnets_with_smaller_batches(variant, batch, rate):
+    overrides = ("model=regnet", f"model.variant={variant}", "recipe=torchvision_regnet")
+    plain = configure("data=imagenet", *overrides).plain()
+    assert plain["train"]["batch_size"] == batch
+    assert plain["optimizer"]["learning_rate"] * batch / 256 == pytest.approx(rate)
+
+
+@pytest.mark.parametrize("model", ["plain", "alexnet", "convnext"])
+def test_a_recipe_with_stochastic_depth_trains_nets_without_it(model):
+    config = configure("data=imagenet", "recipe=rsb_a2", f"model={model}")
+    assert config.train.repeats == 3
+    assert not config.model.get("stochastic_depth")
+    build.build_model(config)
 
 
 def test_what_a_recipe_states_for_one_net_is_of_a_recipe_and_a_net_that_are_there():

@@ -48,6 +48,31 @@ def test_orders_are_those_that_recorded_results_were_made_with():
     assert batch_indices(60_000, 8, 0, 0).dtype == np.int32
 
 
+@pytest.mark.parametrize(("n", "batch_size"), [(90, 12), (91, 16), (1000, 64)])
+def test_repeated_examples_are_the_first_third_of_each_epoch_three_times(n, batch_size):
+    steps = range(3 * n // batch_size + 1)
+    numbers = np.concatenate(
+        [np.sort(batch_indices(n, batch_size, 0, step, repeats=3)) for step in steps]
+    )
+    shown = np.bincount(numbers[: n // batch_size * batch_size], minlength=n)
+    assert np.count_nonzero(shown) == -(-(n // batch_size * batch_size) // 3)
+    first = set(epoch_order(n, 0, 0)[: -(-n // 3)].tolist())
+    assert set(np.flatnonzero(shown).tolist()) <= first
+    assert shown.max() == 3
+
+
+def test_repeated_examples_are_not_neighbours_and_lie_a_third_of_a_batch_apart():
+    numbers = batch_indices(10_000, 48, 0, 5, repeats=3)
+    for number, count in zip(*np.unique(numbers, return_counts=True)):
+        places = np.flatnonzero(numbers == number)
+        assert count == 3
+        np.testing.assert_array_equal(np.diff(places), 16)
+
+
+def test_an_example_that_is_not_repeated_comes_as_before():
+    np.testing.assert_array_equal(batch_indices(50, 8, 3, 4, repeats=1), batch_indices(50, 8, 3, 4))
+
+
 def test_a_shared_order_cannot_be_changed():
     with pytest.raises(ValueError, match="read-only"):
         epoch_order(10, 0, 0)[0] = 1

@@ -60,6 +60,29 @@ def test_the_corrupted_errors_are_those_of_the_net_on_corrupted_images(trained, 
 
 
 @pytest.mark.compiles
+def test_corrupted_images_that_are_kept_are_made_once_and_give_the_same_errors(
+    trained, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(robustness, "NAMES", ("contrast", "gaussian_noise"))
+    monkeypatch.setattr(robustness, "SEVERITIES", (5,))
+    anew = robustness.corrupt_run(trained.path, trained.config)
+    first = robustness.corrupt_run(trained.path, trained.config, kept=tmp_path / "kept")
+    files = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "kept").iterdir()}
+    assert len(files) == 2
+
+    def no_program(*asked):
+        raise AssertionError(f"{asked} is there")
+
+    monkeypatch.setattr(robustness, "corrupt", no_program)
+    robustness.compiled.cache_clear()
+    again = robustness.corrupt_run(trained.path, trained.config, kept=tmp_path / "kept")
+    assert first == again == anew
+    assert files == {file.name: file.stat().st_mtime_ns for file in (tmp_path / "kept").iterdir()}
+    with pytest.raises(AssertionError, match="contrast"):  # of other batches
+        robustness.corrupt_run(trained.path, trained.config, batch_size=32, kept=tmp_path / "kept")
+
+
+@pytest.mark.compiles
 def test_the_temperature_is_fitted_on_validation_and_changes_no_answer(trained):
     result = calibrate_run(trained.path, trained.config)
     assert result["fitted_on"] == 100

@@ -5,11 +5,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from deeper.plotting import COLOURS
 from deeper.study.curves import curves_figure, mean_curve
-from deeper.study.figures import error_figure, lines_of, macs_figure, make_figures
-from deeper.study.label_placement import spread
+from deeper.study.figures import (
+    cost_figure,
+    error_figure,
+    lines_of,
+    macs_figure,
+    make_figures,
+    short_names,
+)
+from deeper.study.label_placement import place_beside, spread
 from deeper.study.read_runs import collect
 from deeper.study.tables import summary_rows
 from tests.study.conftest import DEFINITION, DEPTHS, write_net, write_run
@@ -103,7 +112,7 @@ def test_nets_without_an_order_are_rows_with_the_best_on_top(tmp_path):
     assert ticks == ["lenet5", "alexnet", "resnet20", "googlenet", "vgg16"]
     assert [row[0] for row in summary_rows(collection)] == list(errors)  # by their cost
     made = make_figures(collection, tmp_path / "figures")
-    assert set(made) == {"error", "curves", "macs", "parameters"}
+    assert set(made) == {"error", "curves", "macs"}  # all have as many parameters
 
 
 def test_a_single_x_gives_each_line_a_row_for_test_and_training_error(tmp_path):
@@ -144,3 +153,96 @@ def test_labels_are_spread_no_further_than_needed():
     low, middle, high = sorted(spread([2.0, 2.1, 2.2], 1.0, 0.0))
     assert middle - low == pytest.approx(1.0, abs=0.01)
     assert high - middle == pytest.approx(1.0, abs=0.01)
+
+
+def test_short_names_are_at_the_lines_and_long_ones_in_a_legend(tmp_path):
+    words = {"false": "plain", "true": "residual"}
+    for names, in_legend in ((words, False), ({**words, "true": "residual, with a cure"}, True)):
+        place = tmp_path / str(in_legend)
+        for seed in range(5):
+            for depth in DEPTHS:
+                study = {**DEFINITION, "line_names": names}
+                write_net(place, True, depth, seed, 10.0 - 0.05 * depth, study=study)
+                write_net(place, False, depth, seed, 12.0 + 0.1 * depth, study=study)
+        figure = error_figure(collect(place))
+        assert bool(figure.legends) is in_legend
+        assert bool(figure.axes[0].texts) is not in_legend
+        right = figure.axes[0].get_xlim()[1]
+        width = right - figure.axes[0].get_xlim()[0]
+        assert (right - max(DEPTHS)) / width < (0.1 if in_legend else 0.25)
+
+
+def test_points_at_zero_are_seen_whole(tmp_path):
+    for seed in range(5):
+        for depth in DEPTHS:
+            write_net(tmp_path, True, depth, seed, 0.0)
+            write_net(tmp_path, False, depth, seed, 20.0 + seed)
+    low, high = error_figure(collect(tmp_path)).axes[0].get_ylim()
+    assert -0.05 * (high - low) < low < -0.01 * (high - low)
+
+
+def test_arms_that_cost_the_same_have_a_point_each_with_their_own_error(tmp_path):
+    definition = {
+        **DEFINITION, "x": "label", "line": None, "arms": {"train.loss": ["a", "b"]}, "tests": [],
+    }  # fmt: skip
+    errors = {"lenet5": 11.0, "alexnet": 8.0, "vgg16": 5.0}
+    for label, error in errors.items():
+        for seed in (0, 1):
+            macs = 2_000_000 if label == "vgg16" else 1_000_000
+            write_run(tmp_path, label, seed, error, study=definition, macs=macs)
+    figure = cost_figure(collect(tmp_path), "macs", "million multiply-accumulates")
+    [line] = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    points = sorted(zip(line.get_xdata(), line.get_ydata(), strict=True))
+    assert points == [(1.0, 8.0), (1.0, 11.0), (2.0, 5.0)]
+    assert {text.get_text() for text in figure.axes[0].texts} == set(errors)
+    inside = [tick for tick in figure.axes[0].get_xticks() if 1.0 <= tick <= 2.0]
+    assert len(inside) > 1
+
+
+def test_nets_that_all_cost_the_same_are_not_drawn_against_the_cost(tmp_path):
+    definition = {**DEFINITION, "x": "label", "line": None, "arms": {}, "tests": []}
+    for label in ("lenet5", "alexnet"):
+        write_run(tmp_path, label, 0, 5.0, study=definition, macs=1_000_000)
+    assert macs_figure(collect(tmp_path)) is None
+
+
+CROWDED = {  # training and test error
+    "none": (0.0, 25.3), "crop + flip": (0.4, 20.6), "Cutout": (6.7, 20.8), "Mixup": (10.6, 20.8),
+    "random erasing": (3.6, 19.0), "TrivialAugment": (6.5, 19.3), "RandAugment": (4.5, 18.5),
+    "AutoAugment": (3.5, 17.9), "CutMix": (10.8, 19.6), "all at once": (12.7, 19.7),
+}  # fmt: skip
+
+
+def test_crowded_labels_lie_on_no_other_and_in_the_axes():
+    figure = Figure(figsize=(3.6, 4.0), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for x, y in CROWDED.values():
+        axes.plot(x, y, "o", ms=6)
+    axes.set_xlim(-4, 18)
+    axes.set_ylim(16.8, 26.4)
+    place_beside(axes, [(x, y, name, "black") for name, (x, y) in CROWDED.items()], [])
+    figure.draw_without_rendering()
+    texts = [text for text in axes.texts if text.get_text()]
+    assert {text.get_text() for text in texts} == set(CROWDED)
+    # Of a text with a line to its point, the text alone.
+    boxes = [super(type(text), text).get_window_extent() for text in texts]
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other)
+    for box in boxes:
+        assert axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+        assert axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1
+
+
+@pytest.mark.parametrize(
+    ("names", "short"),
+    [
+        (["textcnn arm=a", "textcnn arm=b"], ["a", "b"]),
+        (["vgg11", "vgg13"], ["vgg11", "vgg13"]),
+        (["net a=1 b=2", "net a=1 b=3"], ["2", "3"]),
+        (["net", "net b=3"], ["net", "net b=3"]),
+        (["one net"], ["one net"]),
+    ],
+)
+def test_names_lose_what_all_of_them_share(names, short):
+    assert [*short_names(names).values()] == short

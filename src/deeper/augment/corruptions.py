@@ -69,7 +69,7 @@ class Corruption:
 def corrupt(
     name: str,
     strengths: str,
-    severity: int,
+    severity: int | Int[Array, ""],
     images: UInt8[Array, "batch height width channels"],
     numbers: Int[Array, " batch"],
     pictures: Pictures | None = None,
@@ -80,21 +80,37 @@ def corrupt(
     Args:
         name: of the corruption.
         strengths: the data set whose strengths are meant, see `SETS`.
-        severity: 1 to 5.
+        severity: 1 to 5; as an array, an argument of one compiled program for all of them.
         images: 0 to 255, one or three channels.
         numbers: of the examples, in their split.
         pictures: of frost; other corruptions need none.
         quality: JPEG quality at which the results are saved, as the files of ImageNet-C are.
     """
     key = jax.random.key(1000 * severity + [*CORRUPTIONS].index(name), impl="threefry2x32")
-    strength, one = SETS[strengths][name][severity - 1], CORRUPTIONS[name]
+    table, one = SETS[strengths][name], CORRUPTIONS[name]
 
     def corrupted(number: Array, image: Stored) -> Stored:
-        draws = one.draw(jax.random.fold_in(key, number), image, strength, pictures)
-        result = stored(one.apply(image, draws, strength))
+        own = jax.random.fold_in(key, number)
+        if isinstance(severity, int):
+            strength = table[severity - 1]
+            result = stored(one.apply(image, one.draw(own, image, strength, pictures), strength))
+        elif one.draw is _shifts:  # as many as the strength says
+            result = _switched(
+                severity, table, lambda s: one.apply(image, one.draw(own, image, s, pictures), s)
+            )
+        else:
+            rate = jnp.asarray(table)[severity - 1] if one.draw is _photons else None
+            draws = one.draw(own, image, rate, pictures)
+            result = _switched(severity, table, lambda s: one.apply(image, draws, s))
         return result if quality is None else jpeg(result, quality)
 
     return jax.vmap(corrupted)(numbers, images)
+
+
+def _switched(severity: Array, table: Sequence[Any], apply: Callable[[Any], Array]) -> Stored:
+    """Return the stored result of a function at the strength of a severity."""
+    branches = [lambda strength=strength: stored(apply(strength)) for strength in table]
+    return lax.switch(severity - 1, branches)
 
 
 def stored(values: Array) -> Stored:

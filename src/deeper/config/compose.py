@@ -20,6 +20,7 @@ from omegaconf.errors import (
 
 from deeper.config.identity import frozen
 from deeper.config.schema import RunConfig
+from deeper.config.verbs import read_keys
 from deeper.config.yaml_files import conf_directory
 from deeper.errors import UserError
 
@@ -88,6 +89,24 @@ def configure_sweep(
             (words, _composed_run(words, directories))
             for words in _product([*(f"{key}={value}" for key, value in swept), *overrides])
         ]
+
+
+def configure_verb(
+    verb: str, *overrides: str, directories: Sequence[Path | str] = ()
+) -> dict[str, Any]:
+    """Return the config of another verb, checked, as plain values.
+
+    Args:
+        verb: names the primary file, conf/VERB.yaml.
+        *overrides: as on the command line.
+        directories: directories of YAML files of one's own, searched before ours.
+
+    Raises:
+        UserError: an override or a value is not allowed.
+    """
+    with _mistakes_in_words():
+        values = plain_values(composed(verb, overrides, directories))
+    return read_keys(verb, values)
 
 
 def _sweep_parameters(

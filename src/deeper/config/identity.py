@@ -23,6 +23,7 @@ CHANGES_NO_NUMBER = (
 # hash, so that those configs keep theirs.
 ADDED: dict[str, dict[str, Any]] = {
     "data": {"exif": "ignore", "interpolation": "bilinear"},
+    "train": {"repeats": 1},
     "model": {"pool_size": None, "squeeze": None, "stochastic_depth": 0.0, "init": "he"},
 }
 BACKBONE = "model@model.backbone"  # the config group of a net that another is built on
@@ -86,8 +87,7 @@ def changes_no_number(key: str) -> bool:
 def config_hash(config: Mapping[str, Any]) -> str:
     """Return a hash of 8 hex digits over all values that may change a run's numbers."""
     relevant = {key: value for key, value in config.items() if not changes_no_number(key)}
-    for section in ("train", *ADDED):
-        absent = ADDED.get(section, {})
+    for section, absent in ADDED.items():
         relevant[section] = {
             key: value
             for key, value in config[section].items()

@@ -52,6 +52,7 @@ class Train:
     train_error_examples: int = setting("training examples evaluated at the end", least=1)
     consistency: Consistency | None = setting("how unlabelled images enter the loss")
     views: Views | None = setting("of unlabelled images")
+    repeats: int = setting("augmented copies of an example in a batch", least=1, default=1)
     profile: tuple[int, ...] | None = setting(
         "first and last step to profile", least=1, length=2, default=None
     )

@@ -6,25 +6,35 @@ import numpy as np
 from jaxtyping import Bool, Int32
 
 
-def batch_indices(n: int, batch_size: int, seed: int, step: int) -> Int32[np.ndarray, " batch"]:
+def batch_indices(
+    n: int, batch_size: int, seed: int, step: int, repeats: int = 1
+) -> Int32[np.ndarray, " batch"]:
     """Return the numbers of the examples in a training batch.
 
     Batches are cut from an endless stream of epochs, each of which is a new permutation of all
     examples. A batch may therefore contain the end of one epoch and the start of the next, and
     every example occurs exactly once per epoch.
 
+    With repeated augmentation (Hoffer et al. 2019, arXiv:1901.09335) each example occurs
+    ``repeats`` times in a row, and an epoch of as many positions has only the first examples of
+    its permutation, as in DeiT's and timm's sampler. In a batch the copies of an example lie
+    about ``batch_size / repeats`` rows apart: mixing takes neighbours, and normalisation sees the
+    rows of one device.
+
     Args:
         n: number of examples in the split.
         batch_size: number of examples in a batch.
         seed: seed of the run.
         step: number of the batch, from 0.
+        repeats: copies of an example.
     """
-    positions = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
+    stream = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
+    positions = np.concatenate([stream[first::repeats] for first in range(repeats)])
     epochs, within = np.divmod(positions, n)
     out = np.empty(batch_size, np.int32)
     for epoch in np.unique(epochs):
         chosen = epochs == epoch
-        out[chosen] = epoch_order(n, seed, int(epoch))[within[chosen]]
+        out[chosen] = epoch_order(n, seed, int(epoch))[within[chosen] // repeats]
     return out
 
 

@@ -1,5 +1,6 @@
 """Sheets of pictures: filters, activations, attributions, and the deconvnet's figure 2."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ Picture = Float[np.ndarray, "height width channels"]
 OVERLAYS_A_ROW = 5
 OVERLAY = 0.6  # opacity of a map over a picture
 LABEL_WIDTH = 1.75  # inches, of the labels beside rows
+LETTER = 0.088  # inches of a title
+NARROWEST = 30  # letters in a line of a title
 LOOK = {**mpl.rcParamsDefault, **STYLE, "axes.grid": False, "backend": "agg"}
 
 
@@ -137,12 +140,13 @@ def grid_sheet(
     with mpl.rc_context(LOOK):
         beside = LABEL_WIDTH if labels else 0.0
         natural = 1.15 * len(headings) + 0.2 + beside
-        lines = title.split("\n")
-        width = max(natural, 0.088 * max(map(len, lines)))  # a title is not cut off
+        across = max(NARROWEST, int(natural / LETTER))
+        lines = [part for line in title.split("\n") for part in textwrap.wrap(line, across) or [""]]
+        width = max(natural, LETTER * max(map(len, lines)))  # a title is not cut off
         room = (0.55 if any(headings) else 0.32) + 0.17 * (len(lines) - 1)
         figure = Figure(figsize=(width, 1.12 * len(rows) + room + 0.05))
         FigureCanvasAgg(figure)
-        figure.suptitle(title, x=0.01, y=0.995, ha="left", va="top", fontsize=11)
+        figure.suptitle("\n".join(lines), x=0.01, y=0.995, ha="left", va="top", fontsize=11)
         panels: Any = figure.subplots(len(rows), len(headings), squeeze=False)
         top = 1.0 - room / figure.get_figheight()
         left = beside / width + (0.0 if labels else 0.01)

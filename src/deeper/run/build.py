@@ -215,7 +215,7 @@ def assemble(
     parts["shown"] = splits.train.select(slice(shown))
     if splits.unlabelled is not None:
         parts["unlabelled"] = splits.unlabelled
-    what = parts, settings.batch_size, task.streams, seed, mesh
+    what = parts, settings.batch_size, config.train.repeats, task.streams, seed, mesh
     if input_pipeline.fits(config, splits):
         feed, evaluated = input_pipeline.resident(*what)
     else:

@@ -74,6 +74,7 @@ def workers_of(data: Any) -> Workers:
 def resident(
     parts: dict[str, Split],
     batch_size: int,
+    repeats: int,
     streams: Mapping[str, int],
     seed: int,
     mesh: Mesh,
@@ -83,6 +84,7 @@ def resident(
     Args:
         parts: the splits by name; ``shown`` is a beginning of ``train``.
         batch_size: examples a step.
+        repeats: copies of an example in a batch.
         streams: further splits of which a training batch holds examples; see `Task.streams`.
         seed: of the order.
         mesh: the devices.
@@ -111,7 +113,7 @@ def resident(
         feed = Resident(source, partial(_own_numbers, numbers))
         evaluated[name] = EvaluatedSplit(name, feed, len(part), len(numbers))
 
-    orders = _orders(parts, batch_size, streams, seed)
+    orders = _orders(parts, batch_size, repeats, streams, seed)
 
     def numbers_of(step: int) -> dict[str, np.ndarray]:
         return {
@@ -127,11 +129,11 @@ def _own_numbers(numbers: np.ndarray, step: int) -> dict[str, np.ndarray]:
 
 
 def _orders(
-    parts: dict[str, Split], batch_size: int, streams: Mapping[str, int], seed: int
+    parts: dict[str, Split], batch_size: int, repeats: int, streams: Mapping[str, int], seed: int
 ) -> dict[str, Callable[[int], np.ndarray]]:
     """Return step -> the examples in a training batch, (B,); of a stream (B, how many)."""
     orders: dict[str, Callable[[int], np.ndarray]] = {
-        OWN: partial(batch_indices, len(parts["train"]), batch_size, seed)
+        OWN: partial(batch_indices, len(parts["train"]), batch_size, seed, repeats=repeats)
     }
     for place, (name, count) in enumerate(streams.items(), start=1):
 
@@ -158,6 +160,7 @@ def streamed_split(
 def streamed(
     parts: dict[str, Split],
     batch_size: int,
+    repeats: int,
     streams: Mapping[str, int],
     seed: int,
     mesh: Mesh,
@@ -167,8 +170,9 @@ def streamed(
     """Batches gathered on the host, computed ahead.
 
     Args:
-        parts: see `resident`, as the next four.
+        parts: see `resident`, as the next five.
         batch_size: examples a step.
+        repeats: copies of an example in a batch.
         streams: further splits of which a training batch holds examples.
         seed: of the order.
         mesh: the devices.
@@ -184,7 +188,7 @@ def streamed(
         for name, part in parts.items()
         if name != "train" and name not in streams
     }
-    orders = _orders(parts, batch_size, streams, seed)
+    orders = _orders(parts, batch_size, repeats, streams, seed)
     training = partial(stream, stop=None, workers=workers)
 
     def batches(first: int) -> Iterator[dict[str, Any]]:

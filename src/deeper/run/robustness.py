@@ -3,8 +3,11 @@
 Each suite writes ``evaluation-suite-NAME.json``, which reports read, and a figure beside it.
 """
 
+import hashlib
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from deeper.data.dataset import open_dataset, prepared_directory
 from deeper.errors import UserError
 from deeper.interpret.robustness_figures import corruption_figure, shift_figure
 from deeper.progress import Progress, quiet
-from deeper.record.atomic_files import to_json, write_whole
+from deeper.record.atomic_files import disk_errors, to_json, write_whole
 from deeper.record.schema import EVALUATION
 from deeper.run import device, load, objectnet
 from deeper.run.dataset import view_of
@@ -30,6 +33,7 @@ from deeper.run.evaluation_set import EvaluationSet, open_evaluation_set
 from deeper.run.frost import frost_pictures
 from deeper.run.protocols import ProtocolRequest, protocol_of
 from deeper.tasks.classification import answered, calibration_error, percent_wrong
+from deeper.train.evaluate import Change, unchanged
 
 SUITES = ("corrupt", "robust")
 FROST = "frost"
@@ -55,6 +59,7 @@ def corrupt_run(
     checkpoint: str | int = "last",
     batch_size: int | None = None,
     frost: Path | None = None,
+    kept: Path | None = None,
     progress: Progress = quiet,
 ) -> dict[str, Any]:
     """Evaluate the test split under 15 corruptions at five severities.
@@ -65,6 +70,9 @@ def corrupt_run(
         checkpoint: last, best or a step.
         batch_size: examples at a time; by default the run's. The numbers do not depend on it.
         frost: directory of the frost pictures; without it, frost is left out.
+        kept: directory of corrupted images, which depend on the data and the batch size alone:
+            what is not there is made and kept there, for other runs; None makes them anew. On one
+            device.
         progress: called with the progress.
 
     Returns:
@@ -91,13 +99,16 @@ def corrupt_run(
     shape = tuple(protocol.shown)
     strengths = set_for(min(shape[:2]))
     pictures = None if frost is None else frost_pictures(frost, strengths, shape)
+    if kept is not None:
+        with disk_errors(kept):
+            kept.mkdir(parents=True, exist_ok=True)
     names = [name for name in NAMES if name != FROST or pictures is not None]
     weights = load.open_stored(path, checkpoint, "run")
     evaluate, variables, split = evaluator_of_crops(config, weights, protocol, opened, "test")
-    changes: dict[str, Callable[[Any], Any]] = {"": lambda feed: feed}
+    changes: dict[str, Change] = {"": unchanged}
     for name in names:
         for severity in SEVERITIES:
-            changes[f"{name} {severity}"] = _change(name, strengths, severity, pictures)
+            changes[f"{name} {severity}"] = _change(name, strengths, severity, pictures, kept)
     rows = evaluate.of_changed(
         variables, split, changes, lambda done, total: progress("batches", done, total)
     )
@@ -140,21 +151,61 @@ def mean_corruption_error(means: Mapping[str, float]) -> float:
 
 
 def _change(
-    name: str, strengths: str, severity: int, pictures: Pictures | None
-) -> Callable[[Any], Any]:
-    """Return a function that corrupts the images of several batches on the device."""
-    own = pictures if name == FROST else None
+    name: str, strengths: str, severity: int, pictures: Pictures | None, kept: Path | None
+) -> Change:
+    """Return a function that corrupts the images of several batches on the device.
+
+    Args:
+        name: of the corruption.
+        strengths: see `corrupt`.
+        severity: 1 to 5.
+        pictures: of frost.
+        kept: directory of corrupted images, see `corrupt_run`.
+    """
+    own, level = pictures if name == FROST else None, np.int32(severity)
+
+    def images_of(feed: Any, count: int) -> Any:
+        make = compiled(name, strengths)
+        if kept is None:
+            return make(level, feed["image"], feed["number"], own)
+        path = kept / f"{name}-{severity}-{_digest(strengths, feed, count, own)}.npy"
+        if not path.is_file():
+            images = np.array(make(level, feed["image"], feed["number"], own))
+            images[count:] = 0  # no batches
+            content = io.BytesIO()
+            np.save(content, images)
+            write_whole(path, content.getvalue())
+        return np.load(path)
+
+    return lambda feed, count: {**feed, "image": images_of(feed, count)}
+
+
+@cache  # several runs that one process evaluates share the compiled programs
+def compiled(name: str, strengths: str) -> Callable[[Any, Any, Any, Any], Any]:
+    """Return the compiled corruption: of a severity, (steps, rows, ...) images, their numbers and
+    the pictures of frost.
+    """
     quality = SAVED_AT[strengths]
 
     @jax.jit
-    def images_of(images: Any, numbers: Any, pictures: Pictures | None) -> Any:
+    def images_of(severity: Any, images: Any, numbers: Any, pictures: Pictures | None) -> Any:
         def corrupted(batch: Any) -> Any:
             own, rows = batch
             return corrupt(name, strengths, severity, own, rows, pictures, quality)
 
         return lax.map(corrupted, (images, numbers))
 
-    return lambda feed: {**feed, "image": images_of(feed["image"], feed["number"], own)}
+    return images_of
+
+
+def _digest(strengths: str, feed: Any, count: int, pictures: Pictures | None) -> str:
+    """Return a hash of all that corrupted images depend on, besides the corruption's name."""
+    digest = hashlib.sha256(f"{strengths}".encode())
+    leaves = [feed["image"][:count], feed["number"][:count], *jax.tree.leaves(pictures)]
+    for leaf in map(np.asarray, leaves):
+        digest.update(f"{leaf.shape} {leaf.dtype}".encode())
+        digest.update(leaf.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _of_imagenet(opened: EvaluationSet) -> bool:

@@ -85,16 +85,26 @@ def answer(action: str, request: Request, total: int, trial: int | None) -> Answ
         UserError: a mistake in the command.
     """
     if action == "lr":
-        return _test_range(request), None
+        status, place = run_range(request)
+        if status in (ExitCode.FINISHED, ExitCode.DIVERGED):
+            found = rate_range.read_range(place)
+            request.tell(str(found))
+            request.tell(str(rate_range.write_range(found, place)))
+            status = ExitCode.FINISHED
+        return status, None
     if action == "finish":
-        return _finish(request, trial), None
+        return finish(request, trial), None
     if action == "status":
         return ExitCode.FINISHED, request.opened()
-    return _search(request, total)
+    return run_search(request, total)
 
 
-def _search(request: Request, total: int) -> Answer:
+def run_search(request: Request, total: int) -> Answer:
     """Run trials until there are so many, then the reruns; return the status and the report.
+
+    Args:
+        request: the command.
+        total: number of trials in all.
 
     Raises:
         UserError: a mistake in the space, or no trial came to its end.
@@ -126,21 +136,15 @@ def _search(request: Request, total: int) -> Answer:
     return max(status, rerun), report
 
 
-def _finish(request: Request, number: int | None) -> int:
+def finish(request: Request, number: int | None) -> int:
     """Train a trial that was cut to its end; return the exit status."""
     arm = launch.arm_to_finish(request.opened(), number)
     return request.start([arm], freeze(request.code, request.runs, [arm.config.plain()]))
 
 
-def _test_range(request: Request) -> int:
-    """Run the range test of the learning rate and draw it; return the exit status."""
+def run_range(request: Request) -> tuple[int, Path]:
+    """Run the range test of the learning rate; return the exit status and the run's directory."""
     words = rate_range.words_of_range(request.section, request.of_a_run)
     config = configure(*words, directories=request.directories)
     place = rate_range.directory_of_range(request.directory, config)
-    status = request.train(config, place, words)
-    if status not in (ExitCode.FINISHED, ExitCode.DIVERGED):
-        return status
-    found = rate_range.read_range(place)
-    request.tell(str(found))
-    request.tell(str(rate_range.write_range(found, place)))
-    return ExitCode.FINISHED
+    return request.train(config, place, words), place

@@ -163,7 +163,7 @@ def difference_figure(collection: Collection) -> Figure | None:
                 axes.plot(gap.mean, y, "o", color=colour, ms=6, mec="white", mew=1.0, zorder=3)
             else:
                 axes.plot(gap.mean, y, "|", color=colour, ms=13, mew=1.8, zorder=3)
-        axes.set_title(f"{x:,} {study.x_label}" if isinstance(x, int | float) else str(x))
+        axes.set_title(_title(x, study.x_label))
         axes.grid(visible=True, axis="x")
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0, labelcolor=INK)
@@ -175,6 +175,13 @@ def difference_figure(collection: Collection) -> Figure | None:
     )
     figure.supxlabel(label, fontsize=10, color=INK)
     return figure
+
+
+def _title(x: Any, label: str) -> str:
+    """Return a panel's title: 550 training images; of one, whose noun would be wrong, label: 1."""
+    if not isinstance(x, int | float):
+        return str(x)
+    return f"{label}: 1" if x == 1 else f"{x:,} {label}"
 
 
 def run_style(mean: Mean, colour: str) -> dict[str, Any]:
@@ -212,7 +219,7 @@ def overfitting_figure(collection: Collection) -> Figure | None:
         for px, py, _, colour in points:
             axes.plot(px, py, "o", color=colour, ms=6, mec="white", mew=1.0, zorder=3)
         _set_limits(axes, points)
-        axes.set_title(f"{x:,} {study.x_label}" if isinstance(x, int | float) else str(x))
+        axes.set_title(_title(x, study.x_label))
         axes.grid(visible=True, axis="both")
         labelled.append((axes, points))
     panels[0].set_ylabel(study.metric_label)

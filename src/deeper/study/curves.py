@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ TRAINING: dict[str, Any] = {"ls": (0, (4, 1.5)), "lw": 1.0, "alpha": 0.8}
 EACH: dict[str, Any] = {"ls": "-", "lw": 0.8, "alpha": 0.4}  # run's own validation error
 VALIDATION: dict[str, Any] = {"ls": "-", "lw": 2.2, "alpha": 1.0}
 SOFT = "#5b6570"
+TITLE = 18  # letters in a line of the legend's title
 
 
 def curves_figure(
@@ -53,9 +55,10 @@ def curves_figure(
             for metric, style in (("train/error", TRAINING), ("validation/error", VALIDATION)):
                 epochs, means = mean_curve(same, metric)
                 if len(epochs):
-                    # A single value has no line to be seen by.
-                    marker = "o" if len(epochs) == 1 else ""
-                    axes.plot(epochs, means, marker=marker, color=colours[value], **style)
+                    # A single value has no line to be seen by, and is seen whole at the edge.
+                    alone = len(epochs) == 1
+                    look = {"marker": "o" if alone else "", "clip_on": not alone, **style}
+                    axes.plot(epochs, means, color=colours[value], **look)
                     late += list(means[len(means) // 4 :])
                     lowest.append(float(means.min()))
                     starts.append(epochs[0])
@@ -109,7 +112,7 @@ def _legend(figure: Figure, collection: Collection, colours: dict[Any, Any]) -> 
         Line2D([], [], color=colours[value], lw=3, label=f"{value:g}" if ordered else str(value))
         for value in (reversed(list(colours)) if ordered else colours)
     ]
-    title = study.x_label if ordered else "net"
+    title = textwrap.fill(study.x_label, TITLE) if ordered else "net"
     kinds = [
         Line2D([], [], color=SOFT, label="validation", **VALIDATION),
         Line2D([], [], color=SOFT, label="training", **TRAINING),

@@ -7,20 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from deeper.plotting import COLOURS, INK, STYLE
 from deeper.record.schema import RunRecord
 from deeper.study import baseline, curves, published
-from deeper.study.label_placement import place_beside, spread
+from deeper.study.definition import Study
+from deeper.study.label_placement import place_beside, spread, width_of
 from deeper.study.means import Mean, mean_of
 from deeper.study.read_runs import Collection
 from deeper.study.tables import by_arm
 
 LABEL_BOX = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # labels cover the grid lines
+LABEL_SHARE = 0.2  # of a panel's width, at most; longer names are in a legend
+LABEL_HEIGHT = 0.07  # of an axis
 Points = dict[Any, list[float]]  # x -> one value per seed
 
 
@@ -33,31 +38,41 @@ def make_figures(collection: Collection, directory: Path) -> dict[str, Path]:
         study with a baseline; and bars for published numbers. Figures without numbers are left out.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    paths = {}
     with mpl.rc_context({**mpl.rcParamsDefault, **STYLE, "backend": "agg"}):
-        lines = lines_of(collection)
-        if collection.study.base is None:
-            drawn = {
-                "error": error_figure(collection),
-                "curves": curves.curves_figure(collection, lines, COLOURS),
-                "macs": macs_figure(collection),
-            }
-            if collection.study.x == "label":  # families, whose parameters do not follow depth
-                drawn["parameters"] = cost_figure(collection, "parameters", "million parameters")
-        else:
-            drawn = {
-                "error": error_figure(collection) if len(lines) <= len(COLOURS) else None,
-                "difference": baseline.difference_figure(collection),
-                "overfitting": baseline.overfitting_figure(collection),
-            }
-        drawn["bars"] = published.bars_figure(collection.study.bars)
-        for name, figure in drawn.items():
-            if figure is None:
-                continue
-            paths[name] = directory / f"{name}.svg"
-            figure.savefig(paths[name], metadata={"Date": None, "Creator": None})
-            figure.savefig(directory / f"{name}.png", metadata={"Software": None})
-    return paths
+        return {
+            name: save(figure, directory / name)
+            for name, figure in draw_all(collection).items()
+            if figure is not None
+        }
+
+
+def draw_all(collection: Collection) -> dict[str, Figure | None]:
+    """Draw the figures of `make_figures` in the present style; None without numbers."""
+    lines = lines_of(collection)
+    drawn: dict[str, Figure | None]
+    if collection.study.base is None:
+        drawn = {
+            "error": error_figure(collection),
+            "curves": curves.curves_figure(collection, lines, COLOURS),
+            "macs": macs_figure(collection),
+        }
+        if collection.study.x == "label":  # families, whose parameters do not follow depth
+            drawn["parameters"] = cost_figure(collection, "parameters", "million parameters")
+    else:
+        drawn = {
+            "error": error_figure(collection) if len(lines) <= len(COLOURS) else None,
+            "difference": baseline.difference_figure(collection),
+            "overfitting": baseline.overfitting_figure(collection),
+        }
+    return drawn | {"bars": published.bars_figure(collection.study.bars)}
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as SVG and PNG, with the same bytes each time; return the SVG's path."""
+    svg = path.with_suffix(".svg")
+    figure.savefig(svg, metadata={"Date": None, "Creator": None})
+    figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
+    return svg
 
 
 def lines_of(collection: Collection) -> dict[str, list[RunRecord]]:
@@ -98,12 +113,29 @@ def error_figure(collection: Collection) -> Figure | None:
     low, high = _limits(values)
     panels[0].set_ylim(low, high)
     titles = (_title(collection.study.metric_label), "Training error")
+    widest = figure.get_figwidth() * 72 / len(panels) * LABEL_SHARE
+    named = all(width_of(name) <= widest for name in lines) and not any(
+        _crowded(points, high - low) for points in series
+    )
     for axes, by_name, title in zip(panels, series, titles, strict=True):
         axes.set_title(title)
         axes.set_xlabel(collection.study.x_label or collection.study.x)
-        _draw_lines(axes, by_name)
+        _draw_lines(axes, by_name, named)
     panels[0].set_ylabel("error (%)")
+    if not named:
+        entries = [
+            Line2D([], [], color=colour, lw=1.8, marker="o", ms=5, label=name)
+            for colour, (name, _) in _coloured(lines)
+        ]
+        figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
     return figure
+
+
+def _crowded(by_name: dict[str, Points], height: float) -> bool:
+    """Return whether names at the lines' ends would have to stand far from them."""
+    ends = [mean_of([*points.values()][-1]).mean for points in by_name.values() if points]
+    heights = spread(ends, LABEL_HEIGHT * height, -np.inf)
+    return any(abs(a - b) > LABEL_HEIGHT * height / 2 for a, b in zip(ends, heights, strict=True))
 
 
 def _title(metric_label: str) -> str:
@@ -124,13 +156,22 @@ def _all(points: Points) -> list[float]:
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:
-    """Return axis limits from the single runs, since intervals of few seeds may be very wide."""
+    """Return axis limits from the single runs, since intervals of few seeds may be very wide.
+
+    Points at zero are seen whole.
+    """
     room = 0.12 * (max(values) - min(values)) or 1.0
-    return max(0.0, min(values) - room), max(values) + room
+    return max(-0.25 * room, min(values) - room), max(values) + room
 
 
-def _draw_lines(axes: Axes, by_name: dict[str, Points]) -> None:
-    """Draw means, single runs and intervals (with enough seeds), and label each line at its end."""
+def _draw_lines(axes: Axes, by_name: dict[str, Points], named: bool) -> None:
+    """Draw means, single runs and intervals (with enough seeds).
+
+    Args:
+        axes: where to.
+        by_name: name of the line -> its points.
+        named: label each line at its end.
+    """
     values = sorted({x for points in by_name.values() for x in points})
     if not values:
         return
@@ -138,7 +179,7 @@ def _draw_lines(axes: Axes, by_name: dict[str, Points]) -> None:
     scale = math.log10 if values[0] > 0 and values[-1] / values[0] >= 10 else float
     xs = [scale(x) for x in values]
     width = (xs[-1] - xs[0]) or 1.0
-    axes.set_xlim(xs[0] - 0.06 * width, xs[-1] + 0.30 * width)
+    axes.set_xlim(xs[0] - 0.06 * width, xs[-1] + (0.28 if named else 0.06) * width)
     axes.set_xticks(xs, [f"{x:,g}" if x < 1e4 else f"{x:,.0f}" for x in values])
     ends = []
     for number, (colour, (name, points)) in enumerate(_coloured(by_name)):
@@ -152,10 +193,10 @@ def _draw_lines(axes: Axes, by_name: dict[str, Points]) -> None:
             axes.plot([x] * len(values), values, "o", **baseline.run_style(mean, colour))
             if mean.half_width is not None or mean.n == 1:
                 axes.plot(x, mean.mean, "o", color=colour, ms=6, mec="white", mew=1.0, zorder=4)
-        if points:
+        if points and named:
             ends.append((at[-1], [*means.values()][-1].mean, name, colour))
     low, high = axes.get_ylim()
-    heights = spread([y for _, y, _, _ in ends], 0.07 * (high - low), low)
+    heights = spread([y for _, y, _, _ in ends], LABEL_HEIGHT * (high - low), low)
     for (x, _, name, colour), y in zip(ends, heights, strict=True):
         axes.annotate(
             name, (x, y), (9, 0), textcoords="offset points", va="center", color=colour,
@@ -211,6 +252,7 @@ def _rows_figure(
         for metric in metrics
     }
     order = sorted(groups, key=lambda name: -mean_of(values[first][name]).mean)
+    short = short_names(order)
     shown = [first, *(metric for metric in others if any(values[metric].values()))]
     size = (7.2 if len(shown) == 1 else 8.4, 1.1 + 0.42 * len(order) + 0.3 * bool(title))
     figure = Figure(figsize=size, layout="constrained")
@@ -225,7 +267,7 @@ def _rows_figure(
         axes.spines["left"].set_visible(False)
         axes.grid(visible=True, axis="x")
         axes.set_xlabel(metrics[metric])
-    panels[0].set_yticks(range(len(order)), order)
+    panels[0].set_yticks(range(len(order)), [short[name] for name in order])
     panels[0].set_ylim(-0.6, len(order) - 0.35)
     if title:
         panels[0].set_title(title)
@@ -271,15 +313,15 @@ def cost_figure(collection: Collection, cost: str, words: str) -> Figure | None:
     axes.set_xlabel(words)
     labelled, ends = [], []
     for colour, (name, runs) in _coloured(lines_of(collection)):
-        points = _points(runs, cost, study.metric)
-        xs, ys = [x / 1e6 for x in points], [mean_of(v).mean for v in points.values()]
+        points = _cost_points(runs, cost, study, by_net=not ordered and not single)
+        xs, ys = [x for _, x, _ in points], [y for _, _, y in points]
         axes.plot(xs, ys, "o-" if ordered else "o", color=colour, ms=6, mec="white", mew=1.0)
-        for value, x, y in zip(points, xs, ys, strict=True):
-            run = next(run for run in runs if run.number(cost) == value)
-            of_point = f"{run.number(study.x):g}" if ordered else run.arm
+        for of_point, x, y in points:
             labelled.append((x, y, name or of_point if single else of_point, colour))
         if xs and name and not single:  # else its points have the name
             ends.append((xs[-1], ys[-1], name, colour))
+    if len({x for x, *_ in labelled}) < 2 and not single:  # they all cost the same
+        return None
     if not labelled:
         return None
     low, high = min(x for x, *_ in labelled), max(x for x, *_ in labelled)
@@ -301,12 +343,53 @@ def cost_figure(collection: Collection, cost: str, words: str) -> Figure | None:
     return figure
 
 
+def _cost_points(
+    runs: Sequence[RunRecord], cost: str, study: Study, *, by_net: bool
+) -> list[tuple[str, float, float]]:
+    """Return the label, the cost in millions and the mean error of each point, in order of x.
+
+    Args:
+        runs: of one line.
+        cost: macs or parameters.
+        study: the study.
+        by_net: a point for each arm; otherwise for each x.
+    """
+    groups: dict[Any, list[RunRecord]] = {}
+    for run in runs:
+        if run.number(cost) is not None and run.number(study.metric) is not None:
+            groups.setdefault(run.arm if by_net else run.number(study.x), []).append(run)
+    short = short_names([*groups]) if by_net else {x: f"{x:g}" for x in groups}
+    points = []
+    for group in sorted(groups) if not by_net else groups:
+        same = groups[group]
+        millions = mean_of([run.number(cost) or 0.0 for run in same]).mean / 1e6
+        error = mean_of([run.number(study.metric) or 0.0 for run in same]).mean
+        points.append((short[group], millions, error))
+    return points
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Return names without the words, or beginnings such as ``arm=``, that all of them share."""
+    words = {name: name.split() for name in names}
+    shared = set.intersection(*(set(some) for some in words.values())) if words else set()
+    left = {name: [word for word in some if word not in shared] for name, some in words.items()}
+    if len(names) < 2 or not all(left.values()):
+        return {name: name for name in names}
+    keys = {word.partition("=")[0] for some in left.values() for word in some}
+    if len(keys) == 1 and all(len(some) == 1 and "=" in some[0] for some in left.values()):
+        return {name: some[0].partition("=")[2] for name, some in left.items()}
+    return {name: " ".join(some) for name, some in left.items()}
+
+
 def _plain_log_ticks(axes: Axes) -> None:
-    """Label a logarithmic axis at 1, 2, 5, 10, ... only."""
+    """Label a logarithmic axis at 1, 2, 5, 10, ... only, or with more digits if it is short."""
     low, high = axes.get_xlim()
-    decades = range(-4, 7)
-    many = high / low > 1e3
-    ticks = [m * 10.0**e for e in decades for m in ((1,) if many else (1, 2, 5))]
+    steps = [(1,), (1, 2, 5), range(1, 10), [n / 10 for n in range(10, 100)]]
+    for multiples in steps[0 if high / low > 1e3 else 1 :]:
+        ticks = [m * 10.0**e for e in range(-4, 7) for m in multiples]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if len(inside) > 1:
+            break
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_locator(FixedLocator([t for t in ticks if low <= t <= high]))
+    axes.xaxis.set_major_locator(FixedLocator(inside))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")

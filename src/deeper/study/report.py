@@ -184,7 +184,8 @@ def update_readme(report: Report, readme: Path) -> None:
         "verdict": f"**{_capital(report.verdict.word)}.** {report.verdict.sentence}\n\n{findings}",
         "table": f"{table}\n\n{_origin(report)}\n\n{notes}",
         "figure": "\n\n".join(
-            f"![{caption(report, name)}](figures/{name}.png)" for name in report.figures
+            f"![{caption(report, name)}](figures/{name}.png)" + _under(report, name)
+            for name in report.figures
         ),
     }
     if not readme.is_file():
@@ -202,6 +203,17 @@ def update_readme(report: Report, readme: Path) -> None:
     for svg in report.figures.values():
         for path in (svg, svg.with_suffix(".png")):
             (target / "figures" / path.name).write_bytes(path.read_bytes())
+
+
+def _under(report: Report, name: str) -> str:
+    """Return what has to be known of the intervals in a figure, unlike those of the table."""
+    count = baseline.comparisons(report.collection) if name == "difference" else 0
+    if count < 2:
+        return ""
+    return (
+        f"\n\n*Its {count} intervals hold at once with 95 % (Bonferroni); those of the table hold "
+        "each by itself.*"
+    )
 
 
 def _origin(report: Report) -> str:

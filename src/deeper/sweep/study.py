@@ -19,7 +19,7 @@ from deeper.record.schema import CONFIG, RunRecord, read_run
 from deeper.run.study_at_wandb import publish_report
 from deeper.study.report import Report, make_report
 from deeper.sweep.claim import Arm, arms_of
-from deeper.sweep.code_snapshot import freeze
+from deeper.sweep.code_snapshot import Code, freeze
 from deeper.sweep.events import Tell, quiet
 from deeper.sweep.launch import claimed_runs, work_of
 from deeper.sweep.local import Sweep
@@ -84,20 +84,7 @@ class Study:
         check_study(self.configs, [arm.overrides for arm in self.arms])
         runs = Path(first.runs)
         code = freeze("snapshot", runs, [config.plain() for config in self.configs])
-        with claimed_runs(self.arms, runs, {"jobs": jobs}, code) as taken:
-            with self.display() as tell:
-                outcome = Sweep(work_of(taken, jobs), tell).run()
-            elsewhere = [f"{arm.name} ({where})" for arm, where in taken.elsewhere]
-        diverged = {arm.name for arm in self.arms if arm.status() == "diverged"}
-        failed = [
-            f"{failure.name}: {failure.reason}" + (f" ({failure.log})" if failure.log else "")
-            for failure in outcome.failed
-            if failure.name not in diverged
-        ]
-        _refuse(failed, len(self.arms), "failed")
-        _refuse(elsewhere, len(self.arms), "are with another launcher")
-        if outcome.unfinished:
-            raise UserError(f"{outcome.unfinished} of {len(self.arms)} runs were stopped.")
+        run_arms(self.arms, runs, jobs, code, self.display)
         return self
 
     def report(self, wandb: bool = False) -> Report:
@@ -115,6 +102,41 @@ class Study:
         if wandb:
             publish_report(report)
         return report
+
+
+def run_arms(
+    arms: Sequence[Arm],
+    runs: Path,
+    jobs: int | None,
+    code: Code,
+    display: Callable[[], AbstractContextManager[Tell]],
+) -> None:
+    """Execute unfinished runs, each in a process of its own; return when all have ended.
+
+    Args:
+        arms: of one sweep.
+        runs: root of the run directories.
+        jobs: number of simultaneous runs; by default one per core, or per set of GPUs.
+        code: the code to run.
+        display: see `Study`.
+
+    Raises:
+        UserError: a run failed, was stopped or belongs to another launcher; see `Study.run`.
+    """
+    with claimed_runs(arms, runs, {"jobs": jobs}, code) as taken:
+        with display() as tell:
+            outcome = Sweep(work_of(taken, jobs), tell).run()
+        elsewhere = [f"{arm.name} ({where})" for arm, where in taken.elsewhere]
+    diverged = {arm.name for arm in arms if arm.status() == "diverged"}
+    failed = [
+        f"{failure.name}: {failure.reason}" + (f" ({failure.log})" if failure.log else "")
+        for failure in outcome.failed
+        if failure.name not in diverged
+    ]
+    _refuse(failed, len(arms), "failed")
+    _refuse(elsewhere, len(arms), "are with another launcher")
+    if outcome.unfinished:
+        raise UserError(f"{outcome.unfinished} of {len(arms)} runs were stopped.")
 
 
 def study(name: str, *overrides: str, directories: Sequence[Path | str] = ()) -> Study:

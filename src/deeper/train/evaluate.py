@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from deeper.tasks.task import Task
 
 Predictions = dict[str, np.ndarray]  # leaves (n, ...), in the split's order
+Change = Callable[[Any, int], Any]  # see `Evaluator.of_changed`
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ def predictions_of(model: nn.Module, task: "Task") -> Callable[[Any, Any], dict[
         return task.predict(outputs, batch)
 
     return predict
+
+
+def unchanged(feed: Any, count: int) -> Any:
+    """Return what a feed sends as it is."""
+    del count
+    return feed
 
 
 def no_keys(purpose: int) -> Any:
@@ -115,13 +122,13 @@ class Evaluator:
         Raises:
             RuntimeError: the feed did not deliver every example exactly once.
         """
-        return self.of_changed(variables, split, {"": lambda feed: feed}, progress)[""]
+        return self.of_changed(variables, split, {"": unchanged}, progress)[""]
 
     def of_changed(
         self,
         variables: Any,
         split: Split,
-        changes: Mapping[str, Callable[[Any], Any]],
+        changes: Mapping[str, Change],
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> dict[str, Predictions]:
         """Return every example's predictions under each change of the batches, read once.
@@ -129,7 +136,8 @@ class Evaluator:
         Args:
             variables: as for a call, as the other arguments.
             split: what to evaluate.
-            changes: name -> function of what the feed sends, a pytree of (steps, rows, ...).
+            changes: name -> function of what the feed sends, a pytree of (steps, rows, ...), and of
+                how many of its steps, from the first on, are batches.
             progress: called with (batches done, total), each change counting.
 
         Raises:
@@ -141,7 +149,8 @@ class Evaluator:
             count = min(self._capacity, split.batches - first)
             feed = split.feed.steps(first, count, self._capacity)
             for name, change in changes.items():
-                kept: Any = self._call(variables, split.feed.source, change(feed), np.int32(count))
+                changed = change(feed, count)
+                kept: Any = self._call(variables, split.feed.source, changed, np.int32(count))
                 parts[name].append({key: _flat(leaf, count) for key, leaf in kept.items()})
                 done += count
                 progress(done, total)
