@@ -95,7 +95,8 @@ def error(kind: str, found: dict[str, Any], exact: dict[str, Any], size=largest)
     """
     names = [name for name in found if name.partition("/")[0] == kind]
     least = FLOOR * max(size(exact[name]) for name in names)
-    return max(
+    errors = [
         size(np.asarray(found[name], np.float64) - exact[name]) / max(size(exact[name]), least)
         for name in names
-    )
+    ]
+    return float(np.max(errors))  # Python's max may pass over NaN
