@@ -48,6 +48,7 @@ def families(tmp_path_factory):
             )  # fmt: skip
             result = json.loads((path / "result.json").read_text())
             result["metrics"]["test/error_top5"] = round(top5 + float(draw.normal(0, 0.1)), 2)
+            result["parameters"] = int(macs * 1e7)
             (path / "result.json").write_text(json.dumps(result))
             if label.startswith("resnet"):
                 ten = {"test/error": top1 - 2, "test/error_top5": top5 - 1, "step": 100}
