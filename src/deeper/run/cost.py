@@ -15,7 +15,7 @@ The compiler's own buffers come on top; it may also recompute activations to sav
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,8 @@ def _stated_size(data: OwnDataset) -> int | None:
     folder = data.call.get("folder", data.name)
     if data.dir is None or prepared_directory(str(folder), Path(data.dir)) is not None:
         return None
-    drawn = (data.prepare or {}).get("train")
+    call: Mapping[str, Any] = data.prepare or {}
+    drawn = call.get("train")
     return PUBLISHED.get(data.name, drawn if isinstance(drawn, int) else None)
 
 
