@@ -128,6 +128,7 @@ BESIDE = {
         for name in ("detection", "detection_flip", "detection_strong")
     },
     "study=depth_speech": ["arm=m18"],
+    "study=depth_detection_pretrained": ["arm=faster_resnet18"],
     **{
         f"arm={net}": ["data=spoken_digits"] for net in ("m3", "m5", "m11", "m18", "m34", "m34_res")
     },
@@ -139,7 +140,7 @@ def test_every_choice_composes_and_builds_without_compiling(choice):
     # Somebody's own photographs, or sets that are as large as they were prepared.
     own = choice in (
         "data=texts", "data=texts_words", "data=sounds", "data=folder", "data=photos", "data=tfds",
-        "study=transfer_imagenet",
+        "study=transfer_imagenet", "study=detection_backbones",
     )  # fmt: skip
     beside = BESIDE.get(choice, [])
     config = configure(choice, *beside, *(["data.name=pets", "data.classes=3"] if own else []))

@@ -1,4 +1,6 @@
-"""Faster R-CNN: counts, forms, padding, and where a backbone's weights go."""
+"""Faster R-CNN: counts, forms, padding, torchvision's answers, and where weights go."""
+
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +8,17 @@ import numpy as np
 import pytest
 
 from deeper.errors import UserError
+from deeper.models.detection import boxes as on
+from deeper.models.detection import faster_rcnn as faster_rcnn_module
+from deeper.models.detection import proposals
 from deeper.models.detection.faster_rcnn import Scenes, faster_rcnn
 from deeper.models.googlenet import googlenet
 from deeper.models.initializers import initialise, shapes_of
 from deeper.models.resnet import resnet
 from deeper.models.vgg import vgg
 from deeper.tasks.detection import losses_by_image
+from deeper.weights import torchvision
+from tests.models import faster_rcnn_golden as golden
 
 SMALL = dict(  # noqa: C408
     channels=8, hidden=16, proposals_before=(40, 30), proposals_after=(30, 20), sampled=16,
@@ -133,3 +140,110 @@ def test_a_batch_without_sizes_is_one_that_fills_its_array(net_and_variables):
     answer = jax.jit(lambda s: net.apply(variables, s, train=False))
     for one, other in zip(answer(Scenes(images)), answer(Scenes(images, whole)), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def as_torchvision():
+    """A small net with the weights of the golden file, and its two images in one array."""
+    net = faster_rcnn(
+        resnet(18, 1, width=golden.WIDTH), golden.CLASSES, channels=golden.CHANNELS,
+        hidden=golden.HIDDEN, proposals_before=(golden.BEFORE,) * 2,
+        proposals_after=(golden.AFTER,) * 2, sampled=golden.EVERY, sampled_anchors=golden.EVERY,
+        least_score=golden.LEAST_SCORE,
+    )  # fmt: skip
+    names = torchvision.revert(initialise(net, 0, SHAPE), net, SHAPE)
+    arrays = {name: golden.drawn(name, value.shape) for name, value in names.items()}
+    canvas = np.full((len(golden.SIZES), 128, 128, 3), 9.0, np.float32)  # beyond, anything
+    for number, image in enumerate(golden.images()):
+        canvas[number, : image.shape[0], : image.shape[1]] = image
+    given = Scenes(
+        jnp.asarray(canvas), jnp.asarray(golden.SIZES, jnp.float32),
+        jnp.asarray(golden.BOXES, jnp.float32), jnp.asarray(golden.LABELS),
+    )  # fmt: skip
+    with np.load(Path(golden.__file__).with_suffix(".npz")) as file:
+        return net, torchvision.convert(arrays, net, SHAPE), given, dict(file)
+
+
+def test_proposals_and_detections_are_torchvisions(as_torchvision):
+    net, variables, given, expected = as_torchvision
+    answer = jax.jit(lambda v, s: net.apply(v, s, train=False, mutable=["intermediates"]))
+    found, sown = answer(variables, Scenes(given.images, given.size))
+    (proposed,) = sown["intermediates"]["proposals"]
+    for number in range(len(golden.SIZES)):
+        theirs = expected[f"{number}/proposals"]
+        np.testing.assert_allclose(proposed[number, : len(theirs)], theirs, atol=1e-3)
+        count = len(expected[f"{number}/scores"])
+        assert count > 10 and (np.asarray(found.labels[number]) >= 0).sum() == count
+        np.testing.assert_array_equal(
+            found.labels[number, :count] + 1, expected[f"{number}/labels"]
+        )
+        np.testing.assert_allclose(
+            found.scores[number, :count], expected[f"{number}/scores"], rtol=1e-4
+        )
+        np.testing.assert_allclose(
+            found.boxes[number, :count], expected[f"{number}/boxes"], atol=1e-2
+        )
+
+
+def test_the_four_losses_and_their_gradient_are_torchvisions(as_torchvision):
+    net, variables, given, expected = as_torchvision
+    rest = {"batch_stats": variables["batch_stats"]}
+
+    @jax.jit
+    def answer(params, scenes):
+        def total(params):
+            answers, _ = net.apply(
+                {**rest, "params": params}, scenes, train=True, mutable=["batch_stats"]
+            )
+            losses = losses_by_image(answers)
+            return sum(loss.sum() for loss in losses.values()), losses
+
+        return jax.grad(total, has_aux=True)(params)
+
+    gradient, losses = answer(variables["params"], given)
+    for name in golden.LOSSES:
+        theirs = [expected[f"{number}/{name}"] for number in range(len(golden.SIZES))]
+        np.testing.assert_allclose(losses[name], theirs, rtol=1e-4)
+    mine = gradient["backbone"]["stage2"]["block1"]["conv1"]["kernel"]
+    theirs = sum(expected[f"{number}/gradient"] for number in range(len(golden.SIZES)))
+    np.testing.assert_allclose(mine, theirs, atol=1e-3 * np.abs(theirs).max())
+
+
+def test_bfloat16_has_nearly_float32s_losses_and_boxes_stay_in_float32(monkeypatch):
+    """Anchors are matched alike; proposals differ by rounding, and with them what is drawn."""
+    seen = []
+    for module, name in ((on, "decode"), (on, "encode"), (on, "iou"), (proposals, "keep_sorted"),
+                         (faster_rcnn_module, "best_by_class")):  # fmt: skip
+        original = getattr(module, name)
+
+        def noting(*arguments, original=original, **options):
+            seen.extend(leaf.dtype for leaf in jax.tree.leaves(arguments) if hasattr(leaf, "dtype"))
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(module, name, noting)
+    given, found = scenes(64, 0.0), {}
+    variables = initialise(small(), 0, SHAPE)
+    rest = {"batch_stats": variables["batch_stats"]}
+    for dtype in ("float32", "bfloat16"):
+        net = faster_rcnn(resnet(18, 1, width=4, dtype=dtype), 2, **SMALL, dtype=dtype)
+
+        @jax.jit
+        def step(params, scenes, net=net):
+            def total(params):
+                answers, _ = net.apply(
+                    {**rest, "params": params}, scenes, train=True, mutable=["batch_stats"]
+                )
+                losses = losses_by_image(answers)
+                return sum(loss.mean() for loss in losses.values()), (losses, answers)
+
+            return jax.grad(total, has_aux=True)(params)
+
+        gradient, (losses, answers) = step(variables["params"], given)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+        assert all(leaf.dtype in (jnp.float32, jnp.int32) for leaf in answers)
+        found[dtype] = losses
+    assert seen and jnp.dtype(jnp.bfloat16) not in seen
+    for name in ("loss_objectness", "loss_anchor_box", "loss_class"):
+        one, other = (np.asarray(found[dtype][name]) for dtype in found)
+        np.testing.assert_allclose(other, one, rtol=0.02, err_msg=name)
+        assert (one != other).any(), "the net was not computed in bfloat16"

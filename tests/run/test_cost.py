@@ -83,3 +83,18 @@ def test_the_memory_of_resnet50_is_what_its_compiled_step_takes():
     )  # fmt: skip
     # 11.23 GB of temporary values and 0.20 of state, of the step compiled for an H200.
     assert cost_of(config, {}).memory == pytest.approx(11.43e9, rel=0.15)
+
+
+@pytest.mark.parametrize(("data", "size"), [("voc", 5_011), ("coco_tfds", 118_287), ("scenes", 70)])
+def test_the_hours_of_a_detector_are_told_without_its_photographs(data, size, tmp_path):
+    drawn = ["data.prepare.train=70"] if data == "scenes" else []
+    config = configure(
+        f"data={data}", f"data.dir={tmp_path}", "model=faster_rcnn", "model.backbone.depth=8",
+        "model.backbone.width=4", "data.canvas=[64,64]", "train.steps=10", "train.epochs=null",
+        "train.batch_size=2", "mode=dry", *drawn,
+    )  # fmt: skip
+    cost = cost_of(config, {})
+    assert cost.plan.train_size == size and cost.images == 20
+    assert cost.memory > 0 and cost.hours["A100"] > 0
+    with pytest.raises(UserError):  # passes are of photographs that have to be there
+        cost_of(config.replace(train={"steps": None, "epochs": 1}), {})

@@ -21,12 +21,14 @@ from deeper.interpret.attribution import METHODS, choose, class_numbers
 from deeper.interpret.score_sheet import SCORES
 from deeper.interpret.sheets import CAPTIONS, Sheet, chosen_sheets, draw_sheet, page_of
 from deeper.progress import Progress
-from deeper.run import device, load, see_sequences
+from deeper.run import detect, device, load, see_detections, see_sequences
 from deeper.run.subject import subject_of
 from deeper.track.wandb_results import log_pictures
 
 Print = Callable[[Sheet], None]
-OF_IMAGES = ("images", "crop", "exif", "score", "other")  # keys without a meaning for sequences
+# Keys without a meaning for sequences, and for detectors.
+OF_IMAGES = ("images", "crop", "exif", "detection", "score", "other")
+OF_CLASSIFIERS = ("inputs", "crop", "exif", "score", "other")
 
 
 def run(config: DictConfig) -> None:
@@ -37,6 +39,8 @@ def run(config: DictConfig) -> None:
     out = path / "see" if config.out is None else Path(config.out)
     of_run = load.config_of(path, "run")
     draw = _sequences if isinstance(of_run.data, OwnDataset) else _images
+    if detect.detects(path):
+        draw = _detections
 
     def say(sheet: Sheet) -> None:
         console.print("\n".join([f"{sheet.name} -> {sheet.path}", *sheet.notes]), soft_wrap=True)
@@ -59,6 +63,8 @@ def _images(
     """Draw the sheets of a net of images, or of two; return its title too."""
     if config.inputs is not None:
         raise UserError(f"inputs= is for nets of sequences; {path.name} takes images: say images=.")
+    if config.detection is not None:
+        raise UserError(f"detection= is for detectors, and {path.name} is none: leave it away.")
     classes = None if config.classes is None else list(config.classes)
     scores = choose(config.score, SCORES, "score")
     chosen = chosen_sheets(
@@ -160,3 +166,39 @@ def _sequences(
     for sheet in sheets:
         say(sheet)
     return title, sheets
+
+
+def _detections(
+    config: DictConfig, path: Path, out: Path, methods: Sequence[str], kernels: Any, say: Print
+) -> tuple[str, list[Sheet]]:
+    """Draw which pixels made a detector's boxes; return its title too."""
+    if config.method not in (see_detections.SHEET, "all"):
+        raise UserError(
+            f"method={config.method} is for nets that classify, and {path.name} finds objects: "
+            f"choose {see_detections.SHEET}."
+        )
+    for key in OF_CLASSIFIERS:
+        if config[key] is not None:
+            raise UserError(
+                f"{key}={config[key]} is not for detectors, and {path.name} is one: leave it away."
+            )
+    check_directory(out, "out")
+    device.start_jax(kernels)
+    device.close_cache()
+    with progress_bar(open_console()) as progress:
+        title, sheet = see_detections.draw_sheet(
+            path,
+            out,
+            checkpoint=config.checkpoint,
+            data_dir=config.data.dir,
+            split=str(config.split),
+            images=None if config.images is None else Path(config.images),
+            methods=methods,
+            layer=config.layer,
+            classes=None if config.classes is None else list(config.classes),
+            which=config.detection or 0,
+            n=config.n,
+            progress=progress,
+        )
+    say(sheet)
+    return title, [sheet]

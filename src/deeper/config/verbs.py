@@ -97,6 +97,7 @@ class See:
     images: str | None = setting("pictures in the place of the split")
     inputs: str | None = setting("a text, a file or a directory, for a net of sequences")
     classes: tuple[int | str, ...] | None = setting("by number or name", least=0)
+    detection: int | None = setting("which of each photograph's, by falling score", least=0)
     attribution: str | tuple[str, ...] = setting("methods, or all of them")
     score: str | tuple[str, ...] | None = setting("of methods of attribution, or all of them")
     n: int | None = setting("images that are shown or scored", least=1)

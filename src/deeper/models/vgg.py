@@ -36,6 +36,7 @@ class VGG(nn.Module):
         pool_size: side of the map that the dense layers take, whatever the size of the images;
             None: at most 7, and less where the last map is smaller.
         last_pool: whether the last stage ends with pooling; a detector pools its regions instead.
+        width: channels of the first stage, 64 in the paper.
     """
 
     stages: tuple[int, ...]
@@ -48,12 +49,14 @@ class VGG(nn.Module):
     window: tuple[int, int] | None = None
     pool_size: int | None = None
     last_pool: bool = True
+    width: int = 64
 
     @nn.compact
     def __call__(self, images: Maps, *, train: bool) -> Float[Array, "batch classes"]:
         """Return logits."""
         x = images
-        for s, (convolutions, width) in enumerate(zip(self.stages, WIDTHS, strict=True), 1):
+        for s, (convolutions, full) in enumerate(zip(self.stages, WIDTHS, strict=True), 1):
+            width = full * self.width // WIDTHS[0]
             for c in range(1, convolutions + 1):
                 name = f"stage{s}_conv{c}"
                 x = Conv(width, 3, use_bias=True, bias_rule=ZEROS, dtype=self.dtype, name=name)(x)
@@ -94,6 +97,7 @@ def vgg(
     hidden: int = 4096,
     dropout: float = 0.5,
     pool_size: int | None = None,
+    width: int = 64,
     dtype: str = "float32",
 ) -> VGG:
     """Return a VGG net.
@@ -107,6 +111,7 @@ def vgg(
         dropout: share of their outputs dropped in training.
         pool_size: side of the map that the dense layers take, whatever the size of the images: 7
             with torchvision's weights. By default at most 7, less where the last map is smaller.
+        width: channels of the first stage; those of the others follow it, as in the paper.
         dtype: of the computation, float32 or bfloat16.
     """
     if depth not in DEPTHS:
@@ -121,4 +126,5 @@ def vgg(
         dropout=dropout,
         dtype=jnp.dtype(dtype),
         pool_size=pool_size,
+        width=width,
     )

@@ -15,7 +15,7 @@ The compiler's own buffers come on top; it may also recompute activations to sav
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ import psutil
 from deeper.config.data_sections import ImageFolder, OwnDataset
 from deeper.config.instantiate import build as construct
 from deeper.config.schema import RunConfig
-from deeper.data.dataset import known_size
+from deeper.data.dataset import known_size, prepared_directory
 from deeper.errors import UserError
 from deeper.profile.macs import Summary, summarise
 from deeper.run import build
@@ -38,6 +38,8 @@ GIB = 2**30
 PASSES = 3  # forward, and the gradients by activations and by parameters
 # Lower bound of the share of activations that the compiler keeps; it may recompute the others.
 LEAST_KEPT = 0.5
+# Photographs to train on, of published sets of photographs with boxes.
+PUBLISHED = {"coco/2017": 118_287, "voc/2007": 5_011, "voc07": 5_011}
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,11 @@ def train_size(config: RunConfig) -> int:
     """Return the number of training examples, as far as it is known without the data."""
     data = config.data
     if isinstance(data, OwnDataset):
-        return len(open_splits(config).train)
+        size = _stated_size(data)
+        if size is None or config.train.steps is None or data.examples or data.folds:
+            return len(open_splits(config).train)
+        size -= data.validation
+        return size if data.limit is None else min(size, data.limit)
     if data.examples is not None:
         return data.examples
     in_folder = isinstance(data, ImageFolder)
@@ -70,6 +76,19 @@ def train_size(config: RunConfig) -> int:
         size = size * len(data.keep_classes) // classes
     size -= data.validation
     return size if data.limit is None else min(size, data.limit)
+
+
+def _stated_size(data: OwnDataset) -> int | None:
+    """Return the number of training examples of a data set that is not prepared; None if unknown.
+
+    It is that of a published one, or what the call that makes the data set is to draw.
+    """
+    folder = data.call.get("folder", data.name)
+    if data.dir is None or prepared_directory(str(folder), Path(data.dir)) is not None:
+        return None
+    call: Mapping[str, Any] = data.prepare or {}
+    drawn = call.get("train")
+    return PUBLISHED.get(data.name, drawn if isinstance(drawn, int) else None)
 
 
 def cost_of(config: RunConfig, known: dict[str, Summary], devices: int = 1) -> Cost:

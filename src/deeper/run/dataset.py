@@ -40,6 +40,19 @@ class Splits:
     unlabelled: Split | None
     unreadable: dict[str, tuple[str, ...]]
 
+    def named(self, name: str) -> Split:
+        """Return train, validation or test.
+
+        Raises:
+            UserError: the run has no such split.
+        """
+        found = {"validation": self.validation, "test": self.test, "train": self.train}
+        split = found.get(name)
+        if split is None:
+            there = ", ".join(key for key, one in found.items() if one is not None)
+            raise UserError(f"split={name} is not there; this run has {there}.")
+        return split
+
 
 def view_of(data: Any) -> View | None:
     """Return the preprocessing of photographs; None for data sets of one size."""

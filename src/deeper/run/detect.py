@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
+from deeper.config.schema import RunConfig
 from deeper.data import jpeg
 from deeper.data.detection import PhotographReader
 from deeper.data.image_files import picture_files
@@ -145,7 +146,7 @@ def detect_files(
     device.start_jax(config.train.cpu_kernels)
     stored = load.open_stored(path, checkpoint, "weights")
     task = build.task_of(stored.config)
-    reader = data_record.reader_of(path) or _reader_of(stored.config.data.call)
+    reader = reader_of(path, stored.config)
 
     @jax.jit
     def answer(variables: Any, columns: Any) -> Any:
@@ -193,9 +194,10 @@ def photographs_in(paths: Sequence[Path]) -> list[Path]:
     return [file for path in paths for file in picture_files(path)]
 
 
-def _reader_of(call: Any) -> PhotographReader:
-    """Return the reader of a config's data, for weights that came without a record of them."""
-    return PhotographReader(
+def reader_of(path: Path, config: RunConfig) -> Any:
+    """Return the reader of a run's photographs; of weights without a record the config says it."""
+    recorded, call = data_record.reader_of(path), config.data.call
+    return recorded or PhotographReader(
         tuple(call["canvas"]),
         call.get("shorter_side"),
         call.get("longer_side"),

@@ -347,12 +347,7 @@ class Run:
             UserError: the data are missing, or are not those that the run saw.
         """
         splits = data_record.open_own_splits(self.path, self.config)
-        parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-        part = parts.get(split)
-        if part is None:
-            there = ", ".join(name for name, value in parts.items() if value is not None)
-            raise UserError(f"split={split} is not there; this run has {there}.")
-        return dict(part.columns)
+        return dict(splits.named(split).columns)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {self.status})"

@@ -113,12 +113,9 @@ def draw_sheets(
 
 def _columns(splits: Splits, name: str, examples: int) -> dict[str, np.ndarray]:
     """Return a split's columns, that of the sequences first."""
-    parts = {"validation": splits.validation, "test": splits.test, "train": splits.train}
-    part = parts.get(name)
-    if part is None:
-        there = ", ".join(key for key, one in parts.items() if one is not None)
-        raise UserError(f"split={name} is not there; this run has {there}.")
-    columns = {key: np.asarray(values[:examples]) for key, values in part.columns.items()}
+    columns = {
+        key: np.asarray(values[:examples]) for key, values in splits.named(name).columns.items()
+    }
     return {key: columns[key] for key in sorted(columns, key=lambda key: key == LABEL)}
 
 

@@ -10,7 +10,6 @@ from jaxtyping import UInt8
 
 from deeper.augment.pipeline import Normalise
 from deeper.config.schema import RunConfig
-from deeper.data.dataset import Split
 from deeper.data.encoded_images import View
 from deeper.data.image_files import LeftOut, describe_left_out, picture_files, read_picture
 from deeper.errors import UserError
@@ -22,7 +21,7 @@ from deeper.record.schema import ENVIRONMENT
 from deeper.run import load
 from deeper.run.class_names import class_names
 from deeper.run.data_record import open_own_splits
-from deeper.run.dataset import Splits, evaluation_view, require_images
+from deeper.run.dataset import evaluation_view, require_images
 
 
 def subject_of(
@@ -81,7 +80,7 @@ def subject_of(
         labels = np.asarray(logits.argmax(-1), np.int32)
         return replace(subject, images=pictures, labels=labels, names=names)
     splits = open_own_splits(path, weights.config)
-    shown = _split(splits, split)
+    shown = splits.named(split)
     states = load.states(path)
     if weights.config.init_from is None:
         seed = weights.config.seed
@@ -129,12 +128,3 @@ def _pictures(
     if unread:
         warn(said)
     return np.stack(images), names
-
-
-def _split(splits: Splits, name: str) -> Split:
-    found = {"validation": splits.validation, "test": splits.test, "train": splits.train}
-    split = found.get(name)
-    if split is None:
-        there = ", ".join(key for key, one in found.items() if one is not None)
-        raise UserError(f"split={name} is not there; this run has {there}.")
-    return split

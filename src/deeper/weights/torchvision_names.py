@@ -23,7 +23,6 @@ Names = dict[str, str]
 # in the order (channel, row, column), we in the order (row, column, channel).
 FLATTENED: dict[type, dict[str, int]] = {
     AlexNet: {"fc1": OWT[-1][0]},
-    VGG: {"fc1": WIDTHS[-1]},
     GoogLeNet: {"aux1/fc1": 128, "aux2/fc1": 128},
 }
 # Dense layers that are 1x1 convolutions in torchvision and timm.
@@ -35,6 +34,8 @@ def flattened_in(model: object) -> dict[str, int]:
     if isinstance(model, FasterRCNN):
         assert isinstance(model.pyramid, Pyramid)
         return {"head/fc1": model.pyramid.channels}
+    if isinstance(model, VGG):
+        return {"fc1": WIDTHS[-1] * model.width // WIDTHS[0]}
     return FLATTENED.get(type(model), {})
 
 

@@ -93,6 +93,18 @@ class Detections(NamedTuple):
     labels: Int32[Array, "batch found"]
 
 
+class Judged(NamedTuple):
+    """What the head says of regions that are given.
+
+    Attributes:
+        logits: of the classes, background first.
+        boxes: that it makes of each region, by class without background, within the image.
+    """
+
+    logits: Float[Array, "batch regions classes"]
+    boxes: Float[Array, "batch regions classes 4"]
+
+
 class FasterRCNN(nn.Module):
     """A detector of two stages: proposals, then a class and a box for each of them.
 
@@ -168,12 +180,22 @@ class FasterRCNN(nn.Module):
         return path[1] in self.frozen or (self.freeze_batch_norm and "bn" in path[-2])
 
     @nn.compact
-    def __call__(self, inputs: Any, *, train: bool) -> Answers | Detections:
+    def __call__(
+        self,
+        inputs: Any,
+        *,
+        train: bool,
+        regions: Float[Array, "batch regions 4"] | None = None,
+    ) -> Answers | Detections | Judged:
         """Return answers for the loss in training, and detections otherwise.
+
+        Proposals are sown as ``proposals``, zeros where there is none.
 
         Args:
             inputs: `Scenes`, or images that fill their array.
             train: see above.
+            regions: to be judged in the place of proposals, in pixels of the array; not in
+                training.
         """
         scenes = inputs if isinstance(inputs, Scenes) else Scenes(inputs)
         images, size, filled, context = self._filled(scenes)
@@ -184,10 +206,14 @@ class FasterRCNN(nn.Module):
             maps = list(self.backbone(images.astype(self.dtype), train=norm_train))
             if self.pyramid is not None:
                 maps = self.pyramid(maps, train)
-            head = proposals.ProposalHead(
-                per_place, self.proposal_convolutions, self.dtype, name="rpn"
-            )
-            scores, coded = head(maps)
+            if regions is None:
+                head = proposals.ProposalHead(
+                    per_place, self.proposal_convolutions, self.dtype, name="rpn"
+                )
+                scores, coded = head(maps)
+        if regions is not None:
+            score, box = self._judge(maps[: len(self.strides)], regions, filled, train)
+            return Judged(score, jax.vmap(_decoded)(box, regions, size))
         shapes = [values.shape[1:3] for values in maps]
         strides = list(self.strides)
         if self.pyramid is not None:
@@ -195,6 +221,7 @@ class FasterRCNN(nn.Module):
         anchors = proposals.anchors_of(shapes, strides, filled, settings)
         is_anchor = proposals.inside(shapes, strides, filled, per_place)
         boxes, is_box = proposals.propose(scores, coded, anchors, is_anchor, size, settings, train)
+        self.sow("intermediates", "proposals", boxes)
         maps = maps[: len(self.strides)]
         if not train:
             score, box = self._judge(maps, boxes, filled, train)
@@ -291,7 +318,7 @@ class FasterRCNN(nn.Module):
 
         def of_image(score: Any, box: Any, boxes: Any, is_box: Any, size: Any) -> Any:
             share = jax.nn.softmax(score)[:, 1:]
-            decoded = on.clip(on.decode(box[:, 1:], boxes[:, None], WEIGHTS), size)
+            decoded = _decoded(box, boxes, size)
             sides = decoded[..., 2:] - decoded[..., :2]
             is_there = (sides >= LEAST_SIDE).all(-1) & is_box[:, None]
             return best_by_class(
@@ -300,6 +327,11 @@ class FasterRCNN(nn.Module):
             )  # fmt: skip
 
         return Detections(*jax.vmap(of_image)(score, box, boxes, is_box, size))
+
+
+def _decoded(box: Array, regions: Array, size: Array) -> Float[Array, "regions classes 4"]:
+    """Return the boxes of an image's regions by class, without background, within the image."""
+    return on.clip(on.decode(box[:, 1:], regions[:, None], WEIGHTS), size)
 
 
 def _objects(scenes: Scenes, anchors: int, found: int) -> tuple[Array, Array, tuple[Array, Array]]:
