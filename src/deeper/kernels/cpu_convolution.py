@@ -97,11 +97,17 @@ def _of_one_row(window: Window) -> Window:
 
 
 def _by_group(function, groups: int):
-    """Apply a function of arrays to each group of their last axis."""
+    """Apply a function of arrays to each group of their last axis.
+
+    By a loop: the program is that of one group, however many there are.
+    """
 
     def apply(*arrays):
-        parts = zip(*(jnp.split(array, groups, -1) for array in arrays))
-        return jax.tree.map(lambda *of: jnp.concatenate(of, -1), *(function(*p) for p in parts))
+        by_group = (jnp.moveaxis(v.reshape(*v.shape[:-1], groups, -1), -2, 0) for v in arrays)
+        results = lax.map(lambda of: function(*of), tuple(by_group))
+        return jax.tree.map(
+            lambda y: jnp.moveaxis(y, 0, -2).reshape(*y.shape[1:-1], groups * y.shape[-1]), results
+        )
 
     return function if groups == 1 else apply
 
