@@ -201,11 +201,36 @@ def error(found: list[np.ndarray], exact: list[np.ndarray]) -> float:
     return float(np.sqrt(off / sum((e**2).sum() for e in exact)))
 
 
+def table(record: dict) -> str:
+    """Return the table of the README."""
+    from deeper.study.tables import markdown
+
+    rows = [
+        (
+            f"{one['batch']}x{one['side']}x{one['side']}, {one['channels'][0]} to "
+            f"{one['channels'][1]}",
+            *(
+                " / ".join(f"{1e7 * error:.1f}" for error in one["errors"][form].values())
+                for form in FORMS
+            ),
+        )
+        for one in record["convolutions"]
+    ]
+    steps = record["two steps of VGG-11 with BatchNorm, median of 5 seeds"]
+    note = (
+        "Result / input's gradient / kernel's gradient, in 1e-7. The change of VGG-11's weights by "
+        f"two steps, median of {len(SEEDS)} seeds: "
+        f"{', '.join(f'{form} {steps[form]:.1e}' for form in FORMS)}. {record['cpu']}; JAX "
+        f"{record['jax']}; commit {record['commit'][:12]}."
+    )
+    return f"{markdown(('3x3 convolution', *FORMS), rows)}\n\n{note}"
+
+
 def main() -> None:
     """Compare, print, and write the results if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--torch", help="a Python that has torch")
-    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
+    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} and the table")
     parser.add_argument("--side", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.side:
@@ -247,6 +272,7 @@ def main() -> None:
     print("VGG-11 with BatchNorm, weights after two steps:", steps)
     if asked.write:
         from deeper.record.environment import environment
+        from deeper.study.tables import insert_between_markers
 
         facts = environment()
         record = {
@@ -257,6 +283,7 @@ def main() -> None:
             "two steps of VGG-11 with BatchNorm, median of 5 seeds": steps,
         }
         RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        insert_between_markers(RESULTS.with_name("README.md"), "rounding", table(record))
 
 
 if __name__ == "__main__":

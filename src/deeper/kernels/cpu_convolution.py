@@ -6,7 +6,7 @@ Which formulation is taken follows from the shapes alone:
 * A map smaller than the kernel, or float64: gather the patches and multiply (im2col).
 * 3x3 at many channels, with zeros around, and its input's gradient: Winograd's minimal filtering
   F(2x2, 3x3) (Lavin and Gray 2015), four of nine multiplications. Its rounding error is not larger
-  than PyTorch's; that of F(4x4, 3x3), a quarter of the multiplications, is three to five times
+  than PyTorch's; that of F(4x4, 3x3), a quarter of the multiplications, is four to five times
   PyTorch's, and so is not used (experiments/bench/rounding.py). The kernel's gradient would have
   twice PyTorch's error.
 * Few output channels: several columns of the result at once.
