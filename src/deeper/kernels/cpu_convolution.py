@@ -4,11 +4,11 @@ Which formulation is taken follows from the shapes alone:
 
 * One group a channel: a sum of shifted maps, see `deeper.kernels.cpu_depthwise`.
 * A map smaller than the kernel, or float64: gather the patches and multiply (im2col).
-* 3x3 at many channels, with zeros around, and its input's gradient: Winograd's minimal filtering
-  F(2x2, 3x3) (Lavin and Gray 2015), four of nine multiplications. Its rounding error is not larger
-  than PyTorch's; that of F(4x4, 3x3), a quarter of the multiplications, is four to five times
-  PyTorch's, and so is not used (experiments/bench/rounding.py). The kernel's gradient would have
-  twice PyTorch's error.
+* 3x3 at many channels, with zeros around: Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray
+  2015), a quarter of the multiplications. Its rounding error is four to five times PyTorch's for
+  the result and the input's gradient and up to twelve times for the kernel's gradient, yet VGG-11's
+  weights after two steps are as near to float64 as PyTorch's. F(2x2, 3x3) rounds as PyTorch does,
+  but makes a step of VGG-16 1.24 times as long (experiments/bench/README.md).
 * Few output channels: several columns of the result at once.
 * The input's gradient at a stride: one convolution for each remainder of row and column.
 * The kernel's gradient: one product for 1x1, else a convolution with channels for examples, of as
@@ -226,6 +226,8 @@ def _kernel_gradient(window, x, kernel, dy):
         images = x.shape[0] if x.shape[1] * x.shape[2] >= c else 1
         x, dy = x.reshape(images, -1, c), dy.reshape(images, -1, k)
         return lax.dot_general(x, dy, (((1,), (1,)), ((0,), (0,)))).sum(0).reshape(kernel.shape)
+    if _suits_winograd(window, x, kernel):
+        return jax.linear_transpose(partial(_winograd, x), kernel)(dy)[0]
     correlate = partial(_channels_for_examples, window, kernel.shape)
     groups = math.gcd(max(1, x.size // _AT_ONCE), len(x)) if max(c, k) <= _FEW else 1
     if groups == 1:
@@ -262,58 +264,48 @@ def _channels_for_examples(window, shape, x, dy):
 
 # --- Winograd's minimal filtering ---------------------------------------------------------------
 
-# G of F(2, 3), two results of three taps (Lavin and Gray 2015, section 4.1), for two dimensions:
-# (16, 9). B^T and A^T are written as the sums that they are, which is faster than products.
-_G = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]]) / 2
-_KERNEL = np.kron(_G, _G).astype(np.float32)
-_TRANSFORMED = 2**21  # values of the transformed maps that the caches hold
+# B^T, G and A^T of F(4, 3): four results of three taps from six inputs (Lavin and Gray 2015,
+# section 4.3). The Kronecker products serve two dimensions, (36, 36), (36, 9) and (16, 36).
+_B = np.array(
+    [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ]
+)
+_G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
+_A = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
+_INPUT, _KERNEL, _RESULT = (np.kron(m, m).astype(np.float32) for m in (_B, _G, _A))
 
 
 def _suits_winograd(window, x, kernel) -> bool:
     """Whether it is faster: the products must outweigh the transformations around them."""
     (b, h, w, _), (kh, kw, c, k) = x.shape, kernel.shape
-    tiles = b * -(-h // 2) * -(-w // 2)
+    tiles = b * -(-h // 4) * -(-w // 4)
     shaped = (kh, kw) == (3, 3) and window == Window(padding=((1, 1), (1, 1)))
     return shaped and x.dtype == jnp.float32 and min(c, k) >= 64 and c * k >= 8192 and tiles >= 64
 
 
 def _winograd(x, kernel, turned: bool = False):
     """Convolve; with the kernel turned by half a turn and its channels swapped, if asked."""
-    weights = (_KERNEL[:, ::-1] if turned else _KERNEL) @ kernel.reshape(9, -1)
-    weights = weights.reshape(16, *kernel.shape[2:])
-    apply = partial(_filter_tiles, weights.swapaxes(1, 2) if turned else weights)
-    values = 4 * x.size // x.shape[3] * max(kernel.shape[2:])
-    least = -(-values // _TRANSFORMED)
-    groups = next((g for g in range(least, len(x)) if len(x) % g == 0), len(x))
-    if groups == 1:
-        return apply(x)
-    y = lax.map(apply, x.reshape(groups, -1, *x.shape[1:]))
-    return y.reshape(-1, *y.shape[2:])
-
-
-def _filter_tiles(weights, x):
-    """Transform the tiles, multiply by the transformed kernel, and transform the products back."""
     b, h, w, c = x.shape
-    rows, columns = -(-h // 2), -(-w // 2)
-    # Tiles of 4x4, which overlap: one for each 2x2 results.
-    x = pad(x, ((1, 2 * rows + 1 - h), (1, 2 * columns + 1 - w)))
+    rows, columns = -(-h // 4), -(-w // 4)
+    # Tiles of 4x4, one more than results in each direction, then the overlapping tiles of 6x6.
+    x = pad(x, ((1, 4 * rows + 3 - h), (1, 4 * columns + 3 - w)))
+    x = x.reshape(b, rows + 1, 4, columns + 1, 4, c).transpose(2, 4, 0, 1, 3, 5)
     x = lax.optimization_barrier(x)
     tiles = [
-        [x[:, i : i + 2 * rows - 1 : 2, j : j + 2 * columns - 1 : 2] for j in range(4)]
-        for i in range(4)
+        x[i % 4, j % 4, :, i // 4 : i // 4 + rows, j // 4 : j // 4 + columns]
+        for i in range(6)
+        for j in range(6)
     ]
-    by_row = zip(*(_transform(*column) for column in zip(*tiles)))
-    seen = jnp.stack([value for row in by_row for value in _transform(*row)]).reshape(16, -1, c)
-    product = lax.optimization_barrier(seen) @ weights
-    product = product.reshape(4, 4, b, rows, columns, -1)
-    halves = _transform_back(*product)
-    y = jnp.stack([jnp.stack(_transform_back(*half), axis=3) for half in halves], axis=2)
-    return y.reshape(b, 2 * rows, 2 * columns, -1)[:, :h, :w]
-
-
-def _transform(a, b, c, d):
-    return a - c, b + c, c - b, b - d
-
-
-def _transform_back(a, b, c, d):
-    return a + b + c, b - c - d
+    seen = _INPUT @ lax.optimization_barrier(jnp.stack(tiles).reshape(36, -1))
+    weights = (_KERNEL[:, ::-1] if turned else _KERNEL) @ kernel.reshape(9, -1)
+    weights = weights.reshape(36, *kernel.shape[2:])
+    over = (((2,), (2 if turned else 1,)), ((0,), (0,)))
+    product = lax.dot_general(seen.reshape(36, -1, c), weights, over)
+    y = (_RESULT @ product.reshape(36, -1)).reshape(4, 4, b, rows, columns, -1)
+    return y.transpose(2, 3, 0, 4, 1, 5).reshape(b, 4 * rows, 4 * columns, -1)[:, :h, :w]
