@@ -39,6 +39,11 @@ NETS: dict[str, tuple[int, tuple[str, ...]]] = {
     "resnet50": (256, ("model=resnet", "model.depth=50", *IMAGENET)),
     "resnet101": (256, ("model=resnet", "model.depth=101", *IMAGENET)),
     "resnet152": (256, ("model=resnet", "model.depth=152", *IMAGENET)),
+    "mobilenet_v2": (256, ("model=mobilenet_v2", *IMAGENET)),
+    "densenet121": (128, ("model=densenet", "model.depth=121", *IMAGENET)),
+    "convnext_tiny": (128, ("model=convnext", *IMAGENET)),
+    "regnet_x_400mf": (256, ("model=regnet", *IMAGENET)),
+    "inception_v3": (128, ("model=inception_v3", *IMAGENET, "data.image_shape=[299,299,3]")),
 }
 
 

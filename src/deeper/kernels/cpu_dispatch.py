@@ -32,7 +32,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from deeper.kernels import cpu_convolution, cpu_depthwise
+from deeper.kernels import cpu_convolution
 from deeper.kernels.cpu_convolution import AnyKernel, AnyMaps, Pair, Window
 from deeper.kernels.precision import at_least_float32
 
@@ -75,12 +75,6 @@ def _choose(cpu: Callable[..., Any], plain: Callable[..., Any], *arguments: Any)
 
 # --- convolution --------------------------------------------------------------------------------
 
-# The most groups that are computed by a convolution each; a group a channel is computed otherwise.
-# Compiling a 3x3 convolution of 128 channels and its gradients takes 1.2, 1.8, 3.9 and 4.8 s in 4,
-# 8, 16 and 32 groups, and 0.3 to 0.4 s as one, on one of two busy cores; a ResNeXt with 32 compiled
-# 27 times longer, for 17 % of speed.
-_MOST_GROUPS = 8
-
 
 def conv(
     x: AnyMaps,
@@ -102,8 +96,7 @@ def conv(
         dilation: distance of the kernel's taps, in all axes.
     """
     window = Window(stride, padding, groups, dilation)
-    few = groups <= _MOST_GROUPS or cpu_depthwise.suits(groups, kernel, dilation)
-    formulation = _conv if _enabled.value and few else cpu_convolution.plain
+    formulation = _conv if _enabled.value else cpu_convolution.plain
     return formulation(window, x, kernel)
 
 
