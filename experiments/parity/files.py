@@ -36,7 +36,8 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "files.json"
 PARTS = ("imports", "exports")
 LIMIT = 1e-4  # of the largest logit
-SIZE = "data.image_shape=[64,64,3]"
+SIZE = 64  # pixels of the images
+SIZES = {"inception_v3": 96}  # of nets that need larger ones
 # File -> how it is wrapped, and what import is told besides.
 FILES: dict[str, tuple[str, dict[str, Any]]] = {
     "01-state_dict.pth": ("`torch.save(model.state_dict())`, ResNet-18", {}),
@@ -130,7 +131,7 @@ def imported(root: Path, name: str) -> dict[str, Any]:
     path, out = root / "files" / name, root / "imported" / name
     if "names" in options:
         options = {**options, "names": root / "files" / options["names"]}
-    size = [] if "channels" in options else [SIZE]
+    size = [] if "channels" in options else [_shape(SIZE)]
     row: dict[str, Any] = {"file": name, "wrapping": words}
     try:
         done = import_weights(str(path), out, *size, **options)
@@ -167,6 +168,10 @@ def _versions(folder: Path) -> dict[str, str]:
     return told | {"deeper": environment()["git_commit"]}
 
 
+def _shape(size: int) -> str:
+    return f"data.image_shape=[{size},{size},3]"
+
+
 def _off(directory: Path, *beside: Path) -> list[float]:
     """Return the largest difference of logits over the largest logit, for each of some answers."""
     stored = load.open_stored(directory, "last", "run")
@@ -195,11 +200,11 @@ def exports(root: Path, nets: list[str]) -> Iterator[tuple[dict[str, Any], dict[
 
         for name in nets:
             with tempfile.TemporaryDirectory(dir=root) as folder:
-                place = Path(folder)
-                ask("make", name, place / "net.safetensors")
-                done = import_weights(str(place / "net.safetensors"), place / "net", SIZE)
+                place, size = Path(folder), SIZES.get(name, SIZE)
+                ask("make", size, place / "net.safetensors", name)
+                done = import_weights(str(place / "net.safetensors"), place / "net", _shape(size))
                 card = write_card(place / "net", place / "card")
-                ask("load", place / "card")
+                ask("load", size, place / "card")
                 row = {"net": name, "found": done.config.label, "card": card.architecture}
                 answers = (place / "net.safetensors.npz", place / "card.npz")
                 row["error"], row["export"] = _off(place / "net", *answers)
