@@ -33,7 +33,7 @@ IDLE = {
     "sweep status study=depth_fashion model=vgg": "model=vgg",
     "sweep status study=depth_fashion jobs=2": "jobs=2",
     "sweep cancel study=depth_fashion all=true": "all=true",
-    "search status study=search_fashion trials=9": "trials=9",
+    "search lr study=search_fashion trials=9": "trials=9",
     "search run study=search_fashion trial=9": "trial=9",
     "predict inputs=x weights=y crop=0.9": "crop=0.9",
     "see run=x exif=apply": "exif=apply",

@@ -155,6 +155,13 @@ def test_labels_are_spread_no_further_than_needed():
     assert high - middle == pytest.approx(1.0, abs=0.01)
 
 
+def test_a_single_line_without_a_name_is_drawn(tmp_path):
+    study = {**DEFINITION, "line": None, "line_names": {}, "published": None}
+    for depth, seed in itertools.product(DEPTHS, (0, 1)):
+        write_run(tmp_path, f"resnet{depth}", seed, 10.0, study=study, depth=depth)
+    assert "error" in make_figures(collect(tmp_path), tmp_path / "figures")
+
+
 def test_short_names_are_at_the_lines_and_long_ones_in_a_legend(tmp_path):
     words = {"false": "plain", "true": "residual"}
     for names, in_legend in ((words, False), ({**words, "true": "residual, with a cure"}, True)):

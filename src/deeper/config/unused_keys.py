@@ -45,7 +45,12 @@ PARTS: dict[str, tuple[Part, ...]] = {
     ),
     "search": (
         Part(lambda keys, _: keys["action"] == "finish", "`deeper search finish`", ("trial",)),
-        Part(lambda keys, _: keys["action"] == "run", "`deeper search run`", ("trials", "readme")),
+        # The command of a search with `status` in front says how far it is.
+        Part(
+            lambda keys, _: keys["action"] in ("run", "status"),
+            "`deeper search run`",
+            ("trials", "readme"),
+        ),
     ),
     "predict": (Part(lambda keys, _: keys["images"] is not None, "images=PATH", ("crop", "exif")),),
     "see": (Part(lambda keys, _: keys["images"] is not None, "images=PATH", ("crop", "exif")),),

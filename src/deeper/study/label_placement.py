@@ -44,6 +44,8 @@ class _Candidate:
 
 def width_of(text: str, size: float = 10, weight: str = "bold") -> float:
     """Return the width of a text in points."""
+    if not text.strip():  # TextPath fails without a glyph
+        return 0.0
     path = TextPath((0, 0), text, size=size, prop=FontProperties(weight=weight))
     return float(path.get_extents().width)
 
