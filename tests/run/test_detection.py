@@ -1,5 +1,10 @@
 """From scenes to a trained detector: it learns, resumes to the bit, and counts devices alike."""
 
+import os
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -43,6 +48,44 @@ def test_a_detector_resumes_to_the_bit_and_tells_its_average_precision(tmp_path)
     assert 0 < step < steps and step % 4, "it was not cut in mid-epoch"
     resumed = deeper.train(again, progress=False)
     faults.same_end(resumed.path, run.path, stopped=True)
+
+
+# A run in a process of its own, with a checkpoint at every other step; an epoch has four.
+KILLED = """
+import sys
+from pathlib import Path
+import deeper
+from tests.run.test_detection import config_of
+config = config_of(Path(sys.argv[1]), "train.devices=1", "train.steps=40",
+                   "train.checkpoint_every=0.5")
+print(deeper.train(config, progress=False).path)
+"""
+
+
+def test_a_killed_detector_goes_on_to_the_same_bits(tmp_path):
+    def start(name):
+        command = [sys.executable, "-c", KILLED, str(tmp_path / name)]
+        return subprocess.Popen(command, env={**os.environ, "WANDB_MODE": "disabled"})
+
+    ends = []
+    for name in ("whole", "killed"):
+        process = start(name)
+        if name == "killed":
+            runs = tmp_path / name / "runs"
+
+            def going(runs=runs):
+                return any(faults.last_checkpoint(run) for run in runs.glob("*/*"))
+
+            try:
+                faults.wait_for(going, "a checkpoint")
+            finally:
+                process.send_signal(signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
+            process = start(name)
+        assert process.wait(timeout=600) == 0
+        ends += (tmp_path / name / "runs").glob("*/*")
+    whole, killed = ends
+    faults.same_end(killed, whole)
 
 
 def test_devices_and_accumulation_draw_the_same_anchors_and_learn_alike(tmp_path):
