@@ -1,5 +1,6 @@
 """Faster R-CNN: counts, forms, padding, torchvision's answers, and where weights go."""
 
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 
 from deeper.errors import UserError
+from deeper.models import valid_region
 from deeper.models.detection import boxes as on
 from deeper.models.detection import faster_rcnn as faster_rcnn_module
 from deeper.models.detection import proposals
 from deeper.models.detection.faster_rcnn import Scenes, faster_rcnn
+from deeper.models.detection.heads import PyramidHead, ResNetHead
 from deeper.models.googlenet import googlenet
 from deeper.models.initializers import initialise, shapes_of
 from deeper.models.resnet import resnet
@@ -247,3 +250,39 @@ def test_bfloat16_has_nearly_float32s_losses_and_boxes_stay_in_float32(monkeypat
         one, other = (np.asarray(found[dtype][name]) for dtype in found)
         np.testing.assert_allclose(other, one, rtol=0.02, err_msg=name)
         assert (one != other).any(), "the net was not computed in bfloat16"
+
+
+@pytest.mark.parametrize("head", ["convolutions", "stage"])
+def test_a_region_that_was_not_drawn_counts_in_no_statistics(head):
+    """A batch of fewer regions than the array has rows is normalised as if it were alone."""
+    rng = np.random.default_rng(0)
+    maps = jnp.asarray(rng.normal(size=(5, 7, 7, 16)), jnp.float32)
+    drawn = jnp.asarray([True, True, False, True, False])
+    net = (
+        PyramidHead(8, 2, jnp.float32)
+        if head == "convolutions"
+        else ResNetHead(resnet(18, 10, width=4))
+    )
+    variables = jax.tree.map(
+        lambda v: jnp.asarray(
+            rng.uniform(0.1, 0.5, v.shape) * rng.choice([-1, 1, 1], v.shape), v.dtype
+        ),
+        net.init(jax.random.key(0), maps, True),
+    )
+
+    def apply(params, maps, drawn):
+        with valid_region.missing_maps((7, 7), drawn):
+            return net.apply({**variables, "params": params}, maps, True, mutable=["batch_stats"])
+
+    def loss(params, maps, drawn):
+        return (apply(params, maps, drawn)[0][drawn] ** 2).sum()
+
+    there = maps[drawn], jnp.ones(3, bool)
+    answers, stats = apply(variables["params"], maps, drawn)
+    alone, alone_stats = apply(variables["params"], *there)
+    assert np.abs(alone).max() > 0.1
+    close = partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-3)
+    close(answers[drawn], alone)
+    jax.tree.map(close, stats, alone_stats)
+    gradients = [jax.grad(loss)(variables["params"], *x) for x in ((maps, drawn), there)]
+    jax.tree.map(lambda a, b: close(a / np.abs(b).max(), b / np.abs(b).max()), *gradients)

@@ -95,6 +95,23 @@ def padded_sequences(length: int, lengths: Int32[Array, " batch"]) -> Iterator[N
         yield
 
 
+@contextmanager
+def missing_maps(shape: tuple[int, ...], is_there: Bool[Array, " batch"]) -> Iterator[None]:
+    """Trace layers for maps some of which are not there: they count in no statistics.
+
+    Args:
+        shape: (height, width) of the maps.
+        is_there: which are.
+    """
+    sizes = jnp.where(is_there[:, None], jnp.asarray(shape, jnp.int32), 0)
+
+    def possible(full: int) -> np.ndarray:
+        return np.asarray([0, full])
+
+    with _traced_for(_Padded(shape, sizes, possible, {shape: _same})):
+        yield
+
+
 def lengths_of(sequences: Shaped[Array, "batch length ..."]) -> Int32[Array, " batch"]:
     """Return how far each sequence goes: what is zero to the end of the array is padding.
 
@@ -170,7 +187,7 @@ def mean_of_valid(
     places = sizes[0]
     for size in sizes[1:]:
         places = places * size
-    return total / places[:, None]
+    return total / jnp.maximum(places, 1)[:, None]
 
 
 def moments_of_valid(

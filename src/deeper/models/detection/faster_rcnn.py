@@ -235,7 +235,7 @@ class FasterRCNN(nn.Module):
         boxes = jnp.concatenate([boxes, objects], axis=1)
         is_box = jnp.concatenate([is_box, is_object], axis=1)
         boxes, label, code = self._sampled(boxes, is_box, objects, labels, draws[1])
-        score, box = self._judge(maps, boxes, filled, train)
+        score, box = self._judge(maps, boxes, filled, train, label >= 0)
         return Answers(
             jnp.concatenate(scores, axis=1), jnp.concatenate(coded, axis=1), *target,
             score, box, label, code,
@@ -262,17 +262,29 @@ class FasterRCNN(nn.Module):
         return jnp.where(within[..., None], images, 0), size, filled, context
 
     def _judge(
-        self, maps: Sequence[Maps], boxes: Array, filled: Array, train: bool
+        self,
+        maps: Sequence[Maps],
+        boxes: Array,
+        filled: Array,
+        train: bool,
+        drawn: Array | None = None,
     ) -> tuple[Array, Array]:
-        """Return class logits, background first, and coded boxes by class, of each region."""
+        """Return class logits, background first, and coded boxes by class, of each region.
+
+        In training BatchNorm's statistics are those of the regions that were ``drawn``.
+        """
         if self.pooling == "align":
             pooled = regions.align(maps, boxes, filled, self.strides, self.side)
         else:
             pooled = regions.pool(maps[0], boxes, filled, self.strides[0], self.side)
         own = isinstance(self.head, ResNetHead)  # its BatchNorm is the backbone's
-        x = self.head(
-            pooled.reshape(-1, *pooled.shape[2:]), train and not (own and self.freeze_batch_norm)
-        )
+        pooled = pooled.reshape(-1, *pooled.shape[2:])
+        counted: Any = nullcontext()
+        normalises = not self.freeze_batch_norm if own else isinstance(self.head, PyramidHead)
+        if drawn is not None and normalises:
+            counted = valid_region.missing_maps(pooled.shape[1:3], drawn.reshape(-1))
+        with counted:
+            x = self.head(pooled, train and not (own and self.freeze_batch_norm))
         outputs = self.classes + 1
         rules = (None, None) if self.pyramid is not None else (Normal(0.01), Normal(0.001))
         score, box = (
