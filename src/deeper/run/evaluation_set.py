@@ -74,12 +74,9 @@ def open_evaluation_set(
     if other is not None:
         return _of_other_data(path, config, shown.data, split, other, progress)
     splits = data_record.open_own_splits(path, shown, progress)
-    train = splits.train.select(slice(config.train.train_error_examples))
-    parts = {"train": train, "validation": splits.validation, "test": splits.test}
-    part = parts.get(split)
-    if part is None:
-        there = ", ".join(name for name, part in parts.items() if part is not None)
-        raise UserError(f"split={split} is not there; this run has {there}.")
+    part = splits.named(split)
+    if split == "train":
+        part = part.select(slice(config.train.train_error_examples))
     unreadable = splits.unreadable.get(split, ())
     return EvaluationSet(part, config.data.name, splits.dataset.class_names, unreadable)
 
