@@ -127,8 +127,15 @@ def cut_photographs(
     )
 
 
-def find_photographs(source: Path, packages: Sequence[str]) -> dict[str, Path]:
+def find_photographs(
+    source: Path, packages: Sequence[str], section: str = "data"
+) -> dict[str, Path]:
     """Return class -> path of its photograph.
+
+    Args:
+        source: where the packages were extracted to.
+        packages: their names.
+        section: where source and packages are settings, for what is said of mistakes.
 
     Raises:
         UserError: a package is unknown or missing.
@@ -136,7 +143,7 @@ def find_photographs(source: Path, packages: Sequence[str]) -> dict[str, Path]:
     files = {}
     for package in packages:
         if package not in PHOTOGRAPHS:
-            raise UserError(f"data.packages: {package} is none of {', '.join(PHOTOGRAPHS)}.")
+            raise UserError(f"{section}.packages: {package} is none of {', '.join(PHOTOGRAPHS)}.")
         for name, file in PHOTOGRAPHS[package].items():
             files[name] = source / file
             if not files[name].is_file():
@@ -144,7 +151,7 @@ def find_photographs(source: Path, packages: Sequence[str]) -> dict[str, Path]:
                     f"{files[name]} of the Debian package {package} is missing. As root: "
                     f"apt-get install {' '.join(packages)}. Or without: mkdir debian; cd "
                     f"debian; apt-get download {' '.join(packages)}; for deb in *.deb; do "
-                    'dpkg-deb -x "$deb" .; done; and say data.source=debian.'
+                    f'dpkg-deb -x "$deb" .; done; and say {section}.source=debian.'
                 )
     return files
 

@@ -110,7 +110,7 @@ def scenes(
     if prepared_directory(name, Path(dir)) is not None:
         return store(dir, name, _nothing, "raise", progress, sources)
     root = Path(source or "/")
-    files = find_photographs(root, packages)
+    files = find_photographs(root, packages, "data.prepare")
     prepare(GARMENTS, Path(dir), None, progress)
     garments = open_dataset(GARMENTS, Path(dir), progress)
     photographs = _photographs(files, progress)

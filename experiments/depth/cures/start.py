@@ -1,6 +1,6 @@
 """What plain nets are like at the start, and what the cures of depth_cures change.
 
-    .venv/bin/python experiments/depth/cures.py DATA
+    .venv/bin/python experiments/depth/cures/start.py DATA
 
 DATA is the directory of the prepared data sets. For each arm of conf/study/depth_cures.yaml at 44
 layers, before the first step, on one batch of the training split, normalised by the batch as in
@@ -12,7 +12,7 @@ training, and over three seeds (geometric means):
   first convolution for each image; the mean over images. A net whose singular values are few
   orders apart passes differences of the input on (Saxe et al. 2013, Pennington et al. 2017).
 
-Writes cures.json and figures/cures.png.
+Writes start.json and start.png.
 """
 
 import json
@@ -112,11 +112,11 @@ def draw(found: dict[str, dict[str, Any]], out: Path) -> None:
 
 
 def main() -> None:
-    """Measure the arms; write cures.json and figures/cures.png."""
+    """Measure the arms; write start.json and start.png."""
     found = {arm: measured(arm, Path(sys.argv[1])) for arm in ARMS}
     text = json.dumps({"depth": DEPTH, "seeds": SEEDS, "arms": found}, indent=1)
-    (HERE / "cures.json").write_text(text + "\n", encoding="utf-8")
-    draw(found, HERE / "figures" / "cures.png")
+    (HERE / "start.json").write_text(text + "\n", encoding="utf-8")
+    draw(found, HERE / "start.png")
     for arm, numbers in found.items():
         ends = (f"{key} {numbers[key][0]:.3g} to {numbers[key][-1]:.3g}" for key in KEYS)
         print(f"{ARMS[arm]}: {', '.join(ends)}")
