@@ -152,30 +152,24 @@ def test_detections_are_those_of_greedy_suppression_in_each_class(golden):
         assert (labels[there:] == -1).all() and (best[there:] == 0).all()
 
 
-def _align(golden, way, maps):
-    sizes, given = jnp.asarray([[128, 96], [100, 128]]), jnp.asarray(golden["regions"])
-    if way == "window":
-        return regions.align(maps, given, sizes, STRIDES, 7)
-    level = regions.levels_of(given, STRIDES)
-    form = {"map": regions.by_map, "gathering": regions.by_gathering}[way]
-    return form(7, tuple(maps), regions.in_maps(given, level, sizes, STRIDES))
-
-
-@pytest.mark.parametrize("way", ["window", "map", "gathering"])
+@pytest.mark.parametrize("way", ["window", "level"])
 def test_aligned_regions_and_their_gradient_are_torchvisions(golden, way):
     maps = [jnp.asarray(golden[f"map_{level}"]) for level in range(4)]
-
-    def weighted(maps):
-        found = _align(golden, way, maps)
-        return (found * golden["weight"]).sum(), found
-
-    gradient, found = jax.jit(jax.grad(weighted, has_aux=True))(maps)
+    sizes, given = jnp.asarray([[128, 96], [100, 128]]), jnp.asarray(golden["regions"])
+    forward, backward = {
+        "window": (regions.by_window, regions.gradient_by_window),
+        "level": (regions.by_gathering, regions.gradient_by_level),
+    }[way]
+    level = regions.levels_of(given, STRIDES)
+    of_regions = regions.in_maps(given, level, sizes, STRIDES)
+    found = jax.jit(partial(forward, 7))(maps, of_regions)
     np.testing.assert_allclose(found, golden["aligned"], rtol=1e-4, atol=2e-5)
+    gradient = jax.jit(partial(backward, 7))(maps, of_regions, jnp.asarray(golden["weight"]))
     for level, one in enumerate(gradient):
         np.testing.assert_allclose(one, golden[f"gradient_{level}"], rtol=1e-4, atol=1e-4)
 
 
-def test_a_region_of_any_shape_is_aligned_alike_by_window_and_by_map():
+def test_a_region_of_any_shape_is_aligned_alike_by_window_and_by_gathering():
     rng = np.random.default_rng(1)
     maps = [jnp.asarray(rng.normal(size=(1, 80, 72, 2)), jnp.float32)]
     sides = np.array([[3, 3], [7, 8], [30, 30], [60, 8], [8, 60], [70, 70], [14.5, 0.1]])
@@ -184,8 +178,27 @@ def test_a_region_of_any_shape_is_aligned_alike_by_window_and_by_map():
     sizes = jnp.asarray([[320, 288]])
     found = regions.align(maps, given, sizes, (4,), 7)
     level = jnp.zeros((1, 7), jnp.int32)
-    expected = regions.by_map(7, tuple(maps), regions.in_maps(given, level, sizes, (4,)))
+    of_regions = regions.in_maps(given, level, sizes, (4,))
+    expected = regions.by_gathering(7, tuple(maps), of_regions)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_of_many_regions_of_some_levels_is_that_of_gathering():
+    rng = np.random.default_rng(2)
+    maps = [jnp.asarray(rng.normal(size=(2, side, side, 2)), jnp.float32) for side in (16, 8, 4)]
+    start = rng.uniform(0, 40, (2, 300, 2))
+    given = jnp.asarray(np.concatenate([start, start + rng.uniform(2, 24, start.shape)], axis=-1))
+    level = jnp.asarray(rng.choice([0, 2], (2, 300), p=[0.95, 0.05]))  # none is of the second
+    sizes = jnp.asarray([[64, 64], [60, 64]])
+    of_regions = regions.in_maps(given.astype(jnp.float32), level, sizes, (4, 8, 16))
+    found, backward = jax.vjp(lambda maps: regions.by_gathering(3, maps, of_regions), tuple(maps))
+    cotangent = jnp.asarray(rng.normal(size=found.shape), jnp.float32)
+    for one, other in zip(
+        jax.jit(partial(regions.gradient_by_level, 3))(tuple(maps), of_regions, cotangent),
+        backward(cotangent)[0],
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_pooled_regions_and_their_gradient_are_torchvisions(golden):

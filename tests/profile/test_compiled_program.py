@@ -21,11 +21,19 @@ HloModule jit_call, is_scheduled=true
   ROOT %r = f32[] reduce(%keys, %p), dimensions={0}, to_apply=%add
 }
 
+%pass (boxes: f32[64]) -> f32[64] {
+  %boxes = f32[64]{0} parameter(0)
+  ROOT %fewer = f32[64]{0} fusion(%boxes), kind=kLoop, calls=%add
+}
+
 %body (state: (s32[], bf16[8,4,4,2])) -> (s32[], bf16[8,4,4,2]) {
   %state = (s32[], bf16[8,4,4,2]{3,2,1,0}) parameter(0)
   %x = bf16[8,4,4,2]{3,2,1,0:T(8,128)(2,1)} get-tuple-element(%state), index=1
   %y = (bf16[8,4,4,2]{3,2,1,0}, u8[16]{0}) custom-call(%x), custom_call_target="__cudnn$convForward"
   %z = f32[] fusion(%x), kind=kInput, calls=%inside
+  %best = (f32[512]{0}, s32[512]{0}) sort(%x, %x), to_apply=%add, metadata={op_name="top_k"}
+  %kept = f32[64]{0} while(%z), condition=%add, body=%pass
+  %told = s32[] custom-call(%kept), custom_call_target="xla_ffi_python_gpu_callback"
   %sent = f32[100]{0} all-reduce-start(%z), to_apply=%add
   %all = f32[100]{0} all-reduce-done(%sent)
   ROOT %next = (s32[], bf16[8,4,4,2]{3,2,1,0}) tuple(%x, %y)
@@ -42,9 +50,12 @@ MAP = 8 * 4 * 4 * 2 * 2  # bytes
 
 def test_a_step_is_the_body_of_the_loop():
     program = read_program(TEXT)
-    assert program.kernels == 3
-    assert program.traffic == (2 * MAP + 16) + (MAP + 4) + (400 + 4)
+    assert program.kernels == 5
+    assert program.traffic == (2 * MAP + 16) + (MAP + 4) + (400 + 4) + (2 * MAP + 4096) + (256 + 4)
     assert program.sorts == [4096]
+    assert program.selections == [512]
+    assert program.host_calls == 1
+    assert [one.traffic for one in program.loops] == [2 * 256]
     assert program.collectives == [400]
     [convolution] = program.convolutions
     assert convolution.results[0].shape == (8, 4, 4, 2)

@@ -65,7 +65,8 @@ def test_the_recorded_steps_are_as_good():
     assert len(recorded) >= 12
     for name, one in recorded.items():
         net, _, target = name.partition(" ")
-        assert one["largest_sort"] < 1000, name
+        assert one["largest_sort"] <= 1024, name  # the regions of two images
+        assert one.get("host_calls", 0) == 0, name
         assert len(one["exchanges"]) == (target != "h200"), name
         if net == "resnet50" and target == "h200":
             assert one["kernels"] <= 860

@@ -20,6 +20,8 @@ _HEAD = re.compile(r"(?:ENTRY )?%?([\w.-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"  (?:ROOT )?%?([\w.-]+) = (.+)")
 _SHAPE = re.compile(r"\b([a-z]+\d*[a-z\d]*)\[([\d,]*)\](?:\{([\d,]*))?")
 _BITS = {"pred": 8, "token": 0}
+# What exchanges with the host, besides calls of a function there.
+_HOST = {"infeed", "outfeed", "send", "recv"}
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,13 @@ class Program:
     Attributes:
         step: instructions of the loop's body, or of the whole program where there is no loop.
         inner: instructions of all computations that they call.
+        loops: of each loop within the step, what one of its passes does; how many there are may
+            depend on the data, so that they are not in the step's kernels and traffic.
     """
 
     step: tuple[Instruction, ...]
     inner: tuple[Instruction, ...]
+    loops: tuple["Program", ...] = ()
 
     @property
     def kernels(self) -> int:
@@ -99,8 +104,19 @@ class Program:
 
     @property
     def sorts(self) -> list[int]:
-        """Of each sort, how many elements it puts in order."""
-        return sorted(one.results[0].size for one in self._all("sort"))
+        """Of each sort, how many elements it puts in order; a choice of the largest k is none."""
+        return sorted(one.results[0].size for one in self._all("sort") if not _selects(one))
+
+    @property
+    def selections(self) -> list[int]:
+        """Of each choice of the largest k that is made by sorting, from how many elements."""
+        return sorted(one.results[0].size for one in self._all("sort") if _selects(one))
+
+    @property
+    def host_calls(self) -> int:
+        """How often the host is asked for something."""
+        calls = (one for one in self._all("custom-call") if "callback" in one.attributes)
+        return len([*calls, *(one for name in _HOST for one in self._all(name))])
 
     @property
     def convolutions(self) -> list[Instruction]:
@@ -149,14 +165,34 @@ def read_program(text: str) -> Program:
             computations[current].append(_instruction(found[1], found[2]))
     if not entry:
         raise ValueError("this is no text of an optimised program")
-    loops = [
+    # The steps' loop is the longest; short ones draw random numbers.
+    loops = _loops(computations, entry)
+    return _program(
+        computations, max(loops, key=lambda name: len(computations[name]), default=entry)
+    )
+
+
+def _program(computations: dict[str, list[Instruction]], name: str) -> Program:
+    """Return what a computation does, and one pass of each loop in it."""
+    return Program(
+        tuple(computations[name]),
+        tuple(_called(computations, name)),
+        tuple(_program(computations, body) for body in _loops(computations, name)),
+    )
+
+
+def _loops(computations: dict[str, list[Instruction]], name: str) -> list[str]:
+    """Return the bodies of a computation's loops."""
+    return [
         body[1]
-        for one in computations[entry]
+        for one in computations[name]
         if one.operation == "while" and (body := re.search(r"body=%?([\w.-]+)", one.attributes))
     ]
-    # The steps' loop is the longest; short ones draw random numbers.
-    step = max(loops, key=lambda name: len(computations[name]), default=entry)
-    return Program(tuple(computations[step]), tuple(_called(computations, step)))
+
+
+def _selects(sort: Instruction) -> bool:
+    """Whether only the largest k of what is sorted are wanted."""
+    return 'top_k"' in sort.attributes
 
 
 def _called(computations: dict[str, list[Instruction]], name: str) -> Iterator[Instruction]:

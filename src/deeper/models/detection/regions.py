@@ -8,8 +8,8 @@ arXiv:1504.08083) is torchvision's ``roi_pool``.
 Bilinear interpolation and the mean over a cell are linear along each axis, so that a region's
 result is ``R_y @ map @ R_x^T`` with small matrices. That has a gradient without a scatter. Those
 matrices are zero outside of the region: on a CPU only a window of the map is multiplied, region by
-region. Elsewhere places are gathered, and for the gradient whole maps are multiplied, for many
-regions at a time.
+region. Elsewhere places are gathered, and for the gradient many regions of a level are multiplied
+into its whole map at a time.
 """
 
 import math
@@ -29,7 +29,7 @@ SAMPLES = 2  # along each side of a cell
 CANONICAL_SIDE, CANONICAL_LEVEL = 224, 4  # a region of 224x224 pixels is taken from stride 16
 # Windows (rows, columns) of a map that are multiplied on a CPU: the first that holds the region.
 WINDOWS = ((8, 8), (16, 16), (32, 32), (16, 64), (64, 16))
-AT_ONCE = 64  # regions whose whole maps are multiplied at once on other devices
+AT_ONCE = 128  # regions that add to a whole map at once on other devices
 
 Maps = Sequence[Float[Array, "batch height width channels"]]
 Regions = Float[Array, "batch regions 4"]
@@ -92,11 +92,8 @@ def _align_forward(side: int, maps: Any, of_regions: Any) -> Any:
 
 
 def _align_backward(side: int, saved: Any, given: Array) -> Any:
-    def by_maps(maps: Any, of_regions: Any, given: Array) -> Any:
-        return jax.vjp(lambda maps: by_map(side, maps, of_regions), maps)[1](given)[0]
-
-    by_window = partial(gradient_by_window, side)
-    return lax.platform_dependent(*saved, given, cpu=by_window, default=by_maps), None
+    cpu, other = (partial(form, side) for form in (gradient_by_window, gradient_by_level))
+    return lax.platform_dependent(*saved, given, cpu=cpu, default=other), None
 
 
 _align.defvjp(_align_forward, _align_backward)
@@ -168,33 +165,45 @@ def by_gathering(side: int, maps: Any, of_regions: Any) -> Array:
     return cells.sum((3, 5))
 
 
-def by_map(side: int, maps: Any, of_regions: Any) -> Array:
-    """Multiply whole maps, for `AT_ONCE` regions at a time; of other levels the weights are 0."""
-    batch, count = of_regions[0].shape
-    parts = -(-count // AT_ONCE)
+def gradient_by_level(side: int, maps: Any, of_regions: Any, given: Array) -> Any:
+    """Return the gradient with respect to the maps: regions add to the whole map of their level.
 
-    def chunked(leaf: Array) -> Array:
-        padded = jnp.pad(leaf, ((0, 0), (0, parts * AT_ONCE - count), *[(0, 0)] * (leaf.ndim - 2)))
-        return padded.reshape(batch, parts, AT_ONCE, *leaf.shape[2:]).swapaxes(0, 1)
+    `AT_ONCE` regions of an image and a level are multiplied at a time. The first product has the
+    axes of the second's contraction in front, so that none of the large arrays is transposed.
+    """
 
-    def of_chunk(chunk: Any) -> Array:
-        level, start, extent, limits = chunk
-        total = jnp.zeros((), maps[0].dtype)
-        for number, values in enumerate(maps):
-            rows, columns = (
-                _weights(start[..., axis], extent[..., axis], limits[..., 1 - axis],
-                         jnp.zeros_like(level), values.shape[2 - axis], side)
-                for axis in (1, 0)
-            )  # fmt: skip
-            rows = jnp.where((level == number)[..., None, None], rows, 0).astype(values.dtype)
-            down = jnp.einsum("brph,bhwc->brpwc", rows, values, precision="highest")
-            total += jnp.einsum(
-                "brpwc,brqw->brpqc", down, columns.astype(values.dtype), precision="highest"
-            )
-        return total
+    def of_image(one: Any) -> Any:
+        (level, start, extent, limits), given = one
+        order = jnp.argsort(level)  # regions of a level after each other
 
-    found = lax.map(of_chunk, jax.tree.map(chunked, of_regions))
-    return found.swapaxes(0, 1).reshape(batch, parts * AT_ONCE, *found.shape[3:])[:, :count]
+        def of_level(number: int, values: Array) -> Array:
+            height, width, channels = values.shape
+            first, end = (level < number).sum(), (level <= number).sum()
+
+            def add(chunk: Any, total: Array) -> Array:
+                place = first + chunk * AT_ONCE + jnp.arange(AT_ONCE)
+                region = order[jnp.minimum(place, len(order) - 1)]
+                rows, columns = (
+                    _weights(start[region, axis], extent[region, axis], limits[region, 1 - axis],
+                             jnp.zeros_like(region), places, side)
+                    for axis, places in ((1, height), (0, width))
+                )  # fmt: skip
+                rows = jnp.where((place < end)[:, None, None], rows, 0).astype(given.dtype)
+                by_row = (AT_ONCE, side, side, width)
+                columns = jnp.broadcast_to(columns[:, None], by_row).astype(given.dtype)
+                wide = jnp.einsum("rpqw,rpqc->rpwc", columns, given[region], precision="highest")
+                return total + jnp.einsum(
+                    "rph,rpwc->hwc", rows, wide, precision="highest",
+                    preferred_element_type=jnp.float32,
+                )  # fmt: skip
+
+            begin = jnp.zeros((height, width, channels), jnp.float32)
+            chunks = -(-(end - first) // AT_ONCE)
+            return lax.fori_loop(0, chunks, add, begin).astype(values.dtype)
+
+        return tuple(of_level(number, values[0]) for number, values in enumerate(maps))
+
+    return lax.map(of_image, (of_regions, given))
 
 
 class _Windows(NamedTuple):
