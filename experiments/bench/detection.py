@@ -21,6 +21,12 @@ import numpy as np
 RESULTS = Path(__file__).with_name("detection.json")
 SIDE, IMAGES, OBJECTS, CLASSES, REGIONS, CHANNELS = 320, 2, 10, 90, 512, 256
 COUNTS = {"step": 2, "suppression": 20, "align": 5, "align and gradient": 3}  # a round
+NAMES = {
+    "step": "training step, 2 images of 320 pixels",
+    "suppression": "suppression of 2,000 boxes",
+    "align": "RoIAlign of 1,024 regions, 256 channels",
+    "align and gradient": "RoIAlign and its gradient",
+}
 
 
 def drawn() -> dict[str, np.ndarray]:
@@ -215,7 +221,33 @@ def main() -> None:
         worker.stdin.close()
         worker.wait()
     if asked.write:
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        write(asked.torch, asked.rounds, results)
+
+
+def write(python: str, rounds: int, results: dict) -> None:
+    """Write the results, and the table of the README."""
+    from deeper.record.environment import environment
+    from deeper.study.tables import insert_between_markers, markdown
+
+    text = "import torch, torchvision; print(torch.__version__, torchvision.__version__)"
+    told = subprocess.run([python, "-c", text], capture_output=True, text=True, check=True)
+    torch, torchvision = told.stdout.split()
+    facts = environment()
+    record = {key: facts[key] for key in ("cpu", "cpu_count", "jax", "git_commit")}
+    record |= {"torch": torch, "torchvision": torchvision, "rounds": rounds, "results": results}
+    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    rows = [
+        (NAMES[name], f"{r['torchvision_ms']:,.1f}", f"{r['ours_ms']:,.1f}", f"{r['ratio']:.2f}")
+        for name, r in results.items()
+    ]
+    made = (
+        f"Median of {rounds} interleaved rounds; {facts['cpu']}, {facts['cpu_count']} cores; JAX "
+        f"{facts['jax']}, PyTorch {torch}, torchvision {torchvision}; commit "
+        f"{str(facts['git_commit'])[:12]}."
+    )
+    headings = ("what", "torchvision ms", "ours ms", "ratio")
+    text = f"{markdown(headings, rows)}\n\n{made}"
+    insert_between_markers(RESULTS.with_name("README.md"), "detection", text)
 
 
 if __name__ == "__main__":
