@@ -34,7 +34,7 @@ HloModule jit_call, is_scheduled=true
   %best = (f32[512]{0}, s32[512]{0}) sort(%x, %x), to_apply=%add, metadata={op_name="top_k"}
   %kept = f32[64]{0} while(%z), condition=%add, body=%pass
   %told = s32[] custom-call(%kept), custom_call_target="xla_ffi_python_gpu_callback"
-  %sent = f32[100]{0} all-reduce-start(%z), to_apply=%add
+  %sent = ((f32[100]{0}), f32[100]{0}) all-reduce-start(%z), to_apply=%add
   %all = f32[100]{0} all-reduce-done(%sent)
   ROOT %next = (s32[], bf16[8,4,4,2]{3,2,1,0}) tuple(%x, %y)
 }

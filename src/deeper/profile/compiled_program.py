@@ -208,10 +208,13 @@ def _instruction(name: str, text: str) -> Instruction:
     results, rest = _split(text) if text.startswith("(") else text.split(" ", 1)
     operation, _, rest = rest.strip().partition("(")
     operands, attributes = _split(f"({rest}")
+    arrays = tuple(_arrays(results))
+    if operation == "all-reduce-start" and len(arrays) > 1:  # in front: its operands once more
+        arrays = arrays[len(arrays) // 2 :]
     return Instruction(
         name,
         operation,
-        tuple(_arrays(results)),
+        arrays,
         tuple(re.findall(r"%([\w.-]+)", operands)),
         attributes,
     )
