@@ -89,11 +89,18 @@ def test_names_are_torchvisions():
     assert shapes["AuxLogits.conv1.conv.weight"] == (768, 128, 5, 5)
 
 
-def test_a_dense_layer_after_maps_sees_the_same_values():
-    model = alexnet(10, hidden=16)
+@pytest.mark.parametrize(
+    "model, layer, shape",
+    [
+        (alexnet(10, hidden=16), "classifier.1", (256, 6, 6)),
+        (vgg(11, 10, hidden=16, width=16), "classifier.0", (128, 7, 7)),
+    ],
+    ids=["alexnet", "a thin vgg"],
+)
+def test_a_dense_layer_after_maps_sees_the_same_values(model, layer, shape):
     weights = revert(random_variables(model), model)
-    maps = np.random.default_rng(1).normal(size=(256, 6, 6)).astype(np.float32)  # C, H, W
-    theirs = weights["classifier.1.weight"] @ maps.ravel()
+    maps = np.random.default_rng(1).normal(size=shape).astype(np.float32)  # C, H, W
+    theirs = weights[f"{layer}.weight"] @ maps.ravel()
     kernel = convert(weights, model)["params"]["fc1"]["kernel"]
     ours = maps.transpose(1, 2, 0).ravel() @ kernel
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
