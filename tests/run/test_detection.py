@@ -12,6 +12,7 @@ import deeper
 from deeper.errors import UserError
 from deeper.record.schema import read_rows
 from tests import faults
+from tests.cli.conftest import mistake, said  # noqa: F401
 
 OVERRIDES = (
     "model=faster_rcnn", "model.classes=2", "model@model.backbone=resnet", "model.backbone.depth=8",
@@ -101,13 +102,24 @@ def test_devices_and_accumulation_draw_the_same_anchors_and_learn_alike(tmp_path
         np.testing.assert_allclose(other, losses[0], rtol=2e-4)
 
 
-def test_a_detector_learns_squares(tmp_path):
+def test_a_detector_learns_squares_and_refuses_to_be_seen_as_a_classifier(
+    tmp_path,
+    mistake,  # noqa: F811
+):
     more = ("train.steps=150", "train.log_every=50", "train.steps_per_call=50", "train.devices=1",
             "optimizer.learning_rate=0.2", "task.padded=false", "train.batch_size=8")  # fmt: skip
     run = deeper.train(config_of(tmp_path, *more, train=64), progress=False)
     losses = losses_of(run)
     assert losses[-1] < 0.6 * losses[0]
     assert run.metrics["test/ap50"] > 20
+    for refused in (
+        "score=insertion",
+        "other=runs/single/other",
+        "inputs=texts.txt",
+        "crop=center",
+    ):
+        assert refused in mistake("see", f"run={run.path}", "method=attribution", refused)
+    assert "attribution" in mistake("see", f"run={run.path}", "method=deconv")
 
 
 def test_a_detector_begins_from_a_classifier(tmp_path, data_dir):
