@@ -412,10 +412,19 @@ def test_one_value_spelled_in_two_ways_is_one_run_of_one_name():
     assert names == ["lenet5 s0", "lenet5 s1"]
 
 
-def test_a_run_whose_test_error_is_not_finite_is_told_of(tmp_path):
+@pytest.mark.parametrize(
+    "result, told",
+    [
+        ({"metrics": {"test/error": None}}, "no test error"),
+        ({"metrics": {"test/error": 8.25}}, "test error   8.25 %"),  # an older version's
+        ({"metric": "ap", "unit": " %", "metrics": {"test/ap": 18.72}}, "test ap  18.72 %"),
+        ({"metric": "r2", "unit": "", "metrics": {"test/r2": 0.5}}, "test r2   0.50"),
+    ],
+)
+def test_a_finished_run_is_told_by_its_tasks_metric(tmp_path, result, told):
     run = tmp_path / "study" / "net-s0-0123abcd"
     run.mkdir(parents=True)
     (run / "config.yaml").write_text("label: net\nseed: 0\n")
-    (run / "result.json").write_text('{"status": "finished", "metrics": {"test/error": null}}')
+    (run / "result.json").write_text(json.dumps({"status": "finished", **result}))
     [state] = states_of(runs_in(tmp_path / "study"))
-    assert (state.word, state.remark) == ("finished", "no test error")
+    assert (state.word, state.remark) == ("finished", told)

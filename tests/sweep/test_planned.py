@@ -54,6 +54,14 @@ def test_a_test_that_selects_several_runs_of_a_seed_is_said_before_the_sweep(sid
         check_study(planned(f"study.tests=[{{claim: It is.,{sides}}}]"))
 
 
+def test_sides_without_a_common_x_are_said_before_the_sweep():
+    sides = "better: {label: resnet20},worse: {label: resnet8}"
+    with pytest.raises(UserError, match="have 20 and 8: state depth"):
+        check_study(planned(f"study.tests=[{{claim: It is.,{sides}}}]"))
+    sides = "better: {label: resnet20},worse: {label: resnet8, depth: 8}"
+    assert check_study(planned(f"study.tests=[{{claim: It is.,{sides}}}]")) == []
+
+
 def test_runs_of_one_arm_and_seed_are_one_to_a_test():
     runs = configure_sweep(*SMALL, "optimizer.weight_decay=0,1e-4")
     check_study([config for _, config in runs], [words for words, _ in runs])

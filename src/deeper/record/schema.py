@@ -15,7 +15,8 @@
     tensorboard/       of ``tracker.tensorboard``: an event file, made of the other files
     checkpoints/       a directory for each step that is kept
     result.json        the last to be written: the run has come to its end. ``status`` is finished
-                       or diverged; ``metrics`` has ``SPLIT/NAME`` for test, train and validation;
+                       or diverged; ``metrics`` has ``SPLIT/NAME`` for test, train and validation,
+                       ``metric`` the NAME that the task goes by and ``unit`` its unit;
                        ``overrides``, ``steps``, ``parameters``, ``macs``, ``seconds``, ...
     submission.json    of a launcher: how the run was given to it; see `deeper.sweep.submission`
     profile/           of ``train.profile``: summary.md, and a trace of JAX's profiler
@@ -286,3 +287,13 @@ def read_config(path: Path) -> dict[str, Any] | None:
             "run anew."
         ) from error
     return value if isinstance(value, dict) else None
+
+
+def test_result(result: Mapping[str, Any]) -> str:
+    """Return what a finished run's ``result.json`` says of the test split, in words.
+
+    Results of older versions do not name their metric; they are read as errors in per cent.
+    """
+    name, unit = result.get("metric", "error"), result.get("unit", " %")
+    value = (result.get("metrics") or {}).get(f"test/{name}")  # None if it was not finite
+    return f"no test {name}" if value is None else f"test {name} {value:6.2f}{unit}"

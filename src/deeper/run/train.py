@@ -325,6 +325,8 @@ def _result(
         "seconds": outcome.seconds,
         "compile_seconds": outcome.compile_seconds,
         "images_per_second": outcome.images_per_second,
+        "metric": outcome.metric,
+        "unit": outcome.unit,
         "metrics": outcome.metrics,
         "config_hash": config_hash(config.plain()),
         "git_commit": environment()["git_commit"],

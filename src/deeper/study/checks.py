@@ -91,6 +91,8 @@ def unmatched(test: Mapping[str, Any], runs: Sequence["RunRecord"]) -> str | Non
 def check_selections(study: Study, runs: Sequence["RunRecord"], later: Sequence[str] = ()) -> None:
     """Raise a UserError if a side of a test selects several runs of a seed; see `chosen`.
 
+    The same if two sides that are compared at each x have none in common.
+
     Args:
         study: the definition.
         runs: planned runs, one for each arm and seed.
@@ -98,9 +100,14 @@ def check_selections(study: Study, runs: Sequence["RunRecord"], later: Sequence[
     """
     for test in study.tests:
         at = [study.x] if at_each_x(test, study.x) else []
-        for side in SIDES:
-            if side in test and not {*test[side], *at} & {*later}:
-                chosen(test, side, runs, study.x)
+        known = [side for side in SIDES if side in test and not {*test[side], *at} & {*later}]
+        found = [{x for _, x in chosen(test, side, runs, study.x)} for side in known]
+        if at and len(found) == 2 and all(found) and not found[0] & found[1]:
+            sides = " and ".join(", ".join(sorted(map(spelled, xs))) for xs in found)
+            raise UserError(
+                f"The test {test['claim']!r} compares runs at each {study.x}, but its sides have "
+                f"{sides}: state {study.x} in one of them to compare these whatever it is."
+            )
 
 
 def chosen(

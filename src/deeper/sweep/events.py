@@ -47,7 +47,7 @@ class RunEnded:
 
     Attributes:
         name: name of the run.
-        outcome: the test error or the failure, as text.
+        outcome: the result on the test split or the failure, as text.
         failed: whether it neither finished nor was stopped on request.
         seconds: duration of its process.
         ended: number of runs that have ended so far, including failed ones.

@@ -20,7 +20,7 @@ from typing import Protocol, TextIO
 from deeper.errors import ExitCode, UserError
 from deeper.platform_support import restrict_to_cores
 from deeper.record.atomic_files import read_json, to_json, write_whole
-from deeper.record.schema import RESULT, RUN_LOG
+from deeper.record.schema import RESULT, RUN_LOG, test_result
 from deeper.sweep import resources
 from deeper.sweep.events import Began, RunBegan, RunEnded, RunProgress, Tell
 from deeper.sweep.resources import Share
@@ -305,8 +305,7 @@ class Sweep:
             outcome = f"failed: {reason}"
         else:
             self._done += 1
-            error = ((result or {}).get("metrics") or {}).get("test/error")
-            outcome = "finished" if error is None else f"test error {error:6.2f} %"
+            outcome = test_result(result or {})
         note(directory, str(self._folder), ended={"code": code, "reason": reason, "time": now()})
         passed = time.monotonic() - self._began
         runs_left = len(self._waiting) + 0.5 * len(self._running)

@@ -14,7 +14,7 @@ from deeper.config.schema import RunConfig
 from deeper.errors import ExitCode
 from deeper.record.atomic_files import read_json
 from deeper.record.lock import holder_of
-from deeper.record.schema import CONFIG, ENVIRONMENT, RESULT, ROWS, RUN_LOG
+from deeper.record.schema import CONFIG, ENVIRONMENT, RESULT, ROWS, RUN_LOG, test_result
 from deeper.sweep import slurm_queue
 from deeper.sweep.slurm_queue import Job
 from deeper.sweep.slurm_task import last_line
@@ -40,7 +40,7 @@ class State:
         directory: its run directory.
         name: display name.
         word: one of `WORDS`.
-        remark: why it waits, the failure, or the test error.
+        remark: why it waits, the failure, or the result on the test split.
         step: the last recorded step.
         steps: number of steps; None before the first start.
         images_per_second: training speed.
@@ -136,8 +136,7 @@ def states_of(directories: Sequence[Path]) -> list[State]:
 def _with_result(state: State, result: dict[str, Any]) -> State:
     remark = str(result.get("reason") or "")
     if result.get("status") == "finished":
-        error = (result.get("metrics") or {}).get("test/error")  # None if it was not finite
-        remark = "no test error" if error is None else f"test error {error:.2f} %"
+        remark = test_result(result)
     steps = result.get("steps") or 0
     return replace(state, word=str(result["status"]), remark=remark, step=steps, steps=steps)
 
