@@ -13,6 +13,7 @@ from deeper.record.schema import RunRecord
 from deeper.record.values import spelled
 from deeper.study.label_placement import place_beside
 from deeper.study.means import Mean, mean_of
+from deeper.study.metrics import in_words, less_is_better, on_training
 from deeper.study.read_runs import Collection
 
 Cell = dict[int, RunRecord]  # seed -> run
@@ -58,7 +59,7 @@ def headings(collection: Collection) -> tuple[str, ...]:
         "n",
         study.metric_label.replace("(%)", "%"),
         f"difference to {base}",
-        "train error %",
+        f"train {in_words(study.metric)} %",
         f"step time, {base} = 1",
     )
 
@@ -80,7 +81,7 @@ def rows(collection: Collection) -> list[tuple[str, ...]]:
                     str(len(cell)),
                     _with_interval(runs, study.metric),
                     "" if line == spelled(study.base) else words,
-                    _with_interval(runs, "train/error"),
+                    _with_interval(runs, on_training(study.metric)),
                     _cost(cell, base),
                 )
             )
@@ -153,7 +154,7 @@ def difference_figure(collection: Collection) -> Figure | None:
             gap = gaps(line).get(x)
             if gap is None:
                 continue
-            colour = _colour(gap)
+            colour = _colour(gap, less_is_better(study.metric))
             if gap.half_width is not None:
                 ends = (gap.mean - gap.half_width, gap.mean + gap.half_width)
                 axes.plot(ends, (y, y), color=colour, lw=2.0, alpha=0.45, solid_capstyle="butt")
@@ -193,13 +194,13 @@ def run_style(mean: Mean, colour: str) -> dict[str, Any]:
     return {"color": colour, "ms": 5, "mec": "white", "mew": 0.8, "zorder": 5}
 
 
-def _colour(gap: Mean) -> str:
-    """Return blue if the interval lies below zero (better), orange if above (worse), grey
+def _colour(gap: Mean, less_is_better: bool) -> str:
+    """Return blue if the interval lies on the better side of zero, orange if on the worse one, grey
     otherwise.
     """
     if not gap.half_width or not abs(gap.mean) > gap.half_width:
         return SOFT
-    return COLOURS[0] if gap.mean < 0 else COLOURS[1]
+    return COLOURS[0] if (gap.mean < 0) == less_is_better else COLOURS[1]
 
 
 def overfitting_figure(collection: Collection) -> Figure | None:
@@ -212,7 +213,12 @@ def overfitting_figure(collection: Collection) -> Figure | None:
     labelled = []
     for axes, (x, lines) in zip(panels, by_x.items(), strict=True):
         points = [
-            (_mean(cell, "train/error"), _mean(cell, study.metric), study.line_of(line), colour)
+            (
+                _mean(cell, on_training(study.metric)),
+                _mean(cell, study.metric),
+                study.line_of(line),
+                colour,
+            )
             for line, cell in lines.items()
             for colour in [INK if line == spelled(study.base) else COLOURS[0]]
         ]
@@ -223,7 +229,8 @@ def overfitting_figure(collection: Collection) -> Figure | None:
         axes.grid(visible=True, axis="both")
         labelled.append((axes, points))
     panels[0].set_ylabel(study.metric_label)
-    figure.supxlabel("training error (%), final net, images as stored", fontsize=10, color=INK)
+    train = f"training {in_words(study.metric)} (%), final net, images as stored"
+    figure.supxlabel(train, fontsize=10, color=INK)
     for axes, points in labelled:  # after the layout of everything else
         place_beside(axes, points, [])
     return figure

@@ -19,7 +19,7 @@ class Study:
         name: name of the study and of its directory.
         claim: the hypothesis, as a sentence.
         title: heading of the page.
-        metric: key of the results' metrics that is compared; the smaller the better.
+        metric: key of the results' metrics that is compared, see `metrics.less_is_better`.
         metric_label: the metric with its unit, for axes.
         x: key of the results on the x axis, or ``label`` for nets without an order.
         x_label: axis label for ``x``.

@@ -20,6 +20,7 @@ from deeper.study import baseline, curves, published
 from deeper.study.definition import Study
 from deeper.study.label_placement import place_beside, spread, width_of
 from deeper.study.means import Mean, mean_of
+from deeper.study.metrics import in_words, on_training
 from deeper.study.read_runs import Collection
 from deeper.study.tables import by_arm
 
@@ -98,21 +99,22 @@ def error_figure(collection: Collection) -> Figure | None:
     single = _single_x(collection)
     if single is not None:
         groups = {name or runs[0].arm: runs for name, runs in lines.items()}
-        metrics_of_rows = {study.metric: study.metric_label, "train/error": "training error (%)"}
+        train = f"training {in_words(study.metric)} (%)"
+        metrics_of_rows = {study.metric: study.metric_label, on_training(study.metric): train}
         title = f"{study.x_label or study.x}: {single:,g}"
         return _rows_figure(groups, metrics_of_rows, title)
     figure = Figure(figsize=(8.4, 3.7), layout="constrained")
     FigureCanvasAgg(figure)
     panels = list(figure.subplots(1, 2, sharey=True))
-    metrics = ((collection.study.metric, collection.study.metric_label), ("train/error", ""))
+    metrics = (study.metric, on_training(study.metric))
     series = [
         {name: _points(runs, collection.study.x, metric) for name, runs in lines.items()}
-        for metric, _ in metrics
+        for metric in metrics
     ]
     values = [v for by_name in series for points in by_name.values() for v in _all(points)]
     low, high = _limits(values)
     panels[0].set_ylim(low, high)
-    titles = (_title(collection.study.metric_label), "Training error")
+    titles = (_title(study.metric_label), f"Training {in_words(study.metric)}")
     widest = figure.get_figwidth() * 72 / len(panels) * LABEL_SHARE
     named = all(width_of(name) <= widest for name in lines) and not any(
         _crowded(points, high - low) for points in series
@@ -121,7 +123,7 @@ def error_figure(collection: Collection) -> Figure | None:
         axes.set_title(title)
         axes.set_xlabel(collection.study.x_label or collection.study.x)
         _draw_lines(axes, by_name, named)
-    panels[0].set_ylabel("error (%)")
+    panels[0].set_ylabel(f"{in_words(study.metric)} (%)")
     if not named:
         entries = [
             Line2D([], [], color=colour, lw=1.8, marker="o", ms=5, label=name)
@@ -139,7 +141,8 @@ def _crowded(by_name: dict[str, Points], height: float) -> bool:
 
 
 def _title(metric_label: str) -> str:
-    return metric_label.split(" (")[0].capitalize()
+    words = metric_label.split(" (")[0]
+    return words[:1].upper() + words[1:]
 
 
 def _points(runs: Sequence[RunRecord], x: str, metric: str) -> Points:

@@ -31,6 +31,7 @@ from deeper.record.schema import RunRecord
 from deeper.study.checks import chosen, unmatched
 from deeper.study.definition import Study
 from deeper.study.means import LEVEL, Mean, mean_of
+from deeper.study.metrics import in_words, less_is_better
 from deeper.study.read_runs import Collection
 
 SUPPORTED, CONTRADICTED, OPEN = "supported", "contradicted", "inconclusive"
@@ -88,7 +89,7 @@ def reach(test: Mapping[str, Any], runs: Sequence[RunRecord], study: Study) -> R
         runs: that there will be; their metrics are not looked at.
         study: that the test is of.
     """
-    cells = _cells(test, runs, study.x, lambda run: 0.0)
+    cells = _cells(test, runs, study.x, lambda run: 0.0, 1)
     if test.get("trend"):
         seeds, xs = _full_block(cells)
         name = f"Page's trend test, {_seeds(len(seeds))} at {len(xs)} values of {study.x}"
@@ -143,17 +144,18 @@ def examine(test: Mapping[str, Any], collection: Collection) -> Finding:
             results (``{residual: true, depth: 44}``), or ``among``, a choice, with ``trend``,
             ``rises`` or ``falls``. Choices that hold several x compare run by run at each x; with
             ``trend`` it is the gap between worse and better that rises or falls. ``metric`` is the
-            study's unless stated.
+            study's unless stated; `metrics.less_is_better` says which way it counts.
         collection: the study's runs.
     """
     study = collection.study
     metric = test.get("metric", study.metric)
-    cells = _cells(test, collection.finished, study.x, lambda run: run.number(metric))
+    sign = 1 if less_is_better(metric) else -1
+    cells = _cells(test, collection.finished, study.x, lambda run: run.number(metric), sign)
     x_name = (study.x_label or study.x).split(" (")[0]
     if collection.complete and (words := unmatched(test, collection.finished)):
         return Finding(test["claim"], OPEN, words)
     if test.get("trend"):
-        return _trend(test, cells, x_name)
+        return _trend(test, cells, x_name, in_words(metric))
     if not cells:
         return Finding(test["claim"], OPEN, "no seed has a finished run of both")
     if len({x for _, x in cells}) > 1:
@@ -195,8 +197,12 @@ def _cells(
     runs: Sequence[RunRecord],
     x: str,
     number: Callable[[RunRecord], float | None],
+    sign: int,
 ) -> Cells:
-    """Return a number of a test's runs, or worse minus better, by seed and x."""
+    """Return a number of a test's runs, or by how much the better side is better, by seed and x.
+
+    The sign is 1 where less of the number is better, else -1.
+    """
     values = {id(run): number(run) for run in runs}
     there = [run for run in runs if values[id(run)] is not None]
 
@@ -207,7 +213,7 @@ def _cells(
     if "among" in test:
         return cells("among")
     better, worse = cells("better"), cells("worse")
-    return {key: worse[key] - better[key] for key in sorted(better.keys() & worse.keys())}
+    return {key: sign * (worse[key] - better[key]) for key in sorted(better.keys() & worse.keys())}
 
 
 def _over_seeds(claim: str, differences: Mapping[int, float]) -> Finding:
@@ -298,7 +304,7 @@ def sign_flip(values: np.ndarray) -> tuple[float, bool]:
     return float((extreme.sum() + 1) / (len(signs) + 1)), False
 
 
-def _trend(test: Mapping[str, Any], cells: Cells, x_name: str) -> Finding:
+def _trend(test: Mapping[str, Any], cells: Cells, x_name: str, name: str) -> Finding:
     """Page's L over the x of a line, seeds as blocks."""
     seeds, xs = _full_block(cells)
     rising = test["trend"] == "rises"
@@ -310,7 +316,7 @@ def _trend(test: Mapping[str, Any], cells: Cells, x_name: str) -> Finding:
     table = np.array([[cells[seed, x] for x in xs] for seed in seeds])
     form = "{:+.2f}" if "among" not in test else "{:.2f}"
     means = ", ".join(form.format(m).replace("-", "−") for m in table.mean(0))
-    what = "error" if "among" in test else "the gap"
+    what = name if "among" in test else "the gap"
     at = ", ".join(map(str, xs))
     of = f"means of {len(seeds)} seeds" if len(seeds) > 1 else "one seed"
     words = f"{what} at {x_name} {at}: {means} ({of})"

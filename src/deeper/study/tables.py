@@ -14,6 +14,7 @@ from deeper.errors import UserError
 from deeper.record.schema import RunRecord
 from deeper.study import baseline
 from deeper.study.means import FEWEST, mean_of
+from deeper.study.metrics import in_words, on_training
 from deeper.study.read_runs import Collection
 
 COLUMNS = (
@@ -127,7 +128,8 @@ def headings(collection: Collection) -> tuple[str, ...]:
     if collection.study.base is not None:
         return baseline.headings(collection)
     metric = collection.study.metric_label.replace("(%)", "%")
-    return ("net", "n", metric, "train error %", "parameters", "MMACs", "time s", "ex/s")
+    train = f"train {in_words(collection.study.metric)} %"
+    return ("net", "n", metric, train, "parameters", "MMACs", "time s", "ex/s")
 
 
 def summary_rows(collection: Collection) -> list[tuple[str, ...]]:
@@ -139,7 +141,7 @@ def summary_rows(collection: Collection) -> list[tuple[str, ...]]:
             arm,
             str(len(runs)),
             _mean(runs, collection.study.metric),
-            _mean(runs, "train/error"),
+            _mean(runs, on_training(collection.study.metric)),
             _mean(runs, "parameters", "{:,.0f}"),
             _mean(runs, "macs", "{:,.2f}", 1e6),
             _mean(runs, "seconds", "{:,.0f}"),

@@ -1,0 +1,36 @@
+"""Which way a metric counts: a study of average precision is not judged upside down."""
+
+from dataclasses import replace
+
+import pytest
+
+from deeper.study.hypothesis_tests import SUPPORTED, examine_all
+from deeper.study.metrics import less_is_better, on_training
+from deeper.study.read_runs import collect
+
+
+@pytest.mark.parametrize(
+    "name, less",
+    [
+        ("error", True), ("error_top5", True), ("loss", True), ("ece", True), ("apart", True),
+        ("ap", False), ("ap50", False), ("ap_small", False), ("ar_100", False),
+        ("voc07_ap50", False), ("voc_ap50", False), ("auroc", False), ("auprc", False),
+    ],
+)  # fmt: skip
+def test_of_precision_and_areas_more_is_better(name, less):
+    assert less_is_better(f"test/{name}") == less
+    assert on_training(f"test/{name}") == f"train/{'error' if less else name}"
+
+
+def test_the_better_side_of_a_test_has_more_average_precision(study):
+    collection = collect(study)
+    for run in collection.finished:
+        metrics = run.result["metrics"]
+        metrics["test/ap"] = 100 - metrics["test/error"]
+    better, trend = collection.study.tests
+    assert [one.verdict for one in examine_all(collection)] == [SUPPORTED, SUPPORTED]
+    tests = [better, {**trend, "trend": "rises"}]
+    of_precision = replace(collection.study, metric="test/ap", tests=tests)
+    first, second = examine_all(replace(collection, study=of_precision))
+    assert [first.verdict, second.verdict] == [SUPPORTED, SUPPORTED]
+    assert "difference +" in first.words and "AP at depth" in second.words
