@@ -7,6 +7,7 @@ import pytest
 from deeper.study.hypothesis_tests import SUPPORTED, examine_all
 from deeper.study.metrics import less_is_better, on_training
 from deeper.study.read_runs import collect
+from deeper.study.tables import results_csv
 
 
 @pytest.mark.parametrize(
@@ -33,4 +34,6 @@ def test_the_better_side_of_a_test_has_more_average_precision(study):
     of_precision = replace(collection.study, metric="test/ap", tests=tests)
     first, second = examine_all(replace(collection, study=of_precision))
     assert [first.verdict, second.verdict] == [SUPPORTED, SUPPORTED]
+    csv = results_csv(replace(collection, study=of_precision)).splitlines()
+    assert csv[0].endswith(",test/ap,train/ap")
     assert "difference +" in first.words and "AP at depth" in second.words

@@ -18,16 +18,17 @@ from deeper.study.comparability import warnings
 from deeper.study.figures import make_figures
 from deeper.study.hypothesis_tests import Finding, examine_all
 from deeper.study.means import FEWEST
+from deeper.study.metrics import in_words
 from deeper.study.read_runs import Collection, collect
 from deeper.study.verdict import Verdict, judge
 
 CAPTIONS = {
-    "error": "Error against {x}",
+    "error": "{Metric} against {x}",
     "curves": "Training curves",
-    "macs": "Error against multiply-accumulates",
-    "parameters": "Error against parameters",
+    "macs": "{Metric} against multiply-accumulates",
+    "parameters": "{Metric} against parameters",
     "difference": "Difference to {base}",
-    "overfitting": "Test error against training error",
+    "overfitting": "Test {metric} against training {metric}",
     "bars": "Published numbers of the winners of ILSVRC",
 }
 
@@ -137,7 +138,9 @@ def caption(report: Report, name: str) -> str:
     """Return a figure's caption, also used as its alternative text."""
     study = report.collection.study
     x = (study.x_label or study.x).split(" (")[0]
-    return CAPTIONS[name].format(x=x, base=study.line_of(study.base))
+    metric = in_words(study.metric)
+    names = {"metric": metric, "Metric": metric[:1].upper() + metric[1:]}
+    return CAPTIONS[name].format(x=x, base=study.line_of(study.base), **names)
 
 
 def _missing(collection: Collection) -> dict[str, str]:

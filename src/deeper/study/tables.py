@@ -76,16 +76,20 @@ class Table:
 def results_csv(collection: Collection) -> str:
     """Return one row per finished or diverged run, in a fixed order.
 
-    The columns are `COLUMNS`, with further settings of the arms between seed and status.
+    The columns are `COLUMNS`, with further settings of the arms between seed and status, and the
+    study's metrics that are none of them at the end.
     """
-    settings = [key for key in collection.study.arms if key not in ("model", "model.depth")]
+    study = collection.study
+    metrics = (study.metric, on_training(study.metric))
+    settings = [key for key in study.arms if key not in ("model", "model.depth")]
+    columns = (*COLUMNS[:2], *settings, *COLUMNS[2:], *(m for m in metrics if m not in COLUMNS))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*COLUMNS[:2], *settings, *COLUMNS[2:]])
+    writer.writerow(columns)
     runs = [run for run in collection.runs if run.status in ("finished", "diverged")]
     for run in sorted(runs, key=_order):
         facts = {**{key: run.setting(key) for key in settings}, "status": run.status}
-        row = [facts.get(key, run.value(key)) for key in (*COLUMNS[:2], *settings, *COLUMNS[2:])]
+        row = [facts.get(key, run.value(key)) for key in columns]
         writer.writerow([_plain(value) for value in row])
     return stream.getvalue()
 
