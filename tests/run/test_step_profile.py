@@ -69,6 +69,9 @@ def test_gaps_are_what_no_operation_fills():
     assert [kind_of(name) for name in ("fusion.12", "a.clone.3", "b")] == ["fusion", "a", "b"]
     page = summary_of([Event("y", "gpu", 0, 3e6), Event("z", "gpu", 4e6, 1e6)], 1, 1, None)
     assert "5.000 from" in page and "4.000 with" in page and "1.000 in gaps" in page
-    page = summary_of([Event("z", "gpu", 0, 1)], 1, 1, read_program(TEXT))
-    assert "3 kernels" in page
+    program = read_program(TEXT)
+    page = summary_of([Event("z", "gpu", 0, 1)], 1, 1, program)
+    assert f"{program.kernels} kernels" in page
+    by_operation = [row for row in page.splitlines() if row.startswith("| z |")][-1]
+    assert by_operation.endswith(f"| {program.traffic_of['z'] / 1e6:,.1f} |")
     assert "no operations" in summary_of([], 1, 1, None)
