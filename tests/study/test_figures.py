@@ -90,6 +90,25 @@ def test_a_validation_error_measured_only_at_the_end_is_a_point_in_the_curves(tm
     assert [line.get_marker() for line in axes.lines if len(line.get_xdata()) == 1] == ["o"]
 
 
+def test_the_curves_of_a_metric_that_is_measured_at_evaluations_show_it_alone(tmp_path):
+    write_net(tmp_path, True, 8, 0, 10.0)
+    collection = collect(tmp_path)
+    of_ap = replace(collection.study, metric="test/ap", metric_label="test AP (%)")
+    run = replace(collection.finished[0], result=collection.finished[0].result | {"metric": "ap"})
+    rises = [{"epoch": epoch, "validation/ap": 10.0 * epoch} for epoch in (1, 2, 3)]
+
+    def curves(rows):
+        runs = [replace(run, rows=rows)]
+        return curves_figure(replace(collection, study=of_ap, runs=runs), {"": runs}, COLOURS)
+
+    axes = curves(rises).axes[0]
+    assert [list(line.get_ydata()) for line in axes.lines] == [[10.0, 20.0, 30.0]]
+    low, high = axes.get_ylim()
+    assert 0.0 < low <= 20.0 and high > 30.0  # the start, not the end, may lie outside
+    assert axes.get_ylabel() == "AP (%)"
+    assert curves(rises[-1:]) is None
+
+
 def test_no_label_of_the_macs_figure_lies_on_another(report):
     figure = macs_figure(report.collection)
     figure.draw_without_rendering()

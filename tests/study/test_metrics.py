@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from deeper.study.hypothesis_tests import SUPPORTED, examine_all
-from deeper.study.metrics import less_is_better, on_training
+from deeper.study.metrics import in_words, less_is_better, on_training
 from deeper.study.read_runs import collect
 from deeper.study.tables import results_csv
 
@@ -19,8 +19,34 @@ from deeper.study.tables import results_csv
     ],
 )  # fmt: skip
 def test_of_precision_and_areas_more_is_better(name, less):
-    assert less_is_better(f"test/{name}") == less
-    assert on_training(f"test/{name}") == f"train/{'error' if less else name}"
+    assert less_is_better(f"test/{name}", ()) == less
+    assert on_training(f"test/{name}") == f"train/{name}"
+
+
+@pytest.mark.parametrize(
+    "metric, words",
+    [
+        ("test/error", "error"), ("test/error_top5", "top-5 error"), ("train/loss", "loss"),
+        ("test/ap50", "AP50"), ("test/voc07_ap", "VOC07 AP"), ("test/macro_f1", "macro F1"),
+        ("test/mean_average_precision", "mean average precision"),
+    ],
+)  # fmt: skip
+def test_a_metric_is_called_by_its_name(metric, words):
+    assert in_words(metric) == words
+
+
+def test_the_results_of_a_task_say_which_way_its_metric_counts(study):
+    collection = collect(study)
+    for run in collection.finished:
+        run.result |= {"metric": "r2", "less_is_better": False}
+        run.result["metrics"]["test/r2"] = 1 - run.result["metrics"]["test/error"] / 100
+    better, trend = collection.study.tests
+    tests = [better, {**trend, "trend": "rises"}]
+    of_r2 = replace(collection.study, metric="test/r2", metric_label="R2 of the test", tests=tests)
+    first, second = examine_all(replace(collection, study=of_r2))
+    assert [first.verdict, second.verdict] == [SUPPORTED, SUPPORTED]
+    assert "points" not in first.words
+    assert less_is_better("test/loss", collection.finished)  # not what the task goes by
 
 
 def test_the_better_side_of_a_test_has_more_average_precision(study):

@@ -16,7 +16,8 @@
     checkpoints/       a directory for each step that is kept
     result.json        the last to be written: the run has come to its end. ``status`` is finished
                        or diverged; ``metrics`` has ``SPLIT/NAME`` for test, train and validation,
-                       ``metric`` the NAME that the task goes by and ``unit`` its unit;
+                       ``metric`` the NAME that the task goes by, ``unit`` its unit and
+                       ``less_is_better``;
                        ``overrides``, ``steps``, ``parameters``, ``macs``, ``seconds``, ...
     submission.json    of a launcher: how the run was given to it; see `deeper.sweep.submission`
     profile/           of ``train.profile``: summary.md, and a trace of JAX's profiler

@@ -327,6 +327,7 @@ def _result(
         "images_per_second": outcome.images_per_second,
         "metric": outcome.metric,
         "unit": outcome.unit,
+        "less_is_better": outcome.less_is_better,
         "metrics": outcome.metrics,
         "config_hash": config_hash(config.plain()),
         "git_commit": environment()["git_commit"],

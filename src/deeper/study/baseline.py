@@ -59,7 +59,7 @@ def headings(collection: Collection) -> tuple[str, ...]:
         "n",
         study.metric_label.replace("(%)", "%"),
         f"difference to {base}",
-        f"train {in_words(study.metric)} %",
+        f"train {in_words(study.metric)}{study.unit}".replace("(%)", "%"),
         f"step time, {base} = 1",
     )
 
@@ -135,6 +135,7 @@ def difference_figure(collection: Collection) -> Figure | None:
         return None
 
     number = max(1, comparisons(collection))
+    less = less_is_better(study.metric, collection.finished)
 
     def gaps(line: str) -> dict[Any, Mean]:
         gaps = {
@@ -154,7 +155,7 @@ def difference_figure(collection: Collection) -> Figure | None:
             gap = gaps(line).get(x)
             if gap is None:
                 continue
-            colour = _colour(gap, less_is_better(study.metric))
+            colour = _colour(gap, less)
             if gap.half_width is not None:
                 ends = (gap.mean - gap.half_width, gap.mean + gap.half_width)
                 axes.plot(ends, (y, y), color=colour, lw=2.0, alpha=0.45, solid_capstyle="butt")
@@ -171,9 +172,8 @@ def difference_figure(collection: Collection) -> Figure | None:
         axes.spines["left"].set_visible(False)
         axes.set_ylim(-0.6, len(order) - 0.4)
     panels[0].set_yticks(range(len(order)), [study.line_of(line) for line in order])
-    label = (
-        f"{study.metric_label.split(' (')[0]} minus that of {study.line_of(study.base)} (points)"
-    )
+    unit = " (points)" if study.unit == " (%)" else study.unit
+    label = f"{study.metric_label.split(' (')[0]} minus that of {study.line_of(study.base)}{unit}"
     figure.supxlabel(label, fontsize=10, color=INK)
     return figure
 
@@ -229,7 +229,7 @@ def overfitting_figure(collection: Collection) -> Figure | None:
         axes.grid(visible=True, axis="both")
         labelled.append((axes, points))
     panels[0].set_ylabel(study.metric_label)
-    train = f"training {in_words(study.metric)} (%), final net, images as stored"
+    train = f"training {in_words(study.metric)}{study.unit}, final net, images as stored"
     figure.supxlabel(train, fontsize=10, color=INK)
     for axes, points in labelled:  # after the layout of everything else
         place_beside(axes, points, [])

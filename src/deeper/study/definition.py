@@ -19,7 +19,7 @@ class Study:
         name: name of the study and of its directory.
         claim: the hypothesis, as a sentence.
         title: heading of the page.
-        metric: key of the results' metrics that is compared, see `metrics.less_is_better`.
+        metric: key of the results' metrics that is compared, such as ``test/error``.
         metric_label: the metric with its unit, for axes.
         x: key of the results on the x axis, or ``label`` for nets without an order.
         x_label: axis label for ``x``.
@@ -75,6 +75,12 @@ class Study:
         for number, test in enumerate(study.tests, 1):
             _check(test, f"Test {number} of study {study.name}")
         return study
+
+    @property
+    def unit(self) -> str:
+        """Return the unit in `metric_label`, such as `` (%)``; empty if there is none."""
+        _, bracket, unit = self.metric_label.partition(" (")
+        return bracket + unit
 
     def line_of(self, value: Any) -> str:
         """Return the name of the line that a value of `line` belongs to."""

@@ -99,7 +99,7 @@ def error_figure(collection: Collection) -> Figure | None:
     single = _single_x(collection)
     if single is not None:
         groups = {name or runs[0].arm: runs for name, runs in lines.items()}
-        train = f"training {in_words(study.metric)} (%)"
+        train = f"training {in_words(study.metric)}{study.unit}"
         metrics_of_rows = {study.metric: study.metric_label, on_training(study.metric): train}
         title = f"{study.x_label or study.x}: {single:,g}"
         return _rows_figure(groups, metrics_of_rows, title)
@@ -123,7 +123,7 @@ def error_figure(collection: Collection) -> Figure | None:
         axes.set_title(title)
         axes.set_xlabel(collection.study.x_label or collection.study.x)
         _draw_lines(axes, by_name, named)
-    panels[0].set_ylabel(f"{in_words(study.metric)} (%)")
+    panels[0].set_ylabel(f"{in_words(study.metric)}{study.unit}")
     if not named:
         entries = [
             Line2D([], [], color=colour, lw=1.8, marker="o", ms=5, label=name)

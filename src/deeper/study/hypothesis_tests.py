@@ -31,7 +31,7 @@ from deeper.record.schema import RunRecord
 from deeper.study.checks import chosen, unmatched
 from deeper.study.definition import Study
 from deeper.study.means import LEVEL, Mean, mean_of
-from deeper.study.metrics import in_words, less_is_better
+from deeper.study.metrics import in_words, less_is_better, name_of
 from deeper.study.read_runs import Collection
 
 SUPPORTED, CONTRADICTED, OPEN = "supported", "contradicted", "inconclusive"
@@ -144,14 +144,16 @@ def examine(test: Mapping[str, Any], collection: Collection) -> Finding:
             results (``{residual: true, depth: 44}``), or ``among``, a choice, with ``trend``,
             ``rises`` or ``falls``. Choices that hold several x compare run by run at each x; with
             ``trend`` it is the gap between worse and better that rises or falls. ``metric`` is the
-            study's unless stated; `metrics.less_is_better` says which way it counts.
+            study's unless stated.
         collection: the study's runs.
     """
     study = collection.study
     metric = test.get("metric", study.metric)
-    sign = 1 if less_is_better(metric) else -1
+    sign = 1 if less_is_better(metric, collection.finished) else -1
     cells = _cells(test, collection.finished, study.x, lambda run: run.number(metric), sign)
     x_name = (study.x_label or study.x).split(" (")[0]
+    percent = study.unit == " (%)" and name_of(metric) == name_of(study.metric)
+    unit = " points" if percent else ""  # of a difference
     if collection.complete and (words := unmatched(test, collection.finished)):
         return Finding(test["claim"], OPEN, words)
     if test.get("trend"):
@@ -159,8 +161,8 @@ def examine(test: Mapping[str, Any], collection: Collection) -> Finding:
     if not cells:
         return Finding(test["claim"], OPEN, "no seed has a finished run of both")
     if len({x for _, x in cells}) > 1:
-        return _over_pairs(test["claim"], cells, x_name)
-    return _over_seeds(test["claim"], {seed: value for (seed, _), value in cells.items()})
+        return _over_pairs(test["claim"], cells, x_name, unit)
+    return _over_seeds(test["claim"], {seed: value for (seed, _), value in cells.items()}, unit)
 
 
 def examine_all(collection: Collection) -> tuple[Finding, ...]:
@@ -216,7 +218,7 @@ def _cells(
     return {key: sign * (worse[key] - better[key]) for key in sorted(better.keys() & worse.keys())}
 
 
-def _over_seeds(claim: str, differences: Mapping[int, float]) -> Finding:
+def _over_seeds(claim: str, differences: Mapping[int, float], unit: str) -> Finding:
     """Student's paired t test over seeds."""
     values = list(differences.values())
     summary = mean_of(values)
@@ -225,21 +227,21 @@ def _over_seeds(claim: str, differences: Mapping[int, float]) -> Finding:
         return Finding(
             claim,
             OPEN,
-            f"difference {each} points with a single seed: no test is possible, a second seed is "
+            f"difference {each}{unit} with a single seed: no test is possible, a second seed is "
             "the least",
         )
     if not summary.std > NO_SPREAD:
         return Finding(
             claim,
             OPEN,
-            f"all {summary.n} seeds have the difference {_signed(summary.mean)} points: without a "
+            f"all {summary.n} seeds have the difference {_signed(summary.mean)}{unit}: without a "
             "spread there is no t test; further seeds, or a larger test set, may show one",
         )
     from scipy import stats
 
     p = float(stats.ttest_1samp(values, 0.0).pvalue)
     words = (
-        f"difference {_signed(summary.mean)} points over {summary.n} seeds ({each}), "
+        f"difference {_signed(summary.mean)}{unit} over {summary.n} seeds ({each}), "
         f"{_interval(summary)}paired t test {_p(p)}"
     )
     verdict = _verdict(p, summary.mean)
@@ -268,7 +270,7 @@ def _seeds_needed(summary: Mean) -> int | None:
     return int(enough[0]) if len(enough) else None
 
 
-def _over_pairs(claim: str, cells: Cells, x_name: str) -> Finding:
+def _over_pairs(claim: str, cells: Cells, x_name: str, unit: str) -> Finding:
     """Fisher's test by signs over (seed, x) pairs."""
     values = np.array(list(cells.values()))
     seeds, xs = {seed for seed, _ in cells}, sorted({x for _, x in cells})
@@ -278,7 +280,7 @@ def _over_pairs(claim: str, cells: Cells, x_name: str) -> Finding:
         for x in xs
     )
     words = (
-        f"difference {_signed(mean)} points on average over {len(values)} pairs of runs "
+        f"difference {_signed(mean)}{unit} on average over {len(values)} pairs of runs "
         f"(by {x_name}: {at}), in favour in {int((values > 0).sum())} of {len(values)}"
     )
     if len(seeds) < 2:

@@ -132,8 +132,8 @@ def headings(collection: Collection) -> tuple[str, ...]:
     if collection.study.base is not None:
         return baseline.headings(collection)
     metric = collection.study.metric_label.replace("(%)", "%")
-    train = f"train {in_words(collection.study.metric)} %"
-    return ("net", "n", metric, train, "parameters", "MMACs", "time s", "ex/s")
+    train = f"train {in_words(collection.study.metric)}{collection.study.unit}"
+    return ("net", "n", metric, train.replace("(%)", "%"), "parameters", "MMACs", "time s", "ex/s")
 
 
 def summary_rows(collection: Collection) -> list[tuple[str, ...]]:

@@ -132,6 +132,7 @@ class Outcome:
         metrics: of the final evaluations and the last one on the validation split.
         metric: the one that the task goes by.
         unit: of the metric, as text behind a number.
+        less_is_better: whether less of the metric is better.
         predictions: of every example, by the name of the split.
         seconds: training and evaluation, over all legs.
         compile_seconds: of this leg, until its first call was under way.
@@ -146,6 +147,7 @@ class Outcome:
     metrics: dict[str, float | int] = field(default_factory=dict)
     metric: str = ""
     unit: str = ""
+    less_is_better: bool = True
     predictions: dict[str, Predictions] = field(default_factory=dict)
     seconds: float = 0.0
     compile_seconds: float = 0.0
@@ -463,6 +465,7 @@ class _Leg:
             metrics=self.metrics,
             metric=self.experiment.task.metric,
             unit=" %" if self.experiment.task.metric in self.experiment.task.percent else "",
+            less_is_better=self.experiment.task.less_is_better,
             predictions=self.predictions,
             seconds=self._seconds(),
             compile_seconds=self.compile_seconds,
