@@ -26,6 +26,7 @@ from deeper.study.tables import by_arm
 
 LABEL_BOX = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # labels cover the grid lines
 LABEL_SHARE = 0.2  # of a panel's width, at most; longer names are in a legend
+TICK_GAP = 3.0  # points between the labels of two ticks
 LABEL_HEIGHT = 0.07  # of an axis
 Points = dict[Any, list[float]]  # x -> one value per seed
 
@@ -184,6 +185,7 @@ def _draw_lines(axes: Axes, by_name: dict[str, Points], named: bool) -> None:
     width = (xs[-1] - xs[0]) or 1.0
     axes.set_xlim(xs[0] - 0.06 * width, xs[-1] + (0.28 if named else 0.06) * width)
     axes.set_xticks(xs, [f"{x:,g}" if x < 1e4 else f"{x:,.0f}" for x in values])
+    _part_labels(axes)
     ends = []
     for number, (colour, (name, points)) in enumerate(_coloured(by_name)):
         # Lines are shifted sideways, so that their markers do not overlap.
@@ -205,6 +207,18 @@ def _draw_lines(axes: Axes, by_name: dict[str, Points], named: bool) -> None:
             name, (x, y), (9, 0), textcoords="offset points", va="center", color=colour,
             fontweight="bold", bbox=LABEL_BOX,
         )  # fmt: skip
+
+
+def _part_labels(axes: Axes) -> None:
+    """Turn labels of neighbouring ticks away from each other where they would touch."""
+    low, high = axes.get_xlim()
+    points = axes.get_window_extent().width * 72 / axes.figure.dpi
+    labels = axes.get_xticklabels()
+    for (x, label), (next_x, following) in itertools.pairwise(zip(axes.get_xticks(), labels)):
+        widths = width_of(label.get_text()) + width_of(following.get_text())
+        if (next_x - x) * points / (high - low) < widths / 2 + TICK_GAP:
+            label.set_horizontalalignment("right")
+            following.set_horizontalalignment("left")
 
 
 def _coloured(by_name: dict[str, Any]) -> list[tuple[str, tuple[str, Any]]]:
