@@ -84,6 +84,7 @@ def one(net: str, target: str) -> dict[str, Any]:
         "host_calls": program.host_calls,
         "loops": [(one.kernels, one.traffic) for one in program.loops],
         "exchanges": program.collectives,
+        "beside_exchanges": program.beside_collectives,
         "memory": found.memory,
         "data": found.data,
         "predicted": cost_of(config, {}, devices=found.devices).memory,
@@ -140,8 +141,8 @@ def recorded() -> dict[str, dict[str, Any]]:
 def table(found: dict[str, dict[str, Any]]) -> str:
     """Return the table of all nets and targets, and a list of those not compiled yet."""
     headings = (
-        "net", "on", "batch", "kernels", "GB moved", "collectives", "GB of memory", "predicted",
-        "minimum ms", "at most img/s",
+        "net", "on", "batch", "kernels", "GB moved", "exchanges, beside", "GB of memory",
+        "predicted", "minimum ms", "at most img/s",
     )  # fmt: skip
     rows, missing = [], []
     for target, (kind, devices) in TARGETS.items():
@@ -158,7 +159,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
                     f"{batch * devices:,}",
                     f"{one['kernels']:,}",
                     f"{one['traffic'] / 1e9:.2f}",
-                    str(len(one["exchanges"])),
+                    _exchanges(one),
                     f"{(one['memory'] - one['data']) / 1e9:.2f}",
                     f"{one['predicted'] / 1e9:.2f}",
                     f"{1e3 * one['least_seconds']:.2f}",
@@ -167,10 +168,16 @@ def table(found: dict[str, dict[str, Any]]) -> str:
             )
     versions = sorted({one["jax"] for one in found.values()})
     note = (
-        "Kernels, traffic, memory (without the examples) and time of one device; JAX "
+        "Kernels, traffic, memory (without the examples) and time of one device; exchanges with "
+        "the others, and how many kernels are started while one is under way; JAX "
         f"{', '.join(versions)}. Not compiled on this version: {', '.join(missing) or 'none'}."
     )
     return f"{markdown(headings, rows)}\n\n{note}"
+
+
+def _exchanges(one: dict[str, Any]) -> str:
+    beside = one.get("beside_exchanges", 0)
+    return f"{len(one['exchanges'])}, {beside}" if one["exchanges"] else "0"
 
 
 if __name__ == "__main__":

@@ -57,6 +57,9 @@ def test_a_step_is_the_body_of_the_loop():
     assert program.host_calls == 1
     assert [one.traffic for one in program.loops] == [2 * 256]
     assert program.collectives == [400]
+    assert program.beside_collectives == 0
+    apart = TEXT.replace("  %all = ", "  %more = f32[] copy(%z)\n  %all = ")
+    assert read_program(apart).beside_collectives == 1
     [convolution] = program.convolutions
     assert convolution.results[0].shape == (8, 4, 4, 2)
     assert (convolution.results[0].dtype, convolution.results[0].order) == ("bf16", (3, 2, 1, 0))

@@ -134,6 +134,19 @@ class Program:
         ]
 
     @property
+    def beside_collectives(self) -> int:
+        """How many kernels are started while an exchange between devices is under way."""
+        kernels = {one.name for one in self._kernels}
+        under_way = count = 0
+        for one in self.step:  # in the order in which they are started
+            name, _, half = one.operation.rpartition("-")
+            if name in _COLLECTIVES and half in ("start", "done"):
+                under_way += 1 if half == "start" else -1
+            elif under_way and one.name in kernels:
+                count += 1
+        return count
+
+    @property
     def _kernels(self) -> list[Instruction]:
         return [
             one

@@ -182,7 +182,11 @@ def rows_of(config: RunConfig, found: Compiled) -> list[tuple[str, str]]:
         ("predicted", f"{predicted / giga:.2f} GB, by mode=dry, with the examples"),
         ("kernels", f"{program.kernels:,}; {len(program.convolutions)} of them are convolutions"),
         ("traffic", f"{program.traffic / giga:.2f} GB between kernels and memory"),
-        ("collectives", f"{len(collectives)}, with {sum(collectives) / giga:.3f} GB"),
+        (
+            "collectives",
+            f"{len(collectives)}, with {sum(collectives) / giga:.3f} GB; "
+            f"{program.beside_collectives} kernels are started meanwhile",
+        ),
         ("minimum", f"{1e3 * found.seconds:.2f} ms a step (data sheet): {rate:,.0f} examples/s"),
     ]
 

@@ -23,6 +23,9 @@ from deeper.errors import UserError
 
 Form = Literal["shard_map", "pmap"]
 DATA_AXIS = "data"
+# Bytes of an exchange between devices, as in PyTorch's DistributedDataParallel: large enough for
+# the bandwidth, small enough that the first are under way while earlier layers compute gradients.
+BUCKET = 25 * 2**20
 
 
 def data_mesh(devices: Sequence[jax.Device]) -> Mesh:
@@ -72,7 +75,7 @@ def parallelise(
             mesh=mesh,
             in_specs=(P(), P(), P(None, DATA_AXIS), P()),
             out_specs=P(),
-            # Gradients differ between the devices until the step's single all-reduce.
+            # Gradients differ between the devices until the step averages them.
             check_vma=False,
         )
         compiled = jax.jit(sharded, donate_argnums=donate)
@@ -190,12 +193,35 @@ def devices() -> int:
 def mean_over_devices(tree: Any) -> Any:
     """Average a tree of float32 arrays over the devices.
 
-    The leaves are concatenated into one vector, so that a single all-reduce suffices.
+    The leaves are concatenated to vectors of about `BUCKET` bytes, with an all-reduce each. They
+    are taken from the last on, whose gradients in most nets are there first.
     """
     if jax.lax.axis_size(DATA_AXIS) == 1:
         return tree
-    flat, unravel = ravel_pytree(tree)
-    return unravel(jax.lax.pmean(flat, DATA_AXIS))
+    leaves, structure = jax.tree.flatten(tree)
+    for bucket in buckets([leaf.size * leaf.dtype.itemsize for leaf in leaves], BUCKET):
+        flat, unravel = ravel_pytree([leaves[i] for i in bucket])
+        for i, mean in zip(bucket, unravel(jax.lax.pmean(flat, DATA_AXIS)), strict=True):
+            leaves[i] = mean
+    return jax.tree.unflatten(structure, leaves)
+
+
+def buckets(sizes: Sequence[int], limit: int) -> list[list[int]]:
+    """Return the numbers of neighbours whose sizes add up to a limit at most, from the last on.
+
+    Args:
+        sizes: of each; one that is above the limit is alone.
+        limit: of a bucket.
+    """
+    groups: list[list[int]] = []
+    room = 0
+    for number in reversed(range(len(sizes))):
+        if not groups or sizes[number] > room:
+            groups.append([])
+            room = limit
+        groups[-1].append(number)
+        room -= sizes[number]
+    return groups
 
 
 def sum_over_devices(tree: Any) -> Any:

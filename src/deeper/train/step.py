@@ -132,7 +132,7 @@ def updated(
     ema_decay: float | None,
 ) -> tuple[State, Metrics]:
     """Return the state after one update by the mean of all devices' gradients, and mean metrics."""
-    # The one all-reduce of a step. Running statistics are linear in the batches' statistics,
+    # All that a step exchanges. Running statistics are linear in the batches' statistics,
     # so their mean over devices, taken at every step, is what averaging at the end gives.
     grads, batch_stats, metrics = data_parallel.mean_over_devices((grads, batch_stats, metrics))
     updates, opt_state = phase.optimizer.update(grads, state.opt_state, state.params)
