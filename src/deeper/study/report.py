@@ -107,6 +107,7 @@ def _page(report: Report) -> str:
     expected = len(study.expected())
     return templates.get_template("report.html.j2").render(
         study=study,
+        metric=in_words(study.metric),
         verdict=report.verdict,
         findings=report.findings,
         svg={name: _inline(path, caption(report, name)) for name, path in report.figures.items()},
