@@ -77,7 +77,7 @@ def test_the_recorded_steps_are_as_good():
             assert not exchanges, name
         else:  # two buckets that follow each other are more than one
             assert 1 <= len(exchanges) <= 1 + 2 * sum(exchanges) / BUCKET, name
-        if len(exchanges) > 1:
+        if len(exchanges) > 1 and target == "h200x4":
             assert one["beside_exchanges"] > 0, name
         if net == "resnet50" and target == "h200":
             assert one["kernels"] <= 860
