@@ -10,18 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from compiled import NETS
+
 from deeper.config.compose import configure
 from deeper.run.compile_for import compile_for
 from deeper.study.tables import insert_between_markers, markdown
 from deeper.train import data_parallel
 
 PAGE = Path(__file__).with_name("README.md")
-IMAGENET = ("data=imagenet", "augment=none", "train.dtype=bfloat16")
-# Net -> examples a device, and the rest of its config.
-NETS = {
-    "resnet50": (256, ("model=resnet", "model.depth=50")),
-    "vgg16": (128, ("model=vgg", "model.depth=16")),
-}
 LIMITS = {"one": sys.maxsize, "25 MiB": data_parallel.BUCKET}
 
 
@@ -30,7 +26,7 @@ def row(net: str, devices: int, limit: str) -> tuple[str, ...]:
     data_parallel.BUCKET = LIMITS[limit]
     rows, words = NETS[net]
     batch = (f"train.batch_size={rows * devices}", f"train.devices={devices}")
-    found = compile_for(configure(*words, *IMAGENET, *batch), "h200")
+    found = compile_for(configure(*words, "augment=none", *batch), "h200")
     program = found.program
     exchanged = program.collectives
     return (
@@ -57,7 +53,7 @@ def main() -> None:
         "GB moved", "GB of memory",
     )  # fmt: skip
     rows = []
-    for net in NETS:
+    for net in ("resnet50", "vgg16"):
         for devices in (4, 8):
             for limit in LIMITS:
                 command = [sys.executable, __file__, net, str(devices), limit]

@@ -1,13 +1,14 @@
 """A study with a baseline: paired differences and the step time."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from deeper.plotting import COLOURS, SOFT
 from deeper.study import tables
-from deeper.study.baseline import cells, difference, difference_figure
+from deeper.study.baseline import cells, difference, difference_figure, overfitting_figure
 from deeper.study.comparability import warnings
 from deeper.study.means import mean_of
 from deeper.study.read_runs import collect
@@ -68,6 +69,23 @@ def test_the_table_has_a_row_for_each_size_and_line_the_best_first(study):
     assert rows[0][4] == ""
     assert rows[1][4] == "+0.83 (+0.50 to +1.00)"
     assert rows[3][4] == "−0.60 (−0.70 to −0.50)"
+
+
+def test_of_a_metric_of_which_more_is_better_the_most_is_first(study):
+    collection = collect(study)
+    for run in collection.finished:
+        run.result |= {"metric": "r2", "less_is_better": False}
+        run.result["metrics"]["test/r2"] = 100 - run.result["metrics"]["test/error"]
+    of_r2 = replace(
+        collection, study=replace(collection.study, metric="test/r2", metric_label="R2")
+    )
+    assert [row[:2] for row in tables.summary_rows(of_r2)] == [
+        row[:2] for row in tables.summary_rows(collection)
+    ]
+    axes = [difference_figure(one).axes[0] for one in (of_r2, collection)]
+    labels = [[label.get_text() for label in one.get_yticklabels()] for one in axes]
+    assert labels[0] == labels[1]
+    assert overfitting_figure(of_r2) is None  # none was taken on the training split
 
 
 def test_the_page_holds_the_figures_of_such_a_study(study):

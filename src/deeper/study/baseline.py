@@ -65,12 +65,15 @@ def headings(collection: Collection) -> tuple[str, ...]:
 
 
 def rows(collection: Collection) -> list[tuple[str, ...]]:
-    """Return a row for each x and line: error, paired difference to the baseline, step time."""
+    """Return a row for each x and line, the best first: metric, paired difference, step time."""
     study = collection.study
+    sign = 1 if less_is_better(study.metric, collection.finished) else -1
     out: list[tuple[str, ...]] = []
     for x, lines in cells(collection).items():
         base = lines.get(spelled(study.base), {})
-        for line, cell in sorted(lines.items(), key=lambda item: _mean(item[1], study.metric)):
+        for line, cell in sorted(
+            lines.items(), key=lambda item: sign * _mean(item[1], study.metric)
+        ):
             gap = difference(cell, base, study.metric)
             words = ABSENT if gap is None else gap.write("{:+.2f}")
             runs = [run for _, run in sorted(cell.items())]
@@ -145,7 +148,8 @@ def difference_figure(collection: Collection) -> Figure | None:
         }
         return {x: gap for x, gap in gaps.items() if gap is not None}
 
-    order = sorted(names, key=lambda line: -sum(g.mean for g in gaps(line).values()))
+    sign = 1 if less else -1
+    order = sorted(names, key=lambda line: -sign * sum(g.mean for g in gaps(line).values()))
     figure = Figure(figsize=(2.2 + 2.4 * len(by_x), 1.4 + 0.34 * len(order)), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(by_x), sharex=True, sharey=True, squeeze=False)[0]
@@ -204,9 +208,22 @@ def _colour(gap: Mean, less_is_better: bool) -> str:
 
 
 def overfitting_figure(collection: Collection) -> Figure | None:
-    """Draw test error against training error, one panel per x."""
+    """Draw the metric on the test split against that on the training split, one panel per x.
+
+    Nothing is drawn of a metric that the training split does not have.
+    """
     study = collection.study
-    by_x = cells(collection)
+    by_x = {
+        x: lines
+        for x, lines in cells(collection).items()
+        if all(
+            run.number(on_training(study.metric)) is not None
+            for cell in lines.values()
+            for run in cell.values()
+        )
+    }
+    if not by_x:
+        return None
     figure = Figure(figsize=(0.6 + 3.3 * len(by_x), 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(by_x), squeeze=False)[0]

@@ -19,7 +19,7 @@ from deeper.study.metrics import in_words, less_is_better, name_of
 from deeper.study.read_runs import Collection
 
 TRAINING: dict[str, Any] = {"ls": (0, (4, 1.5)), "lw": 1.0, "alpha": 0.8}
-EACH: dict[str, Any] = {"ls": "-", "lw": 0.8, "alpha": 0.4}  # run's own validation
+EACH: dict[str, Any] = {"ls": "-", "lw": 0.8, "alpha": 0.4}  # validation of a single run
 VALIDATION: dict[str, Any] = {"ls": "-", "lw": 2.2, "alpha": 1.0}
 SOFT = "#5b6570"
 TITLE = 18  # letters in a line of the legend's title
