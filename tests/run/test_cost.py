@@ -44,7 +44,7 @@ def test_the_optimizers_memory_is_counted(optimizer, values):
 
 
 def test_averages_and_unlabelled_images_are_counted():
-    net = Summary(parameters=100, macs=0, residual_bytes=10)
+    net = Summary(parameters=100, macs=0, count_residuals=lambda: 10)
     plain = configure("train.batch_size=8")
     assert training_bytes(plain, net) == 4 * 3 * 100 + 8 * 10
     assert training_bytes(plain.replace(train={"ema": 0.9}), net) == 4 * 4 * 100 + 8 * 10
@@ -53,7 +53,7 @@ def test_averages_and_unlabelled_images_are_counted():
 
 
 def test_a_batch_that_cannot_fit_is_refused_with_one_that_does():
-    net = Summary(parameters=10, macs=0, residual_bytes=2**20)
+    net = Summary(parameters=10, macs=0, count_residuals=lambda: 2**20)
     config = configure("train.batch_size=1000000")
     with pytest.raises(UserError, match=r"batch_size=1000000 cannot fit") as error:
         check_memory(config, net, [Device(GIB)] * 2)
@@ -67,7 +67,7 @@ def test_a_batch_that_cannot_fit_is_refused_with_one_that_does():
 
 def test_no_batch_fits_a_device_that_has_no_room_for_the_net():
     with pytest.raises(UserError, match="No batch fits"):
-        check_memory(configure(), Summary(2**30, 0, 1), [Device(GIB)])
+        check_memory(configure(), Summary(2**30, 0, lambda: 1), [Device(GIB)])
 
 
 def test_what_does_not_fit_is_said_before_anything_is_compiled(said):  # noqa: F811

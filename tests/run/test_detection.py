@@ -1,6 +1,5 @@
 """From scenes to a trained detector: it learns, resumes to the bit, and counts devices alike."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -37,69 +36,66 @@ def losses_of(run):
     return [row["train/loss"] for _, row in read_rows(run.path) if "train/loss" in row]
 
 
-def test_a_detector_resumes_to_the_bit_and_tells_its_average_precision(tmp_path):
-    config = config_of(tmp_path, "train.devices=1")
-    run = deeper.train(config, progress=False)
-    assert {"test/ap", "test/ap50", "test/voc07_ap50"} <= set(run.metrics)
-    steps = run.config.train.steps
-    again = config.replace(runs=str(tmp_path / "cut"))
-    cut = deeper.train(again, progress=False, stop_asked=lambda: True)
+# A run with a checkpoint at every other step; an epoch has four.
+WHOLE = ("train.devices=1", "train.steps=20", "train.checkpoint_every=0.5")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing disturbed."""
+    return deeper.train(config_of(tmp_path_factory.mktemp("whole"), *WHOLE), progress=False)
+
+
+def test_a_stopped_detector_goes_on_to_the_same_bits_and_tells_its_average_precision(
+    tmp_path, whole
+):
+    assert {"test/ap", "test/ap50", "test/voc07_ap50"} <= set(whole.metrics)
+    config = config_of(tmp_path, *WHOLE)
+    cut = deeper.train(config, progress=False, stop_asked=lambda: True)
     assert cut.status == "unfinished"
     step = faults.last_checkpoint(cut.path)
-    assert 0 < step < steps and step % 4, "it was not cut in mid-epoch"
-    resumed = deeper.train(again, progress=False)
-    faults.same_end(resumed.path, run.path, stopped=True)
+    assert 0 < step < config.train.steps and step % 4, "it was not cut in mid-epoch"
+    resumed = deeper.train(config, progress=False)
+    faults.same_end(resumed.path, whole.path, stopped=True)
 
 
-# A run in a process of its own, with a checkpoint at every other step; an epoch has four.
-KILLED = """
+IN_A_PROCESS = """
 import sys
 from pathlib import Path
 import deeper
-from tests.run.test_detection import config_of
-config = config_of(Path(sys.argv[1]), "train.devices=1", "train.steps=40",
-                   "train.checkpoint_every=0.5")
-print(deeper.train(config, progress=False).path)
+from tests.run.test_detection import WHOLE, config_of
+deeper.train(config_of(Path(sys.argv[1]), *WHOLE), progress=False)
 """
 
 
-def test_a_killed_detector_goes_on_to_the_same_bits(tmp_path):
-    def start(name):
-        command = [sys.executable, "-c", KILLED, str(tmp_path / name)]
-        return subprocess.Popen(command, env={**os.environ, "WANDB_MODE": "disabled"})
+def test_a_killed_detector_goes_on_to_the_same_bits(tmp_path, whole):
+    process = subprocess.Popen([sys.executable, "-c", IN_A_PROCESS, str(tmp_path)])
 
-    ends = []
-    for name in ("whole", "killed"):
-        process = start(name)
-        if name == "killed":
-            runs = tmp_path / name / "runs"
+    def saved():
+        return any(faults.last_checkpoint(run) for run in (tmp_path / "runs").glob("*/*"))
 
-            def going(runs=runs):
-                return any(faults.last_checkpoint(run) for run in runs.glob("*/*"))
-
-            try:
-                faults.wait_for(going, "a checkpoint")
-            finally:
-                process.send_signal(signal.SIGKILL)
-            assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
-            process = start(name)
-        assert process.wait(timeout=600) == 0
-        ends += (tmp_path / name / "runs").glob("*/*")
-    whole, killed = ends
-    faults.same_end(killed, whole)
+    try:
+        faults.wait_for(saved, "a checkpoint")
+    finally:
+        process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
+    resumed = deeper.train(config_of(tmp_path, *WHOLE), progress=False)
+    faults.same_end(resumed.path, whole.path)
 
 
 def test_devices_and_accumulation_draw_the_same_anchors_and_learn_alike(tmp_path):
     """BatchNorm is frozen: its statistics would be those of each device's images."""
-    losses = []
-    for more in (["train.devices=1"], ["train.devices=2"], ["train.devices=4"],
-                 ["train.devices=1", "train.accumulate=2"]):  # fmt: skip
-        frozen = "model.freeze_batch_norm=true"
-        run = deeper.train(config_of(tmp_path, frozen, *more, smaller=16), progress=False)
-        losses.append(losses_of(run))
-    assert len(losses[0]) > 1
-    for other in losses[1:]:
-        np.testing.assert_allclose(other, losses[0], rtol=2e-4)
+    one, parts = (
+        losses_of(
+            deeper.train(
+                config_of(tmp_path, "model.freeze_batch_norm=true", *more, smaller=16),
+                progress=False,
+            )
+        )
+        for more in (["train.devices=1"], ["train.devices=2", "train.accumulate=2"])
+    )
+    assert len(one) > 1
+    np.testing.assert_allclose(parts, one, rtol=2e-4)
 
 
 def test_a_detector_learns_squares_and_refuses_to_be_seen_as_a_classifier(

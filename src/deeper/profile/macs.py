@@ -5,7 +5,9 @@ including a user's own.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import flax.linen as nn
@@ -24,13 +26,20 @@ class Summary:
     Attributes:
         parameters: number of trained values.
         macs: multiply-accumulates of one example's forward pass, in convolutions and dense layers.
-        residual_bytes: bytes of activations that one example's forward pass stores for the backward
-            pass, with the formulations of `deeper.kernels`.
+        count_residuals: counts `residual_bytes`.
     """
 
     parameters: int
     macs: int
-    residual_bytes: int
+    count_residuals: Callable[[], int] = field(repr=False, compare=False)
+
+    @cached_property
+    def residual_bytes(self) -> int:
+        """Bytes of activations that one example's forward pass stores for the backward pass, with
+        the formulations of `deeper.kernels`; counted when first asked for, since the backward pass
+        takes longer to trace than all the rest.
+        """
+        return self.count_residuals()
 
 
 def summarise(model: nn.Module, example: Example) -> Summary:
@@ -47,20 +56,30 @@ def summarise(model: nn.Module, example: Example) -> Summary:
     with cpu_dispatch.turned_off():
         forward = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(variables, inputs)
 
+    return Summary(
+        parameters=_trained_count(model, variables["params"]),
+        macs=macs_of(forward.jaxpr),
+        count_residuals=lambda: _residual_bytes(model, example, variables),
+    )
+
+
+def _residual_bytes(model: nn.Module, example: Example, variables: dict[str, Any]) -> int:
+    """Return the bytes that one example's forward pass stores for the backward pass."""
+    rest = {name: tree for name, tree in variables.items() if name != "params"}
+
     def residuals(params, rest, x):
         def loss(params):
             outputs, _ = model.apply(
                 {"params": params, **rest},
                 x,
                 train=True,
-                rngs={"dropout": rngs["dropout"]},
+                rngs={"dropout": jax.random.key(0)},
                 mutable=["batch_stats", "auxiliary"],
             )
             return sum(leaf.sum() for leaf in jax.tree.leaves(outputs))
 
         return jax.vjp(loss, params)[1]
 
-    rest = {name: tree for name, tree in variables.items() if name != "params"}
     # The difference leaves out what does not depend on the batch, such as kernels in another type.
     # One example would be degenerate for BatchNorm in the smallest nets; it may use the data axis.
     traced = jax.make_jaxpr(residuals, axis_env=[(DATA_AXIS, 1)])
@@ -69,11 +88,7 @@ def summarise(model: nn.Module, example: Example) -> Summary:
             _kept_bytes(traced(variables["params"], rest, batch_of(example, count)).jaxpr)
             for count in (2, 3)
         )
-    return Summary(
-        parameters=_trained_count(model, variables["params"]),
-        macs=macs_of(forward.jaxpr),
-        residual_bytes=three - two,
-    )
+    return three - two
 
 
 def parameter_count(params: Any) -> int:
