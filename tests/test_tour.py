@@ -25,6 +25,7 @@ def site(tmp_path_factory):
     return place / "site"
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the kernel's own packages
 @pytest.mark.parametrize(
     ("name", "makes"),

@@ -115,6 +115,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+@pytest.mark.long
 def test_a_run_goes_on_when_there_is_room_again(train, undisturbed, small_disk):
     process = train(small_disk)
     faults.wait_for(lambda: faults.last_row(run_in(small_disk)) >= 20, "a row")

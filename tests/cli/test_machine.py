@@ -59,6 +59,7 @@ def homeless(tmp_path):
     return run
 
 
+@pytest.mark.long
 def test_a_user_without_a_home_trains(homeless, data_dir, tmp_path):
     done = homeless(
         "train", *SMALL, "train.epochs=null", "train.steps=2",
@@ -117,6 +118,7 @@ def test_a_damaged_entry_of_the_compilation_cache_is_replaced(tmp_path, monkeypa
 TWO_STEPS = ("train.epochs=null", "train.steps=2")
 
 
+@pytest.mark.long
 def test_a_run_whose_output_nobody_reads_any_more_finishes(start, tmp_path):
     process = start("train", *SMALL, *TWO_STEPS, wait=False)
     process.stdout.readline()
@@ -148,6 +150,7 @@ def test_a_result_that_is_printed_on_a_full_disk_is_no_success(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_a_run_whose_terminal_is_closed_stops_at_a_checkpoint(start, tmp_path):
     process = start(
         "train", *SMALL, "train.epochs=null", "train.steps=100000", "train.steps_per_call=5",

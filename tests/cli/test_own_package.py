@@ -66,6 +66,7 @@ def deeper(python):
     return partial(python, code)
 
 
+@pytest.mark.long
 def test_what_is_the_users_own_trains_resumes_sweeps_and_is_reported(deeper, python, tmp_path):
     said = deeper("train", "-m", *STUDY, "jobs=2")
     assert "4 runs" in said

@@ -60,6 +60,7 @@ def first_answers(table):
         }
 
 
+@pytest.mark.long
 def test_a_folder_is_prepared_learned_and_gone_on_with_to_the_bit(start, tmp_path, data_dir):
     rng = np.random.default_rng(0)
     for channel, name in enumerate(("red", "green")):
@@ -127,6 +128,7 @@ def test_a_folder_is_prepared_learned_and_gone_on_with_to_the_bit(start, tmp_pat
         assert read_run(run).evaluations[found["protocol"]] == found
 
 
+@pytest.mark.long
 def test_the_stand_in_is_cut_from_its_package_and_learned(start, tmp_path, installed):
     """From the package itself where it is installed, as .ci/run does."""
     there = Path("/") / PHOTOGRAPHS[PACKAGES[0]]["fig"]

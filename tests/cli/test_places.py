@@ -13,6 +13,7 @@ from tests.data import tiny
 ODD = "[v3] *?"  # a pattern, for whoever takes names for patterns
 
 
+@pytest.mark.long
 def test_a_run_is_stopped_gone_on_with_and_evaluated_where_a_name_looks_like_a_pattern(
     tmp_path, data_dir, said
 ):

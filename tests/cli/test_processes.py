@@ -95,6 +95,7 @@ def losses(run):
     return [(row["step"], row["train/loss"]) for row in rows if "train/loss" in row]
 
 
+@pytest.mark.long
 def test_a_run_of_two_processes_survives_their_ends_and_gives_what_one_gives(start, tmp_path):
     """Data from the host or the devices, a signal to the second, the second killed."""
     assert codes(start(1, 4, "runs=one")) == [0]

@@ -16,6 +16,7 @@ SHORT = (
 )  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_search_that_was_killed_goes_on_and_reruns_its_winner(start, tmp_path):
     place = tmp_path / "runs" / "single" / "search"
     killed = start("search", *SHORT, SPACE, wait=False)

@@ -24,6 +24,7 @@ def trained(tmp_path_factory, data_dir):
     return run
 
 
+@pytest.mark.long
 def test_all_sheets_and_a_page_of_them(start, mistake, tmp_path, trained):
     run = shutil.copytree(trained, tmp_path / trained.name)
     done = start("see", f"run={run}", "n=2", "channels=2")
@@ -70,6 +71,7 @@ def test_all_sheets_and_a_page_of_them(start, mistake, tmp_path, trained):
         assert expected in mistake("see", f"run={run}", *arguments)
 
 
+@pytest.mark.long
 def test_methods_of_attribution_are_scored_from_the_command_line_and_in_python(
     said, tmp_path, trained
 ):

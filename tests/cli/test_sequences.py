@@ -72,6 +72,7 @@ def is_drawn(path):
         return len(np.unique(np.asarray(picture.convert("L")))) > 8
 
 
+@pytest.mark.long
 def test_filters_and_every_method_of_attribution_are_drawn_of_texts(said, texts, tmp_path):
     said("see", f"run={texts.path}", "split=test", "n=2", f"out={tmp_path / 'see'}")
     pictures = sorted(path.stem for path in (tmp_path / "see").glob("*.png"))
@@ -103,6 +104,7 @@ def test_filters_of_sounds_are_drawn_without_their_data_being_moved(said, sounds
     assert is_drawn(run / "see" / "filters.png")
 
 
+@pytest.mark.long
 def test_spectrograms_are_drawn_as_pictures(said, tmp_path):
     tree(tmp_path / "source")
     run = trained(

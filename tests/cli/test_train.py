@@ -11,6 +11,7 @@ import pytest
 from tests.cli.conftest import SMALL
 
 
+@pytest.mark.long
 def test_a_run_leaves_its_whole_record_and_is_not_repeated(start, tmp_path):
     arguments = ("train", *SMALL, "train.steps=12", "train.epochs=null")
     done = start(*arguments)
@@ -36,6 +37,7 @@ def test_a_run_leaves_its_whole_record_and_is_not_repeated(start, tmp_path):
     assert found["test/error"] == pytest.approx(result["metrics"]["test/error"])
 
 
+@pytest.mark.long
 def test_a_stopped_run_exits_with_its_own_code_and_goes_on_to_the_same_bits(start, tmp_path):
     arguments = ("train", *SMALL, "train.steps=400", "train.epochs=null", "train.steps_per_call=5")
     whole = start(*arguments, "runs=whole")
@@ -83,6 +85,7 @@ def test_a_diverged_run_says_at_which_step_and_what_to_try(start, tmp_path):
     assert json.loads((run / "result.json").read_text())["status"] == "diverged"
 
 
+@pytest.mark.long
 def test_a_sweep_survives_a_killed_arm_and_resume_runs_that_alone(start, tmp_path):
     short = ("train.steps=12", "train.epochs=null", "jobs=2")
     process = start("train", "-m", *SMALL, "hydra/launcher=local", *short, "seed=0,1", wait=False)
@@ -112,6 +115,7 @@ def wait_for_process(study, pattern):
     raise AssertionError("no arm was started")
 
 
+@pytest.mark.long
 def test_what_was_submitted_is_what_runs_although_the_tree_is_edited(start, tmp_path):
     """The tree is a copy of this one, the sweep is detached, and both are broken at once."""
     short = (*SMALL, "train.steps=12", "train.epochs=null")
@@ -141,6 +145,7 @@ def test_what_was_submitted_is_what_runs_although_the_tree_is_edited(start, tmp_
     assert "runs=single" in result["overrides"]
 
 
+@pytest.mark.long
 def test_unlabelled_images_mixing_and_views_end_to_end(start, mistake, tmp_path):
     few = ("data.examples=40", "train.steps=10", "train.epochs=null")
     done = start("train", *SMALL, *few, "train=uda", "augment=crop_flip")
@@ -167,6 +172,7 @@ def test_unlabelled_images_mixing_and_views_end_to_end(start, mistake, tmp_path)
     assert (tmp_path / "sheet.png").stat().st_size > 50_000
 
 
+@pytest.mark.long
 def test_two_processes_never_work_on_one_run(start, tmp_path):
     arguments = ("train", *SMALL, "train.steps=20000", "train.epochs=null")
     first = start(*arguments, wait=False)

@@ -43,6 +43,7 @@ def frozen(before, after):
     return found
 
 
+@pytest.mark.long
 def test_linear_staged_and_truncated_end_to_end(start, tmp_path, source):
     before = load.open_stored(source, "last", "run").variables
     begin = f"init_from={source.parent}/resnet8-s0-*"
@@ -96,6 +97,7 @@ def test_mistakes_are_told(mistake, source):
     assert "There is no layer stage9" in mistake("features", f"run={source}", "layer=stage9")
 
 
+@pytest.mark.long
 def test_weights_carry_their_preprocessing(said, mistake, source):
     begin = (*TARGET[:-1], f"init_from={source}", "train.steps=1")
     other = ("data.mean=[0.5]", "data.std=[0.5]")

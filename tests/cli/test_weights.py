@@ -73,6 +73,7 @@ def test_export_is_the_import_to_the_bit(folder):
     assert len(json.loads(facts["classes"])) == 1000
 
 
+@pytest.mark.long
 def test_predictions_and_stablehlo_are_the_nets_own(folder, mistake):
     pictures = folder / "pictures"
     pictures.mkdir()

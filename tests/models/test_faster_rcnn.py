@@ -114,6 +114,7 @@ def net_and_variables():
     return net, variables
 
 
+@pytest.mark.long
 def test_detections_do_not_depend_on_what_lies_beyond_the_images(net_and_variables):
     net, variables = net_and_variables
     answer = jax.jit(lambda s: net.apply(variables, s, train=False))
@@ -124,6 +125,7 @@ def test_detections_do_not_depend_on_what_lies_beyond_the_images(net_and_variabl
     np.testing.assert_allclose(small.scores, large.scores, atol=1e-5)
 
 
+@pytest.mark.long
 def test_losses_do_not_depend_on_what_lies_beyond_the_images(net_and_variables):
     """All anchors are in the loss, since draws are by place in the array."""
     net, variables = net_and_variables
@@ -136,6 +138,7 @@ def test_losses_do_not_depend_on_what_lies_beyond_the_images(net_and_variables):
         assert (small[name] > 0).all()
 
 
+@pytest.mark.long
 def test_a_batch_without_sizes_is_one_that_fills_its_array(net_and_variables):
     net, variables = net_and_variables
     images = jax.random.normal(jax.random.key(0), (1, *SHAPE))
@@ -167,6 +170,7 @@ def as_torchvision():
         return net, torchvision.convert(arrays, net, SHAPE), given, dict(file)
 
 
+@pytest.mark.long
 def test_proposals_and_detections_are_torchvisions(as_torchvision):
     net, variables, given, expected = as_torchvision
     answer = jax.jit(lambda v, s: net.apply(v, s, train=False, mutable=["intermediates"]))
@@ -188,6 +192,7 @@ def test_proposals_and_detections_are_torchvisions(as_torchvision):
         )
 
 
+@pytest.mark.long
 def test_the_four_losses_and_their_gradient_are_torchvisions(as_torchvision):
     net, variables, given, expected = as_torchvision
     rest = {"batch_stats": variables["batch_stats"]}

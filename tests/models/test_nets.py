@@ -290,6 +290,7 @@ def test_inception_v3s_maps_are_those_of_the_papers_table():
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "make",
     [

@@ -58,6 +58,7 @@ def trained(model, variables, images):
     return jax.jit(jax.value_and_grad(loss, has_aux=True))(variables["params"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("option", [{"scan": True}, {"remat": True}], ids=str)
 def test_scan_and_remat_leave_out_the_same_branches(option):
     options = {**FEW_BLOCKS, "stochastic_depth": 0.5, "squeeze": 16}

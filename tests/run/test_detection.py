@@ -68,6 +68,7 @@ deeper.train(config_of(Path(sys.argv[1]), *WHOLE), progress=False)
 """
 
 
+@pytest.mark.long
 def test_a_killed_detector_goes_on_to_the_same_bits(tmp_path, whole):
     process = subprocess.Popen([sys.executable, "-c", IN_A_PROCESS, str(tmp_path)])
 
@@ -83,6 +84,7 @@ def test_a_killed_detector_goes_on_to_the_same_bits(tmp_path, whole):
     faults.same_end(resumed.path, whole.path)
 
 
+@pytest.mark.long
 def test_devices_and_accumulation_draw_the_same_anchors_and_learn_alike(tmp_path):
     """BatchNorm is frozen: its statistics would be those of each device's images."""
     one, parts = (
@@ -98,6 +100,7 @@ def test_devices_and_accumulation_draw_the_same_anchors_and_learn_alike(tmp_path
     np.testing.assert_allclose(parts, one, rtol=2e-4)
 
 
+@pytest.mark.long
 def test_a_detector_learns_squares_and_refuses_to_be_seen_as_a_classifier(
     tmp_path,
     mistake,  # noqa: F811
@@ -118,6 +121,7 @@ def test_a_detector_learns_squares_and_refuses_to_be_seen_as_a_classifier(
     assert "attribution" in mistake("see", f"run={run.path}", "method=deconv")
 
 
+@pytest.mark.long
 def test_a_detector_begins_from_a_classifier(tmp_path, data_dir):
     size = ("model.backbone.depth=8", "model.backbone.width=8", "model.backbone.stem=stride2")
     classifier = deeper.train(

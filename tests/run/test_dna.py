@@ -28,6 +28,7 @@ def config_of(tmp_path, *more):
     return deeper.configure(*OVERRIDES, *places, f"data.prepare.source={source}", *more)
 
 
+@pytest.mark.long
 def test_a_net_of_dna_trains_resumes_and_answers(tmp_path):
     config = config_of(tmp_path)
     prepared = deeper.prepare(config)

@@ -72,6 +72,7 @@ def test_a_net_that_timm_has_is_written_by_its_conventions(imported, tmp_path):
     )
 
 
+@pytest.mark.long
 def test_timms_vgg_gets_timms_names(tmp_path):
     random_file(vgg(11, 2), tmp_path / "vgg11.safetensors")
     import_weights(str(tmp_path / "vgg11.safetensors"), tmp_path / "out")
@@ -128,6 +129,7 @@ def test_a_net_with_random_layers_has_no_card(imported, tmp_path):
         write_card(tmp_path / "out", tmp_path / "card")
 
 
+@pytest.mark.long
 def test_a_net_goes_to_the_hub_and_comes_back(imported, tmp_path):
     pytest.importorskip("huggingface_hub", reason="needs the extra hub, which .ci/run installs")
 

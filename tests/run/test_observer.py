@@ -49,6 +49,7 @@ def numbers(rows):
     return [{k: v for k, v in r.items() if k not in ("time", "images_per_second")} for r in rows]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_run_that_is_observed_has_the_bits_of_one_that_is_not(accumulate):
     outcomes, rows = [], []
@@ -61,6 +62,7 @@ def test_a_run_that_is_observed_has_the_bits_of_one_that_is_not(accumulate):
     assert numbers(rows[0].rows) == numbers(rows[1].rows)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("parallel", ["shard_map", "pmap"])
 def test_observed_gradients_are_those_that_the_optimizer_gets(parallel):
 
@@ -113,6 +115,7 @@ def test_a_config_without_the_options_is_read_as_one_that_asks_for_nothing():
     assert not old.tracker.checkpoints
 
 
+@pytest.mark.long
 def test_predictions_and_histograms_are_written_at_every_evaluation(
     data_dir, tmp_path, monkeypatch
 ):

@@ -42,6 +42,7 @@ def path(monkeypatch, tmp_path):
     return tmp_path
 
 
+@pytest.mark.long
 def test_the_score_of_a_detection_is_attributed_to_pixels_of_its_photograph(path):
     out = path / "see"
     title, sheet = see_detections.draw_sheet(

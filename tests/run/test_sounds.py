@@ -3,6 +3,7 @@
 import shutil
 
 import numpy as np
+import pytest
 
 import deeper
 from tests.data.sound_files import tree
@@ -21,6 +22,7 @@ def config_of(tmp_path, *more):
     return deeper.configure(*OVERRIDES, *places, source, *more)
 
 
+@pytest.mark.long
 def test_a_net_of_sounds_trains_resumes_and_answers(tmp_path):
     files = tree(tmp_path / "files", 20)
     config = config_of(tmp_path, *WAVEFORM, "data.validation=8")
@@ -46,6 +48,7 @@ def test_a_net_of_sounds_trains_resumes_and_answers(tmp_path):
         found.figure()
 
 
+@pytest.mark.long
 def test_a_net_of_images_sees_sounds_as_spectrograms(tmp_path):
     tree(tmp_path / "files")
     config = config_of(

@@ -40,6 +40,7 @@ def config_of(tmp_path, *more):
     return deeper.configure(*OVERRIDES, *places, f"data.prepare.source={source}", *more)
 
 
+@pytest.mark.long
 def test_a_net_of_texts_trains_resumes_and_answers(tmp_path):
     config = config_of(tmp_path)
     path = deeper.prepare(config).path
@@ -183,6 +184,7 @@ def other_texts(tmp_path, words, name="other"):
     return keys
 
 
+@pytest.mark.long
 def test_a_run_goes_on_from_the_net_of_another_language(trained, tmp_path):
     run, _ = trained
     keys = other_texts(tmp_path, {"aa": ("bade", "gade"), "zz": ("hlal", "lah")})
@@ -220,6 +222,7 @@ def test_a_net_of_texts_is_evaluated_on_other_texts_by_the_names_of_their_classe
         evaluate_run(run.path, run.config, other=longer)
 
 
+@pytest.mark.long
 def test_a_net_of_words_begins_with_vectors_and_keeps_static_ones(tmp_path):
     keys = other_texts(tmp_path, {"no": ("bad", "film"), "yes": ("good", "film")})
     vectors = tmp_path / "vectors.txt"

@@ -80,6 +80,7 @@ def test_the_range_of_the_learning_rate_is_tested_in_python(runs, capfd):
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.long
 @pytest.mark.compiles
 def test_a_search_runs_in_python_to_its_reruns(runs):
     short = (*SHORT, "train.steps=4", f"runs={runs}", "search.fresh=2", "search.pruner=none")

@@ -30,6 +30,7 @@ def values_of(search):
     return [(trial.number, trial.state, trial.values) for trial in search.journal.trials()]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sampler", ["tpe", "sobol"])
 def test_a_search_that_was_killed_asks_for_what_the_uncut_one_does(runs, sampler):
     uncut = searched(runs / "uncut", sampler=sampler)

@@ -98,6 +98,7 @@ def test_devices_give_the_same_gradients(devices, annealing):
     )
 
 
+@pytest.mark.long
 def test_devices_give_the_same_losses_with_synchronised_batch_norm():
     one, _ = losses_and_state(*with_unlabelled(1, **SYNC), steps=4)
     two, _ = losses_and_state(*with_unlabelled(2, **SYNC), steps=4)

@@ -118,6 +118,7 @@ def test_without_a_key_it_is_said_what_to_do(no_account, cache):
         fetched("wandb:someone/deeper/net:best", "init_from")
 
 
+@pytest.mark.long
 @pytest.mark.compiles
 def test_a_run_begins_with_an_artifact_and_its_source_is_recorded(
     data_dir, tmp_path, online, cache, monkeypatch

@@ -72,6 +72,7 @@ def test_a_run_that_is_cut_and_resumed_equals_the_uncut_one_to_the_bit(
     assert uncut.metrics == second.metrics
 
 
+@pytest.mark.long
 def test_a_run_that_is_cut_at_a_rung_goes_on_to_the_same_bits(checkpoints):
     experiment, state = build(
         steps=9, steps_per_call=4, evaluate_every=100, checkpoint_every=100, rate=0.05

@@ -121,6 +121,7 @@ def test_phases_that_are_cut_and_resumed_equal_the_uncut_ones_to_the_bit(tmp_pat
     assert rates == pytest.approx([0.1 * (1 - 3 / 5), 0.1 * (1 - 2 / 3)])
 
 
+@pytest.mark.long
 def test_each_phase_begins_with_an_empty_memory(tmp_path):
     experiment, state = two_phases(log_every=8)
     both = train(experiment, state, Rows(), Checkpoints(tmp_path / "both", experiment.mesh))

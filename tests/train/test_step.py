@@ -35,6 +35,7 @@ def test_the_first_five_losses_are_the_golden_ones():
     np.testing.assert_allclose(found, GOLDEN, rtol=2e-3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("devices", [2, 4])
 def test_devices_give_the_same_losses_with_synchronised_batch_norm(devices):
     one, state_one = losses_and_state(*build(1, **SYNC))
@@ -63,6 +64,7 @@ def test_batch_norm_is_per_device_unless_synchronised():
     assert abs(one[0] - four[0]) > 1e-4
 
 
+@pytest.mark.long
 def test_pmap_gives_the_numbers_of_shard_map():
     shard_map = losses_and_state(*build(2))
     pmap = losses_and_state(*build(2, parallel="pmap"))

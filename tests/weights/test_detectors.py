@@ -50,6 +50,7 @@ def test_a_file_of_torchvisions_detector_is_recognised_and_imported(file_and_net
         )
 
 
+@pytest.mark.long
 def test_a_run_for_other_classes_begins_from_a_detector_with_a_new_head(file_and_net, tmp_path):
     path, variables = file_and_net
     config = deeper.configure(
@@ -62,6 +63,7 @@ def test_a_run_for_other_classes_begins_from_a_detector_with_a_new_head(file_and
     np.testing.assert_array_equal(kept, variables["params"]["pyramid"]["lateral1"]["kernel"])
 
 
+@pytest.mark.long
 def test_a_run_begins_from_a_file_of_a_classifier(tmp_path):
     net = resnet(18, 1000, width=8)
     variables = initialise(net, 3, SHAPE)
