@@ -389,6 +389,14 @@ def test_a_dry_sweep_is_one_table_without_data(start, tmp_path):
     assert not list(tmp_path.glob("runs/families_imagenet*"))
 
 
+def test_a_dry_sweep_tells_a_tests_mistakes_as_the_sweep_does(mistake):
+    sides = "better: {label: resnet20},worse: {label: resnet8}"  # at each depth, which differs
+    study = ("study=depth_fashion", f"study.tests=[{{claim: It is.,{sides}}}]")
+    for mode in ("dry", "quick"):
+        told = mistake("train", "-m", *study, "study.depths=[8,20]", f"mode={mode}")
+        assert "have 20 and 8" in told
+
+
 MISTAKES = {
     "an unknown verb": (("trian",), "Did you mean train?"),
     "an unknown model": (
