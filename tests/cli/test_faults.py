@@ -57,6 +57,7 @@ def undisturbed(train, tmp_path_factory) -> Path:
     return run_in(runs)
 
 
+@pytest.mark.long
 def test_a_run_killed_at_random_moments_ends_as_the_undisturbed_one(train, undisturbed, tmp_path):
     kills = runs = 0
     while kills < KILLS:

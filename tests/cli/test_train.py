@@ -155,9 +155,9 @@ def test_unlabelled_images_mixing_and_views_end_to_end(start, mistake, tmp_path)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert all(row["train/consistency"] >= 0 for row in rows if "train/loss" in row)
     assert json.loads((run / "result.json").read_text())["train_images"] == 40
-    done = start("evaluate", f"run={run}", "protocol=10crop")
+    done = start("evaluate", f"run={run}", "protocol=10crop", "out=e.json")
     assert done.returncode == 0, done.output
-    result = json.loads(done.output)
+    result = json.loads((tmp_path / "e.json").read_text())
     assert result["protocol"] == "10crop" and "4 pixels of zeros" in result["protocol_in_words"]
 
     done = start("train", *SMALL, *few, "augment=cutmix")

@@ -59,9 +59,9 @@ def test_linear_staged_and_truncated_end_to_end(start, tmp_path, source):
     after = load.open_stored(run, "last", "run").variables
     assert frozen(before, after) == {"conv1", "bn1", "stage1", "stage2", "stage3"}
     # The whole net on images says what the last layer said on features.
-    told = start("evaluate", f"run={run}")
+    told = start("evaluate", f"run={run}", "out=whole.json")
     assert told.returncode == 0, told.output
-    whole = json.loads(told.output)["test/loss"]
+    whole = json.loads((tmp_path / "whole.json").read_text())["test/loss"]
     assert whole == pytest.approx(result["metrics"]["test/loss"], rel=1e-4)
 
     # Images that change: features are computed every step, and the trunk is frozen all the same.

@@ -46,6 +46,7 @@ def whole(tmp_path_factory):
     return deeper.train(config_of(tmp_path_factory.mktemp("whole"), *WHOLE), progress=False)
 
 
+@pytest.mark.long
 def test_a_stopped_detector_goes_on_to_the_same_bits_and_tells_its_average_precision(
     tmp_path, whole
 ):

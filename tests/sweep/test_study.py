@@ -73,6 +73,7 @@ def finished(tmp_path_factory, directories, data_dir):
 
 
 @pytest.mark.compiles
+@pytest.mark.long
 def test_a_study_runs_in_python_and_its_runs_are_finished(finished, capfd):
     made, events, _ = finished
     assert [(config.seed, config.optimizer.learning_rate) for config in made.configs] == [
