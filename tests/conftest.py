@@ -23,7 +23,7 @@ from deeper.run.device import open_cache
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Tracing makes very many objects that live as long as their program; to look through all of them
-# as often as Python does takes a sixth of the tests' time.
+# as often as Python does takes a good part of the tests' time.
 gc.freeze()
 gc.set_threshold(100_000)
 # Many tests compile the same step: tests and the commands that they start share a compilation

@@ -152,6 +152,7 @@ def test_every_choice_composes_and_builds_without_compiling(choice):
     COUNTED[net] = plan.summary
     assert plan.summary.parameters > 1_000  # DeepBind has 2,162
     assert plan.summary.macs > 100_000
+    assert plan.summary.residual_bytes > 0  # the net is traced in training too
     assert plan.settings.steps > 0
     build.operations_of(config)
     check_study([config])  # of a study: the keys that its figure and tests name are there
