@@ -3,12 +3,14 @@
 import itertools
 from dataclasses import replace
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-from deeper.plotting import COLOURS
+from deeper.plotting import COLOURS, STYLE
 from deeper.study.curves import curves_figure, mean_curve
 from deeper.study.figures import (
     cost_figure,
@@ -69,6 +71,19 @@ def test_the_curves_of_few_seeds_show_each_run(tmp_path):
         collection = collect(tmp_path)
         counts.append(len(curves_figure(collection, lines_of(collection), COLOURS).axes[0].lines))
     assert counts == [2, 4, 5, 6, 2]  # the means of training and validation, and each run's
+
+
+def test_long_titles_of_the_panels_of_curves_do_not_touch(tmp_path):
+    write_net(tmp_path, True, 8, 0, 10.0)
+    collection = collect(tmp_path)
+    names = ("shortcuts, last scale 0", "shortcuts", "plain, orthonormal", "plain")
+    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE, "backend": "agg"}):
+        figure = curves_figure(collection, dict.fromkeys(names, collection.finished), COLOURS)
+        figure.canvas.draw()
+    texts = {" ".join(t.get_text().split()): t for axes in figure.axes for t in axes.findobj(Text)}
+    boxes = [texts[name].get_window_extent() for name in names]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+    assert boxes[-1].x1 < figure.legends[-1].get_window_extent().x0
 
 
 def test_a_validation_error_measured_only_at_the_end_is_a_point_in_the_curves(tmp_path):

@@ -23,6 +23,7 @@ EACH: dict[str, Any] = {"ls": "-", "lw": 0.8, "alpha": 0.4}  # validation of a s
 VALIDATION: dict[str, Any] = {"ls": "-", "lw": 2.2, "alpha": 1.0}
 SOFT = "#5b6570"
 TITLE = 18  # letters in a line of the legend's title
+TITLES = 64  # letters of the panels' titles side by side
 
 
 def curves_figure(
@@ -72,7 +73,7 @@ def curves_figure(
                 for run in same:
                     curve = mean_curve([run], f"validation/{metric_name}")
                     axes.plot(*curve, color=colours[value], **EACH)
-        axes.set_title(name)
+        axes.set_title(textwrap.fill(name, max(8, TITLES // len(lines))))
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(5))
     # A task whose metric is taken at evaluations alone, of which there was one, has no curve.
