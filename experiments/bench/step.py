@@ -4,7 +4,9 @@ All processes of a net exist at the same time and work in turn, so that changes 
 speed affect both sides. On a CPU PyTorch runs eagerly in two memory layouts, and compiled by
 inductor in two modes; on a GPU in channels_last, eagerly and compiled with CUDA graphs, with
 convolutions tuned by cuDNN. With bfloat16 PyTorch uses autocast. On a CPU ours runs with and
-without XLA's calls of oneDNN (``onednn``), and with the plain formulations (``plain``).
+without XLA's calls of oneDNN (``onednn``), and with the plain formulations (``plain``). On
+``cpu_thin``, nets of the depth study on garments, each process has one core, as an arm of that
+study has.
 """
 
 import argparse
@@ -51,6 +53,10 @@ CPU_CASES = (
     Case("resnet20", 128, 32, 3, 16, 0.80),
     Case("lenet5", 128, 28, 1, 200, 0.70),
 )
+THIN_CASES = (
+    Case("resnet20_thin", 128, 28, 1, 40, 1.0),
+    Case("resnet44_thin", 128, 28, 1, 20, 1.0),
+)
 # Lengths, and how many tokens there are or one channel of samples.
 SEQUENCE_CASES = (
     Case("vdcnn29", 32, 128, 70, 4, 1.0),
@@ -73,11 +79,13 @@ class Platform:
     cases: tuple[Case, ...]
     ours: tuple[str, ...]
     theirs: tuple[str, ...]
+    one_core: bool = False
 
 
 CPU_PEERS = ("channels_last", "contiguous", "inductor", "inductor max-autotune")
 PLATFORMS = {
     "cpu": Platform(CPU_CASES, ("kernels", "onednn", "plain"), CPU_PEERS),
+    "cpu_thin": Platform(THIN_CASES, ("kernels", "onednn"), CPU_PEERS, one_core=True),
     "cpu_sequences": Platform(SEQUENCE_CASES, ("kernels", "features"), ("contiguous",)),
     "gpu": Platform(GPU_CASES, ("kernels",), ("eager", "compiled")),
 }
@@ -175,8 +183,10 @@ def main() -> None:
     parser.add_argument("--nets", help="comma-separated nets, such as resnet18,lenet5")
     parser.add_argument("--write", action="store_true", help="record in experiments/bench")
     options = parser.parse_args()
-    threads = len(os.sched_getaffinity(0))
     chosen = PLATFORMS[options.platform]
+    if chosen.one_core:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    threads = len(os.sched_getaffinity(0))
     wanted = options.nets.split(",") if options.nets else [case.name for case in chosen.cases]
     cases = [case for case in chosen.cases if case.name in wanted]
     results = [measure(case, chosen, options.rounds, threads) for case in cases]
@@ -218,6 +228,24 @@ def cpu_table(results: list[dict]) -> tuple[tuple[str, ...], list[tuple[str, ...
     ]
 
 
+def thin_table(results: list[dict]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return headings and rows of the comparison on one core."""
+    headings = ("net", "batch", "px", "PyTorch img/s", "ours img/s", "ratio", "goal", "oneDNN")
+    return headings, [
+        (
+            r["net"],
+            str(r["batch"]),
+            str(r["size"]),
+            f"{r['images_per_second'][r['torch_form']]:,.0f} ({r['torch_form']})",
+            f"{r['images_per_second']['kernels']:,.0f}",
+            f"{r['ratio']['kernels']:.2f}",
+            f"{r['goal']:.2f}",
+            f"{r['ratio']['onednn']:.2f}",
+        )
+        for r in results
+    ]
+
+
 def gpu_table(results: list[dict]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return headings and rows of the comparison on a GPU."""
     forms = PLATFORMS["gpu"].theirs
@@ -252,7 +280,18 @@ def sequences_table(results: list[dict]) -> tuple[tuple[str, ...], list[tuple[st
     ]
 
 
-TABLES = {"cpu": cpu_table, "cpu_sequences": sequences_table, "gpu": gpu_table}
+TABLES = {
+    "cpu": cpu_table,
+    "cpu_thin": thin_table,
+    "cpu_sequences": sequences_table,
+    "gpu": gpu_table,
+}
+FILES = {
+    "cpu": "step",
+    "cpu_thin": "step_thin",
+    "cpu_sequences": "step_sequences",
+    "gpu": "step_gpu",
+}
 
 
 def write(name: str, rounds: int, threads: int, results: list[dict], table: str) -> None:
@@ -267,12 +306,12 @@ def write(name: str, rounds: int, threads: int, results: list[dict], table: str)
         "commit": facts["git_commit"],
         "results": results,
     }
-    file = {"cpu": "step", "cpu_sequences": "step_sequences", "gpu": "step_gpu"}[name]
+    file = FILES[name]
     (HERE / f"{file}.json").write_text(json.dumps(record, indent=1) + "\n")
     note = (
         f"Median of {rounds} interleaved rounds; {machine.get('gpu', machine['cpu'])}, {threads} "
-        f"cores; JAX {facts['jax']}, PyTorch {results[0]['torch']}; commit "
-        f"{str(facts['git_commit'])[:12]}."
+        f"core{'s' if threads > 1 else ''}; JAX {facts['jax']}, PyTorch {results[0]['torch']}; "
+        f"commit {str(facts['git_commit'])[:12]}."
     )
     if name == "cpu":
         note += " *Without* is the ratio with `cpu_kernels: false`, outside of the compiled loop."

@@ -46,6 +46,8 @@ NETS = {
     "resnet50": lambda: resnet(50, 1000, dtype=DTYPE),
     "vgg16": lambda: vgg(16, 10, hidden=512, dtype=DTYPE),
     "resnet20": lambda: resnet(20, 10, dtype=DTYPE),
+    "resnet20_thin": lambda: resnet(20, 10, form="cifar", width=8, stem="stride2", dtype=DTYPE),
+    "resnet44_thin": lambda: resnet(44, 10, form="cifar", width=8, stem="stride2", dtype=DTYPE),
     "lenet5": lambda: lenet5(10, dtype=DTYPE),
     "vdcnn29": lambda: vdcnn(29, 10, CHANNELS, residual=True, dtype=DTYPE),
     "textcnn": lambda: textcnn(10, CHANNELS, dtype=DTYPE),

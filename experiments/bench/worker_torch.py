@@ -49,13 +49,14 @@ class Block(nn.Module):
         return F.relu(y + x, inplace=True)
 
 
-def resnet(stages, width, bottleneck, imagenet, classes, c_in=3):
-    """An ImageNet-form or CIFAR-form residual net."""
+def resnet(stages, width, bottleneck, imagenet, classes, c_in=3, stem_stride=1):
+    """An ImageNet-form or CIFAR-form residual net; the stride is the CIFAR form's."""
     if imagenet:
         layers = [nn.Conv2d(c_in, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(True)]
         layers.append(nn.MaxPool2d(3, 2, 1))
     else:
-        layers = [nn.Conv2d(c_in, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(True)]
+        conv = nn.Conv2d(c_in, width, 3, stem_stride, 1, bias=False)
+        layers = [conv, nn.BatchNorm2d(width), nn.ReLU(True)]
     c = width
     for i, blocks in enumerate(stages):
         for b in range(blocks):
@@ -187,6 +188,8 @@ NETS = {
     "resnet50": lambda: resnet((3, 4, 6, 3), 64, True, True, 1000),
     "vgg16": lambda: vgg16(10),
     "resnet20": lambda: resnet((3, 3, 3), 16, False, False, 10),
+    "resnet20_thin": lambda: resnet((3, 3, 3), 8, False, False, 10, 1, stem_stride=2),
+    "resnet44_thin": lambda: resnet((7, 7, 7), 8, False, False, 10, 1, stem_stride=2),
     "lenet5": lambda: lenet5(10),
     "vdcnn29": lambda: VDCNN((5, 5, 2, 2), 70, 10),
     "textcnn": lambda: TextCNN(20000, 10),
