@@ -217,6 +217,7 @@ def test_the_four_losses_and_their_gradient_are_torchvisions(as_torchvision):
     np.testing.assert_allclose(mine, theirs, atol=1e-3 * np.abs(theirs).max())
 
 
+@pytest.mark.long
 def test_bfloat16_has_nearly_float32s_losses_and_boxes_stay_in_float32(monkeypatch):
     """Anchors are matched alike; proposals differ by rounding, and with them what is drawn."""
     seen = []
