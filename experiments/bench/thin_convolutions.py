@@ -118,7 +118,7 @@ def measure(forms: dict[str, tuple], arguments: tuple, rounds: int) -> dict[str,
     expected = np.asarray(first(*arguments))
     loops = {}
     for name, (function, options) in forms.items():
-        found = np.asarray(function(*arguments))
+        found = np.asarray(jax.jit(function, compiler_options=options)(*arguments))
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
         loops[name] = looped(function, options)
         jax.block_until_ready(loops[name](1, *arguments))
