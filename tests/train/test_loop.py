@@ -4,7 +4,7 @@ import itertools
 import os
 import shutil
 import subprocess
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import jax
 import jax.numpy as jnp
@@ -280,6 +280,24 @@ def test_rows_carry_step_epoch_examples_and_time(checkpoints, rows):
     assert all(row["time"] >= 100.0 for row in rows.rows)
     assert {"train/error", "lr", "images_per_second"} <= set(training[0])
     assert validation[0]["validation/n_seen"] == EVALUATED
+
+
+def test_a_number_that_only_an_earlier_evaluation_had_is_not_in_the_outcome(checkpoints, rows):
+    experiment, state = build()
+    evaluations = itertools.count()
+
+    class AtFirstUnanswered(type(experiment.task)):
+        def summarise(self, predictions):
+            numbers = super().summarise(predictions)
+            return numbers | ({"n_unanswered": 3} if next(evaluations) == 0 else {})
+
+    task = AtFirstUnanswered(
+        **{f.name: getattr(experiment.task, f.name) for f in fields(experiment.task)}
+    )
+    outcome = train(replace(experiment, task=task), state, rows, checkpoints(experiment))
+    validations = [row for row in rows.rows if "validation/error" in row]
+    assert [row.get("validation/n_unanswered") for row in validations] == [3, None]
+    assert "validation/n_unanswered" not in outcome.metrics
 
 
 @pytest.fixture

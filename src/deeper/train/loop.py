@@ -412,7 +412,9 @@ class _Leg:
         self._report(phase)
         predictions = self.evaluator(self.state.evaluated, split)
         metrics = metrics_of(self.experiment.task, split.name, predictions)
-        self.metrics |= metrics
+        # What only an earlier evaluation had, as n_unanswered, is not kept.
+        others = {k: v for k, v in self.metrics.items() if not k.startswith(f"{split.name}/")}
+        self.metrics = others | metrics
         self.predictions[split.name] = predictions
         return metrics
 
