@@ -73,7 +73,11 @@ def _add(flag: str, environ: MutableMapping[str, str]) -> None:
 
 
 def _jaxlib_version() -> tuple[int, ...]:
-    numbers = importlib.metadata.version("jaxlib").split(".")[:3]
+    """Return the numbers of jaxlib's version; none without it: `deeper.data` does not need JAX."""
+    try:
+        numbers = importlib.metadata.version("jaxlib").split(".")[:3]
+    except importlib.metadata.PackageNotFoundError:
+        return ()
     return tuple(int(number) for number in numbers if number.isdigit())
 
 

@@ -514,6 +514,12 @@ def test_flags_for_xla_fit_the_device_and_keep_the_users(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.11.2")
     assert flags() == gpu
 
+    def not_installed(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", not_installed)  # deeper.data without JAX
+    assert flags(JAX_PLATFORMS="cpu") == ""
+
 
 def test_choices_of_gpu_kernels_are_written_by_runs_that_are_not_repeatable_alone(monkeypatch):
     from deeper import xla_flags

@@ -240,10 +240,11 @@ def test_arms_that_cost_the_same_have_a_point_each_with_their_own_error(tmp_path
     assert len(inside) > 1
 
 
-def test_nets_that_all_cost_the_same_are_not_drawn_against_the_cost(tmp_path):
+@pytest.mark.parametrize("macs", [1_000_000, 1_090_000])
+def test_nets_that_all_cost_nearly_the_same_are_not_drawn_against_the_cost(tmp_path, macs):
     definition = {**DEFINITION, "x": "label", "line": None, "arms": {}, "tests": []}
-    for label in ("lenet5", "alexnet"):
-        write_run(tmp_path, label, 0, 5.0, study=definition, macs=1_000_000)
+    for label, cost in {"lenet5": 1_000_000, "alexnet": macs}.items():
+        write_run(tmp_path, label, 0, 5.0, study=definition, macs=cost)
     assert macs_figure(collect(tmp_path)) is None
 
 

@@ -28,6 +28,7 @@ LABEL_BOX = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # labels co
 LABEL_SHARE = 0.2  # of a panel's width, at most; longer names are in a legend
 TICK_GAP = 3.0  # points between the labels of two ticks
 LABEL_HEIGHT = 0.07  # of an axis
+SAME_COST = 1.1  # costs of a ratio below it are not drawn against: the order would be an accident
 Points = dict[Any, list[float]]  # x -> one value per seed
 
 
@@ -117,15 +118,17 @@ def error_figure(collection: Collection) -> Figure | None:
     panels[0].set_ylim(low, high)
     titles = (_title(study.metric_label), f"Training {in_words(study.metric)}")
     widest = figure.get_figwidth() * 72 / len(panels) * LABEL_SHARE
-    named = all(width_of(name) <= widest for name in lines) and not any(
-        _crowded(points, high - low) for points in series
+    named = (
+        any(lines)
+        and all(width_of(name) <= widest for name in lines)
+        and not any(_crowded(points, high - low) for points in series)
     )
     for axes, by_name, title in zip(panels, series, titles, strict=True):
         axes.set_title(title)
         axes.set_xlabel(collection.study.x_label or collection.study.x)
         _draw_lines(axes, by_name, named)
     panels[0].set_ylabel(f"{in_words(study.metric)}{study.unit}")
-    if not named:
+    if not named and any(lines):
         entries = [
             Line2D([], [], color=colour, lw=1.8, marker="o", ms=5, label=name)
             for colour, (name, _) in _coloured(lines)
@@ -337,11 +340,11 @@ def cost_figure(collection: Collection, cost: str, words: str) -> Figure | None:
             labelled.append((x, y, name or of_point if single else of_point, colour))
         if xs and name and not single:  # else its points have the name
             ends.append((xs[-1], ys[-1], name, colour))
-    if len({x for x, *_ in labelled}) < 2 and not single:  # they all cost the same
-        return None
     if not labelled:
         return None
     low, high = min(x for x, *_ in labelled), max(x for x, *_ in labelled)
+    if high < SAME_COST * low and not single:
+        return None
     ratio = max(high / low, 2.0)
     # Space for the labels at the right.
     axes.set_xlim(low / ratio**0.08, high * ratio ** (0.22 if ends or not ordered else 0.08))
