@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 BATCH = 128
 BATCHES = 14  # per turn
 STARTS = 2  # the faster one gives the time to the first batch
-TF = "tf.data, decode_and_crop_jpeg"
+TF, TORCHVISION = "tf.data, decode_and_crop_jpeg", "torchvision v2, its decoder"
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ CASES = (
     Case("Grain MapDataset, our decoder, processes", "grain", "untouched", False, ("processes",)),
     Case("Grain DataLoader, Pillow, as documented", "grain", "untouched", True, ("documented",)),
     Case("DALI on the CPU", "dali", "untouched", False, ("0",)),
-    Case("torchvision v2, its decoder", "torch", "untouched", True, ("v2",)),
+    Case(TORCHVISION, "torch", "untouched", True, ("v2",)),
     Case("torchvision v1, Pillow", "torch", "untouched", True, ("v1",)),
     Case("libjpeg-turbo alone, whole photographs", "deeper", "untouched", None, ("limit", "0")),
     Case("libjpeg-turbo alone, what crops need", "deeper", "restart", None, ("limit", "0")),
@@ -197,17 +197,24 @@ def measure(data: Path, rounds: int) -> list[dict]:
 
 
 HEADINGS = (
-    "pipeline", "files", "antialias", "images/s", "/ tf.data", "goal", "first batch s", "MB"
+    "pipeline", "files", "antialias", "images/s", "/ tf.data", "goal", "/ torchvision v2",
+    "first batch s", "MB",
 )  # fmt: skip
 
 
 def rows_of(results: list[dict]) -> list[tuple[str, ...]]:
     """Return the rows of the table."""
-    theirs = next(one for one in results if one["name"] == TF and one["layout"] == "untouched")
+
+    def speeds(name: str) -> list[float]:
+        at = [one for one in results if one["name"] == name and one["layout"] == "untouched"]
+        return at[0]["images_per_second"]
+
     rows = []
     for one in results:
-        pairs = zip(one["images_per_second"], theirs["images_per_second"], strict=True)
-        ratio = statistics.median(a / b for a, b in pairs)
+        ratio, to_torchvision = (
+            statistics.median(a / b for a, b in zip(one["images_per_second"], theirs, strict=True))
+            for theirs in (speeds(TF), speeds(TORCHVISION))
+        )
         alone = one["antialias"] is None
         rows.append(
             (
@@ -217,6 +224,7 @@ def rows_of(results: list[dict]) -> list[tuple[str, ...]]:
                 f"{statistics.median(one['images_per_second']):,.0f}",
                 f"{ratio:.2f}",
                 "" if one["goal"] is None else f"{one['goal']:.2f}",
+                f"{to_torchvision:.2f}",
                 "" if alone else f"{min(one['first_batch_seconds']):.1f}",
                 "" if alone else f"{one['megabytes']:,.0f}",
             )
@@ -231,9 +239,9 @@ def write(record: dict) -> None:
     note = (
         f"Median of {len(results[0]['images_per_second'])} interleaved rounds of {BATCHES} batches "
         f"of {BATCH}; {machine['cpu']}, {machine['cores']} cores; {files['count']:,} photographs "
-        f"of about 500x375 pixels and {files['kilobytes']:.0f} kB. The ratio is to tf.data on "
-        "untouched files in the same round. The first batch is the better of "
-        f"{STARTS} starts, without imports. Memory is of all processes of a pipeline, what they "
+        f"of about 500x375 pixels and {files['kilobytes']:.0f} kB. Ratios are to the other on "
+        "untouched files in the same round, the goal is of that to tf.data. The first batch is the "
+        f"better of {STARTS} starts, without imports. Memory is of all processes of a pipeline, what they "
         f"share counted once. Python {record['python']} (peers 3.11), simplejpeg "
         f"{versions['ours']}, TensorFlow {versions['tf.data']}, Grain {versions['Grain']}, DALI "
         f"{versions['DALI']}, torchvision {versions['torchvision']}; commit "
