@@ -139,7 +139,7 @@ def test_nets_without_an_order_are_rows_with_the_best_on_top(tmp_path):
     for number, (label, error) in enumerate(errors.items()):
         for seed in (0, 1, 2):
             write_run(
-                tmp_path, label, seed, error + 0.1 * seed, study=definition, macs=3_000_000 + number
+                tmp_path, label, seed, error + 0.1 * seed, study=definition, macs=(3 + number) * 1_000_000
             )
     collection = collect(tmp_path)
     ticks = [text.get_text() for text in error_figure(collection).axes[0].get_yticklabels()]
