@@ -138,9 +138,8 @@ def test_nets_without_an_order_are_rows_with_the_best_on_top(tmp_path):
     errors = {"lenet5": 11.0, "alexnet": 8.0, "vgg16": 6.0, "googlenet": 6.1, "resnet20": 6.5}
     for number, (label, error) in enumerate(errors.items()):
         for seed in (0, 1, 2):
-            write_run(
-                tmp_path, label, seed, error + 0.1 * seed, study=definition, macs=(3 + number) * 1_000_000
-            )
+            macs = (3 + number) * 1_000_000
+            write_run(tmp_path, label, seed, error + 0.1 * seed, study=definition, macs=macs)
     collection = collect(tmp_path)
     ticks = [text.get_text() for text in error_figure(collection).axes[0].get_yticklabels()]
     assert ticks == ["lenet5", "alexnet", "resnet20", "googlenet", "vgg16"]
